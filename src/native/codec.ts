@@ -1,0 +1,90 @@
+/**
+ * @module Codec numbers and the batch of codec jobs that one pool job runs.
+ *
+ * Source of the numbers: `docs/formats.md`, wdiff compression types.
+ */
+import type { Memory } from "./memory.ts";
+
+/** wdiff compression types. gzip is a zlib stream, lzma an .xz container, snappy and lz4 raw blocks, zstd a frame. */
+export const Codec = { none: 0, gzip: 1, snappy: 2, lzma: 3, lz4: 4, zstd: 5 } as const;
+export type Codec = (typeof Codec)[keyof typeof Codec];
+export const codecNames = ["none", "gzip", "snappy", "lzma", "lz4", "zstd"] as const;
+export type CodecName = (typeof codecNames)[number];
+
+/** Codec and level; level 0 is the codec's default. */
+export interface CompressOption {
+  readonly codec: Codec;
+  readonly level: number;
+}
+
+/**
+ * One unit of work of a batch. Which fields count depends on the operation; results are written back by the batch.
+ * Addresses come from {@link Memory}; the caller keeps every lease until the batch has completed.
+ */
+export interface CodecItem {
+  /** Input. */
+  source: Memory;
+  /** Output space; may be undefined for `checksum` and `isZero`. */
+  target?: Memory;
+}
+
+/** Result of `encode` for one item. */
+export interface Encoded {
+  /** True when every input byte is zero: then nothing was written. */
+  readonly isZero: boolean;
+  /** Codec of the stored bytes: the asked one, or `none` when it would not have become strictly smaller. */
+  readonly codec: Codec;
+  /** Stored bytes; they are in the target, or, when `codec` is none, in the source (the target is untouched). */
+  readonly storedBytes: number;
+  /** walb checksum of the stored bytes, salt 0. */
+  readonly checksum: number;
+}
+
+/** One stored image to decode: checked against its checksum, then expanded to exactly `target.sizeBytes`. */
+export interface DecodeItem {
+  readonly source: Memory;
+  readonly codec: Codec;
+  readonly checksum: number;
+  readonly target: Memory;
+}
+
+/** One range to verify with the walb checksum. */
+export interface VerifyItem {
+  readonly source: Memory;
+  readonly salt: number;
+  readonly checksum: number;
+}
+
+/**
+ * CPU work, off the JavaScript thread in production and inline in the simulator. One call is one pool job, however
+ * many items it has: callers batch 64 KiB to 1 MiB of data in a call.
+ */
+export interface Compute {
+  /** Zero test, compression, checksum of each item. `target.sizeBytes` ≥ `source.sizeBytes`. */
+  encode(items: readonly CodecItem[], option: CompressOption): Promise<Encoded[]>;
+  /**
+   * As {@link encode}, but the codec's output is always kept, whatever its size (full-sync chunks have no way to say
+   * "stored"). `target.sizeBytes` ≥ `maxEncodedBytes(source.sizeBytes)`. With codec none the data stays in the source.
+   */
+  encodeAlways(items: readonly CodecItem[], option: CompressOption): Promise<Encoded[]>;
+  /**
+   * Verify and expand. The answer has one entry per item: 0 good, 1 checksum differs, 2 not decodable to exactly the
+   * size asked. Codec `none` copies.
+   */
+  decode(items: readonly DecodeItem[]): Promise<Uint8Array>;
+  /** One byte per item: 1 = the walb checksum of the bytes with the salt equals the expected one. */
+  verify(items: readonly VerifyItem[]): Promise<Uint8Array>;
+  /** walb checksums of the items with one salt. */
+  checksums(items: readonly Memory[], salt: number): Promise<Uint32Array>;
+  /** MurmurHash3 x64 128, 16 bytes an item. */
+  hashes(items: readonly Memory[], seed: number): Promise<Uint8Array>;
+  /** The same as `checksums` for one small block, at once on the calling thread (headers of up to 4 KiB). */
+  checksumNow(memory: Uint8Array, salt: number): number;
+  /** All-zero test at once on the calling thread, for small ranges. */
+  isZeroNow(memory: Uint8Array): boolean;
+}
+
+/** Upper bound of the encoded size of `sizeBytes` bytes for every codec. */
+export function maxEncodedBytes(sizeBytes: number): number {
+  return sizeBytes + Math.floor(sizeBytes / 4) + 4096;
+}

@@ -1,0 +1,122 @@
+/**
+ * @module The Disk interface: every file and block device access of walb goes through it.
+ *
+ * The real one runs jobs in the shim's pool; the simulator's keeps everything in memory, with faults. All offsets and
+ * sizes are bytes, checked safe integers. A short read or write is an error, never a partial result. Failures are
+ * WalbErrors with the file named: `io`, `no-space` (ENOSPC, EDQUOT), `not-found` (ENOENT), `already-exists` (EEXIST),
+ * `locked` (lock held by another process).
+ */
+import type { Codec, CompressOption, Encoded } from "../native/codec.ts";
+import type { Memory } from "../native/memory.ts";
+
+/** How to open a file. */
+export interface OpenOptions {
+  /** `read`; `write` = read and write an existing file; `create` = a new file, fails when it exists;
+   * `createOrOpen` = write, made when missing. */
+  readonly mode: "read" | "write" | "create" | "createOrOpen";
+  /** O_DIRECT where the file system has it (silently buffered where it has not, e.g. tmpfs). Then address, offset and
+   * size of every read and write must be multiples of `alignmentBytes`. Default false. */
+  readonly direct?: boolean;
+  /** Take an exclusive lock (flock) or fail with `locked`; on block devices also O_EXCL. Default false. */
+  readonly lock?: boolean;
+}
+
+/** What a path is. */
+export interface FileInfo {
+  readonly kind: "file" | "directory" | "block" | "other";
+  /** Size; of a block device its capacity. */
+  readonly sizeBytes: number;
+  /** Bytes allocated on the file system (st_blocks · 512); of a block device its capacity. */
+  readonly allocatedBytes: number;
+  readonly modifiedMs: number;
+}
+
+/** A stored image to be verified, expanded and partly written, see {@link DiskFile.writeDecoded}. */
+export interface DecodedWrite {
+  /** Stored bytes. */
+  readonly source: Memory;
+  readonly codec: Codec;
+  /** walb checksum of the stored bytes, salt 0. */
+  readonly checksum: number;
+  /** Size of the whole expanded image. */
+  readonly decodedBytes: number;
+  /** Slice of the expanded image to write. */
+  readonly sliceOffsetBytes: number;
+  readonly sliceBytes: number;
+  /** Where the slice goes in the file. */
+  readonly fileOffsetBytes: number;
+}
+
+/** An open file or block device. All I/O may run concurrently; the order of overlapping I/O is the caller's business. */
+export interface DiskFile {
+  readonly path: string;
+  readonly isBlockDevice: boolean;
+  /** True when O_DIRECT is really in force. */
+  readonly isDirect: boolean;
+  /** Multiple that direct I/O must keep: the logical block size of the device below (512 or 4096); 1 when buffered. */
+  readonly alignmentBytes: number;
+  /** Physical block size: of a block device as the kernel says; 512 for a regular file. */
+  readonly physicalBlockBytes: number;
+  size(): Promise<number>;
+  /** Fills all of `target`. @throws WalbError `io` on a short read. */
+  read(offsetBytes: number, target: Memory): Promise<void>;
+  /** Writes all of `source`. */
+  write(offsetBytes: number, source: Memory): Promise<void>;
+  /** Writes the pieces one behind the other from `offsetBytes`, as one job (pwritev). At most 1024 pieces. */
+  writeGather(offsetBytes: number, sources: readonly Memory[]): Promise<void>;
+  /** Makes all completed writes durable (fdatasync; the size too). */
+  sync(): Promise<void>;
+  /** Makes a range read back as zeroes: hole punch or BLKZEROOUT, plain zero writes where neither is supported. */
+  zero(offsetBytes: number, sizeBytes: number): Promise<void>;
+  truncate(sizeBytes: number): Promise<void>;
+  /** First data extent at or after `offsetBytes`, end exclusive; undefined when only holes follow. Where the file
+   * system cannot tell, all is data. */
+  nextData(offsetBytes: number): Promise<{ startBytes: number; endBytes: number } | undefined>;
+  /** Read, zero test, compression, checksum of consecutive chunks in one job: chunk i is read into `sources[i]` at
+   * `offsetBytes` + the sizes before it, and encoded into `targets[i]` as `Compute.encodeAlways` or `encode` does. */
+  readEncoded(
+    offsetBytes: number,
+    sources: readonly Memory[],
+    targets: readonly Memory[],
+    option: CompressOption & { readonly always: boolean },
+  ): Promise<Encoded[]>;
+  /** Read and MurmurHash3 of consecutive chunks of `chunkBytes` in one job; 16 bytes a chunk (the last may be short). */
+  readHashed(offsetBytes: number, target: Memory, chunkBytes: number, seed: number): Promise<Uint8Array>;
+  /** Verify, expand and write in one job. The answer is one byte an item: 0 written, 1 checksum differs, 2 not
+   * decodable to `decodedBytes`; good items are written even when others are bad. I/O errors throw. */
+  writeDecoded(items: readonly DecodedWrite[]): Promise<Uint8Array>;
+  /** Gives up the lock and closes; waits for jobs in flight. Idempotent. */
+  close(): Promise<void>;
+}
+
+/** File system and block devices of a host. */
+export interface Disk {
+  open(path: string, options: OpenOptions): Promise<DiskFile>;
+  /** undefined when there is nothing. */
+  info(path: string): Promise<FileInfo | undefined>;
+  /** Names in a directory, sorted, without "." and "..". */
+  list(path: string): Promise<string[]>;
+  /** Makes a directory and its parents; fine when it exists. The entries are durable. */
+  makeDirectory(path: string): Promise<void>;
+  /** Reads a small file whole. @throws WalbError `bad-format` above `maxBytes`. */
+  readSmall(path: string, maxBytes: number): Promise<Uint8Array>;
+  /** Replaces a small file durably: temporary file, fsync, rename, fsync of the directory. */
+  writeSmall(path: string, bytes: Uint8Array): Promise<void>;
+  rename(from: string, to: string): Promise<void>;
+  link(from: string, to: string): Promise<void>;
+  /** Removes a file; fine when it is not there. */
+  remove(path: string): Promise<void>;
+  /** Removes a directory with all in it; fine when it is not there. */
+  removeTree(path: string): Promise<void>;
+  /** fsync of a directory, so that renames, links and removals in it are durable. */
+  syncDirectory(path: string): Promise<void>;
+  /** A copy of a file that shares its blocks (FICLONE) where the file system can, else a sparse copy that keeps holes;
+   * `to` must not exist; durable when it returns. Says which it was. `onProgress` hears the bytes copied. */
+  cloneFile(
+    from: string,
+    to: string,
+    options?: { signal?: AbortSignal; onProgress?: (copiedBytes: number, totalBytes: number) => void },
+  ): Promise<"reflink" | "copy">;
+  /** Bytes that may still be written below a path, and its capacity (statvfs, f_bavail). */
+  freeSpace(path: string): Promise<{ freeBytes: number; totalBytes: number }>;
+}

@@ -1,0 +1,63 @@
+/**
+ * @module The Net interface: byte streams between processes. Real TCP and unix sockets, or the simulator's.
+ */
+
+/** `host:port`, or a unix socket. */
+export type Address =
+  | { readonly kind: "tcp"; readonly host: string; readonly port: number }
+  | { readonly kind: "unix"; readonly path: string };
+
+/** Receives what a connection reads. Called synchronously; must not throw. */
+export interface ConnectionReader {
+  /** A chunk; the callee owns it and may keep it. */
+  data(chunk: Uint8Array): void;
+  /** The peer half-closed: no more data follows. */
+  end(): void;
+  /** The connection is gone, with an error or by close(). Called once, last. */
+  closed(error: Error | undefined): void;
+}
+
+/**
+ * A byte stream. Reading is pushed to the reader and stops while paused, so that TCP stops the peer. Starts paused
+ * until a reader is set.
+ */
+export interface Connection {
+  /** For messages: `10.0.0.2:51234`, `unix:/run/x`. */
+  readonly peer: string;
+  setReader(reader: ConnectionReader): void;
+  pause(): void;
+  resume(): void;
+  /** Writes what the socket takes now and copies the rest into the send queue. False when the queue is above its high
+   * mark (1 MiB): then await `drained()` before more. A closed connection ignores it (closed() told already). */
+  write(bytes: Uint8Array): boolean;
+  /** Writes without copying: resolves when the socket has taken every byte; until then the bytes must stay as they are.
+   * Sends of one connection keep their order with each other and with write(). @throws WalbError `unreachable`. */
+  send(bytes: Uint8Array): Promise<void>;
+  /** Resolves when the send queue is empty. @throws WalbError `unreachable` when the connection is gone. */
+  drained(): Promise<void>;
+  /** Sends FIN after all that was written. */
+  end(): void;
+  /** Closes at once; queued bytes are dropped. Idempotent. */
+  close(): void;
+  readonly isClosed: boolean;
+}
+
+export interface Listener {
+  /** The bound address, with the real port when 0 was asked. */
+  readonly address: Address;
+  /** Stops accepting; open connections go on. */
+  close(): Promise<void>;
+}
+
+export interface Net {
+  /** @throws WalbError `port-in-use` naming the address. A stale unix socket (nobody listens) is replaced. */
+  listen(address: Address, accept: (connection: Connection) => void): Promise<Listener>;
+  /** @throws WalbError `unreachable` naming the address and why. */
+  connect(address: Address, options: { readonly timeoutMs: number }): Promise<Connection>;
+}
+
+/** Text of an address as users write it. */
+export function addressText(address: Address): string {
+  if (address.kind === "unix") return `unix:${address.path}`;
+  return address.host.includes(":") ? `[${address.host}]:${address.port}` : `${address.host}:${address.port}`;
+}

@@ -1,0 +1,17 @@
+/** @module Everything the outside world is to walb, in one value that is handed down from main or the simulator. */
+import type { Compute } from "../native/codec.ts";
+import type { MemoryPool } from "../native/memory.ts";
+import type { Clock, Random } from "./clock.ts";
+import type { Disk } from "./disk.ts";
+import type { Net } from "./net.ts";
+
+export interface Platform {
+  readonly disk: Disk;
+  readonly net: Net;
+  readonly clock: Clock;
+  readonly random: Random;
+  readonly memory: MemoryPool;
+  readonly compute: Compute;
+  /** Host name, the default node id. */
+  readonly hostName: string;
+}
