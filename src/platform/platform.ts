@@ -2,6 +2,7 @@
 import type { Compute } from "../native/codec.ts";
 import type { MemoryPool } from "../native/memory.ts";
 import type { Clock, Random } from "./clock.ts";
+import type { Databases } from "./database.ts";
 import type { Disk } from "./disk.ts";
 import type { Net } from "./net.ts";
 
@@ -12,6 +13,8 @@ export interface Platform {
   readonly random: Random;
   readonly memory: MemoryPool;
   readonly compute: Compute;
+  /** Per-volume metadata: `createDatabases()` of real/database.ts, `createSimDatabases()` of sim/databases.ts. */
+  readonly databases: Databases;
   /** Host name, the default node id. */
   readonly hostName: string;
 }

@@ -1,0 +1,41 @@
+/** @module SQLite databases on the real file system. */
+import { Database } from "bun:sqlite";
+import { existsSync } from "node:fs";
+import { WalbError } from "../../errors.ts";
+import type { Databases } from "../database.ts";
+
+/** The real {@link Databases}. */
+export function createDatabases(): Databases {
+  return {
+    open: openDatabase,
+    exists: (path) => existsSync(path),
+    close: (database) => database.close(),
+  };
+}
+
+function openDatabase(path: string): Database {
+  let database: Database | undefined;
+  try {
+    database = new Database(path, { create: true, strict: true, safeIntegers: true });
+    database.run("PRAGMA journal_mode = WAL");
+    database.run("PRAGMA synchronous = FULL");
+    database.run("PRAGMA foreign_keys = ON");
+    database.run("PRAGMA busy_timeout = 5000");
+    const verdict = database.query("PRAGMA quick_check(1)").get() as { quick_check: string } | null;
+    if (verdict?.quick_check !== "ok") throw new Error(`quick_check says: ${verdict?.quick_check ?? "nothing"}`);
+    return database;
+  } catch (cause) {
+    database?.close();
+    throw new WalbError(isNotDatabase(cause) ? "damaged" : "io", {
+      what: "cannot open the volume's database",
+      where: { file: path },
+      hint: "move the database aside and start again: what the data files say is taken over from them",
+      cause,
+    });
+  }
+}
+
+function isNotDatabase(cause: unknown): boolean {
+  const text = cause instanceof Error ? cause.message : String(cause);
+  return /not a database|malformed|quick_check/.test(text);
+}

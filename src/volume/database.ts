@@ -1,0 +1,68 @@
+/** @module Opens a volume's database and brings its schema up to date. */
+import type { Database } from "bun:sqlite";
+import { type BunSQLiteDatabase, drizzle } from "drizzle-orm/bun-sqlite";
+import { WalbError } from "../errors.ts";
+import type { Databases } from "../platform/database.ts";
+
+/** Name of the database in a volume's directory. */
+export const volumeDatabaseName = "volume.db";
+
+/** A volume's database. Transactions are synchronous: never await inside. */
+export interface VolumeDatabase {
+  readonly orm: BunSQLiteDatabase;
+  /** Runs `work` in one durable transaction (BEGIN IMMEDIATE); a throw rolls back. */
+  transaction<T>(work: () => T): T;
+  close(): void;
+}
+
+/**
+ * Opens the database at `path` and runs the migrations it has not seen: migration i takes it from version i to i + 1.
+ * @throws WalbError `unsupported` when a newer walb wrote it.
+ */
+export function openVolumeDatabase(databases: Databases, path: string, migrations: readonly string[]): VolumeDatabase {
+  const raw = databases.open(path);
+  try {
+    migrate(raw, path, migrations);
+  } catch (error) {
+    databases.close(raw);
+    throw error;
+  }
+  return {
+    orm: drizzle(raw),
+    transaction(work) {
+      raw.run("BEGIN IMMEDIATE");
+      try {
+        const result = work();
+        raw.run("COMMIT");
+        return result;
+      } catch (error) {
+        if (raw.inTransaction) raw.run("ROLLBACK");
+        throw error;
+      }
+    },
+    close: () => databases.close(raw),
+  };
+}
+
+function migrate(raw: Database, path: string, migrations: readonly string[]): void {
+  const row = raw.query("PRAGMA user_version").get() as { user_version: bigint };
+  const version = Number(row.user_version);
+  if (version > migrations.length) {
+    throw new WalbError("unsupported", {
+      what: `the database has schema version ${version}, this walb knows up to ${migrations.length}`,
+      where: { file: path, field: "user_version" },
+      hint: "run the newer walb again, or restore the volume's directory from before the upgrade",
+    });
+  }
+  for (let next = version; next < migrations.length; next += 1) {
+    raw.run("BEGIN IMMEDIATE");
+    try {
+      for (const statement of migrations[next]!.split(";")) if (statement.trim() !== "") raw.run(statement);
+      raw.run(`PRAGMA user_version = ${next + 1}`);
+      raw.run("COMMIT");
+    } catch (error) {
+      if (raw.inTransaction) raw.run("ROLLBACK");
+      throw error;
+    }
+  }
+}
