@@ -1,0 +1,20 @@
+/** @module The admin verbs of the device daemon: the same interface in process and over the control socket. */
+import type { DeviceInfo } from "../../device.ts";
+import type { CreateVolume, VolumeReport } from "./schema.ts";
+
+/** What `walb device …` can ask. Errors are WalbErrors; `not-found` for an unknown volume. */
+export interface DeviceAdmin {
+  list(): Promise<VolumeReport[]>;
+  show(name: string): Promise<VolumeReport>;
+  /** @throws WalbError `already-exists`, `bad-parameter`, `no-space`. */
+  create(volume: CreateVolume): Promise<VolumeReport>;
+  /** @throws WalbError `busy` while connected or watched, unless forced. */
+  delete(name: string, options?: { readonly force?: boolean }): Promise<void>;
+  /** Grows the volume. @throws WalbError `out-of-range` on shrink. */
+  resize(name: string, sizeBytes: number): Promise<DeviceInfo>;
+  checkpoint(name: string): Promise<void>;
+  /** Holds writes back until {@link melt} or for `timeoutMs`; without it until melted. */
+  freeze(name: string, options?: { readonly timeoutMs?: number }): Promise<void>;
+  melt(name: string): Promise<void>;
+  resetLog(name: string): Promise<DeviceInfo>;
+}

@@ -1,0 +1,179 @@
+/**
+ * @module The control protocol of the device daemon as schemas: what the daemon answers and the command line prints.
+ *
+ * Lines of JSON over a unix socket. The daemon greets with {@link helloSchema}; a request is {@link requestSchema}
+ * with the parameters of its operation (see {@link operations}); answers are {@link replySchema}; a subscriber gets
+ * {@link eventSchema} lines between them. A line is at most {@link maxLineBytes} long.
+ */
+import { z } from "zod";
+import { errorCodes, type ErrorCode } from "../../../errors.ts";
+import { lbBytes } from "../../../units.ts";
+
+/** Version of the control protocol; a client refuses a daemon with another one. */
+export const controlVersion = 1;
+/** Longest line either side accepts, newline excluded. */
+export const maxLineBytes = 1024 * 1024;
+/** Most volumes of one daemon: keeps a `list` answer far below {@link maxLineBytes}. */
+export const maxVolumes = 512;
+/** Smallest and largest volume. */
+export const minVolumeBytes = 4096;
+export const maxVolumeBytes = 2 ** 52;
+
+const count = z.int().nonnegative();
+const pathSchema = z.string().min(1).max(4096);
+
+/** Names that are also file names, wire names and device names: at most 25 bytes, as the kernel driver's. */
+export const volumeNameSchema = z
+  .string()
+  .regex(/^[A-Za-z0-9_][A-Za-z0-9._-]{0,24}$/, "1 to 25 letters, digits, dots, underscores or dashes, e.g. vol0");
+
+export const overflowPolicySchema = z.enum(["keep-writing", "stop"]);
+/** What happens to writes when the log is full: they go on and break the chain, or they fail with ENOSPC. */
+export type OverflowPolicy = z.infer<typeof overflowPolicySchema>;
+
+const volumeSizeSchema = z
+  .int()
+  .min(minVolumeBytes)
+  .max(maxVolumeBytes)
+  .refine((size) => size % lbBytes === 0, "a multiple of 512 bytes, e.g. 10737418240");
+
+/** What `create` takes. Paths default to files in the daemon's directory. */
+export const createVolumeSchema = z.strictObject({
+  name: volumeNameSchema,
+  /** Left out: the size of the data store, which must exist. */
+  sizeBytes: volumeSizeSchema.optional(),
+  /** An existing block device or file is used as it is, with its content; a missing file is made. */
+  dataPath: pathSchema.optional(),
+  /** An existing file or block device is formatted: refused when it already holds a log. */
+  logPath: pathSchema.optional(),
+  /** Size of a log file to be made; default 1 GiB. */
+  logSizeBytes: volumeSizeSchema.optional(),
+  overflow: overflowPolicySchema.default("keep-writing"),
+  /** Physical block size of the log: 512 or 4096. Default: the larger of the two stores'. */
+  pbsBytes: z.union([z.literal(512), z.literal(4096)]).optional(),
+});
+export type CreateVolume = z.input<typeof createVolumeSchema>;
+
+export const lsidsSchema = z.object({
+  oldest: count,
+  prevWritten: count,
+  written: count,
+  permanent: count,
+  flush: count,
+  completed: count,
+  latest: count,
+});
+
+export const deviceInfoSchema = z.object({
+  name: volumeNameSchema,
+  sizeLb: count,
+  pbsBytes: z.int().positive(),
+  uuid: z.string().regex(/^[0-9a-f]{32}$/),
+  salt: count,
+  ringSizePb: count,
+  ringOffsetPb: count,
+  logPath: z.string(),
+  dataPath: z.string(),
+});
+
+export const deviceStatusSchema = z.object({
+  lsids: lsidsSchema,
+  isOverflow: z.boolean(),
+  readOnlyReason: z.string().optional(),
+  uuid: z.string(),
+});
+
+/** A volume as `list` and `show` tell it. */
+export const volumeReportSchema = z.object({
+  name: volumeNameSchema,
+  /** `failed`: could not be opened, see `reason`; it is not exported. */
+  state: z.enum(["running", "frozen", "read-only", "failed"]),
+  reason: z.string().optional(),
+  sizeBytes: count,
+  overflow: overflowPolicySchema,
+  dataPath: z.string(),
+  logPath: z.string(),
+  /** NBD connections that have the volume open. */
+  connections: count,
+  /** Consumers of the log that watch it. */
+  watchers: count,
+  /** `nbd://…` addresses where the volume can be reached. */
+  uris: z.array(z.string()),
+  /** Missing when `failed`. */
+  info: deviceInfoSchema.optional(),
+  status: deviceStatusSchema.optional(),
+  /** Log in use and its capacity, in PB: above capacity the log has overflowed. */
+  logUsagePb: count.optional(),
+  logCapacityPb: count.optional(),
+});
+export type VolumeReport = z.infer<typeof volumeReportSchema>;
+
+const named = z.strictObject({ name: volumeNameSchema });
+const nothing = z.strictObject({});
+const done = z.object({});
+
+/** Every operation: parameters and answer. */
+export const operations = {
+  ping: { params: nothing, result: z.object({ nodeId: z.string(), volumes: count }) },
+  list: { params: nothing, result: z.object({ volumes: z.array(volumeReportSchema) }) },
+  show: { params: named, result: volumeReportSchema },
+  create: { params: createVolumeSchema, result: volumeReportSchema },
+  /** Refused while connected or watched unless forced. Keeps block devices and files that the user named. */
+  delete: { params: z.strictObject({ name: volumeNameSchema, force: z.boolean().default(false) }), result: done },
+  resize: { params: z.strictObject({ name: volumeNameSchema, sizeBytes: volumeSizeSchema }), result: deviceInfoSchema },
+  checkpoint: { params: named, result: done },
+  /** Holds writes back until `melt`, or for `timeoutMs` (at most a day; left out: no timeout). */
+  freeze: {
+    params: z.strictObject({ name: volumeNameSchema, timeoutMs: z.int().min(1).max(86_400_000).optional() }),
+    result: done,
+  },
+  melt: { params: named, result: done },
+  resetLog: { params: named, result: deviceInfoSchema },
+  info: { params: named, result: deviceInfoSchema },
+  status: { params: named, result: deviceStatusSchema },
+  setOldest: { params: z.strictObject({ name: volumeNameSchema, lsid: count }), result: done },
+  /** Subscribes this connection to {@link eventSchema} lines of a volume. */
+  watch: { params: named, result: done },
+  unwatch: { params: named, result: done },
+} as const;
+
+export type Operation = keyof typeof operations;
+export type OperationParams<O extends Operation> = z.input<(typeof operations)[O]["params"]>;
+export type OperationResult<O extends Operation> = z.infer<(typeof operations)[O]["result"]>;
+
+export const helloSchema = z.object({
+  walbDevice: z.int(),
+  nodeId: z.string().max(255),
+});
+
+export const requestSchema = z.strictObject({
+  id: count,
+  op: z.string().max(64),
+  params: z.unknown().optional(),
+});
+
+const codes = Object.keys(errorCodes) as [ErrorCode, ...ErrorCode[]];
+/** A WalbError as JSON, see `WalbError.toJSON`. */
+export const errorSchema = z.object({
+  code: z.enum(codes),
+  what: z.string(),
+  where: z.object({
+    host: z.string().optional(),
+    volume: z.string().optional(),
+    file: z.string().optional(),
+    offsetBytes: z.number().optional(),
+    field: z.string().optional(),
+    peer: z.string().optional(),
+    step: z.string().optional(),
+  }),
+  hint: z.string().optional(),
+  cause: z.string().optional(),
+});
+
+export const replySchema = z.union([
+  z.object({ id: count, ok: z.unknown() }),
+  z.object({ id: count.nullable(), error: errorSchema }),
+]);
+
+/** Something about the volume changed; says nothing more: ask for the status. */
+export const eventSchema = z.object({ event: z.literal("changed"), name: volumeNameSchema });
