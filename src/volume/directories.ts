@@ -1,0 +1,65 @@
+/**
+ * @module The data directory of a daemon: one directory per volume, one lock, one bad volume never stops the others.
+ */
+import { asWalbError, WalbError } from "../errors.ts";
+import type { Disk, DiskFile } from "../platform/disk.ts";
+import { volumeDatabaseName } from "./database.ts";
+
+const volumeIdPattern = /^[0-9A-Za-z-]{1,64}$/;
+
+/** Checks a volume id: 1 to 64 characters of 0-9 A-Z a-z and "-". @throws WalbError `bad-parameter`. */
+export function checkVolumeId(volume: string): string {
+  if (volumeIdPattern.test(volume)) return volume;
+  throw new WalbError("bad-parameter", {
+    what: `"${volume.slice(0, 80)}" is not a volume name`,
+    where: { field: "volume" },
+    hint: "use 1 to 64 letters, digits and hyphens, for example: vol0",
+  });
+}
+
+/** Name of the file that keeps two daemons out of one data directory. */
+export const lockFileName = "walb.lock";
+
+/** Makes the data directory and takes its lock. @throws WalbError `locked` when another daemon has it. */
+export async function lockDataDirectory(disk: Disk, dataDir: string): Promise<DiskFile> {
+  await disk.makeDirectory(dataDir);
+  try {
+    return await disk.open(`${dataDir}/${lockFileName}`, { mode: "createOrOpen", lock: true });
+  } catch (error) {
+    const failure = asWalbError(error);
+    if (failure.code !== "locked") throw failure;
+    throw new WalbError("locked", {
+      what: "another walb daemon uses this data directory",
+      where: { file: dataDir },
+      hint: "stop the other daemon, or give this one its own directory with --data DIR",
+    });
+  }
+}
+
+/** A volume that could not be opened, and why. */
+export interface BrokenVolume {
+  readonly volume: string;
+  readonly error: WalbError;
+}
+
+/** Opens every volume directory that has a database. Failures are collected, not thrown. */
+export async function openVolumes<Volume>(
+  disk: Disk,
+  dataDir: string,
+  hasDatabase: (path: string) => boolean,
+  openVolume: (volume: string) => Promise<Volume>,
+): Promise<{ volumes: Map<string, Volume>; broken: BrokenVolume[] }> {
+  const volumes = new Map<string, Volume>();
+  const broken: BrokenVolume[] = [];
+  for (const name of await disk.list(dataDir)) {
+    if (!volumeIdPattern.test(name)) continue;
+    if ((await disk.info(`${dataDir}/${name}`))?.kind !== "directory") continue;
+    if (!hasDatabase(`${dataDir}/${name}/${volumeDatabaseName}`)) continue;
+    try {
+      volumes.set(name, await openVolume(name));
+    } catch (error) {
+      broken.push({ volume: name, error: asWalbError(error, { volume: name }) });
+    }
+  }
+  return { volumes, broken };
+}

@@ -1,0 +1,63 @@
+import { afterEach, describe, expect, test } from "bun:test";
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { sqliteTable } from "drizzle-orm/sqlite-core";
+import { createDatabases } from "../../src/platform/real/database.ts";
+import { createSimDatabases } from "../../src/sim/databases.ts";
+import { booleanColumn, gidColumn, numberColumn } from "../../src/volume/columns.ts";
+import { openVolumeDatabase } from "../../src/volume/database.ts";
+
+const table = sqliteTable("t", { gid: gidColumn("gid"), size: numberColumn("size"), flag: booleanColumn("flag") });
+const migrations = ["CREATE TABLE t (gid INTEGER, size INTEGER, flag INTEGER)", "CREATE INDEX i ON t (gid)"];
+const directories: string[] = [];
+const path = (): string => {
+  const directory = mkdtempSync(join(tmpdir(), "walb-db-"));
+  directories.push(directory);
+  return join(directory, "volume.db");
+};
+afterEach(() => {
+  for (const directory of directories.splice(0)) rmSync(directory, { recursive: true });
+});
+
+describe("a volume's database", () => {
+  for (const [name, databases] of [
+    ["real", createDatabases()],
+    ["simulated", createSimDatabases()],
+  ] as const) {
+    test(`keeps 63-bit gids and 53-bit numbers exactly (${name})`, () => {
+      const file = path();
+      const database = openVolumeDatabase(databases, file, migrations);
+      const row = { gid: 2n ** 63n - 1n, size: Number.MAX_SAFE_INTEGER, flag: true };
+      database.orm.insert(table).values(row).run();
+      database.orm.insert(table).values({ gid: 0n, size: -5, flag: false }).run();
+      database.close();
+      const again = openVolumeDatabase(databases, file, migrations);
+      expect(again.orm.select().from(table).all()).toEqual([row, { gid: 0n, size: -5, flag: false }]);
+      expect(() => again.orm.insert(table).values({ gid: 2n ** 63n, size: 0, flag: true }).run()).toThrow();
+      expect(() => again.orm.insert(table).values({ gid: 0n, size: 2 ** 53, flag: true }).run()).toThrow();
+      again.close();
+    });
+
+    test(`rolls a transaction back when its work throws (${name})`, () => {
+      const database = openVolumeDatabase(databases, path(), migrations);
+      expect(() =>
+        database.transaction(() => {
+          database.orm.insert(table).values({ gid: 1n, size: 1, flag: true }).run();
+          throw new Error("no");
+        }),
+      ).toThrow("no");
+      expect(database.orm.select().from(table).all()).toEqual([]);
+      database.close();
+    });
+  }
+
+  test("refuses a schema that a newer walb wrote, and a file that is no database", () => {
+    const file = path();
+    openVolumeDatabase(createDatabases(), file, [...migrations, "CREATE TABLE later (x INTEGER)"]).close();
+    expect(() => openVolumeDatabase(createDatabases(), file, migrations)).toThrow("schema version 3");
+    const garbage = path();
+    writeFileSync(garbage, "this is not a database at all".repeat(100));
+    expect(() => openVolumeDatabase(createDatabases(), garbage, migrations)).toThrow("volume's database");
+  });
+});
