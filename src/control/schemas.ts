@@ -1,0 +1,100 @@
+/**
+ * @module The shapes that commands of all roles share, and the one place where gids turn from bigint to JSON and back.
+ */
+import { z } from "zod";
+import { WalbError } from "../errors.ts";
+import { codecNames } from "../native/codec.ts";
+import { safeNumber } from "../units.ts";
+
+/** A whole number that is not negative. */
+export const countSchema = z.int().nonnegative();
+/** Milliseconds since 1970 UTC. */
+export const timeMsSchema = countSchema;
+
+/** Volume ids: file names, wire names. Source: the original's parser of command parameters. */
+export const volumeSchema = z.string().regex(/^[0-9A-Za-z-]{1,64}$/, "1 to 64 letters, digits or dashes, e.g. vol0");
+
+/** A generation id: a whole number in JSON, bigint in memory. Both are taken, bigint is given. */
+export const gidSchema = z
+  .union([countSchema, z.bigint().nonnegative().max(BigInt(Number.MAX_SAFE_INTEGER))])
+  .transform((gid) => BigInt(gid));
+
+/** `host:port`, an IPv6 host in brackets. */
+export const addressTextSchema = z
+  .string()
+  .max(300)
+  .regex(/^(\[[0-9A-Fa-f:.%a-z]+\]|[^\s:[\]]+):[0-9]{1,5}$/, "host:port, e.g. backup1:10200")
+  .refine((text) => Number(text.slice(text.lastIndexOf(":") + 1)) <= 65535, "a port is at most 65535");
+
+/** `codec:level:threads` as the original writes it; level and threads may be left out, level 0 is the codec's default. */
+export const compressionSchema = z
+  .string()
+  .regex(
+    new RegExp(`^(${codecNames.join("|")})(:[0-9]{1,2}(:[0-9]{1,3})?)?$`),
+    `codec[:level[:threads]] with a codec of ${codecNames.join(", ")}, e.g. zstd:3`,
+  );
+
+/** A path on the daemon's host. */
+export const pathSchema = z.string().min(1).max(4096).startsWith("/", "an absolute path");
+
+/** How far a stop has come, see `StopState` of volume/machine.ts. */
+export const stopStateSchema = z.enum(["not-stopping", "waiting-for-empty", "stopping", "force-stopping"]);
+
+/** An action under way on a volume. */
+export const runningSchema = z.object({ action: z.string(), count: countSchema, beganMs: timeMsSchema.optional() });
+
+/** The last thing that went wrong with a volume or a step, until it goes well again. */
+export const troubleSchema = z.object({
+  code: z.string(),
+  /** Whole text: what, where, why. */
+  message: z.string(),
+  hint: z.string().optional(),
+  atMs: timeMsSchema,
+  /** When it is tried again, if it is. */
+  retryAtMs: timeMsSchema.optional(),
+});
+
+/** What all roles' volumes have in their status. `state` is `Clear` for a volume that is not there. */
+export const volumeStatusFields = {
+  volume: z.string(),
+  state: z.string(),
+  stopState: stopStateSchema,
+  sinceMs: timeMsSchema.optional(),
+  sizeLb: countSchema.optional(),
+  running: z.array(runningSchema),
+  trouble: troubleSchema.optional(),
+};
+
+export const volumeParams = z.strictObject({ volume: volumeSchema });
+export const noParams = z.strictObject({});
+/** The answer of commands that only succeed. */
+export const doneSchema = z.object({});
+/** Without a volume: of all. */
+export const statusParams = z.strictObject({ volume: volumeSchema.optional() });
+export const volumesResult = z.object({ volumes: z.array(z.string()) });
+
+/** Turns an answer into JSON text: bigint becomes a number. @throws WalbError `out-of-range` above 2^53 − 1. */
+export function toJson(value: unknown, space?: number): string {
+  return JSON.stringify(
+    value,
+    (key, item: unknown) => (typeof item === "bigint" ? safeNumber(item, key) : item),
+    space,
+  );
+}
+
+/** Parses with a schema. @throws WalbError `bad-parameter` (or the given code) naming the first field that is wrong. */
+export function parseWith<Schema extends z.ZodType>(
+  schema: Schema,
+  value: unknown,
+  what: string,
+  code: "bad-parameter" | "protocol" | "internal" = "bad-parameter",
+): z.output<Schema> {
+  const parsed = schema.safeParse(value);
+  if (parsed.success) return parsed.data;
+  const issue = parsed.error.issues[0];
+  const field = issue === undefined ? "" : issue.path.join(".");
+  throw new WalbError(code, {
+    what: `${what}: ${issue?.message ?? "not valid"}`,
+    where: field === "" ? {} : { field },
+  });
+}

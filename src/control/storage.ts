@@ -1,0 +1,146 @@
+/** @module The commands of the storage role. */
+import { z } from "zod";
+import { defineCommand, defineJob } from "./command.ts";
+import {
+  addressTextSchema,
+  countSchema,
+  doneSchema,
+  gidSchema,
+  noParams,
+  pathSchema,
+  statusParams,
+  timeMsSchema,
+  volumeParams,
+  volumeSchema,
+  volumeStatusFields,
+  volumesResult,
+} from "./schemas.ts";
+
+/** Which walb device a volume is made of. */
+export const deviceReferenceSchema = z.discriminatedUnion("kind", [
+  /** A volume of `walb device`; `socket` is the daemon's control socket, by default the one of the storage's options. */
+  z.strictObject({ kind: z.literal("user"), name: z.string().min(1).max(25), socket: pathSchema.optional() }),
+]);
+export type DeviceReference = z.infer<typeof deviceReferenceSchema>;
+
+/** A volume in the storage's status; optional parts are missing when it is Clear or the device does not answer. */
+export const storageVolumeSchema = z.object({
+  ...volumeStatusFields,
+  device: deviceReferenceSchema.optional(),
+  uuid: z.string().optional(),
+  salt: countSchema.optional(),
+  pbsBytes: countSchema.optional(),
+  isOverflow: z.boolean().optional(),
+  logUsagePb: countSchema.optional(),
+  logCapacityPb: countSchema.optional(),
+  oldestLsid: countSchema.optional(),
+  permanentLsid: countSchema.optional(),
+  latestLsid: countSchema.optional(),
+  /** Delivered up to here. */
+  doneLsid: countSchema.optional(),
+  doneGid: gidSchema.optional(),
+  oldestGid: gidSchema.optional(),
+  latestGid: gidSchema.optional(),
+  /** Log that no proxy has acknowledged, and the age of its oldest snapshot. */
+  lagBytes: countSchema.optional(),
+  lagMs: countSchema.optional(),
+  lastSentMs: timeMsSchema.optional(),
+});
+export type StorageVolume = z.output<typeof storageVolumeSchema>;
+
+export const storageStatusSchema = z.object({
+  archive: addressTextSchema,
+  /** In order of preference. */
+  proxies: z.array(
+    z.object({ address: addressTextSchema, isAvailable: z.boolean(), checkedMs: timeMsSchema.optional() }),
+  ),
+  volumes: z.array(storageVolumeSchema),
+});
+export type StorageStatus = z.output<typeof storageStatusSchema>;
+
+/** Result of a backup. */
+export const backupResult = z.object({
+  mode: z.enum(["full", "hash"]),
+  /** First clean snapshot that the backup makes restorable, once the proxy's diff has arrived. */
+  gid: gidSchema,
+  scannedBytes: countSchema,
+  sentBytes: countSchema,
+  elapsedMs: countSchema,
+});
+
+export const storageCommands = {
+  status: defineCommand({
+    summary: "State, log usage and lag of the volumes",
+    params: statusParams,
+    result: storageStatusSchema,
+    isReadOnly: true,
+  }),
+  volumes: defineCommand({
+    summary: "Names of the volumes",
+    params: noParams,
+    result: volumesResult,
+    isReadOnly: true,
+  }),
+  init: defineCommand({
+    summary: "Puts a walb device under backup as a volume",
+    params: z.strictObject({ volume: volumeSchema, device: deviceReferenceSchema }),
+    result: doneSchema,
+    requires: ["Clear"],
+  }),
+  clear: defineCommand({
+    summary: "Forgets a volume",
+    params: volumeParams,
+    result: doneSchema,
+    requires: ["SyncReady"],
+  }),
+  backup: defineJob({
+    summary: "Sends the whole volume (full) or what differs (hash) to the archive, then follows its log",
+    params: z.strictObject({
+      volume: volumeSchema,
+      mode: z.enum(["full", "hash"]),
+      bulkBytes: z.int().min(4096).max(4194304).optional(),
+    }),
+    result: backupResult,
+    requires: ["SyncReady"],
+  }),
+  snapshot: defineCommand({
+    summary: "Takes a snapshot: the volume at this instant stays restorable",
+    params: z.strictObject({
+      volume: volumeSchema,
+      label: z.string().min(1).max(200).optional(),
+      protect: z.boolean().optional(),
+    }),
+    result: z.object({ gid: gidSchema, timeMs: timeMsSchema }),
+    requires: ["Target", "Stopped"],
+  }),
+  start: defineCommand({
+    summary: "Follows the log again (target), or only frees it (standby)",
+    params: z.strictObject({ volume: volumeSchema, mode: z.enum(["target", "standby"]) }),
+    result: doneSchema,
+    requires: ["Stopped", "SyncReady"],
+  }),
+  stop: defineCommand({
+    summary: "Stops following the log; answers when it has stopped",
+    params: z.strictObject({ volume: volumeSchema, mode: z.enum(["graceful", "force"]) }),
+    result: doneSchema,
+    requires: ["Target", "Standby"],
+  }),
+  reset: defineCommand({
+    summary: "Empties the log of a volume; a new backup is needed",
+    params: z.strictObject({ volume: volumeSchema, gid: gidSchema.optional() }),
+    result: doneSchema,
+    requires: ["Stopped"],
+  }),
+  resize: defineCommand({
+    summary: "Grows the volume to the size its device was given",
+    params: z.strictObject({ volume: volumeSchema, sizeLb: z.int().positive() }),
+    result: doneSchema,
+    requires: ["SyncReady", "Stopped", "Target", "Standby"],
+  }),
+  kick: defineCommand({
+    summary: "Tries everything that waits now: proxies, transfers",
+    params: statusParams,
+    result: doneSchema,
+  }),
+} as const;
+export type StorageCommands = typeof storageCommands;
