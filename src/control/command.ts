@@ -21,7 +21,7 @@ export interface Command<Params extends z.ZodType = z.ZodType, Result extends z.
   readonly requires?: readonly string[];
   /** Runs as a job: answered at once with a job id, watched and cancelled by it. */
   readonly isJob?: boolean;
-  /** Changes nothing: may be called with GET and retried. */
+  /** Changes nothing: may be repeated when an answer was lost. */
   readonly isReadOnly?: boolean;
 }
 

@@ -1,0 +1,161 @@
+/** @module The jobs of one daemon: started, watched, cancelled, and remembered for a while after they ended. */
+import { asWalbError, WalbError } from "../errors.ts";
+import type { Clock, Random, Timer } from "../platform/clock.ts";
+import type { JobInfo, ProgressReport } from "./job.ts";
+import { ProgressMeter } from "./rate.ts";
+
+/** Most jobs that run at once, and most that are remembered after they ended. */
+export const runningJobsMax = 64;
+export const endedJobsMax = 256;
+/** Watchers hear of progress at most this often. */
+const notifyMs = 200;
+
+interface Job {
+  readonly id: string;
+  readonly command: string;
+  readonly volume: string | undefined;
+  readonly startedMs: number;
+  readonly meter: ProgressMeter;
+  readonly abort: AbortController;
+  readonly watchers: Set<(job: JobInfo) => void>;
+  ended: Promise<void>;
+  end: Pick<JobInfo, "state" | "endedMs" | "result" | "error"> | undefined;
+  notifyTimer: Timer | undefined;
+}
+
+/** What a job's work gets. */
+export interface JobWork {
+  readonly signal: AbortSignal;
+  readonly progress: (report: ProgressReport) => void;
+}
+
+/** The jobs of one daemon. */
+export class JobTable {
+  readonly #clock: Clock;
+  readonly #prefix: string;
+  readonly #jobs = new Map<string, Job>();
+  #count = 0;
+
+  /** Ids begin with something random, so that an id of before a restart is not taken for another job. */
+  constructor(clock: Clock, random: Random) {
+    this.#clock = clock;
+    this.#prefix = random.u32().toString(36).padStart(7, "0").slice(-4);
+  }
+
+  /** Starts a job. @throws WalbError `busy` when too many run. */
+  start(command: string, volume: string | undefined, work: (job: JobWork) => Promise<unknown>): JobInfo {
+    const running = [...this.#jobs.values()].filter((job) => job.end === undefined).length;
+    if (running >= runningJobsMax) {
+      throw new WalbError("busy", {
+        what: `cannot start ${command}: ${running} jobs are running`,
+        ...(volume === undefined ? {} : { where: { volume } }),
+        hint: "wait for one of them, or cancel one",
+      });
+    }
+    this.#count += 1;
+    const job: Job = {
+      id: `${this.#prefix}-${this.#count}`,
+      command,
+      volume,
+      startedMs: this.#clock.nowMs(),
+      meter: new ProgressMeter(this.#clock.monotonicMs()),
+      abort: new AbortController(),
+      watchers: new Set(),
+      ended: Promise.resolve(),
+      end: undefined,
+      notifyTimer: undefined,
+    };
+    this.#jobs.set(job.id, job);
+    job.ended = this.#run(job, work);
+    return describe(job);
+  }
+
+  /** All known jobs, newest first. */
+  list(): JobInfo[] {
+    return [...this.#jobs.values()].reverse().map(describe);
+  }
+
+  /** @throws WalbError `not-found`. */
+  get(id: string): JobInfo {
+    return describe(this.#find(id));
+  }
+
+  /** See `Control.watchJob`. */
+  watch(id: string, changed: (job: JobInfo) => void): () => void {
+    const job = this.#find(id);
+    if (job.end === undefined) job.watchers.add(changed);
+    changed(describe(job));
+    return () => job.watchers.delete(changed);
+  }
+
+  /** See `Control.cancelJob`. */
+  async cancel(id: string, why = "the job was cancelled"): Promise<JobInfo> {
+    const job = this.#find(id);
+    if (job.end === undefined) job.abort.abort(new WalbError("cancelled", { what: why }));
+    await job.ended;
+    return describe(job);
+  }
+
+  /** Cancels all jobs and waits until they have ended. */
+  async close(): Promise<void> {
+    await Promise.all([...this.#jobs.keys()].map((id) => this.cancel(id, "the daemon is shutting down")));
+  }
+
+  async #run(job: Job, work: (job: JobWork) => Promise<unknown>): Promise<void> {
+    const progress = (report: ProgressReport): void => {
+      if (job.end !== undefined) return;
+      job.meter.report(report, this.#clock.monotonicMs());
+      job.notifyTimer ??= this.#clock.timer(
+        notifyMs,
+        () => {
+          job.notifyTimer = undefined;
+          notify(job);
+        },
+        { unref: true },
+      );
+    };
+    try {
+      const result = await work({ signal: job.abort.signal, progress });
+      job.end = { state: "done", endedMs: this.#clock.nowMs(), result };
+    } catch (thrown) {
+      const isCancelled = job.abort.signal.aborted;
+      const error = asWalbError(thrown, job.volume === undefined ? {} : { volume: job.volume });
+      job.end = { state: isCancelled ? "cancelled" : "failed", endedMs: this.#clock.nowMs(), error: error.toJSON() };
+    }
+    job.notifyTimer?.cancel();
+    job.notifyTimer = undefined;
+    notify(job);
+    job.watchers.clear();
+    this.#forgetOld();
+  }
+
+  #forgetOld(): void {
+    const ended = [...this.#jobs.values()].filter((job) => job.end !== undefined);
+    for (const job of ended.slice(0, Math.max(0, ended.length - endedJobsMax))) this.#jobs.delete(job.id);
+  }
+
+  #find(id: string): Job {
+    const job = this.#jobs.get(id);
+    if (job !== undefined) return job;
+    throw new WalbError("not-found", {
+      what: `there is no job ${id}`,
+      hint: "jobs are forgotten when the daemon restarts; see what is running with: walb status",
+    });
+  }
+}
+
+function notify(job: Job): void {
+  const info = describe(job);
+  for (const watcher of [...job.watchers]) watcher(info);
+}
+
+function describe(job: Job): JobInfo {
+  return {
+    id: job.id,
+    command: job.command,
+    ...(job.volume === undefined ? {} : { volume: job.volume }),
+    startedMs: job.startedMs,
+    progress: job.meter.progress(),
+    ...(job.end ?? { state: "running" }),
+  };
+}
