@@ -1,7 +1,8 @@
 /**
  * @module What the shim gives to the rest: slab memory, the job pool, codecs off the thread or inline, ioctls.
  */
-export { createInlineCompute, createPoolCompute } from "./compute.ts";
+export { checkCompressOption, createInlineCompute, createPoolCompute } from "./compute.ts";
+export { ErrnoError } from "./errno.ts";
 export { deviceIoctl } from "./ioctl.ts";
+export { createInlineRunner, createJobPool, type JobPool } from "./pool.ts";
 export { createMemoryPool } from "./slabs.ts";
-export { createJobPool, type JobPool } from "./pool.ts";

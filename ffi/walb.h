@@ -1,0 +1,111 @@
+/* Shared declarations of the shim. Layouts here are mirrored by src/native/layout.ts. */
+#ifndef WALB_H
+#define WALB_H
+#include <stddef.h>
+#include <stdint.h>
+
+#define WALB_EXPORT __attribute__((visibility("default")))
+/* Result for end of file inside a read: not an errno. */
+#define WALB_EOF (-100000)
+
+/* All 64-bit numbers are doubles that hold safe integers: JavaScript writes them exactly and without bigint. */
+struct job {
+    int32_t op;
+    int32_t fd;
+    uint32_t count;
+    uint32_t flags;
+    double offset;
+    double size;
+    double address;
+    double table;
+    double extra;
+    double result;  /* >= 0, or -errno, or WALB_EOF */
+    double result2; /* bytes done before a failure, or a second value */
+    uint32_t next;
+    uint32_t lane;
+    double unused[6];
+};
+_Static_assert(sizeof(struct job) == 128, "job slot is 128 bytes");
+
+/* One unit of a batch. Input fields are overwritten by results where noted. */
+struct item {
+    double source;
+    double source_size;
+    double target;
+    double target_size; /* decode: exact size of the expanded image */
+    uint32_t codec;     /* encode: codec; result: 1 = all zero. decode, verify: result code */
+    uint32_t word;      /* encode: level, result: checksum. decode, verify: expected checksum */
+    double slice_offset; /* result of encode: stored bytes */
+    double slice_size;   /* result of encode: codec used */
+    double file_offset;
+};
+_Static_assert(sizeof(struct item) == 64, "batch item is 64 bytes");
+
+enum op {
+    OP_NOP = 0,
+    OP_PREAD,
+    OP_PWRITE,
+    OP_PWRITEV,
+    OP_FDATASYNC,
+    OP_FSYNC_PATH,
+    OP_ZERO,
+    OP_TRUNCATE,
+    OP_FICLONE,
+    OP_COPY_RANGE,
+    OP_NEXT_DATA,
+    OP_OPEN,
+    OP_CLOSE,
+    OP_SIZE,
+    OP_STATVFS,
+    OP_UNLINK,
+    OP_RENAME,
+    OP_IOCTL,
+    OP_DISCARD,
+    OP_ENCODE,
+    OP_DECODE,
+    OP_VERIFY,
+    OP_CHECKSUM,
+    OP_HASH,
+    OP_READ_ENCODE,
+    OP_READ_HASH,
+    OP_WRITE_DECODED,
+    OP_SLEEP,
+};
+
+enum { FLAG_ALWAYS = 1, FLAG_BLOCK_DEVICE = 2 };
+enum { DECODE_GOOD = 0, DECODE_CHECKSUM = 1, DECODE_DAMAGED = 2 };
+enum { OPEN_DIRECT = 1, OPEN_LOCK = 2, OPEN_WRITE = 4, OPEN_CREATE = 8, OPEN_EXCLUSIVE = 16 };
+
+void walb_run_job(struct job *job);
+
+uint32_t walb_checksum(const void *data, size_t size, uint32_t salt);
+int walb_is_zero(const void *data, size_t size);
+void walb_murmur3_x64_128(const void *data, size_t size, uint32_t seed, uint8_t out[16]);
+
+void encode_items(struct item *items, uint32_t count, int always);
+void decode_items(struct item *items, uint32_t count);
+/* Expands to exactly target_size bytes. 0 = good. Never writes beyond the target. */
+int codec_decode(uint32_t codec, const void *source, size_t source_size, void *target, size_t target_size);
+
+/* Memory of the calling thread, 4096-aligned, at least `size` bytes; NULL when there is none. Valid until the next
+   call with the same index; given back by scratch_trim(). */
+void *scratch(int index, size_t size);
+void scratch_trim(void);
+
+/* File jobs: io.c and block.c. They return >= 0, -errno or WALB_EOF. */
+int64_t io_read(int fd, void *data, uint64_t size, uint64_t offset, double *done);
+int64_t io_write(int fd, const void *data, uint64_t size, uint64_t offset, double *done);
+int64_t io_write_gather(int fd, const struct item *items, uint32_t count, uint64_t offset, double *done);
+int64_t io_read_scatter(int fd, const struct item *items, uint32_t count, uint64_t offset, double *done);
+int64_t io_write_zeroes(int fd, uint64_t offset, uint64_t size);
+int64_t io_zero(int fd, uint64_t offset, uint64_t size, uint64_t alignment, int is_block);
+int64_t io_discard(int fd, uint64_t offset, uint64_t size, int is_block);
+int64_t io_next_data(int fd, uint64_t offset, double *end);
+int64_t io_copy_range(int source, int target, uint64_t offset, uint64_t size, double *next);
+int64_t io_fsync_path(const char *path);
+int64_t io_open(struct job *job);
+int64_t io_size(int fd);
+int64_t io_statvfs(const char *path, double *total);
+int64_t io_write_decoded(int fd, struct item *items, uint32_t count, uint64_t alignment);
+
+#endif

@@ -1,0 +1,56 @@
+/** @module errno of the kernel → WalbError, exactly. */
+import { constants } from "node:os";
+import { type ErrorCode, type ErrorPlace, WalbError } from "../errors.ts";
+import { errnoText } from "./shim.ts";
+
+const names = new Map<number, string>(Object.entries(constants.errno).map(([name, number]) => [number, name]));
+
+/** The cause inside a WalbError that the kernel gave: its number and name. */
+export class ErrnoError extends Error {
+  override readonly name = "ErrnoError";
+  readonly errno: number;
+  readonly errnoName: string;
+
+  constructor(errno: number) {
+    const errnoName = names.get(errno) ?? `errno ${errno}`;
+    super(`${errnoText(errno)} (${errnoName})`);
+    this.errno = errno;
+    this.errnoName = errnoName;
+  }
+}
+
+const codes: Record<string, ErrorCode> = {
+  ENOSPC: "no-space",
+  EDQUOT: "no-space",
+  ENOENT: "not-found",
+  EEXIST: "already-exists",
+  EROFS: "read-only",
+  EBUSY: "busy",
+};
+
+const hints: Record<string, string> = {
+  ENOSPC: "free space on this file system or grow it",
+  EDQUOT: "raise the quota or free space",
+  EACCES: "check the owner and mode of the path, and the user walb runs as",
+  EPERM: "check the user and capabilities walb runs with",
+  EMFILE: "raise the limit of open files (LimitNOFILE=)",
+  EIO: "look at the kernel log: the device below reports errors",
+};
+
+/** @param what what failed: "read of 4096 bytes". @param errno positive. */
+export function errnoError(what: string, errno: number, where: ErrorPlace): WalbError {
+  const cause = new ErrnoError(errno);
+  const hint = hints[cause.errnoName];
+  return new WalbError(codes[cause.errnoName] ?? "io", {
+    what: `${what} failed`,
+    where,
+    cause,
+    ...(hint === undefined ? {} : { hint }),
+  });
+}
+
+/** errno of what `node:fs` and Bun throw, undefined for other errors. */
+export function errnoOf(error: unknown): number | undefined {
+  if (!(error instanceof Error) || !("errno" in error) || typeof error.errno !== "number") return undefined;
+  return Math.abs(error.errno);
+}

@@ -1,0 +1,106 @@
+/**
+ * @module Loads the C shim: embedded in the compiled binary, from the source tree otherwise, always through a memfd, so
+ * that neither a writable nor an executable temporary directory is needed.
+ */
+import { dlopen, FFIType, type Pointer, ptr, toArrayBuffer } from "bun:ffi";
+import { closeSync, readFileSync, writeSync } from "node:fs";
+import { WalbError } from "../errors.ts";
+
+const definitions = {
+  walb_run_job: { args: [FFIType.ptr], returns: FFIType.void },
+  walb_checksum: { args: [FFIType.ptr, FFIType.u64, FFIType.u32], returns: FFIType.u32 },
+  walb_is_zero: { args: [FFIType.ptr, FFIType.u64], returns: FFIType.i32 },
+  walb_memory_map: { args: [FFIType.u64], returns: FFIType.ptr },
+  walb_memory_cool: { args: [FFIType.ptr, FFIType.u64], returns: FFIType.i32 },
+  walb_error_text: { args: [FFIType.i32, FFIType.ptr, FFIType.u32], returns: FFIType.i32 },
+  walb_pool_create: { args: [FFIType.u32, FFIType.i32, FFIType.i32], returns: FFIType.ptr },
+  walb_pool_slots: { args: [FFIType.ptr], returns: FFIType.ptr },
+  walb_pool_fd: { args: [FFIType.ptr], returns: FFIType.i32 },
+  walb_pool_submit: { args: [FFIType.ptr, FFIType.u32], returns: FFIType.i32 },
+  walb_pool_reap: { args: [FFIType.ptr, FFIType.ptr], returns: FFIType.u32 },
+  walb_pool_close: { args: [FFIType.ptr], returns: FFIType.void },
+} as const;
+
+const library = await findLibrary();
+const symbols = loadThroughMemfd(readFileSync(library));
+
+/** The functions of the shim. Addresses are plain numbers: check them before, the FFI does not. */
+export const shim = {
+  runJob: (address: number): void => symbols.walb_run_job(address as Pointer),
+  checksum: (bytes: Uint8Array, salt: number): number => symbols.walb_checksum(bytes, bytes.byteLength, salt),
+  isZero: (bytes: Uint8Array): boolean => symbols.walb_is_zero(bytes, bytes.byteLength) !== 0,
+  cool: (address: number, sizeBytes: number): number => symbols.walb_memory_cool(address as Pointer, sizeBytes),
+  /** 0 when there is no memory or file descriptor for it. */
+  poolCreate: (slots: number, fast: number, slow: number): number =>
+    Number(symbols.walb_pool_create(slots, fast, slow) ?? 0),
+  poolSlots: (pool: number): number => Number(symbols.walb_pool_slots(pool as Pointer) ?? 0),
+  poolFd: (pool: number): number => symbols.walb_pool_fd(pool as Pointer),
+  poolSubmit: (pool: number, slot: number): number => symbols.walb_pool_submit(pool as Pointer, slot),
+  poolReap: (pool: number, out: number): number => symbols.walb_pool_reap(pool as Pointer, out as Pointer),
+  poolClose: (pool: number): void => symbols.walb_pool_close(pool as Pointer),
+};
+
+/** A range of shim memory as JavaScript sees it. It is never unmapped. */
+export interface Mapping {
+  readonly address: number;
+  readonly buffer: ArrayBuffer;
+}
+
+/** Maps zeroed, page-aligned memory for good. @throws WalbError `internal` when the system has none. */
+export function mapMemory(sizeBytes: number): Mapping {
+  const address = Number(symbols.walb_memory_map(sizeBytes) ?? 0);
+  if (address === 0) {
+    throw new WalbError("internal", {
+      what: `the system gives no ${sizeBytes} bytes of memory`,
+      hint: "lower the memory budget, or look at the memory limit of the service",
+    });
+  }
+  return { address, buffer: wrapMemory(address, sizeBytes) };
+}
+
+/** Wraps memory that the shim owns and never frees. */
+export function wrapMemory(address: number, sizeBytes: number): ArrayBuffer {
+  return toArrayBuffer(address as Pointer, 0, sizeBytes);
+}
+
+const errorTextBytes = 128;
+let errorText: Mapping | undefined;
+
+/** strerror of an errno. */
+export function errnoText(errno: number): string {
+  errorText ??= mapMemory(4096);
+  const length = symbols.walb_error_text(errno, errorText.address as Pointer, errorTextBytes);
+  return new TextDecoder().decode(new Uint8Array(errorText.buffer, 0, Math.min(length, errorTextBytes - 1)));
+}
+
+async function findLibrary(): Promise<string> {
+  try {
+    return (await import("../../ffi/build/libwalb.so", { with: { type: "file" } })).default;
+  } catch (error) {
+    throw new WalbError("internal", {
+      what: "the C shim ffi/build/libwalb.so is not built",
+      hint: "run: npm run build",
+      cause: error,
+    });
+  }
+}
+
+function loadThroughMemfd(image: Uint8Array) {
+  const libc = dlopen("libc.so.6", { syscall: { args: ["i64", "ptr", "u32"], returns: "i64" } });
+  const memfdCreate = process.arch === "arm64" ? 279n : 319n;
+  const name = Buffer.from("walb-shim\0");
+  const fd = Number(libc.symbols.syscall(memfdCreate, ptr(name), 1));
+  if (fd < 0) {
+    throw new WalbError("internal", {
+      what: "the kernel refuses memfd_create, which the C shim is loaded through",
+      hint: "allow memfd_create in the seccomp filter of the service or container",
+    });
+  }
+  try {
+    let at = 0;
+    while (at < image.length) at += writeSync(fd, image, at);
+    return dlopen(`/proc/self/fd/${fd}`, definitions).symbols;
+  } finally {
+    closeSync(fd);
+  }
+}
