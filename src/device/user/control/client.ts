@@ -1,7 +1,11 @@
-/** @module Clients of the device daemon: the admin verbs, and a {@link WalbDevice} over the control socket. */
+/** @module The admin verbs of a device daemon over its control socket. */
 import type { Platform } from "../../../platform/platform.ts";
-import type { WalbDevice } from "../../device.ts";
+import type { DeviceInfo } from "../../device.ts";
 import type { DeviceAdmin } from "./admin.ts";
+import { ControlChannel, daemonUnreachable } from "./channel.ts";
+import type { CreateVolume, VolumeReport } from "./schema.ts";
+
+export { connectUserDevice } from "./userdevice.ts";
 
 /** The admin verbs over the control socket, until closed. */
 export interface DeviceControlClient extends DeviceAdmin {
@@ -18,10 +22,60 @@ export function controlSocketPath(dataDir: string): string {
  * Connects to a daemon for admin verbs.
  * @throws WalbError `unreachable` when no daemon answers at the path, `protocol` when it speaks another version.
  */
-export declare function deviceControlClient(platform: Platform, socketPath: string): Promise<DeviceControlClient>;
+export async function deviceControlClient(platform: Platform, socketPath: string): Promise<DeviceControlClient> {
+  try {
+    return new Client(
+      await ControlChannel.open(platform, socketPath, { changed: () => undefined, closed: () => undefined }),
+    );
+  } catch (error) {
+    throw daemonUnreachable(error, socketPath);
+  }
+}
 
-/**
- * A volume of a device daemon as a {@link WalbDevice}. Never fails at once: it connects in the background and again with
- * back-off whenever the daemon goes away; calls fail with `unreachable` meanwhile and watchers are called when it is back.
- */
-export declare function connectUserDevice(platform: Platform, socketPath: string, name: string): WalbDevice;
+class Client implements DeviceControlClient {
+  constructor(private readonly channel: ControlChannel) {}
+
+  get nodeId(): string {
+    return this.channel.nodeId;
+  }
+
+  async list(): Promise<VolumeReport[]> {
+    return (await this.channel.call("list", {})).volumes;
+  }
+
+  show(name: string): Promise<VolumeReport> {
+    return this.channel.call("show", { name });
+  }
+
+  create(volume: CreateVolume): Promise<VolumeReport> {
+    return this.channel.call("create", volume);
+  }
+
+  async delete(name: string, options: { readonly force?: boolean } = {}): Promise<void> {
+    await this.channel.call("delete", { name, force: options.force ?? false });
+  }
+
+  resize(name: string, sizeBytes: number): Promise<DeviceInfo> {
+    return this.channel.call("resize", { name, sizeBytes });
+  }
+
+  async checkpoint(name: string): Promise<void> {
+    await this.channel.call("checkpoint", { name });
+  }
+
+  async freeze(name: string, options: { readonly timeoutMs?: number } = {}): Promise<void> {
+    await this.channel.call("freeze", { name, ...options });
+  }
+
+  async melt(name: string): Promise<void> {
+    await this.channel.call("melt", { name });
+  }
+
+  resetLog(name: string): Promise<DeviceInfo> {
+    return this.channel.call("resetLog", { name });
+  }
+
+  async close(): Promise<void> {
+    this.channel.close();
+  }
+}

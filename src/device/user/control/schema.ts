@@ -6,7 +6,7 @@
  * {@link eventSchema} lines between them. A line is at most {@link maxLineBytes} long.
  */
 import { z } from "zod";
-import { errorCodes, type ErrorCode } from "../../../errors.ts";
+import { type ErrorCode, errorCodes } from "../../../errors.ts";
 import { lbBytes } from "../../../units.ts";
 
 /** Version of the control protocol; a client refuses a daemon with another one. */

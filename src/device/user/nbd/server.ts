@@ -1,22 +1,28 @@
 /** @module NBD server: exports volumes over unix and TCP sockets (fixed newstyle handshake). */
+import { WalbError } from "../../../errors.ts";
 import type { MemoryPool } from "../../../native/memory.ts";
-import type { Address, Net } from "../../../platform/net.ts";
-import type { BlockVolume } from "../block.ts";
+import type { Clock } from "../../../platform/clock.ts";
+import type { Address, Connection, Listener, Net } from "../../../platform/net.ts";
+import { NbdConnection } from "./connection.ts";
+import type { NbdExports } from "./exports.ts";
+import { RoomGates } from "./room.ts";
 
-/** The volumes a server offers; asked at each negotiation, so volumes may come and go. */
-export interface NbdExports {
-  /** Names in the order LIST shows them. */
-  names(): readonly string[];
-  /** The volume, or undefined when there is none of the name or it is not running. */
-  find(name: string): BlockVolume | undefined;
-}
+export type { NbdExports } from "./exports.ts";
+
+const maxConnectionsDefault = 1024;
 
 /** What {@link openNbdServer} needs. */
 export interface NbdServerOptions {
   readonly net: Net;
+  readonly clock: Clock;
+  /** Payload of requests under way. */
   readonly memory: MemoryPool;
   readonly exports: NbdExports;
   readonly listeners: readonly Address[];
+  /** Connections beyond this are closed at once; default 1024. */
+  readonly maxConnections?: number;
+  /** Told when a connection was cut off because of what its client did; default: nobody is. */
+  readonly onProblem?: (error: WalbError) => void;
 }
 
 /** A running NBD server. */
@@ -27,9 +33,93 @@ export interface NbdServer {
   connectionsOf(name: string): number;
   /** Closes every connection of a volume after its requests in flight; when it resolves none touches the volume. */
   disconnect(name: string): Promise<void>;
-  /** Stops listening, lets requests in flight finish, closes all connections. */
+  /** Stops listening, lets requests in flight finish, closes all connections. Idempotent. */
   close(): Promise<void>;
 }
 
 /** @throws WalbError `port-in-use` when a listener cannot be bound; then none stays open. */
-export declare function openNbdServer(options: NbdServerOptions): Promise<NbdServer>;
+export async function openNbdServer(options: NbdServerOptions): Promise<NbdServer> {
+  const server = new Server(options);
+  try {
+    for (const address of options.listeners) await server.listen(address);
+  } catch (error) {
+    await server.close();
+    throw error;
+  }
+  return server;
+}
+
+class Server implements NbdServer {
+  private readonly listeners: Listener[] = [];
+  private readonly connections = new Set<NbdConnection>();
+  private readonly rooms = new RoomGates();
+  private readonly changed = new Set<() => void>();
+  private isClosing = false;
+
+  constructor(private readonly options: NbdServerOptions) {}
+
+  get addresses(): readonly Address[] {
+    return this.listeners.map((listener) => listener.address);
+  }
+
+  async listen(address: Address): Promise<void> {
+    this.listeners.push(await this.options.net.listen(address, (connection) => this.accept(connection)));
+  }
+
+  connectionsOf(name: string): number {
+    let count = 0;
+    for (const connection of this.connections) if (connection.volume?.name === name) count++;
+    return count;
+  }
+
+  async disconnect(name: string): Promise<void> {
+    await this.stopAll((connection) => connection.volume?.name === name);
+  }
+
+  async close(): Promise<void> {
+    this.isClosing = true;
+    for (const listener of this.listeners) await listener.close();
+    await this.stopAll(() => true);
+  }
+
+  private accept(connection: Connection): void {
+    const { maxConnections = maxConnectionsDefault, onProblem = () => undefined } = this.options;
+    if (this.isClosing || this.connections.size >= maxConnections) {
+      connection.close();
+      if (!this.isClosing) {
+        onProblem(
+          new WalbError("busy", {
+            what: `there are ${maxConnections} NBD connections already`,
+            where: { peer: connection.peer },
+            hint: "close some clients",
+          }),
+        );
+      }
+      return;
+    }
+    const { memory, clock, exports } = this.options;
+    const client: NbdConnection = new NbdConnection(
+      { memory, clock, exports, rooms: this.rooms, onProblem },
+      connection,
+      () => {
+        this.connections.delete(client);
+        for (const callback of [...this.changed]) callback();
+      },
+    );
+    this.connections.add(client);
+  }
+
+  private async stopAll(isChosen: (connection: NbdConnection) => boolean): Promise<void> {
+    for (const connection of [...this.connections]) if (isChosen(connection)) connection.stop();
+    const isDone = (): boolean => ![...this.connections].some(isChosen);
+    while (!isDone()) {
+      await new Promise<void>((resolve) => {
+        const callback = (): void => {
+          this.changed.delete(callback);
+          resolve();
+        };
+        this.changed.add(callback);
+      });
+    }
+  }
+}

@@ -1,0 +1,236 @@
+/** @module One NBD connection: handshake, then transmission, with back-pressure and an orderly end. */
+import { asWalbError, WalbError } from "../../../errors.ts";
+import type { MemoryPool } from "../../../native/memory.ts";
+import type { Clock, Timer } from "../../../platform/clock.ts";
+import type { Connection, ConnectionReader } from "../../../platform/net.ts";
+import type { BlockVolume } from "../block.ts";
+import type { NbdExports } from "./exports.ts";
+import { Handshake, type HandshakeHost, type Negotiated } from "./handshake.ts";
+import { ByteQueue } from "./input.ts";
+import type { RoomGates } from "./room.ts";
+import { Transmission, type TransmissionHost } from "./transmission.ts";
+
+/** A client must have chosen an export within this time. */
+const handshakeMs = 60_000;
+/** A client that owes us reading for so long holds memory that others need: it is cut off. */
+const stallMs = 300_000;
+/** After our last byte the client has this long to close; also how long a stopping server waits for its reading. */
+const lingerMs = 5_000;
+
+/** What all connections of a server share. */
+export interface ConnectionContext {
+  readonly memory: MemoryPool;
+  readonly clock: Clock;
+  readonly rooms: RoomGates;
+  readonly exports: NbdExports;
+  /** Told once for each connection that was cut off because of what its peer did. */
+  readonly onProblem: (error: WalbError) => void;
+}
+
+/** A connection of a client; lives until its socket is closed and its requests are finished. */
+export class NbdConnection implements ConnectionReader, HandshakeHost, TransmissionHost {
+  isBlocked = false;
+  private readonly input = new ByteQueue();
+  private readonly handshake: Handshake;
+  private transmission: Transmission | undefined;
+  private isPumping = false;
+  private isPaused = false;
+  private hasPeerEnded = false;
+  private isEnding = false;
+  private isClosed = false;
+  private isIdle = true;
+  private deadline: Timer | undefined;
+  private stallTimer: Timer | undefined;
+  private drainCount = 0;
+
+  /** @param over called once when nothing of the connection is left. */
+  constructor(
+    private readonly context: ConnectionContext,
+    readonly connection: Connection,
+    private readonly over: () => void,
+  ) {
+    this.handshake = new Handshake(this);
+    this.arm(handshakeMs);
+    this.handshake.greet();
+    connection.setReader(this);
+    connection.resume();
+  }
+
+  get exports(): NbdExports {
+    return this.context.exports;
+  }
+
+  get memory(): MemoryPool {
+    return this.context.memory;
+  }
+
+  get rooms(): RoomGates {
+    return this.context.rooms;
+  }
+
+  /** The volume the client has open. */
+  get volume(): BlockVolume | undefined {
+    return this.transmission?.volume;
+  }
+
+  /** Takes no further request, answers those under way, closes. */
+  stop(): void {
+    this.arm(lingerMs);
+    if (this.transmission === undefined) this.close();
+    else this.transmission.stop();
+  }
+
+  data(chunk: Uint8Array): void {
+    if (this.isEnding || this.isClosed) return;
+    this.input.push(chunk);
+    this.pump();
+  }
+
+  end(): void {
+    this.hasPeerEnded = true;
+    if (this.isEnding || this.transmission === undefined) this.close();
+    else this.pump();
+  }
+
+  closed(): void {
+    if (this.isClosed) return;
+    this.isClosed = true;
+    this.deadline?.cancel();
+    this.stallTimer?.cancel();
+    this.input.clear();
+    // A client that vanishes is not a problem of ours, only its requests have to be finished.
+    this.transmission?.gone();
+    this.settle();
+  }
+
+  write(bytes: Uint8Array): void {
+    if (!this.connection.write(bytes)) this.outputFull();
+  }
+
+  enter(negotiated: Negotiated): void {
+    this.deadline?.cancel();
+    this.deadline = undefined;
+    this.isIdle = false;
+    this.transmission = new Transmission(this, negotiated);
+  }
+
+  outputFull(): void {
+    if (this.isBlocked || this.isClosed) return;
+    this.isBlocked = true;
+    this.watchStall();
+    this.connection.drained().then(
+      () => {
+        this.isBlocked = false;
+        this.drainCount++;
+        this.pump();
+      },
+      // The connection is gone, closed() is told.
+      () => undefined,
+    );
+  }
+
+  /** Watches that the client goes on reading while we owe it data. */
+  watchStall(): void {
+    if (this.stallTimer !== undefined || this.isClosed) return;
+    const progress = this.outputProgress;
+    this.stallTimer = this.context.clock.timer(
+      stallMs,
+      () => {
+        this.stallTimer = undefined;
+        const isOwing = this.isBlocked || (this.transmission?.unsentCount ?? 0) > 0;
+        if (!isOwing) return;
+        if (this.outputProgress !== progress) {
+          this.watchStall();
+          return;
+        }
+        this.fail(
+          new WalbError("timed-out", {
+            what: `the client has not read replies for ${stallMs / 1000} s`,
+            where: { step: "NBD reply" },
+            hint: "check whether the client hangs or the network is down",
+          }),
+        );
+      },
+      { unref: true },
+    );
+  }
+
+  finish(): void {
+    if (this.isEnding || this.isClosed) return;
+    this.isEnding = true;
+    this.input.clear();
+    this.connection.end();
+    if (this.hasPeerEnded) {
+      this.connection.drained().then(
+        () => this.close(),
+        () => undefined,
+      );
+    }
+    if (this.deadline === undefined) this.arm(lingerMs);
+    this.applyPause(false);
+  }
+
+  finished(): void {
+    this.isIdle = true;
+    if (this.isClosed) this.settle();
+    else this.finish();
+  }
+
+  fail(error: WalbError): void {
+    if (this.isClosed) return;
+    const volume = this.volume?.name;
+    this.context.onProblem(error.at({ peer: this.connection.peer, ...(volume === undefined ? {} : { volume }) }));
+    this.close();
+  }
+
+  pump(): void {
+    if (this.isPumping || this.isClosed || this.isEnding) return;
+    this.isPumping = true;
+    try {
+      this.consume();
+    } catch (error) {
+      // Nothing a client sends may take the others down; what went wrong is told.
+      this.fail(asWalbError(error));
+    } finally {
+      this.isPumping = false;
+    }
+    if (!this.isEnding && !this.isClosed) this.applyPause(this.isBlocked || (this.transmission?.isBlocked ?? false));
+  }
+
+  /** Changes whenever the client has taken something. */
+  private get outputProgress(): number {
+    return this.drainCount + (this.transmission?.sentCount ?? 0);
+  }
+
+  private consume(): void {
+    if (this.transmission === undefined) this.handshake.consume(this.input);
+    this.transmission?.consume(this.input);
+    const isStarved = !this.isBlocked && this.transmission?.isBlocked === false;
+    if (this.hasPeerEnded && isStarved) this.transmission?.stop();
+  }
+
+  private applyPause(isPaused: boolean): void {
+    if (this.isPaused === isPaused) return;
+    this.isPaused = isPaused;
+    if (isPaused) this.connection.pause();
+    else this.connection.resume();
+  }
+
+  private arm(delayMs: number): void {
+    this.deadline?.cancel();
+    this.deadline = this.context.clock.timer(delayMs, () => this.close(), { unref: true });
+  }
+
+  private close(): void {
+    this.connection.close();
+    // Some closes are told at once, some later: either way this is the end of it.
+    this.closed();
+  }
+
+  private settle(): void {
+    if (this.isClosed && this.isIdle) {
+      this.isIdle = false;
+      this.over();
+    }
+  }
+}
