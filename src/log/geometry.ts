@@ -50,7 +50,7 @@ export function superblock1OffsetBytes(pbsBytes: number, metadataSizePb: number)
 /** Ring capacity of a log store. @throws WalbError `bad-parameter` when the store is too small to hold a ring. */
 export function ringSizePbOf(logStoreBytes: number, pbsBytes: number): number {
   const ringSizePb = Math.floor(logStoreBytes / pbsBytes) - ringOffsetPbOf(pbsBytes, 0);
-  if (ringSizePb < 2) {
+  if (ringSizePb < 16) {
     throw new WalbError("bad-parameter", {
       what: `a log store of ${logStoreBytes} bytes is too small for a log with ${pbsBytes}-byte blocks`,
       hint: "use a log store of at least 64 MiB",
@@ -69,7 +69,7 @@ export function pbToRingEnd(ring: RingGeometry, lsid: number): number {
   return ring.ringSizePb - (lsid % ring.ringSizePb);
 }
 
-/** True for the PB sizes the format allows and this program handles. */
+/** True for the PB sizes this program handles: superblock and ring must start on a block. */
 export function isUsablePbs(pbsBytes: number): boolean {
   return pbsBytes === 512 || pbsBytes === 1024 || pbsBytes === 2048 || pbsBytes === 4096;
 }

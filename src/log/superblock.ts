@@ -99,7 +99,7 @@ export function decodeSuperblock(block: Uint8Array, file: string): Superblock {
     writtenLsid: lsidField(view, 88, "written_lsid"),
     deviceSizeLb: readU64(view, 96, "device_size"),
   };
-  if (superblock.ringSizePb < 2) throw bad("ring_buffer_size", `the ring has ${superblock.ringSizePb} blocks`);
+  if (superblock.ringSizePb < 16) throw bad("ring_buffer_size", `the ring has ${superblock.ringSizePb} blocks`);
   const endPb = ringOffsetPbOf(pbsBytes, superblock.metadataSizePb) + superblock.ringSizePb;
   if (!Number.isSafeInteger(endPb * pbsBytes)) throw bad("ring_buffer_size", "the ring is beyond what can be handled");
   if (!Number.isSafeInteger(superblock.deviceSizeLb * lbBytes)) {

@@ -1,0 +1,65 @@
+/** @module What an engine is opened with. */
+import type { Compute } from "../../../native/codec.ts";
+import type { MemoryPool } from "../../../native/memory.ts";
+import type { Clock, Random } from "../../../platform/clock.ts";
+import type { Disk } from "../../../platform/disk.ts";
+import { mib } from "../../../units.ts";
+
+/** When un-shipped log would be overwritten: go on and break the chain, or refuse writes with `no-space`. */
+export type OverflowPolicy = "keep-writing" | "stop";
+
+/** The outside world of an engine; a `Platform` fits. */
+export interface EngineParts {
+  readonly disk: Disk;
+  readonly clock: Clock;
+  readonly random: Random;
+  readonly compute: Compute;
+  /** Of which the engine leases about 2 MiB for good, 4 MiB more while it starts, and bounce buffers for unaligned
+   * reads. The data of writes comes with its leases. */
+  readonly memory: MemoryPool;
+}
+
+/** How a volume is opened. */
+export interface EngineOptions {
+  readonly name: string;
+  readonly dataPath: string;
+  /** A log store made by `formatLogDevice`. */
+  readonly logPath: string;
+  readonly overflow: OverflowPolicy;
+  /** Bytes of writes that may be pending (not yet on the data store) before back-pressure. Default 64 MiB. */
+  readonly pendingBudgetBytes?: number;
+  /** The log is synced at least this often while there is something to sync. Default 100 ms. */
+  readonly logSyncIntervalMs?: number;
+  /** … and after this much. Default 16 MiB. */
+  readonly logSyncBytes?: number;
+  /** What is permanent is written to the data store at the latest after this. Default 50 ms. */
+  readonly applyDelayMs?: number;
+  /** Default 10 000 ms. */
+  readonly checkpointIntervalMs?: number;
+  /** Data of one pack. Default 1 MiB. */
+  readonly maxPackBytes?: number;
+  /** O_DIRECT where the stores allow it. Default true. */
+  readonly direct?: boolean;
+}
+
+/** Options with every default filled in. */
+export type EngineSettings = Required<EngineOptions>;
+
+export function settingsOf(options: EngineOptions): EngineSettings {
+  return {
+    pendingBudgetBytes: 64 * mib,
+    logSyncIntervalMs: 100,
+    logSyncBytes: 16 * mib,
+    applyDelayMs: 50,
+    checkpointIntervalMs: 10_000,
+    maxPackBytes: mib,
+    direct: true,
+    ...options,
+  };
+}
+
+/**
+ * Most log, in bytes, that may be appended behind `permanent`. It bounds where leftovers of a crash can be, and with it
+ * what the next start must search for stale headers; see `redoLog`.
+ */
+export const unsyncedWindowBytes = 128 * mib;
