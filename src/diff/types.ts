@@ -1,4 +1,6 @@
 /** @module What the diff modules share: their surroundings, options, statistics and the shapes handed between stages. */
+import { WalbError } from "../errors.ts";
+import type { LogRecordKind } from "../log/pack.ts";
 import type { CompressOption } from "../native/codec.ts";
 import { Codec } from "../native/codec.ts";
 import type { Memory } from "../native/memory.ts";
@@ -17,8 +19,8 @@ export type DiffFileKind = (typeof DiffFileKind)[keyof typeof DiffFileKind];
 
 /** Largest record by default: 1 MiB. 0 means no limit (normal data is then cut at {@link imageLbMax}). */
 export const defaultMaxIoLb = 2048;
-/** Largest image (unit of compression) that is read or written: 32 MiB, what one pack on the wire can carry. */
-export const imageLbMax = 65536;
+/** Largest image (unit of compression) that is read or written: the largest IO of a log; one pack can carry it. */
+export const imageLbMax = 65535;
 /** Addresses end here (8 PiB), so that byte offsets stay safe integers. */
 export const addressLbMax = 2 ** 44;
 /** What conversions and merges compress with when nothing is said; as the original. */
@@ -36,12 +38,12 @@ export interface DiffStats {
   dataBytes: number;
 }
 
-/** One write of a log, as conversion takes it. `data` has at least `sizeLb` · 512 bytes and is there only for `normal`. */
+/** One write of a log, as conversion takes it. `data` has at least `sizeLb` · 512 bytes; only kind `data` needs it. */
 export interface LogIo {
   readonly offsetLb: number;
   readonly sizeLb: number;
-  readonly kind: "normal" | "padding" | "discard";
-  readonly data?: Memory;
+  readonly kind: LogRecordKind;
+  readonly data?: Memory | undefined;
 }
 
 /** What an open diff file is. */
@@ -72,4 +74,11 @@ export interface DiffPack {
   readonly records: number;
   /** Gives the memory back; exactly once. */
   release(): void;
+}
+
+/** @throws WalbError `cancelled` when the signal has aborted. */
+export function checkAborted(signal: AbortSignal | undefined, step: string): void {
+  if (signal?.aborted === true) {
+    throw new WalbError("cancelled", { what: `${step} was cancelled`, where: { step }, cause: signal.reason });
+  }
 }

@@ -1,0 +1,14 @@
+/** @module The durable end of writing a diff file. */
+import { dirname } from "node:path";
+import type { Disk, DiskFile } from "../platform/disk.ts";
+
+/**
+ * Makes a file that was written under a temporary name durable under its final one: fsync, close, rename, fsync of the
+ * directory. After a crash in between, the final name does not exist or is complete. Both names must be in one directory.
+ */
+export async function commitDiffFile(disk: Disk, file: DiskFile, finalPath: string): Promise<void> {
+  await file.sync();
+  await file.close();
+  await disk.rename(file.path, finalPath);
+  await disk.syncDirectory(dirname(finalPath));
+}

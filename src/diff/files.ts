@@ -1,0 +1,92 @@
+/** @module The files of a diff set, opened on demand and never more than a bounded number of them at once. */
+import type { Memory } from "../native/memory.ts";
+import type { Disk, DiskFile } from "../platform/disk.ts";
+
+interface OpenFile {
+  readonly file: Promise<DiskFile>;
+  users: number;
+}
+
+/** Reads from numbered files; idle ones are closed, the longest unused first, when the bound is reached. */
+export class SourceFiles {
+  readonly #disk: Disk;
+  readonly #paths: readonly string[];
+  readonly #openMax: number;
+  /** In order of last use. */
+  readonly #open = new Map<number, OpenFile>();
+  readonly #waiters: (() => void)[] = [];
+
+  constructor(disk: Disk, paths: readonly string[], openMax: number) {
+    this.#disk = disk;
+    this.#paths = paths;
+    this.#openMax = Math.max(1, openMax);
+  }
+
+  /** Fills `target` from a file. @throws WalbError `io` on a short read. */
+  async read(source: number, offsetBytes: number, target: Memory): Promise<void> {
+    const entry = await this.#acquire(source);
+    try {
+      await (await entry.file).read(offsetBytes, target);
+    } finally {
+      this.#release(source, entry);
+    }
+  }
+
+  /** Size of a file. */
+  async size(source: number): Promise<number> {
+    const entry = await this.#acquire(source);
+    try {
+      return await (await entry.file).size();
+    } finally {
+      this.#release(source, entry);
+    }
+  }
+
+  /** Closes everything; no read may be under way. */
+  async close(): Promise<void> {
+    const entries = [...this.#open.values()];
+    this.#open.clear();
+    for (const entry of entries) await entry.file.then((file) => file.close());
+  }
+
+  async #acquire(source: number): Promise<OpenFile> {
+    for (;;) {
+      const known = this.#open.get(source);
+      if (known !== undefined) {
+        this.#open.delete(source);
+        this.#open.set(source, known);
+        known.users++;
+        return known;
+      }
+      if (this.#open.size < this.#openMax) break;
+      const idle = [...this.#open].find(([, entry]) => entry.users === 0);
+      if (idle !== undefined) {
+        this.#open.delete(idle[0]);
+        await (await idle[1].file).close();
+      } else {
+        await new Promise<void>((resolve) => this.#waiters.push(resolve));
+      }
+    }
+    const entry: OpenFile = { file: this.#disk.open(this.#paths[source]!, { mode: "read" }), users: 1 };
+    this.#open.set(source, entry);
+    try {
+      await entry.file;
+    } catch (error) {
+      if (this.#open.get(source) === entry) this.#open.delete(source);
+      this.#wake();
+      throw error;
+    }
+    return entry;
+  }
+
+  #release(source: number, entry: OpenFile): void {
+    entry.users--;
+    if (entry.users > 0 || this.#open.get(source) !== entry) return;
+    this.#wake();
+  }
+
+  /** Every waiter looks again: one may want a file that is open, another needs the room. */
+  #wake(): void {
+    for (const wake of this.#waiters.splice(0)) wake();
+  }
+}

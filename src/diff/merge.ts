@@ -1,0 +1,37 @@
+/** @module Merging diffs: the plan over their indexes alone. Writing it out is in `output.ts`. */
+import { checkRange } from "../units.ts";
+import { cutPieces, overlayRecords, type PieceList } from "./overlay.ts";
+import type { RecordIndex } from "./record-index.ts";
+import { countRecord, emptyStats } from "./stats.ts";
+import { type DiffStats, defaultMaxIoLb } from "./types.ts";
+
+/** What a merge of diffs consists of: non-overlapping pieces of their records, ascending. */
+export interface MergePlan {
+  readonly records: RecordIndex;
+  readonly pieces: PieceList;
+  /** End of the last piece; 0 for none. Must not be above the size of what the plan is applied to. */
+  readonly endLb: number;
+  /** Sum of the pieces. */
+  readonly totalLb: number;
+  /** Counts of the pieces; data bytes are not known before they are written. */
+  readonly stats: DiffStats;
+}
+
+/**
+ * Plans the merge of all records of an index: later records win, whatever their kinds; a record longer than
+ * `maxIoLb` is cut. Nothing is joined, converted or dropped, so that the outcome is the one `docs/formats.md` defines.
+ * @param options.maxIoLb default 2048; 0 for no limit.
+ */
+export function planMerge(records: RecordIndex, options: { readonly maxIoLb?: number } = {}): MergePlan {
+  const maxIoLb = checkRange(options.maxIoLb ?? defaultMaxIoLb, 0, 0xffff_ffff, "maxIoLb");
+  const pieces = cutPieces(overlayRecords(records), records, maxIoLb);
+  const stats = emptyStats();
+  let totalLb = 0;
+  for (let i = 0; i < pieces.count; i++) {
+    countRecord(stats, records.kind[pieces.record[i]!]!, pieces.blocksLb[i]!);
+    totalLb += pieces.blocksLb[i]!;
+  }
+  const last = pieces.count - 1;
+  const endLb = last < 0 ? 0 : pieces.addressLb[last]! + pieces.blocksLb[last]!;
+  return { records, pieces, endLb, totalLb, stats };
+}

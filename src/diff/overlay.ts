@@ -1,0 +1,217 @@
+/**
+ * @module Overlay of wdiff records: of all records, in order, the later one wins wherever they overlap.
+ *
+ * The rule (`docs/formats.md`, overlay) is stated one record at a time: an added record cuts away what it overlaps. The
+ * outcome does not depend on the steps: what is left of a record is the parts of it that no later record covers. So the
+ * overlay is computed as a merge sort: runs of ascending records are merged in pairs, the newer run winning, in
+ * O(n log runs) over typed arrays. Cutting to a maximal size comes last, because the cut positions depend only on where
+ * the original record started (sorted kind) or on the address alone (indexed kind).
+ */
+
+import type { RecordIndex } from "./record-index.ts";
+import { imageLbMax, RecordKind } from "./types.ts";
+
+/** Non-overlapping pieces of records, ascending by address; 16 bytes a piece. */
+export interface PieceList {
+  readonly count: number;
+  readonly addressLb: Float64Array;
+  readonly blocksLb: Uint32Array;
+  /** Number of the record in its `RecordIndex`. */
+  readonly record: Uint32Array;
+}
+
+class PieceBuffer implements PieceList {
+  count = 0;
+  addressLb: Float64Array;
+  blocksLb: Uint32Array;
+  record: Uint32Array;
+
+  constructor(capacity: number) {
+    this.addressLb = new Float64Array(capacity);
+    this.blocksLb = new Uint32Array(capacity);
+    this.record = new Uint32Array(capacity);
+  }
+
+  push(addressLb: number, blocksLb: number, record: number): void {
+    const i = this.count;
+    if (i === this.addressLb.length) this.#grow();
+    this.addressLb[i] = addressLb;
+    this.blocksLb[i] = blocksLb;
+    this.record[i] = record;
+    this.count = i + 1;
+  }
+
+  #grow(): void {
+    const size = Math.ceil(this.addressLb.length * 1.5) + 16;
+    const addressLb = new Float64Array(size);
+    addressLb.set(this.addressLb);
+    this.addressLb = addressLb;
+    const blocksLb = new Uint32Array(size);
+    blocksLb.set(this.blocksLb);
+    this.blocksLb = blocksLb;
+    const record = new Uint32Array(size);
+    record.set(this.record);
+    this.record = record;
+  }
+
+  /** Room that is certainly enough: an overlay has fewer than two pieces a record. */
+  ensure(capacity: number): void {
+    if (this.addressLb.length >= capacity) return;
+    this.addressLb = new Float64Array(capacity);
+    this.blocksLb = new Uint32Array(capacity);
+    this.record = new Uint32Array(capacity);
+  }
+}
+
+/** The overlay of all records of an index, in the order of the index, before any cutting to a maximal size. */
+export function overlayRecords(records: RecordIndex): PieceList {
+  let from = new PieceBuffer(Math.max(1, records.count));
+  let ends: number[] = [];
+  let runEndLb = 0;
+  for (let i = 0; i < records.count; i++) {
+    const addressLb = records.addressLb[i]!;
+    if (addressLb < runEndLb) ends.push(i);
+    runEndLb = addressLb + records.blocksLb[i]!;
+    from.addressLb[i] = addressLb;
+    from.blocksLb[i] = records.blocksLb[i]!;
+    from.record[i] = i;
+  }
+  from.count = records.count;
+  ends.push(records.count);
+  if (ends.length === 1) return from;
+  let into = new PieceBuffer(1);
+  while (ends.length > 1) {
+    into.ensure(from.count + Math.min(from.count, records.count));
+    into.count = 0;
+    const nextEnds: number[] = [];
+    for (let run = 0, start = 0; run < ends.length; run += 2) {
+      const middle = ends[run]!;
+      const end = run + 1 < ends.length ? ends[run + 1]! : middle;
+      overlayRuns(from, start, middle, end, into);
+      nextEnds.push(into.count);
+      start = end;
+    }
+    ends = nextEnds;
+    const swap = from;
+    from = into;
+    into = swap;
+  }
+  return from;
+}
+
+/** Overlays run [middle, end) on run [start, middle) of `from`; both ascend without overlap. Appends to `into`. */
+function overlayRuns(from: PieceBuffer, start: number, middle: number, end: number, into: PieceBuffer): void {
+  const { addressLb, blocksLb, record } = from;
+  let older = start;
+  let newer = middle;
+  // What is left of the older piece in hand starts at olderLb.
+  let olderLb = older < middle ? addressLb[older]! : Number.POSITIVE_INFINITY;
+  while (newer < end) {
+    const newerLb = addressLb[newer]!;
+    while (olderLb < newerLb) {
+      const olderEndLb = addressLb[older]! + blocksLb[older]!;
+      const cutLb = olderEndLb < newerLb ? olderEndLb : newerLb;
+      if (cutLb > olderLb) into.push(olderLb, cutLb - olderLb, record[older]!);
+      if (olderEndLb > newerLb) {
+        olderLb = newerLb;
+      } else {
+        older++;
+        olderLb = older < middle ? addressLb[older]! : Number.POSITIVE_INFINITY;
+      }
+    }
+    into.push(newerLb, blocksLb[newer]!, record[newer]!);
+    const newerEndLb = newerLb + blocksLb[newer]!;
+    newer++;
+    while (olderLb < newerEndLb) {
+      const olderEndLb = addressLb[older]! + blocksLb[older]!;
+      if (olderEndLb > newerEndLb) {
+        olderLb = newerEndLb;
+      } else {
+        older++;
+        olderLb = older < middle ? addressLb[older]! : Number.POSITIVE_INFINITY;
+      }
+    }
+  }
+  while (older < middle) {
+    into.push(olderLb, addressLb[older]! + blocksLb[older]! - olderLb, record[older]!);
+    older++;
+    olderLb = older < middle ? addressLb[older]! : Number.POSITIVE_INFINITY;
+  }
+}
+
+/**
+ * Cuts pieces as the sorted kind does: a record longer than `maxIoLb` is cut every `maxIoLb` from its own start, and the
+ * pieces of it keep those cuts. Normal data is never left longer than {@link imageLbMax}; 0 means no other limit.
+ */
+export function cutPieces(pieces: PieceList, records: RecordIndex, maxIoLb: number): PieceList {
+  const dataMaxLb = maxIoLb === 0 ? imageLbMax : Math.min(maxIoLb, imageLbMax);
+  let needed = false;
+  for (let i = 0; i < pieces.count && !needed; i++) {
+    const record = pieces.record[i]!;
+    const maxLb = records.kind[record] === RecordKind.normal ? dataMaxLb : maxIoLb;
+    needed = maxLb > 0 && records.blocksLb[record]! > maxLb;
+  }
+  if (!needed) return pieces;
+  const into = new PieceBuffer(pieces.count + 16);
+  for (let i = 0; i < pieces.count; i++) {
+    const record = pieces.record[i]!;
+    const maxLb = records.kind[record] === RecordKind.normal ? dataMaxLb : maxIoLb;
+    let addressLb = pieces.addressLb[i]!;
+    const endLb = addressLb + pieces.blocksLb[i]!;
+    if (maxLb === 0) {
+      into.push(addressLb, endLb - addressLb, record);
+      continue;
+    }
+    const recordLb = records.addressLb[record]!;
+    while (addressLb < endLb) {
+      const cutLb = Math.min(endLb, recordLb + (Math.floor((addressLb - recordLb) / maxLb) + 1) * maxLb);
+      into.push(addressLb, cutLb - addressLb, record);
+      addressLb = cutLb;
+    }
+  }
+  return into;
+}
+
+/** Largest power of two that divides an address, at most 2^31; 2^31 for address 0. */
+export function alignmentLb(addressLb: number): number {
+  const low = addressLb % 0x8000_0000;
+  return low === 0 ? 0x8000_0000 : (low & -low) >>> 0;
+}
+
+/** Largest power of two ≤ `value`, for 1 ≤ value < 2^32; 0 for 0. */
+export function pow2floor(value: number): number {
+  return value === 0 ? 0 : 2 ** (31 - Math.clz32(value));
+}
+
+/**
+ * Splits a range into aligned powers of two as the indexed kind does and hands out each part.
+ * @param maxIoLb bound of a part, 0 for none.
+ */
+export function splitAligned(
+  addressLb: number,
+  blocksLb: number,
+  maxIoLb: number,
+  emit: (addressLb: number, blocksLb: number) => void,
+): void {
+  const maxLb = pow2floor(maxIoLb);
+  let at = addressLb;
+  let left = blocksLb;
+  while (left > 0) {
+    let size = alignmentLb(at);
+    if (size > left) size = pow2floor(left);
+    if (maxLb > 0 && size > maxLb) size = maxLb;
+    emit(at, size);
+    at += size;
+    left -= size;
+  }
+}
+
+/** Cuts pieces as the indexed kind does: every piece becomes aligned powers of two ≤ `maxIoLb`. */
+export function splitPieces(pieces: PieceList, maxIoLb: number): PieceList {
+  const into = new PieceBuffer(pieces.count + 16);
+  for (let i = 0; i < pieces.count; i++) {
+    const record = pieces.record[i]!;
+    splitAligned(pieces.addressLb[i]!, pieces.blocksLb[i]!, maxIoLb, (at, size) => into.push(at, size, record));
+  }
+  return into;
+}

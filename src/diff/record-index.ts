@@ -1,0 +1,113 @@
+/**
+ * @module The index of wdiff records in memory: one typed array a field, 40 bytes a record.
+ *
+ * Millions of records are held without an object each; everything that plans (overlay, merge, virtual image) works on
+ * these arrays alone and never touches data.
+ */
+import { WalbError } from "../errors.ts";
+
+/** Records held at most when nothing else is said: 640 MiB of index. */
+export const recordsMaxDefault = 16 * 1024 * 1024;
+
+/** Source numbers are 16 bits. */
+export const sourcesMax = 65535;
+
+/** A growable struct of arrays; entries [0, count) are valid. */
+export class RecordIndex {
+  count = 0;
+  /** Start on the volume, in LB. */
+  addressLb: Float64Array;
+  /** Length on the volume, in LB, never 0. */
+  blocksLb: Uint32Array;
+  /** A `RecordKind`. */
+  kind: Uint8Array;
+  /** A `Codec`; 0 when there is no data. */
+  codec: Uint8Array;
+  /** Number of the file the data is in. */
+  source: Uint16Array;
+  /** Byte offset of the stored image in its file. */
+  dataOffset: Float64Array;
+  /** Bytes of the stored image; 0 when there is no data. */
+  storedBytes: Uint32Array;
+  /** Size of the expanded image in LB; 0 when there is no data. */
+  imageLb: Uint32Array;
+  /** Where this record's data starts in the expanded image, in LB. */
+  sliceLb: Uint32Array;
+  /** walb checksum of the stored image, salt 0. */
+  checksum: Uint32Array;
+  readonly #recordsMax: number;
+
+  /** @param capacity records that fit before the arrays grow. @param recordsMax bound of the growth. */
+  constructor(capacity = 1024, recordsMax = recordsMaxDefault) {
+    this.#recordsMax = recordsMax;
+    const size = Math.max(16, Math.min(capacity, recordsMax));
+    this.addressLb = new Float64Array(size);
+    this.blocksLb = new Uint32Array(size);
+    this.kind = new Uint8Array(size);
+    this.codec = new Uint8Array(size);
+    this.source = new Uint16Array(size);
+    this.dataOffset = new Float64Array(size);
+    this.storedBytes = new Uint32Array(size);
+    this.imageLb = new Uint32Array(size);
+    this.sliceLb = new Uint32Array(size);
+    this.checksum = new Uint32Array(size);
+  }
+
+  /** Makes room for `more` records. @throws WalbError `out-of-range` beyond the bound. */
+  reserve(more: number): void {
+    const needed = this.count + more;
+    if (needed > this.#recordsMax) {
+      throw new WalbError("out-of-range", {
+        what: `the diffs have more than ${this.#recordsMax} records`,
+        where: { field: "records" },
+        hint: "merge or apply fewer diffs at a time",
+      });
+    }
+    if (needed <= this.addressLb.length) return;
+    const size = Math.min(this.#recordsMax, Math.max(needed, Math.ceil(this.addressLb.length * 1.5)));
+    this.addressLb = grown(this.addressLb, new Float64Array(size));
+    this.blocksLb = grown(this.blocksLb, new Uint32Array(size));
+    this.kind = grown(this.kind, new Uint8Array(size));
+    this.codec = grown(this.codec, new Uint8Array(size));
+    this.source = grown(this.source, new Uint16Array(size));
+    this.dataOffset = grown(this.dataOffset, new Float64Array(size));
+    this.storedBytes = grown(this.storedBytes, new Uint32Array(size));
+    this.imageLb = grown(this.imageLb, new Uint32Array(size));
+    this.sliceLb = grown(this.sliceLb, new Uint32Array(size));
+    this.checksum = grown(this.checksum, new Uint32Array(size));
+  }
+
+  /** Appends one record and returns its number. Fields are trusted: readers check before they push. */
+  push(
+    addressLb: number,
+    blocksLb: number,
+    kind: number,
+    codec: number,
+    source: number,
+    dataOffset: number,
+    storedBytes: number,
+    imageLb: number,
+    sliceLb: number,
+    checksum: number,
+  ): number {
+    const i = this.count;
+    if (i >= this.addressLb.length) this.reserve(1);
+    this.addressLb[i] = addressLb;
+    this.blocksLb[i] = blocksLb;
+    this.kind[i] = kind;
+    this.codec[i] = codec;
+    this.source[i] = source;
+    this.dataOffset[i] = dataOffset;
+    this.storedBytes[i] = storedBytes;
+    this.imageLb[i] = imageLb;
+    this.sliceLb[i] = sliceLb;
+    this.checksum[i] = checksum;
+    this.count = i + 1;
+    return i;
+  }
+}
+
+function grown<T extends { set(from: T): void }>(from: T, into: T): T {
+  into.set(from);
+  return into;
+}

@@ -1,0 +1,213 @@
+/**
+ * @module A set of diff files opened for reading: all their records in one index, and access to their data.
+ *
+ * Every rule of the format is checked while the index is read. Unlike the original, a sorted file without its end pack
+ * is damage, because a file cut at a pack boundary would otherwise pass for a shorter diff.
+ */
+import { asWalbError, WalbError } from "../errors.ts";
+import type { Memory } from "../native/memory.ts";
+import { SourceFiles } from "./files.ts";
+import {
+  badFormat,
+  fileHeaderBytes,
+  indexRecordBytes,
+  indexSuperBytes,
+  packHeaderBytes,
+  parseFileHeader,
+  parseIndexRecords,
+  parseIndexSuper,
+  parsePackHeader,
+  truncated,
+  uuidBytes,
+} from "./format.ts";
+import { RecordIndex, recordsMaxDefault, sourcesMax } from "./record-index.ts";
+import { addStats, countRecords, emptyStats } from "./stats.ts";
+import { addressLbMax, checkAborted, DiffFileKind, type DiffIo, type DiffSource, type DiffStats } from "./types.ts";
+
+/** Index records read at once: 768 KiB, the one piece of memory that opening needs. */
+const windowRecords = 16384;
+
+/** How to open diffs. */
+export interface DiffSetOptions {
+  /** Take a sorted file that ends without its end pack for complete, as the original does. Default false. */
+  readonly lenient?: boolean;
+  /** Files open at once; default 64. */
+  readonly openFilesMax?: number;
+  /** Records held at most; default 16 Mi. */
+  readonly recordsMax?: number;
+  readonly signal?: AbortSignal;
+}
+
+/** Diffs opened oldest first, with one record index for all. Must be closed. */
+export class DiffSet {
+  readonly sources: readonly DiffSource[];
+  readonly records: RecordIndex;
+  /** Sums over the files, as `docs/formats.md` counts for readers. */
+  readonly stats: DiffStats;
+  /** uuid of the last file: what a merge of the set carries. 16 zero bytes without files. */
+  readonly uuid: Uint8Array;
+  readonly #files: SourceFiles;
+
+  constructor(sources: readonly DiffSource[], records: RecordIndex, stats: DiffStats, files: SourceFiles) {
+    this.sources = sources;
+    this.records = records;
+    this.stats = stats;
+    this.uuid = sources[sources.length - 1]?.uuid ?? new Uint8Array(uuidBytes);
+    this.#files = files;
+  }
+
+  /** Fills `target` from a source's file. */
+  read(source: number, offsetBytes: number, target: Memory): Promise<void> {
+    return this.#files.read(source, offsetBytes, target);
+  }
+
+  /** Path of a source, for messages. */
+  pathOf(source: number): string {
+    return this.sources[source]?.path ?? "";
+  }
+
+  /** Closes the files; nothing may be reading. */
+  close(): Promise<void> {
+    return this.#files.close();
+  }
+}
+
+/**
+ * Opens diffs, of any mix of kinds, oldest first, and reads their indexes.
+ * @throws WalbError `bad-format` or `damaged` naming file, offset and field; `out-of-range` for too many records.
+ */
+export async function openDiffSet(
+  io: DiffIo,
+  paths: readonly string[],
+  options: DiffSetOptions = {},
+): Promise<DiffSet> {
+  if (paths.length > sourcesMax) {
+    throw new WalbError("out-of-range", {
+      what: `${paths.length} diffs are more than the ${sourcesMax} that can be merged at once`,
+      hint: "merge fewer diffs at a time",
+    });
+  }
+  const files = new SourceFiles(io.disk, paths, options.openFilesMax ?? 64);
+  const records = new RecordIndex(4096, options.recordsMax ?? recordsMaxDefault);
+  const sources: DiffSource[] = [];
+  const stats = emptyStats();
+  try {
+    const window = await io.memory.lease(windowRecords * indexRecordBytes);
+    try {
+      for (let i = 0; i < paths.length; i++) {
+        const path = paths[i]!;
+        try {
+          sources.push(await readIndex(io, files, i, path, records, stats, window, options));
+        } catch (error) {
+          throw asWalbError(error, { file: path });
+        }
+      }
+    } finally {
+      window.release();
+    }
+    return new DiffSet(sources, records, stats, files);
+  } catch (error) {
+    await files.close();
+    throw error;
+  }
+}
+
+async function readIndex(
+  io: DiffIo,
+  files: SourceFiles,
+  source: number,
+  path: string,
+  records: RecordIndex,
+  stats: DiffStats,
+  window: Memory,
+  options: DiffSetOptions,
+): Promise<DiffSource> {
+  const fileBytes = await files.size(source);
+  const firstRecord = records.count;
+  // The original leaves 24 zero bytes when an indexed file never got an IO.
+  if (fileBytes === indexSuperBytes) {
+    const only = window.slice(0, indexSuperBytes);
+    await files.read(source, 0, only);
+    if (io.compute.isZeroNow(only.bytes)) {
+      stats.files++;
+      const uuid = new Uint8Array(uuidBytes);
+      return { path, kind: DiffFileKind.indexed, uuid, fileBytes, firstRecord, endRecord: firstRecord };
+    }
+  }
+  if (fileBytes < fileHeaderBytes) throw truncated("the file is shorter than a diff header", { file: path });
+  const header = window.slice(0, fileHeaderBytes);
+  await files.read(source, 0, header);
+  const { kind, uuid } = parseFileHeader(header.bytes, io.compute, { file: path, offsetBytes: 0 });
+  const read = kind === DiffFileKind.sorted ? readSortedIndex : readIndexedIndex;
+  const dataBytes = await read(io, files, source, path, fileBytes, records, window, options);
+  const counts = countRecords(records, firstRecord, records.count);
+  addStats(stats, { ...counts, files: 1, dataBytes });
+  return { path, kind, uuid, fileBytes, firstRecord, endRecord: records.count };
+}
+
+/** Walks the pack headers of a sorted file. @returns the stored data bytes. */
+async function readSortedIndex(
+  io: DiffIo,
+  files: SourceFiles,
+  source: number,
+  path: string,
+  fileBytes: number,
+  records: RecordIndex,
+  window: Memory,
+  options: DiffSetOptions,
+): Promise<number> {
+  const header = window.slice(0, packHeaderBytes);
+  let offset = fileHeaderBytes;
+  let endLb = 0;
+  let dataBytes = 0;
+  for (;;) {
+    checkAborted(options.signal, "reading a diff index");
+    const place = { file: path, offsetBytes: offset };
+    if (offset + packHeaderBytes > fileBytes) {
+      if (options.lenient === true) return dataBytes;
+      throw truncated("the diff ends without its end pack", place);
+    }
+    await files.read(source, offset, header);
+    const dataOffset = offset + packHeaderBytes;
+    const pack = parsePackHeader(header.bytes, io.compute, records, source, dataOffset, endLb, addressLbMax, place);
+    if (pack.isEnd) return dataBytes;
+    // Writers never make an empty pack; the original takes one directly behind the file header.
+    if (pack.records === 0 && offset !== fileHeaderBytes) throw badFormat("a pack has no records", place, "n_records");
+    if (dataOffset + pack.dataBytes > fileBytes) throw truncated("the diff ends inside the data of a pack", place);
+    endLb = pack.endLb;
+    dataBytes += pack.dataBytes;
+    offset = dataOffset + pack.dataBytes;
+  }
+}
+
+/** Reads the index of an indexed file. @returns the bytes before the index, as the original counts data. */
+async function readIndexedIndex(
+  io: DiffIo,
+  files: SourceFiles,
+  source: number,
+  path: string,
+  fileBytes: number,
+  records: RecordIndex,
+  window: Memory,
+  options: DiffSetOptions,
+): Promise<number> {
+  const superOffset = fileBytes - indexSuperBytes;
+  if (superOffset < fileHeaderBytes) throw truncated("the file is shorter than an indexed diff", { file: path });
+  const superBlock = window.slice(0, indexSuperBytes);
+  await files.read(source, superOffset, superBlock);
+  const place = { file: path, offsetBytes: superOffset };
+  const { indexOffset, recordCount } = parseIndexSuper(superBlock.bytes, fileBytes, io.compute, place);
+  records.reserve(recordCount);
+  let endLb = 0;
+  for (let done = 0; done < recordCount; ) {
+    checkAborted(options.signal, "reading a diff index");
+    const count = Math.min(windowRecords, recordCount - done);
+    const offsetBytes = indexOffset + done * indexRecordBytes;
+    const part = window.slice(0, count * indexRecordBytes);
+    await files.read(source, offsetBytes, part);
+    const words = new Uint32Array(part.bytes.buffer, part.bytes.byteOffset, count * 12);
+    endLb = parseIndexRecords(words, count, records, source, endLb, indexOffset, { file: path, offsetBytes });
+    done += count;
+  }
+  return indexOffset - fileHeaderBytes;
+}

@@ -1,0 +1,166 @@
+/** @module Writing and relaying sorted diff files. */
+import { WalbError } from "../errors.ts";
+import type { Memory } from "../native/memory.ts";
+import type { DiskFile } from "../platform/disk.ts";
+import {
+  badFormat,
+  clearPackHeader,
+  encodeFileHeader,
+  fileHeaderBytes,
+  packHeaderBytes,
+  parseFileHeader,
+  parsePackHeader,
+  sealPackHeader,
+  truncated,
+} from "./format.ts";
+import { type CheckedPack, checkPack } from "./pack.ts";
+import { RecordIndex } from "./record-index.ts";
+import { addStats, emptyStats } from "./stats.ts";
+import { addressLbMax, checkAborted, DiffFileKind, type DiffIo, type DiffPack, type DiffStats } from "./types.ts";
+
+/** Writes a sorted diff file pack by pack. Not durable until `commitDiffFile`. */
+export class SortedDiffWriter {
+  readonly stats: DiffStats = { ...emptyStats(), files: 1 };
+  readonly #io: DiffIo;
+  readonly #file: DiskFile;
+  #offset = fileHeaderBytes;
+  #endLb = 0;
+
+  private constructor(io: DiffIo, file: DiskFile) {
+    this.#io = io;
+    this.#file = file;
+  }
+
+  /** Starts a file: writes the header. @param file new and empty, opened for writing, not direct. @param uuid 16 bytes. */
+  static async create(io: DiffIo, file: DiskFile, uuid: Uint8Array): Promise<SortedDiffWriter> {
+    const lease = await io.memory.lease(fileHeaderBytes);
+    try {
+      encodeFileHeader(lease.bytes, DiffFileKind.sorted, uuid, io.compute);
+      await file.write(0, lease);
+    } finally {
+      lease.release();
+    }
+    return new SortedDiffWriter(io, file);
+  }
+
+  /** End of the last record so far: the next pack must not start below it. */
+  get endLb(): number {
+    return this.#endLb;
+  }
+
+  /** Bytes of the file so far. */
+  get fileBytes(): number {
+    return this.#offset;
+  }
+
+  /**
+   * Appends a checked pack as it is. Calls may overlap; their order is the order of the file. The memory must stay until
+   * the promise settles.
+   */
+  async appendPack(pack: CheckedPack): Promise<void> {
+    if (pack.startLb < this.#endLb) {
+      const place = { file: this.#file.path, offsetBytes: this.#offset };
+      throw badFormat(
+        `the pack starts at block ${pack.startLb}, before the end of the one before`,
+        place,
+        "io_address",
+      );
+    }
+    if (pack.stats.normalRecords + pack.stats.zeroRecords + pack.stats.discardRecords === 0) return;
+    this.#endLb = pack.endLb;
+    addStats(this.stats, pack.stats);
+    const offset = this.#offset;
+    this.#offset += pack.memory.sizeBytes;
+    await this.#file.write(offset, pack.memory);
+  }
+
+  /**
+   * Appends packs given as headers and data in order; trusted, because this process made them.
+   * @param parts at most 1024. @param stats of the packs. @param endLb end of their last record.
+   */
+  async appendParts(parts: readonly Memory[], stats: DiffStats, endLb: number): Promise<void> {
+    this.#endLb = endLb;
+    addStats(this.stats, stats);
+    const offset = this.#offset;
+    for (const part of parts) this.#offset += part.sizeBytes;
+    await this.#file.writeGather(offset, parts);
+  }
+
+  /** Writes the end pack; all appends must have settled. @returns the counts of the file. */
+  async finish(): Promise<DiffStats> {
+    const lease = await this.#io.memory.lease(packHeaderBytes);
+    try {
+      clearPackHeader(lease.bytes);
+      sealPackHeader(lease.bytes, lease.view, 0, 0, true, this.#io.compute);
+      await this.#file.write(this.#offset, lease);
+      this.#offset += packHeaderBytes;
+    } finally {
+      lease.release();
+    }
+    return this.stats;
+  }
+}
+
+/**
+ * The packs of a sorted file, checked and otherwise as they are, for a transfer without merging.
+ * @throws WalbError `bad-format` or `damaged`; `unsupported` for an indexed file: merge that one alone instead.
+ */
+export async function* relayPacks(
+  io: DiffIo,
+  path: string,
+  options: { readonly signal?: AbortSignal } = {},
+): AsyncGenerator<DiffPack, DiffStats> {
+  const stats: DiffStats = { ...emptyStats(), files: 1 };
+  const file = await io.disk.open(path, { mode: "read" });
+  try {
+    const fileBytes = await file.size();
+    if (fileBytes < fileHeaderBytes) throw truncated("the file is shorter than a diff header", { file: path });
+    const header = await readBlock(io, file, 0, fileHeaderBytes);
+    if (parseFileHeader(header, io.compute, { file: path, offsetBytes: 0 }).kind !== DiffFileKind.sorted) {
+      throw new WalbError("unsupported", { what: "an indexed diff has no packs to relay", where: { file: path } });
+    }
+    const scratch = new RecordIndex(128, 128);
+    let fromLb = 0;
+    for (let offset = fileHeaderBytes; ; ) {
+      checkAborted(options.signal, "reading a diff");
+      const place = { file: path, offsetBytes: offset };
+      if (offset + packHeaderBytes > fileBytes) throw truncated("the diff ends without its end pack", place);
+      const block = await readBlock(io, file, offset, packHeaderBytes);
+      scratch.count = 0;
+      const info = parsePackHeader(block, io.compute, scratch, 0, 0, fromLb, addressLbMax, place);
+      if (info.isEnd) return stats;
+      if (info.records === 0 && offset !== fileHeaderBytes)
+        throw badFormat("a pack has no records", place, "n_records");
+      const packBytes = packHeaderBytes + info.dataBytes;
+      if (offset + packBytes > fileBytes) throw truncated("the diff ends inside the data of a pack", place);
+      if (info.records > 0) {
+        const lease = await io.memory.lease(packBytes);
+        let handedOver = false;
+        try {
+          await file.read(offset, lease);
+          const checked = await checkPack(io, lease, { fromLb, ...place });
+          addStats(stats, checked.stats);
+          handedOver = true;
+          yield { memory: lease, records: info.records, release: () => lease.release() };
+        } finally {
+          if (!handedOver) lease.release();
+        }
+      }
+      fromLb = info.endLb;
+      offset += packBytes;
+    }
+  } finally {
+    await file.close();
+  }
+}
+
+/** A copy of a small part of a file. */
+async function readBlock(io: DiffIo, file: DiskFile, offset: number, sizeBytes: number): Promise<Uint8Array> {
+  const lease = await io.memory.lease(sizeBytes);
+  try {
+    await file.read(offset, lease);
+    return lease.bytes.slice();
+  } finally {
+    lease.release();
+  }
+}
