@@ -1,0 +1,91 @@
+/**
+ * @module Serves HTTP on connections of a daemon's one port.
+ *
+ * Bun.serve has no way to take a connection that is already open, so it listens on a unix socket that only this user can
+ * reach, and connections are piped to it.
+ */
+import { mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import type { HttpFactory, HttpService } from "../control/role.ts";
+import { asWalbError } from "../errors.ts";
+import type { Connection, Net } from "../platform/net.ts";
+import { createApp } from "./app.ts";
+import { pipe } from "./pipe.ts";
+
+/** Most HTTP connections at once; more are closed at once. */
+const connectionsMax = 256;
+const connectTimeoutMs = 5000;
+
+/** Makes HTTP services over a Net that has unix sockets. */
+export function createHttpFactory(net: Net): HttpFactory {
+  return (control, log): HttpService => {
+    // A directory of mode 0700: nobody else can connect, whatever the mode of the socket.
+    const directory = mkdtempSync(join(tmpdir(), "walb-http-"));
+    const path = join(directory, "http.sock");
+    const app = createApp(control, log);
+    const server = Bun.serve({ unix: path, fetch: (request) => app.fetch(request) });
+    const open = new Set<Connection>();
+
+    return {
+      accept(outside, firstBytes) {
+        const held = hold(outside, firstBytes);
+        if (open.size >= connectionsMax) {
+          log.warn("too many HTTP connections", { peer: outside.peer, connectionsMax });
+          outside.close();
+          return;
+        }
+        open.add(outside);
+        const forget = (): boolean => open.delete(outside);
+        net.connect({ kind: "unix", path }, { timeoutMs: connectTimeoutMs }).then(
+          (inside) => attach(outside, inside, held, forget),
+          (error: unknown) => {
+            log.error("cannot serve an HTTP connection", { peer: outside.peer, error: asWalbError(error) });
+            outside.close();
+            forget();
+          },
+        );
+      },
+      async close() {
+        for (const connection of [...open]) connection.close();
+        open.clear();
+        await server.stop(true);
+        rmSync(directory, { recursive: true, force: true });
+      },
+    };
+  };
+}
+
+/** What came in before there was somewhere to send it. */
+interface Held {
+  readonly chunks: Uint8Array[];
+  isEnded: boolean;
+  isGone: boolean;
+}
+
+function hold(connection: Connection, firstBytes: Uint8Array): Held {
+  const held: Held = { chunks: [firstBytes], isEnded: false, isGone: false };
+  connection.setReader({
+    data(chunk) {
+      held.chunks.push(chunk);
+    },
+    end() {
+      held.isEnded = true;
+    },
+    closed() {
+      held.isGone = true;
+    },
+  });
+  connection.pause();
+  return held;
+}
+
+function attach(outside: Connection, inside: Connection, held: Held, closed: () => void): void {
+  if (held.isGone || outside.isClosed) {
+    inside.close();
+    closed();
+    return;
+  }
+  for (const chunk of held.chunks) inside.write(chunk);
+  pipe(outside, inside, { isLeftEnded: held.isEnded, closed });
+}
