@@ -1,0 +1,103 @@
+/**
+ * @module Bringing logged writes onto a data store: what must be written (pure), and writing it.
+ */
+import type { Memory } from "../native/memory.ts";
+import type { DiskFile } from "../platform/disk.ts";
+import { kib, lbBytes, mib } from "../units.ts";
+import { IntervalIndex } from "./intervals.ts";
+
+/** One logged write in log order. `memory` holds at least `sizeLb` · 512 bytes; undefined means zeroes. */
+export interface LoggedWrite {
+  readonly offsetLb: number;
+  readonly sizeLb: number;
+  readonly memory: Memory | undefined;
+}
+
+/** One operation on the data store. */
+export type StoreOperation =
+  | { readonly kind: "write"; readonly offsetLb: number; readonly sizeLb: number; readonly pieces: readonly Memory[] }
+  | { readonly kind: "zero"; readonly offsetLb: number; readonly sizeLb: number };
+
+const gatherBytesMax = mib;
+const gatherPiecesMax = 256;
+
+/**
+ * The operations that leave a data store as if the writes had been done one by one: disjoint, sorted by position, what
+ * a later write of the list covers left out, neighbours gathered.
+ */
+export function planStoreWrites(writes: readonly LoggedWrite[]): StoreOperation[] {
+  const index = new IntervalIndex<LoggedWrite>();
+  for (const write of writes) index.set(write.offsetLb, write.offsetLb + write.sizeLb, write);
+  const operations: StoreOperation[] = [];
+  let open: { kind: "write"; offsetLb: number; sizeLb: number; pieces: Memory[] } | undefined;
+  let openZero: { kind: "zero"; offsetLb: number; sizeLb: number } | undefined;
+  index.visit(0, Number.MAX_SAFE_INTEGER, (startLb, endLb, { offsetLb, memory }) => {
+    const sizeLb = endLb - startLb;
+    if (memory === undefined) {
+      if (openZero !== undefined && openZero.offsetLb + openZero.sizeLb === startLb) {
+        openZero.sizeLb += sizeLb;
+        return;
+      }
+      openZero = { kind: "zero", offsetLb: startLb, sizeLb };
+      operations.push(openZero);
+      return;
+    }
+    const piece = memory.slice((startLb - offsetLb) * lbBytes, sizeLb * lbBytes);
+    const isNext = open !== undefined && open.offsetLb + open.sizeLb === startLb;
+    if (open !== undefined && isNext && open.pieces.length < gatherPiecesMax) {
+      if ((open.sizeLb + sizeLb) * lbBytes <= gatherBytesMax) {
+        open.sizeLb += sizeLb;
+        open.pieces.push(piece);
+        return;
+      }
+    }
+    open = { kind: "write", offsetLb: startLb, sizeLb, pieces: [piece] };
+    operations.push(open);
+  });
+  return operations;
+}
+
+/** Below this, zeroes are written rather than punched: cheaper, and it does not fragment the store. */
+const punchBytesMin = 64 * kib;
+
+/**
+ * Does the operations, at most `parallel` at a time, and waits for all that were started even when one fails.
+ * `zeroes` is a block of zero bytes of at least 64 KiB.
+ * @throws the first failure.
+ */
+export async function runStoreWrites(
+  file: DiskFile,
+  operations: readonly StoreOperation[],
+  zeroes: Memory,
+  parallel = 8,
+): Promise<void> {
+  let next = 0;
+  let failure: { readonly error: unknown } | undefined;
+  const worker = async (): Promise<void> => {
+    while (next < operations.length && failure === undefined) {
+      const operation = operations[next]!;
+      next += 1;
+      try {
+        await runOne(file, operation, zeroes);
+      } catch (error) {
+        failure ??= { error };
+      }
+    }
+  };
+  const workers: Promise<void>[] = [];
+  for (let i = 0; i < Math.min(parallel, operations.length); i += 1) workers.push(worker());
+  await Promise.all(workers);
+  if (failure !== undefined) throw failure.error;
+}
+
+function runOne(file: DiskFile, operation: StoreOperation, zeroes: Memory): Promise<void> {
+  const offsetBytes = operation.offsetLb * lbBytes;
+  const sizeBytes = operation.sizeLb * lbBytes;
+  if (operation.kind === "zero") {
+    return sizeBytes < punchBytesMin
+      ? file.write(offsetBytes, zeroes.slice(0, sizeBytes))
+      : file.zero(offsetBytes, sizeBytes);
+  }
+  const { pieces } = operation;
+  return pieces.length === 1 ? file.write(offsetBytes, pieces[0]!) : file.writeGather(offsetBytes, pieces);
+}
