@@ -1,5 +1,16 @@
 /** @module The real Platform: kernel files and devices, sockets, the clock, the shim's memory and threads. */
+import { hostname, totalmem } from "node:os";
+import { WalbError } from "../../errors.ts";
+import { createPoolCompute } from "../../native/compute.ts";
+import { createJobPool, type JobPool } from "../../native/pool.ts";
+import { createMemoryPool } from "../../native/slabs.ts";
+import { alignDown, gib, mib } from "../../units.ts";
 import type { Platform } from "../platform.ts";
+import { createClock } from "./clock.ts";
+import { createDatabases } from "./database.ts";
+import { RealDisk } from "./disk.ts";
+import { createNet } from "./net.ts";
+import { createRandom } from "./random.ts";
 
 /** How to make the real platform. */
 export interface PlatformOptions {
@@ -9,12 +20,37 @@ export interface PlatformOptions {
   readonly threads?: number;
 }
 
+const pools = new WeakMap<Platform, JobPool>();
+
 /** Makes the real platform; ready at once. It does not keep the process alive while no job is in flight. */
 export function createPlatform(options: PlatformOptions = {}): Platform {
-  throw new Error(`being written ${options.threads}`);
+  const pool = createJobPool(options.threads === undefined ? {} : { threads: options.threads });
+  const platform: Platform = {
+    disk: new RealDisk(pool),
+    net: createNet(),
+    clock: createClock(),
+    random: createRandom(),
+    memory: createMemoryPool(options.memoryBudgetBytes ?? defaultBudgetBytes()),
+    compute: createPoolCompute(pool),
+    databases: createDatabases(),
+    hostName: hostname(),
+  };
+  pools.set(platform, pool);
+  return platform;
+}
+
+/** The job pool of a real platform, for ioctls. @throws WalbError `internal` for another platform. */
+export function jobPoolOf(platform: Platform): JobPool {
+  const pool = pools.get(platform);
+  if (pool === undefined) throw new WalbError("internal", { what: "the platform has no job pool: it is not real" });
+  return pool;
 }
 
 /** Waits for jobs in flight, ends the threads. The platform must not be used afterwards. */
 export async function closePlatform(platform: Platform): Promise<void> {
-  throw new Error(`being written ${platform.hostName}`);
+  await jobPoolOf(platform).close();
+}
+
+function defaultBudgetBytes(): number {
+  return Math.max(128 * mib, Math.min(gib, alignDown(Math.floor(totalmem() / 4), mib)));
 }

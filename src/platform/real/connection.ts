@@ -1,0 +1,270 @@
+/**
+ * @module A byte stream over a Bun socket. It owns what `socket.write` does not take: the tail is kept and sent on drain.
+ */
+import { type ErrorPlace, WalbError } from "../../errors.ts";
+import type { Connection, ConnectionReader } from "../net.ts";
+
+/** What a Bun socket carries. */
+export interface SocketData {
+  connection?: RealConnection;
+}
+export type RawSocket = Bun.Socket<SocketData>;
+
+/** Send queue above which `write` asks the caller to wait. */
+const highMarkBytes = 1024 * 1024;
+
+/** Bytes the socket has not taken yet. */
+interface Unsent {
+  bytes: Uint8Array;
+  /** Of `send`: the caller waits. */
+  readonly taken?: (() => void) | undefined;
+  readonly failed?: ((error: WalbError) => void) | undefined;
+}
+
+interface Waiter {
+  readonly resolve: () => void;
+  readonly reject: (error: WalbError) => void;
+}
+
+/** The real {@link Connection}. */
+export class RealConnection implements Connection {
+  readonly peer: string;
+  readonly #socket: RawSocket;
+  #reader: ConnectionReader | undefined;
+  #isPaused = true;
+  #isDelivering = false;
+  /** What came in while paused: the little that the event loop had read already. */
+  #received: Uint8Array[] = [];
+  #peerEnded = false;
+  #endTold = false;
+  #queue: Unsent[] = [];
+  #queueBytes = 0;
+  #drainWaiters: Waiter[] = [];
+  #endAsked = false;
+  #finSent = false;
+  #isClosed = false;
+  #closedTold = false;
+  #closeError: Error | undefined;
+  #isLocalClose = false;
+
+  constructor(socket: RawSocket, peer: string) {
+    this.#socket = socket;
+    this.peer = peer;
+    socket.setNoDelay(true);
+    socket.pause();
+  }
+
+  get isClosed(): boolean {
+    return this.#isClosed;
+  }
+
+  setReader(reader: ConnectionReader): void {
+    this.#reader = reader;
+    this.resume();
+  }
+
+  pause(): void {
+    if (this.#isPaused) return;
+    this.#isPaused = true;
+    if (!this.#isClosed) this.#socket.pause();
+  }
+
+  resume(): void {
+    if (this.#reader === undefined || !this.#isPaused) return;
+    this.#isPaused = false;
+    this.#deliver();
+    if (!this.#isPaused && !this.#isClosed) this.#socket.resume();
+  }
+
+  write(bytes: Uint8Array): boolean {
+    if (this.#isClosed || this.#endAsked) return false;
+    const rest = this.#tryWrite(bytes);
+    // Copied, because the caller may reuse its bytes after write().
+    if (rest.length > 0) this.#enqueue({ bytes: rest.slice() });
+    return this.#queueBytes <= highMarkBytes;
+  }
+
+  send(bytes: Uint8Array): Promise<void> {
+    if (this.#isClosed || this.#endAsked) return Promise.reject(this.#gone());
+    const rest = this.#tryWrite(bytes);
+    if (rest.length === 0) return Promise.resolve();
+    return new Promise((resolve, reject) => {
+      this.#enqueue({ bytes: rest, taken: resolve, failed: reject });
+    });
+  }
+
+  drained(): Promise<void> {
+    if (this.#isClosed) return Promise.reject(this.#gone());
+    if (this.#queue.length === 0) return Promise.resolve();
+    return new Promise((resolve, reject) => {
+      this.#drainWaiters.push({ resolve, reject });
+    });
+  }
+
+  end(): void {
+    if (this.#isClosed || this.#endAsked) return;
+    this.#endAsked = true;
+    if (this.#queue.length === 0) this.#sendFin();
+  }
+
+  close(): void {
+    if (this.#isClosed) return;
+    this.#isLocalClose = true;
+    this.#socket.close();
+    this.onClose(undefined);
+  }
+
+  /** Socket event: a chunk came in. */
+  onData(chunk: Uint8Array): void {
+    // The bytes of a chunk are its own: the event loop makes a new buffer for each.
+    this.#received.push(chunk);
+    this.#deliver();
+  }
+
+  /** Socket event: the socket takes more. */
+  onDrain(): void {
+    while (!this.#isClosed) {
+      const first = this.#queue[0];
+      if (first === undefined) break;
+      const accepted = this.#socket.write(first.bytes);
+      if (accepted <= 0) return;
+      this.#queueBytes -= accepted;
+      if (accepted < first.bytes.length) {
+        first.bytes = first.bytes.subarray(accepted);
+        return;
+      }
+      this.#queue.shift();
+      first.taken?.();
+    }
+    if (this.#isClosed) return;
+    for (const waiter of this.#drainWaiters.splice(0)) waiter.resolve();
+    if (this.#endAsked) this.#sendFin();
+  }
+
+  /** Socket event: the peer sends no more. */
+  onEnd(): void {
+    this.#peerEnded = true;
+    this.#deliver();
+    this.#closeWhenDone();
+  }
+
+  /** Socket event: the socket is gone. Also after a handler failed. */
+  onClose(error: Error | undefined): void {
+    if (this.#isClosed) return;
+    this.#isClosed = true;
+    // A peer that goes after it has read our end and sent its own is no error, whatever the kernel calls it.
+    this.#closeError = this.#peerEnded && this.#finSent ? undefined : error;
+    const gone = this.#gone();
+    for (const unsent of this.#queue.splice(0)) unsent.failed?.(gone);
+    this.#queueBytes = 0;
+    for (const waiter of this.#drainWaiters.splice(0)) waiter.reject(gone);
+    if (this.#isLocalClose || this.#closeError !== undefined) this.#received = [];
+    // Not from inside close(): the caller must not be re-entered.
+    queueMicrotask(() => this.#deliver());
+  }
+
+  #tryWrite(bytes: Uint8Array): Uint8Array {
+    if (this.#queue.length > 0 || bytes.length === 0) return bytes;
+    const accepted = this.#socket.write(bytes);
+    return accepted <= 0 ? bytes : bytes.subarray(accepted);
+  }
+
+  #enqueue(unsent: Unsent): void {
+    this.#queue.push(unsent);
+    this.#queueBytes += unsent.bytes.length;
+  }
+
+  #sendFin(): void {
+    if (this.#finSent) return;
+    this.#finSent = true;
+    this.#socket.shutdown();
+    this.#closeWhenDone();
+  }
+
+  #closeWhenDone(): void {
+    if (!this.#peerEnded || !this.#finSent || this.#isClosed) return;
+    this.#socket.close();
+    this.onClose(undefined);
+  }
+
+  /** Hands on what came in, in order: data, end, closed. A reader that pauses stops it. */
+  #deliver(): void {
+    const reader = this.#reader;
+    if (reader === undefined || this.#isDelivering) return;
+    this.#isDelivering = true;
+    try {
+      while (!this.#isPaused) {
+        const chunk = this.#received.shift();
+        if (chunk === undefined) break;
+        reader.data(chunk);
+      }
+      const isLost = this.#isLocalClose || this.#closeError !== undefined;
+      if (this.#received.length > 0 && !isLost) return;
+      if (this.#peerEnded && !this.#endTold && !this.#isPaused && !isLost) {
+        this.#endTold = true;
+        reader.end();
+      }
+      // A clean close behind data or an end that a paused reader has not seen waits until it has.
+      const isOwed = this.#peerEnded && !this.#endTold && !isLost;
+      if (this.#isClosed && !this.#closedTold && !isOwed) {
+        this.#closedTold = true;
+        reader.closed(this.#closeError);
+      }
+    } finally {
+      this.#isDelivering = false;
+    }
+  }
+
+  #gone(): WalbError {
+    const where: ErrorPlace = { peer: this.peer };
+    const cause = this.#closeError;
+    return new WalbError("unreachable", {
+      what: this.#endAsked && !this.#isClosed ? "the connection was ended for sending" : "the connection is closed",
+      where,
+      ...(cause === undefined ? {} : { cause }),
+    });
+  }
+}
+
+/**
+ * Handlers for Bun.listen and Bun.connect. Nothing a reader throws may reach the event loop, where it would end the
+ * process: it closes this one connection and is told on standard error, because it is a defect.
+ */
+export function socketHandlers(
+  opened: (socket: RawSocket) => RealConnection,
+): Bun.SocketHandler<SocketData, "uint8array"> {
+  const guard = (socket: RawSocket, handle: (connection: RealConnection) => void): void => {
+    const connection = socket.data?.connection;
+    if (connection === undefined) return;
+    try {
+      handle(connection);
+    } catch (error) {
+      fail(socket, connection, error);
+    }
+  };
+  return {
+    binaryType: "uint8array",
+    open(socket) {
+      try {
+        opened(socket);
+      } catch (error) {
+        fail(socket, socket.data?.connection, error);
+      }
+    },
+    data: (socket, chunk) => guard(socket, (connection) => connection.onData(chunk)),
+    drain: (socket) => guard(socket, (connection) => connection.onDrain()),
+    end: (socket) => guard(socket, (connection) => connection.onEnd()),
+    close: (socket, error) => guard(socket, (connection) => connection.onClose(error)),
+    error: (socket, error) => guard(socket, (connection) => connection.onClose(error)),
+  };
+}
+
+function fail(socket: RawSocket, connection: RealConnection | undefined, error: unknown): void {
+  console.error(`walb: defect: a handler of the connection ${connection?.peer ?? "being opened"} failed:`, error);
+  socket.close();
+  try {
+    connection?.onClose(error instanceof Error ? error : new Error(String(error)));
+  } catch (second) {
+    console.error("walb: defect: and so did its end:", second);
+  }
+}

@@ -1,0 +1,310 @@
+/** @module The real Disk: files and block devices of this host. */
+import {
+  closeSync,
+  constants,
+  fsyncSync,
+  linkSync,
+  lstatSync,
+  mkdirSync,
+  openSync,
+  readdirSync,
+  readSync,
+  rmdirSync,
+  type Stats,
+  statSync,
+  writeSync,
+} from "node:fs";
+import { dirname, join } from "node:path";
+import { WalbError } from "../../errors.ts";
+import { errnoError, errnoOf } from "../../native/errno.ts";
+import { Op, OpenFlag } from "../../native/layout.ts";
+import type { JobRunner } from "../../native/pool.ts";
+import { type Table, withTable } from "../../native/tables.ts";
+import type { Disk, FileInfo, OpenOptions } from "../disk.ts";
+import { RealDiskFile } from "./file.ts";
+
+const errnoNotFound = 2;
+const errnoWouldBlock = 11;
+/** FICLONE is not possible here, so copy: EPERM, EXDEV, EINVAL, ENOTTY, ENOSYS, EOPNOTSUPP. */
+const errnoNoReflink = new Set([1, 18, 22, 25, 38, 95]);
+/** Bytes of one copy job: how often progress is told and cancelling is heard. */
+const copyStepBytes = 64 * 1024 * 1024;
+/** Where a path starts in its table; before it is room for answers. */
+const pathOffset = 64;
+
+/** The real {@link Disk} over a job pool. */
+export class RealDisk implements Disk {
+  readonly #runner: JobRunner;
+  readonly #temporaryNames = new Set<string>();
+
+  constructor(runner: JobRunner) {
+    this.#runner = runner;
+  }
+
+  async open(path: string, options: OpenOptions): Promise<RealDiskFile> {
+    return await this.#withPath(path, async (table) => {
+      const job = { op: Op.open, isSlow: true, flags: openFlags(options), table: table.address };
+      const { result } = await this.#runner.run({ ...job, address: table.address + pathOffset });
+      if (result === -errnoWouldBlock && options.lock === true) throw lockedError(path);
+      if (result < 0) throw errnoError("open", -result, { file: path });
+      const [isBlock, isDirect, alignmentBytes = 1, physicalBlockBytes = 512] = table.f64;
+      return new RealDiskFile(this.#runner, {
+        fd: result,
+        path,
+        isBlockDevice: isBlock === 1,
+        isDirect: isDirect === 1,
+        alignmentBytes,
+        physicalBlockBytes,
+      });
+    });
+  }
+
+  async info(path: string): Promise<FileInfo | undefined> {
+    const stats = statOf(path);
+    if (stats === undefined) return undefined;
+    if (!stats.isBlockDevice()) {
+      const kind = stats.isFile() ? "file" : stats.isDirectory() ? "directory" : "other";
+      return { kind, sizeBytes: stats.size, allocatedBytes: stats.blocks * 512, modifiedMs: stats.mtimeMs };
+    }
+    const device = await this.open(path, { mode: "read" });
+    try {
+      const sizeBytes = await device.size();
+      return { kind: "block", sizeBytes, allocatedBytes: sizeBytes, modifiedMs: stats.mtimeMs };
+    } finally {
+      await device.close();
+    }
+  }
+
+  async list(path: string): Promise<string[]> {
+    return attempt("listing", path, () => readdirSync(path).sort());
+  }
+
+  async makeDirectory(path: string): Promise<void> {
+    const first = attempt("making a directory", path, () => mkdirSync(path, { recursive: true, mode: 0o755 }));
+    if (first === undefined) return;
+    // Every new entry is durable only when the directory above it is.
+    const stop = dirname(first);
+    for (let parent = dirname(path); ; parent = dirname(parent)) {
+      await this.syncDirectory(parent);
+      if (parent === stop || parent === dirname(parent)) return;
+    }
+  }
+
+  async readSmall(path: string, maxBytes: number): Promise<Uint8Array> {
+    return attempt("read", path, () => {
+      const fd = openSync(path, constants.O_RDONLY | constants.O_NONBLOCK);
+      try {
+        return readToEnd(fd, path, maxBytes);
+      } finally {
+        closeSync(fd);
+      }
+    });
+  }
+
+  async writeSmall(path: string, bytes: Uint8Array): Promise<void> {
+    const temporary = this.#takeTemporaryName(path);
+    try {
+      attempt("write", temporary, () => {
+        writeWhole(temporary, bytes);
+      });
+      await this.rename(temporary, path);
+      await this.syncDirectory(dirname(path));
+    } catch (error) {
+      // What failed is told; a temporary file that cannot be removed either is overwritten by the next try.
+      await this.remove(temporary).catch(() => undefined);
+      throw error;
+    } finally {
+      this.#temporaryNames.delete(temporary);
+    }
+  }
+
+  async rename(from: string, to: string): Promise<void> {
+    await this.#withPath(from, async (source) => {
+      await this.#withPath(to, async (target) => {
+        const extra = target.address + pathOffset;
+        await this.#run(`rename to ${to}`, from, { op: Op.rename, address: source.address + pathOffset, extra });
+      });
+    });
+  }
+
+  async link(from: string, to: string): Promise<void> {
+    attempt(`link to ${from}`, to, () => linkSync(from, to));
+  }
+
+  async remove(path: string): Promise<void> {
+    await this.#withPath(path, async (table) => {
+      const job = { op: Op.unlink, isSlow: true, address: table.address + pathOffset };
+      const { result } = await this.#runner.run(job);
+      if (result < 0 && result !== -errnoNotFound) throw errnoError("remove", -result, { file: path });
+    });
+  }
+
+  async removeTree(path: string): Promise<void> {
+    const stats = attempt("remove", path, () => lstatSync(path, { throwIfNoEntry: false }));
+    if (stats === undefined) return;
+    if (!stats.isDirectory()) return await this.remove(path);
+    for (const name of await this.list(path)) await this.removeTree(join(path, name));
+    attempt("remove", path, () => rmdirSync(path));
+  }
+
+  async syncDirectory(path: string): Promise<void> {
+    await this.#withPath(path, async (table) => {
+      await this.#run("fsync", path, { op: Op.fsyncPath, address: table.address + pathOffset });
+    });
+  }
+
+  async cloneFile(
+    from: string,
+    to: string,
+    options: { signal?: AbortSignal; onProgress?: (copiedBytes: number, totalBytes: number) => void } = {},
+  ): Promise<"reflink" | "copy"> {
+    const source = await this.open(from, { mode: "read" });
+    try {
+      const target = await this.open(to, { mode: "create" });
+      try {
+        const how = await this.#fill(source, target, options);
+        await target.sync();
+        await target.close();
+        await this.syncDirectory(dirname(to));
+        return how;
+      } catch (error) {
+        // The first failure is the one to tell; an unusable copy must not stay.
+        await target.close().catch(() => undefined);
+        await this.remove(to).catch(() => undefined);
+        throw error;
+      }
+    } finally {
+      await source.close();
+    }
+  }
+
+  async freeSpace(path: string): Promise<{ freeBytes: number; totalBytes: number }> {
+    return await this.#withPath(path, async (table) => {
+      const address = table.address + pathOffset;
+      const { result, result2 } = await this.#run("asking for free space", path, { op: Op.statvfs, address });
+      return { freeBytes: result, totalBytes: result2 };
+    });
+  }
+
+  async #fill(
+    source: RealDiskFile,
+    target: RealDiskFile,
+    options: { signal?: AbortSignal; onProgress?: (copiedBytes: number, totalBytes: number) => void },
+  ): Promise<"reflink" | "copy"> {
+    const totalBytes = await source.size();
+    if (!source.isBlockDevice) {
+      const { result } = await target.raw({ op: Op.ficlone, isSlow: true, extra: source.fd });
+      if (result >= 0) {
+        options.onProgress?.(totalBytes, totalBytes);
+        return "reflink";
+      }
+      if (!errnoNoReflink.has(-result)) throw errnoError("clone", -result, { file: target.path });
+    }
+    await target.truncate(totalBytes);
+    for (let offset = 0; offset < totalBytes; ) {
+      if (options.signal?.aborted === true) {
+        throw new WalbError("cancelled", { what: "copying was cancelled", where: { file: target.path } });
+      }
+      const size = Math.min(copyStepBytes, totalBytes - offset);
+      const job = { op: Op.copyRange, isSlow: true, offset, size, extra: target.fd };
+      offset = Math.min((await source.run(`copy to ${target.path}`, job)).result2, totalBytes);
+      options.onProgress?.(offset, totalBytes);
+    }
+    return "copy";
+  }
+
+  async #run(what: string, file: string, job: { op: Op; address: number; extra?: number }) {
+    const done = await this.#runner.run({ ...job, isSlow: true });
+    if (done.result < 0) throw errnoError(what, -done.result, { file });
+    return done;
+  }
+
+  /** Lends a table that holds the path as a C string at {@link pathOffset}. */
+  #withPath<T>(path: string, use: (table: Table) => Promise<T>): Promise<T> {
+    const text = new TextEncoder().encode(path);
+    if (text.length === 0 || text.includes(0)) {
+      return Promise.reject(new WalbError("bad-parameter", { what: `"${path}" is not a path` }));
+    }
+    return withTable(pathOffset + text.length + 1, (table) => {
+      table.bytes.set(text, pathOffset);
+      table.bytes[pathOffset + text.length] = 0;
+      return use(table);
+    });
+  }
+
+  /** A name that a crash leaves behind at most once, and that the next write reuses. */
+  #takeTemporaryName(path: string): string {
+    for (let i = 0; ; i++) {
+      const name = i === 0 ? `${path}.tmp` : `${path}.${i}.tmp`;
+      if (this.#temporaryNames.has(name)) continue;
+      this.#temporaryNames.add(name);
+      return name;
+    }
+  }
+}
+
+function openFlags(options: OpenOptions): number {
+  const byMode = {
+    read: 0,
+    write: OpenFlag.write,
+    create: OpenFlag.write | OpenFlag.create | OpenFlag.exclusive,
+    createOrOpen: OpenFlag.write | OpenFlag.create,
+  };
+  return (
+    byMode[options.mode] | (options.direct === true ? OpenFlag.direct : 0) | (options.lock === true ? OpenFlag.lock : 0)
+  );
+}
+
+function lockedError(path: string): WalbError {
+  return new WalbError("locked", {
+    what: "it is in use by another process",
+    where: { file: path },
+    hint: `find out which with: fuser -v ${path}`,
+  });
+}
+
+function statOf(path: string): Stats | undefined {
+  try {
+    return attempt("stat", path, () => statSync(path));
+  } catch (error) {
+    if (error instanceof WalbError && error.code === "not-found") return undefined;
+    throw error;
+  }
+}
+
+/** Does a short metadata call on this thread, with failures as WalbErrors. */
+function attempt<T>(what: string, path: string, call: () => T): T {
+  try {
+    return call();
+  } catch (error) {
+    const errno = errnoOf(error);
+    if (errno === undefined) throw error;
+    throw errnoError(what, errno, { file: path });
+  }
+}
+
+/** Reads to the end: files of /proc and /sys do not tell their size. */
+function readToEnd(fd: number, path: string, maxBytes: number): Uint8Array {
+  const parts: Uint8Array[] = [];
+  let size = 0;
+  for (;;) {
+    const part = new Uint8Array(Math.min(maxBytes + 1 - size, 65536));
+    const got = readSync(fd, part, 0, part.length, null);
+    if (got === 0) return Buffer.concat(parts);
+    size += got;
+    if (size > maxBytes) {
+      throw new WalbError("bad-format", { what: `it is larger than ${maxBytes} bytes`, where: { file: path } });
+    }
+    parts.push(part.subarray(0, got));
+  }
+}
+
+function writeWhole(path: string, bytes: Uint8Array): void {
+  const fd = openSync(path, "w", 0o600);
+  try {
+    for (let at = 0; at < bytes.length; ) at += writeSync(fd, bytes, at);
+    fsyncSync(fd);
+  } finally {
+    closeSync(fd);
+  }
+}

@@ -1,0 +1,254 @@
+/** @module An open file or block device: every operation is a job of the shim's pool. */
+
+import { WalbError } from "../../errors.ts";
+import type { CompressOption, Encoded } from "../../native/codec.ts";
+import { checkCompressOption, putEncode, takeCodes, takeEncoded } from "../../native/compute.ts";
+import { errnoError } from "../../native/errno.ts";
+import { endOfFile, ItemF64, ItemU32, itemF64, itemU32, JobFlag, Op } from "../../native/layout.ts";
+import type { Memory } from "../../native/memory.ts";
+import type { Job, JobResult, JobRunner } from "../../native/pool.ts";
+import { putSource, putTarget, withItems, withTable } from "../../native/tables.ts";
+import { checkRange } from "../../units.ts";
+import type { DecodedWrite, DiskFile } from "../disk.ts";
+
+/** What opening found out. */
+export interface OpenedFile {
+  readonly fd: number;
+  readonly path: string;
+  readonly isBlockDevice: boolean;
+  readonly isDirect: boolean;
+  readonly alignmentBytes: number;
+  readonly physicalBlockBytes: number;
+}
+
+const piecesMax = 1024;
+const errnoUnsupported = new Set([22, 29, 95]); // EINVAL, ESPIPE, EOPNOTSUPP
+
+/** The real {@link DiskFile}. */
+export class RealDiskFile implements DiskFile {
+  readonly path: string;
+  readonly isBlockDevice: boolean;
+  readonly isDirect: boolean;
+  readonly alignmentBytes: number;
+  readonly physicalBlockBytes: number;
+  /** For jobs that name two files. Valid until close. */
+  readonly fd: number;
+  readonly #runner: JobRunner;
+  #inFlight = 0;
+  #idle: (() => void) | undefined;
+  #closed: Promise<void> | undefined;
+
+  constructor(runner: JobRunner, opened: OpenedFile) {
+    this.#runner = runner;
+    this.fd = opened.fd;
+    this.path = opened.path;
+    this.isBlockDevice = opened.isBlockDevice;
+    this.isDirect = opened.isDirect;
+    this.alignmentBytes = opened.alignmentBytes;
+    this.physicalBlockBytes = opened.physicalBlockBytes;
+  }
+
+  async size(): Promise<number> {
+    const { result } = await this.run("asking for the size", { op: Op.size, flags: this.#kindFlag, isSlow: true });
+    return result;
+  }
+
+  async read(offsetBytes: number, target: Memory): Promise<void> {
+    this.#check("read", offsetBytes, target.sizeBytes, target.address);
+    await this.run("read", { op: Op.pread, ...place(offsetBytes, target) });
+  }
+
+  async write(offsetBytes: number, source: Memory): Promise<void> {
+    this.#check("write", offsetBytes, source.sizeBytes, source.address);
+    await this.run("write", { op: Op.pwrite, ...place(offsetBytes, source) });
+  }
+
+  async writeGather(offsetBytes: number, sources: readonly Memory[]): Promise<void> {
+    checkRange(sources.length, 0, piecesMax, "pieces of a gathered write");
+    const size = this.#checkPieces("write", offsetBytes, sources);
+    if (size === 0) return;
+    await withItems(sources.length, async (table) => {
+      sources.forEach((source, i) => {
+        putSource(table, i, source);
+      });
+      const job = { op: Op.pwritev, count: sources.length, table: table.address, offset: offsetBytes, size };
+      await this.run("write", job);
+    });
+  }
+
+  async sync(): Promise<void> {
+    await this.run("fdatasync", { op: Op.fdatasync, isSlow: true });
+  }
+
+  async zero(offsetBytes: number, sizeBytes: number): Promise<void> {
+    this.#check("zeroing", offsetBytes, sizeBytes, 0);
+    await this.run("zeroing", {
+      op: Op.zero,
+      isSlow: true,
+      flags: this.#kindFlag,
+      offset: offsetBytes,
+      size: sizeBytes,
+      extra: this.alignmentBytes,
+    });
+  }
+
+  /** Tells the device or file system that a range is not needed: its contents are undefined afterwards. */
+  async discard(offsetBytes: number, sizeBytes: number): Promise<void> {
+    this.#check("discard", offsetBytes, sizeBytes, 0);
+    const job = { op: Op.discard, isSlow: true, flags: this.#kindFlag, offset: offsetBytes, size: sizeBytes };
+    await this.run("discard", job);
+  }
+
+  async truncate(sizeBytes: number): Promise<void> {
+    checkRange(sizeBytes, 0, Number.MAX_SAFE_INTEGER, "size of the file");
+    await this.run("truncate", { op: Op.truncate, isSlow: true, size: sizeBytes });
+  }
+
+  async nextData(offsetBytes: number): Promise<{ startBytes: number; endBytes: number } | undefined> {
+    checkRange(offsetBytes, 0, Number.MAX_SAFE_INTEGER, "offset");
+    if (!this.isBlockDevice) {
+      const { result, result2 } = await this.raw({ op: Op.nextData, offset: offsetBytes, isSlow: true });
+      if (result === endOfFile) return undefined;
+      if (result >= 0) return { startBytes: result, endBytes: result2 };
+      if (!errnoUnsupported.has(-result)) throw errnoError("search for data", -result, this.#place(offsetBytes));
+    }
+    const endBytes = await this.size();
+    return offsetBytes < endBytes ? { startBytes: offsetBytes, endBytes } : undefined;
+  }
+
+  async readEncoded(
+    offsetBytes: number,
+    sources: readonly Memory[],
+    targets: readonly Memory[],
+    option: CompressOption & { readonly always: boolean },
+  ): Promise<Encoded[]> {
+    checkCompressOption(option);
+    const size = this.#checkPieces("read", offsetBytes, sources);
+    return await withItems(sources.length, async (table) => {
+      sources.forEach((source, i) => {
+        putEncode(table, i, source, targets[i], option, option.always);
+      });
+      const flags = option.always ? JobFlag.always : 0;
+      const count = sources.length;
+      await this.run("read", { op: Op.readEncode, flags, count, table: table.address, offset: offsetBytes, size });
+      return takeEncoded(table, count);
+    });
+  }
+
+  async readHashed(offsetBytes: number, target: Memory, chunkBytes: number, seed: number): Promise<Uint8Array> {
+    this.#check("read", offsetBytes, target.sizeBytes, target.address);
+    checkRange(chunkBytes, 1, 2 ** 30, "chunkBytes");
+    checkRange(seed, 0, 0xffff_ffff, "seed");
+    const hashBytes = 16 * Math.ceil(target.sizeBytes / chunkBytes);
+    return await withTable(hashBytes, async (table) => {
+      await this.run("read", {
+        op: Op.readHash,
+        ...place(offsetBytes, target),
+        table: table.address,
+        count: chunkBytes,
+        extra: seed,
+      });
+      return table.bytes.slice(0, hashBytes);
+    });
+  }
+
+  async writeDecoded(items: readonly DecodedWrite[]): Promise<Uint8Array> {
+    for (const item of items) this.#checkDecodedWrite(item);
+    return await withItems(items.length, async (table) => {
+      items.forEach((item, i) => {
+        putSource(table, i, item.source);
+        putTarget(table, i, 0, item.decodedBytes);
+        table.u32[i * itemU32 + ItemU32.code] = item.codec;
+        table.u32[i * itemU32 + ItemU32.word] = item.checksum;
+        table.f64[i * itemF64 + ItemF64.sliceOffset] = item.sliceOffsetBytes;
+        table.f64[i * itemF64 + ItemF64.sliceSize] = item.sliceBytes;
+        table.f64[i * itemF64 + ItemF64.fileOffset] = item.fileOffsetBytes;
+      });
+      const extra = this.alignmentBytes;
+      await this.run("write", { op: Op.writeDecoded, count: items.length, table: table.address, extra });
+      return takeCodes(table, items.length);
+    });
+  }
+
+  close(): Promise<void> {
+    this.#closed ??= this.#finish();
+    return this.#closed;
+  }
+
+  /** Runs a job on this file. @throws WalbError naming the file, the offset and what was done when it fails. */
+  async run(what: string, job: Job): Promise<JobResult> {
+    const done = await this.raw(job);
+    if (done.result >= 0) return done;
+    const where = job.offset === undefined ? { file: this.path } : this.#place(job.offset);
+    const text = job.size === undefined ? what : `${what} of ${job.size} bytes`;
+    if (done.result !== endOfFile) throw errnoError(text, -done.result, where);
+    throw new WalbError("io", {
+      what: `${text} got only ${done.result2}: the file or device ends there`,
+      where,
+      hint: "check that it was not truncated or detached",
+    });
+  }
+
+  /** Runs a job on this file, which stays open until the job is done. */
+  async raw(job: Job): Promise<JobResult> {
+    if (this.#closed !== undefined) {
+      throw new WalbError("internal", { what: "use of a closed file", where: { file: this.path } });
+    }
+    this.#inFlight++;
+    try {
+      return await this.#runner.run({ ...job, fd: this.fd });
+    } finally {
+      this.#inFlight--;
+      if (this.#inFlight === 0) this.#idle?.();
+    }
+  }
+
+  async #finish(): Promise<void> {
+    if (this.#inFlight > 0) {
+      await new Promise<void>((resolve) => {
+        this.#idle = resolve;
+      });
+    }
+    const { result } = await this.#runner.run({ op: Op.close, isSlow: true, fd: this.fd });
+    if (result < 0) throw errnoError("close", -result, { file: this.path });
+  }
+
+  get #kindFlag(): number {
+    return this.isBlockDevice ? JobFlag.blockDevice : 0;
+  }
+
+  #place(offsetBytes: number): { file: string; offsetBytes: number } {
+    return { file: this.path, offsetBytes };
+  }
+
+  #checkPieces(what: string, offsetBytes: number, pieces: readonly Memory[]): number {
+    let size = 0;
+    for (const piece of pieces) {
+      this.#check(what, offsetBytes + size, piece.sizeBytes, piece.address);
+      size += piece.sizeBytes;
+    }
+    return size;
+  }
+
+  #checkDecodedWrite(item: DecodedWrite): void {
+    checkRange(item.decodedBytes, 0, 2 ** 40, "decodedBytes");
+    checkRange(item.sliceOffsetBytes, 0, item.decodedBytes, "sliceOffsetBytes");
+    checkRange(item.sliceBytes, 0, item.decodedBytes - item.sliceOffsetBytes, "sliceBytes");
+    this.#check("write", item.fileOffsetBytes, item.sliceBytes, 0);
+  }
+
+  #check(what: string, offsetBytes: number, sizeBytes: number, address: number): void {
+    checkRange(offsetBytes, 0, Number.MAX_SAFE_INTEGER, "offset");
+    checkRange(offsetBytes + sizeBytes, 0, Number.MAX_SAFE_INTEGER, "end of the range");
+    const unit = this.alignmentBytes;
+    if (unit === 1 || (offsetBytes % unit === 0 && sizeBytes % unit === 0 && address % unit === 0)) return;
+    throw new WalbError("internal", {
+      what: `direct ${what} of ${sizeBytes} bytes at memory 0x${address.toString(16)} is not aligned to ${unit}`,
+      where: this.#place(offsetBytes),
+    });
+  }
+}
+
+function place(offsetBytes: number, memory: Memory): { offset: number; size: number; address: number } {
+  return { offset: offsetBytes, size: memory.sizeBytes, address: memory.address };
+}
