@@ -1,0 +1,216 @@
+/**
+ * @module The stream of sorted diff packs, as wdiff-transfer, hash backup and replication use it.
+ *
+ * ```
+ * ( 00 Next, v64 packBytes, raw pack )*  01 End        03 Dummy between units where the protocol allows it
+ * ```
+ * Every pack is verified before it is delivered: header checksum and rules, ascending records inside the volume over the
+ * whole stream, data checksums.
+ */
+import { packDataMax, packHeaderBytes, parsePackHeader } from "../diff/format.ts";
+import { RecordIndex } from "../diff/record-index.ts";
+import { RecordKind } from "../diff/types.ts";
+import { WalbError } from "../errors.ts";
+import type { Compute, VerifyItem } from "../native/codec.ts";
+import type { Memory, MemoryPool } from "../native/memory.ts";
+import { InOrder } from "./pipeline.ts";
+import type { Decoder } from "./serializer.ts";
+import { StreamControl, type WireStream } from "./stream.ts";
+
+/** Packs verified at the same time. */
+const inFlightMax = 4;
+/** Records without data are not held longer than the check of their pack. */
+const packRecordsRoom = 128;
+
+/** A pack to send: all its bytes, in one piece or several (header, then data as it lies in files). */
+export interface OutgoingPack {
+  /** In one piece. */
+  readonly memory?: Memory;
+  /** Or in several, together at most 4096 + 32 MiB. */
+  readonly pieces?: readonly Memory[];
+  /** Called exactly once, when the socket has taken the pack. */
+  release(): void;
+}
+
+/** A verified pack. */
+export interface ReceivedPack {
+  /** Header and data, verbatim. */
+  readonly memory: Memory;
+  /** Its records; `dataOffset` counts from the start of `memory`, `source` is 0. */
+  readonly records: RecordIndex;
+  /** Gives the memory back, exactly once. */
+  release(): void;
+}
+
+/** Takes the packs of a stream. */
+export interface PackSink {
+  /** Takes over one pack, in address order. */
+  write(pack: ReceivedPack): void | Promise<void>;
+  /** The stream is complete: resolves when all of it is durable. */
+  finish(): Promise<void>;
+  /** The stream broke: resolves when every lease is back. Must not throw. */
+  abandon(error: unknown): Promise<void>;
+}
+
+/** What receiving packs needs. */
+export interface PackReceiverOptions {
+  /** Its budget bounds the packs in flight; one of 64 MiB must fit. */
+  readonly pool: MemoryPool;
+  readonly compute: Compute;
+  /** Records must end by it: the size of the volume. */
+  readonly limitLb: number;
+}
+
+/** Sends one pack as a unit. */
+export async function sendPack(stream: WireStream, pack: OutgoingPack): Promise<number> {
+  try {
+    const pieces = pack.pieces ?? (pack.memory === undefined ? [] : [pack.memory]);
+    let sizeBytes = 0;
+    for (const piece of pieces) sizeBytes += piece.sizeBytes;
+    stream.put((encoder) => encoder.u8(StreamControl.next).u64(sizeBytes));
+    for (const piece of pieces) {
+      if (stream.tryPutBulk(piece.bytes)) {
+        if (stream.isFlushDue) await stream.flush("sending a pack");
+      } else {
+        await stream.sendBulk(piece.bytes, "sending a pack");
+      }
+    }
+    return sizeBytes;
+  } finally {
+    pack.release();
+  }
+}
+
+/** Sends all packs and End; the Ack is the enclosing protocol's. @returns bytes of the packs. */
+export async function sendPacks(stream: WireStream, packs: AsyncIterable<OutgoingPack>): Promise<number> {
+  let totalBytes = 0;
+  for await (const pack of packs) totalBytes += await sendPack(stream, pack);
+  stream.put((encoder) => encoder.u8(StreamControl.end));
+  await stream.flush("sending the end of the packs");
+  return totalBytes;
+}
+
+/** Receives packs one after the other and delivers them verified, in order. */
+export class PackReceiver {
+  readonly #stream: WireStream;
+  readonly #options: PackReceiverOptions;
+  readonly #pipeline: InOrder<ReceivedPack>;
+  #endLb = 0;
+
+  constructor(stream: WireStream, options: PackReceiverOptions, sink: PackSink) {
+    this.#stream = stream;
+    this.#options = options;
+    this.#pipeline = new InOrder<ReceivedPack>({
+      inFlightMax,
+      deliver: (pack) => sink.write(pack),
+      drop: (pack) => pack.release(),
+    });
+  }
+
+  /** Receives the pack behind a Next byte. */
+  async receive(): Promise<void> {
+    const stream = this.#stream;
+    const size = (decoder: Decoder): number => decoder.size("pack size", packHeaderBytes + packDataMax);
+    const sizeBytes = stream.poll(size) ?? (await stream.read("the size of a pack", size));
+    if (sizeBytes < packHeaderBytes) {
+      throw stream.protocolError("the size of a pack", `a pack of ${sizeBytes} bytes is shorter than its header`);
+    }
+    await this.#pipeline.room();
+    const { pool } = this.#options;
+    const lease = pool.tryLease(sizeBytes) ?? (await pool.lease(sizeBytes));
+    let ready: Promise<void>;
+    let pack: ReceivedPack;
+    try {
+      const memory = lease.slice(0, sizeBytes);
+      await stream.readInto(memory.bytes, "a pack");
+      const records = this.#parse(memory);
+      pack = { memory, records, release: () => lease.release() };
+      ready = this.#verify(pack);
+    } catch (error) {
+      lease.release();
+      throw error;
+    }
+    this.#pipeline.push(pack, ready);
+  }
+
+  /** Waits until every pack was delivered. @throws the first failure. */
+  drain(): Promise<void> {
+    return this.#pipeline.drain();
+  }
+
+  /** Gives back what was not delivered. */
+  cancel(error: unknown): Promise<void> {
+    return this.#pipeline.cancel(error);
+  }
+
+  #parse(memory: Memory): RecordIndex {
+    const records = new RecordIndex(packRecordsRoom, packRecordsRoom);
+    const info = parsePackHeader(
+      memory.bytes.subarray(0, packHeaderBytes),
+      this.#options.compute,
+      records,
+      0,
+      packHeaderBytes,
+      this.#endLb,
+      this.#options.limitLb,
+      { peer: this.#stream.peerName },
+    );
+    if (info.isEnd) throw this.#bad("an end pack may not be sent", "flags");
+    if (packHeaderBytes + info.dataBytes !== memory.sizeBytes) {
+      throw this.#bad(`a pack of ${memory.sizeBytes} bytes has ${info.dataBytes} bytes of data`, "total_size");
+    }
+    this.#endLb = info.endLb;
+    return records;
+  }
+
+  async #verify(pack: ReceivedPack): Promise<void> {
+    const { records, memory } = pack;
+    const items: VerifyItem[] = [];
+    for (let i = 0; i < records.count; i++) {
+      if (records.kind[i] !== RecordKind.normal) continue;
+      items.push({
+        source: memory.slice(records.dataOffset[i]!, records.storedBytes[i]!),
+        salt: 0,
+        checksum: records.checksum[i]!,
+      });
+    }
+    if (items.length === 0) return;
+    const good = await this.#options.compute.verify(items);
+    if (good.includes(0)) throw this.#bad("the data of a record does not match its checksum", "checksum");
+  }
+
+  #bad(what: string, field: string): WalbError {
+    return new WalbError("bad-format", {
+      what,
+      where: { peer: this.#stream.peerName, field },
+      hint: "the diff was damaged on its way or at the sender: it will be sent again",
+    });
+  }
+}
+
+/** Receives all packs up to End and has the sink make them durable; the Ack is the enclosing protocol's. */
+export async function receivePacks(stream: WireStream, options: PackReceiverOptions, sink: PackSink): Promise<void> {
+  const receiver = new PackReceiver(stream, options, sink);
+  const control = (decoder: Decoder): number => decoder.u8();
+  try {
+    for (;;) {
+      const byte = stream.poll(control) ?? (await stream.read("the next pack", control, stream.commitDeadlineMs));
+      if (byte === StreamControl.end) break;
+      if (byte !== StreamControl.next) throw unexpectedControl(stream, "the next pack", byte);
+      await receiver.receive();
+    }
+    await receiver.drain();
+    await sink.finish();
+  } catch (error) {
+    await receiver.cancel(error);
+    await sink.abandon(error);
+    throw error;
+  }
+}
+
+/** The error for a control byte that may not come here; Error means that the peer failed. */
+export function unexpectedControl(stream: WireStream, step: string, byte: number): WalbError {
+  return byte === StreamControl.error
+    ? stream.protocolError(step, "the peer failed and ended the stream with an error")
+    : stream.protocolError(step, `control byte ${byte} is not allowed here`);
+}

@@ -1,0 +1,420 @@
+/**
+ * @module A connection as values: buffered reading with a synchronous fast path, bulk reads straight into shim memory,
+ * batched writing, and a deadline for every step.
+ *
+ * Reading: `poll(decode)` gives a value at once when its bytes are buffered; `read(step, decode)` waits for it. Bulk data
+ * goes through `readInto`, without a copy in between. Writing: `put` batches small values, `sendBulk` sends memory
+ * without copying, `flush` waits for the socket. A read that has to wait flushes first, so a request is never stuck here.
+ *
+ * At most one reader and one writer use a stream at a time; they may be different tasks.
+ */
+import { assert, asWalbError, WalbError } from "../errors.ts";
+import type { Clock, Timer } from "../platform/clock.ts";
+import type { Connection } from "../platform/net.ts";
+import { ReceiveBuffer } from "./receive-buffer.ts";
+import { badField, type Decoder, Encoder, serializerLimits } from "./serializer.ts";
+
+/** One raw byte in front of the units of a data stream. */
+export const StreamControl = { next: 0, end: 1, error: 2, dummy: 3 } as const;
+
+/** The number that an Ack is, always the bytes `82 77 61 6c 62`. */
+export const ackWord = 0x626c_6177;
+
+/** Progress that renews the deadline of a bulk transfer. */
+const bulkProgressBytes = 64 * 1024;
+/** Unit in which bulk data is given to the socket; each has a deadline of its own. */
+const sendUnitBytes = 256 * 1024;
+/** Batched output above which a flush is due. */
+const flushDueBytes = 64 * 1024;
+/** Payloads up to this size are copied into the batch instead of being sent on their own. */
+const copyBytesMax = 16 * 1024;
+
+export interface WireStreamOptions {
+  readonly clock: Clock;
+  /** How long one step may take: a value, 64 KiB of bulk data, 256 KiB taken by the socket. Default 10 s; 0 is none
+   * (keep-alive mode). */
+  readonly deadlineMs?: number;
+  /** How long the peer may take to make something durable before its Ack. Default 120 s; 0 is none. */
+  readonly commitDeadlineMs?: number;
+  /** Shown in errors; default `connection.peer`. */
+  readonly peerName?: string;
+}
+
+interface Waiter {
+  readonly step: string;
+  readonly neededBytes: number;
+  readonly deadlineMs: number;
+  deadlineAtMs: number;
+  resolve(): void;
+  reject(error: WalbError): void;
+}
+
+/** A {@link Connection} as a stream of values. Takes over the connection's reader. */
+export class WireStream {
+  /** Who is on the other side, for errors; the handshake refines it. */
+  peerName: string;
+  /** True while the peer waits for a confirmation string, so that an error can still be told as text. */
+  confirmationDue = false;
+  readonly clock: Clock;
+  readonly connection: Connection;
+  /** See {@link WireStreamOptions.commitDeadlineMs}. */
+  readonly commitDeadlineMs: number;
+  readonly #deadlineMs: number;
+  readonly #in: ReceiveBuffer;
+  readonly #out = new Encoder(8 * 1024);
+  #waiter: Waiter | undefined;
+  #timer: Timer | undefined;
+  #failure: WalbError | undefined;
+  #isWriteEnded = false;
+  #readBytes = 0;
+  #writtenBytes = 0;
+
+  /** @param initial bytes that were already read from the connection. */
+  constructor(connection: Connection, options: WireStreamOptions, initial?: Uint8Array) {
+    this.connection = connection;
+    this.clock = options.clock;
+    this.peerName = options.peerName ?? connection.peer;
+    this.#deadlineMs = options.deadlineMs ?? 10_000;
+    this.commitDeadlineMs = options.commitDeadlineMs ?? 120_000;
+    this.#in = new ReceiveBuffer({
+      pause: () => connection.pause(),
+      resume: () => connection.resume(),
+      arrived: (sizeBytes) => this.#arrived(sizeBytes),
+      over: () => this.#checkWaiter(),
+    });
+    if (initial !== undefined) this.#in.data(initial);
+    connection.setReader(this.#in);
+    connection.resume();
+  }
+
+  /** Bytes received from the peer so far. */
+  get readBytes(): number {
+    return this.#readBytes;
+  }
+
+  /** Bytes handed to the connection so far. */
+  get writtenBytes(): number {
+    return this.#writtenBytes;
+  }
+
+  /** Why the stream cannot be used any more, when it cannot. */
+  get failure(): WalbError | undefined {
+    return this.#failure;
+  }
+
+  /** True when the peer half-closed or is gone, and all it sent was read. */
+  get isAtEnd(): boolean {
+    return this.#in.isOver && this.#in.bufferedBytes === 0;
+  }
+
+  /** True when unread bytes are buffered. */
+  get hasBuffered(): boolean {
+    return this.#in.bufferedBytes > 0;
+  }
+
+  /**
+   * One value when all its bytes are buffered, else undefined and nothing is consumed. `decode` must not return undefined.
+   * @throws WalbError `protocol` for a value that cannot be.
+   */
+  poll<T>(decode: (decoder: Decoder) => T): T | undefined {
+    if (this.#failure !== undefined) throw this.#failure;
+    try {
+      return this.#in.decode(decode);
+    } catch (error) {
+      throw asWalbError(error, { peer: this.peerName });
+    }
+  }
+
+  /**
+   * One value; `step` says what it is in errors: "the answer of full-sync".
+   * @throws WalbError `timed-out`, `unreachable` when the peer went away, `protocol` for a value that cannot be.
+   */
+  async read<T>(step: string, decode: (decoder: Decoder) => T, deadlineMs: number = this.#deadlineMs): Promise<T> {
+    const deadlineAtMs = deadlineMs === 0 ? Number.POSITIVE_INFINITY : this.clock.monotonicMs() + deadlineMs;
+    for (;;) {
+      let value: T | undefined;
+      try {
+        value = this.poll(decode);
+      } catch (error) {
+        throw asWalbError(error, { step });
+      }
+      if (value !== undefined) return value;
+      await this.#wait(step, this.#in.neededBytes, deadlineMs, deadlineAtMs);
+    }
+  }
+
+  readU8(step: string): Promise<number> {
+    return this.read(step, (decoder) => decoder.u8());
+  }
+
+  readU32(step: string): Promise<number> {
+    return this.read(step, (decoder) => decoder.u32(step));
+  }
+
+  readI32(step: string): Promise<number> {
+    return this.read(step, (decoder) => decoder.i32(step));
+  }
+
+  readU64(step: string): Promise<bigint> {
+    return this.read(step, (decoder) => decoder.u64());
+  }
+
+  /** A u64 as a safe integer of at most `max`. */
+  readSize(step: string, max?: number): Promise<number> {
+    return this.read(step, (decoder) => decoder.size(step, max));
+  }
+
+  readBool(step: string): Promise<boolean> {
+    return this.read(step, (decoder) => decoder.bool(step));
+  }
+
+  readString(step: string, maxBytes?: number): Promise<string> {
+    return this.read(step, (decoder) => decoder.string(step, maxBytes));
+  }
+
+  /** 16 raw bytes as 32 hex digits. */
+  readUuid(step: string): Promise<string> {
+    return this.read(step, (decoder) => decoder.uuid());
+  }
+
+  /** A vector of strings; each string has a deadline of its own, and the sum of bytes is bounded by `totalBytesMax`. */
+  async readStrings(step: string, totalBytesMax = 64 * 1024 * 1024): Promise<string[]> {
+    const count = await this.readSize(`${step} count`, serializerLimits.elements);
+    const values: string[] = [];
+    let totalBytes = 0;
+    const one = (decoder: Decoder): string => decoder.string(step, serializerLimits.textBytes);
+    for (let i = 0; i < count; i++) {
+      const value = this.poll(one) ?? (await this.read(step, one));
+      totalBytes += value.length;
+      if (totalBytes > totalBytesMax) throw badField(step, `has more than ${totalBytesMax} bytes`);
+      values.push(value);
+    }
+    return values;
+  }
+
+  /** @throws WalbError `protocol` unless the next value is an Ack. */
+  async readAck(step: string, deadlineMs?: number): Promise<void> {
+    const word = await this.read(step, (decoder) => decoder.u32("ack"), deadlineMs);
+    if (word !== ackWord) {
+      throw this.protocolError(step, `an Ack was expected, but 0x${word.toString(16)} came`);
+    }
+  }
+
+  /** Fills `target` when that many bytes are buffered; else does nothing and answers false. */
+  tryReadInto(target: Uint8Array): boolean {
+    if (this.#failure !== undefined) throw this.#failure;
+    return this.#in.tryTake(target);
+  }
+
+  /** Fills `target` with the next bytes: chunks of the socket are copied straight into it. */
+  async readInto(target: Uint8Array, step: string): Promise<void> {
+    if (this.tryReadInto(target)) return;
+    this.#in.setTarget(target);
+    try {
+      const deadlineAtMs =
+        this.#deadlineMs === 0 ? Number.POSITIVE_INFINITY : this.clock.monotonicMs() + this.#deadlineMs;
+      await this.#wait(step, 0, this.#deadlineMs, deadlineAtMs);
+    } finally {
+      this.#in.clearTarget();
+    }
+  }
+
+  /** Appends small values to the batch; nothing is sent before {@link flush}, a full batch, or a read that waits. */
+  put(write: (encoder: Encoder) => void): void {
+    write(this.#out);
+    if (this.#out.sizeBytes >= 4 * flushDueBytes) this.#push();
+  }
+
+  /** True when the batch is large enough that the writer should await {@link flush} before it puts more. */
+  get isFlushDue(): boolean {
+    return this.#out.sizeBytes >= flushDueBytes;
+  }
+
+  /** Copies a payload of up to 16 KiB into the batch; false when it is larger and must go through {@link sendBulk}. */
+  tryPutBulk(bytes: Uint8Array): boolean {
+    if (bytes.length > copyBytesMax) return false;
+    this.#out.raw(bytes);
+    return true;
+  }
+
+  /** Gives all that was put to the socket, and waits while its queue is full. */
+  async flush(step = "sending"): Promise<void> {
+    this.#checkWritable(step);
+    if (this.#push()) return;
+    await this.#bounded(this.connection.drained(), step);
+  }
+
+  /** Sends memory behind all that was put, without copying; the bytes may be reused when it resolves. */
+  async sendBulk(bytes: Uint8Array, step: string): Promise<void> {
+    this.#checkWritable(step);
+    if (this.tryPutBulk(bytes)) {
+      if (this.isFlushDue) await this.flush(step);
+      return;
+    }
+    this.#push();
+    for (let at = 0; at < bytes.length; at += sendUnitBytes) {
+      const part = bytes.subarray(at, Math.min(at + sendUnitBytes, bytes.length));
+      this.#writtenBytes += part.length;
+      await this.#bounded(this.connection.send(part), step);
+    }
+  }
+
+  /** Sends an Ack and waits for the socket to take it. */
+  async sendAck(step = "sending the Ack"): Promise<void> {
+    this.put((encoder) => encoder.u32(ackWord));
+    await this.flush(step);
+  }
+
+  /** Half-closes: all that was put goes out, then FIN. Reading goes on. Idempotent. */
+  endWrite(): void {
+    if (this.#isWriteEnded || this.connection.isClosed) return;
+    this.#push();
+    this.#isWriteEnded = true;
+    this.connection.end();
+  }
+
+  /**
+   * Ends a served connection: half-closes, throws away what the peer still sends so that it reads our last bytes instead
+   * of a reset, and closes when the peer does, or after `timeoutMs`. Never throws; no work may depend on it.
+   */
+  async finish(timeoutMs = 3_000): Promise<void> {
+    this.endWrite();
+    this.#in.discard();
+    if (!this.#in.isOver && !this.connection.isClosed && this.#failure === undefined) {
+      await new Promise<void>((resolve) => {
+        const timer = this.clock.timer(timeoutMs, resolve);
+        this.#in.whenOver(() => {
+          timer.cancel();
+          resolve();
+        });
+      });
+    }
+    this.close();
+  }
+
+  /** Closes at once. Whoever waits gets the error, by default `cancelled`. Idempotent. */
+  close(error?: WalbError): void {
+    this.#fail(
+      error ?? new WalbError("cancelled", { what: "the connection was closed here", where: { peer: this.peerName } }),
+    );
+  }
+
+  /** A violation of the protocol by the peer. */
+  protocolError(step: string, what: string): WalbError {
+    return new WalbError("protocol", { what, where: { peer: this.peerName, step } });
+  }
+
+  /** Fails the stream with an error and returns the first one it failed with. */
+  #fail(error: WalbError): WalbError {
+    if (this.#failure === undefined) {
+      this.#failure = error;
+      this.#timer?.cancel();
+      this.#timer = undefined;
+      this.connection.close();
+      this.#in.abandon();
+      const waiter = this.#waiter;
+      this.#waiter = undefined;
+      waiter?.reject(error);
+    }
+    return error;
+  }
+
+  #checkWritable(step: string): void {
+    if (this.#failure !== undefined) throw this.#failure;
+    if (this.connection.isClosed) throw this.#fail(this.#goneError(step));
+  }
+
+  #push(): boolean {
+    if (this.#out.sizeBytes === 0) return true;
+    assert(!this.#isWriteEnded, "nothing is written after the half-close");
+    this.#writtenBytes += this.#out.sizeBytes;
+    const hasRoom = this.connection.write(this.#out.view());
+    this.#out.clear();
+    return hasRoom;
+  }
+
+  async #wait(step: string, neededBytes: number, deadlineMs: number, deadlineAtMs: number): Promise<void> {
+    if (this.#failure !== undefined) throw this.#failure;
+    assert(this.#waiter === undefined, "one task reads a stream at a time");
+    this.#push();
+    await new Promise<void>((resolve, reject) => {
+      this.#waiter = { step, neededBytes, deadlineMs, deadlineAtMs, resolve, reject };
+      this.#armTimer();
+      this.#in.resumeIfLow();
+      this.#checkWaiter();
+    });
+  }
+
+  #arrived(sizeBytes: number): void {
+    this.#readBytes += sizeBytes;
+    this.#checkWaiter();
+  }
+
+  /** Wakes the waiting reader when what it needs is here or can never come. */
+  #checkWaiter(): void {
+    const waiter = this.#waiter;
+    if (waiter === undefined) return;
+    const target = this.#in.targetRestBytes;
+    if (target === undefined ? this.#in.bufferedBytes >= waiter.neededBytes : target === 0) {
+      this.#waiter = undefined;
+      waiter.resolve();
+    } else if (this.#in.isOver) {
+      this.#waiter = undefined;
+      waiter.reject(this.#fail(this.#goneError(waiter.step)));
+    } else if (target !== undefined && this.#in.progressBytes >= bulkProgressBytes && waiter.deadlineMs > 0) {
+      this.#in.progressBytes = 0;
+      waiter.deadlineAtMs = this.clock.monotonicMs() + waiter.deadlineMs;
+    }
+  }
+
+  #goneError(step: string): WalbError {
+    const cause = this.#in.closeError;
+    return new WalbError("unreachable", {
+      what: cause === undefined ? "the peer closed the connection too early" : "the connection broke",
+      where: { peer: this.peerName, step },
+      hint: "look at the peer's log for the reason, then try again",
+      ...(cause === undefined ? {} : { cause }),
+    });
+  }
+
+  /** One timer serves many waits: it looks again when it fires, so that a wait costs no timer of its own. */
+  #armTimer(): void {
+    const waiter = this.#waiter;
+    if (waiter === undefined || this.#timer !== undefined || waiter.deadlineMs === 0) return;
+    const delayMs = Math.max(1, waiter.deadlineAtMs - this.clock.monotonicMs());
+    this.#timer = this.clock.timer(delayMs, () => {
+      this.#timer = undefined;
+      const late = this.#waiter;
+      if (late === undefined || late.deadlineMs === 0) return;
+      if (this.clock.monotonicMs() < late.deadlineAtMs) this.#armTimer();
+      else this.#fail(this.#timedOut(late.step, late.deadlineMs, "nothing complete arrived from the peer"));
+    });
+  }
+
+  #timedOut(step: string, deadlineMs: number, what: string): WalbError {
+    return new WalbError("timed-out", {
+      what: `${what} within ${deadlineMs / 1000} s`,
+      where: { peer: this.peerName, step },
+      hint: "check the network and the load of the peer, or raise the socket timeout on both sides",
+    });
+  }
+
+  /** Waits for the socket to take bytes, for at most a step's deadline. */
+  async #bounded(work: Promise<void>, step: string): Promise<void> {
+    const deadlineMs = this.#deadlineMs;
+    const timer =
+      deadlineMs === 0
+        ? undefined
+        : this.clock.timer(deadlineMs, () => {
+            this.#fail(this.#timedOut(step, deadlineMs, "the peer took no data"));
+          });
+    try {
+      await work;
+    } catch (error) {
+      throw this.#failure ?? this.#fail(asWalbError(error, { peer: this.peerName, step }));
+    } finally {
+      timer?.cancel();
+    }
+    if (this.#failure !== undefined) throw this.#failure;
+  }
+}

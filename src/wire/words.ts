@@ -1,0 +1,95 @@
+/** @module Fixed words, protocol names and error texts of the wire protocol. Source: `docs/protocol.md`, names. */
+import { asWalbError, WalbError } from "../errors.ts";
+
+/** Revision of the handshake. */
+export const protocolVersion = 1;
+
+/** Data protocols, by who opens and who serves them. */
+export const ProtocolName = {
+  fullSync: "dirty-full-sync3",
+  hashSync: "dirty-hash-sync2",
+  wlogTransfer: "wlog-transfer",
+  wdiffTransfer: "wdiff-transfer",
+  replSync: "repl-sync3",
+  gatherLatestSnap: "gather-latest-snap",
+} as const;
+
+export const wordOk = "ok";
+export const wordAccept = "accept";
+
+/** Refusals of wdiff-transfer that a proxy acts on; no free text may equal one of them. */
+export const refusalWords = [
+  "stopped",
+  "wdiff-recv",
+  "syncing",
+  "archive-not-found",
+  "different-uuid",
+  "smaller-lv-size",
+  "too-old-diff",
+  "too-new-diff",
+] as const;
+export type RefusalWord = (typeof refusalWords)[number];
+
+/** What a served request gets: go on, a refusal word, or a text. */
+export type Decision =
+  | { readonly kind: "accept" }
+  | { readonly kind: "word"; readonly word: RefusalWord }
+  | { readonly kind: "text"; readonly text: string };
+
+/** What a peer answered to a request. */
+export type Answer = Decision;
+
+export const accept: Decision = { kind: "accept" };
+
+/** A refusal that the peer's program understands. */
+export function refuseWith(word: RefusalWord): Decision {
+  return { kind: "word", word };
+}
+
+/** A refusal that a person reads. */
+export function refuse(error: unknown): Decision {
+  return { kind: "text", text: errorText(error) };
+}
+
+/** The string of a decision on the wire. `confirmation` is what stands for yes. */
+export function decisionText(decision: Decision, confirmation: string = wordAccept): string {
+  if (decision.kind === "accept") return confirmation;
+  return decision.kind === "word" ? decision.word : safeText(decision.text);
+}
+
+/** Reads an answer string. */
+export function parseAnswer(text: string, confirmation: string = wordAccept): Answer {
+  if (text === confirmation) return accept;
+  const word = refusalWords.find((candidate) => candidate === text);
+  return word === undefined ? { kind: "text", text: firstLine(text) } : { kind: "word", word };
+}
+
+/** An error as one line for a peer: no stack, no newline, bounded, never one of the fixed words. */
+export function errorText(error: unknown): string {
+  const walb = asWalbError(error);
+  return safeText(walb.hint === undefined ? walb.message : `${walb.message} (${walb.hint})`);
+}
+
+/** The first line of a peer's text: the original appends stack addresses behind a newline. */
+export function firstLine(text: string): string {
+  const end = text.search(/[\r\n]/);
+  return (end < 0 ? text : text.slice(0, end)).trim();
+}
+
+/** The error that a refusal by a peer is to whoever asked. */
+export function refusedError(peer: string, request: string, answer: Answer): WalbError {
+  const reason = answer.kind === "text" ? answer.text : answer.kind === "word" ? answer.word : "accepted";
+  return new WalbError("state", { what: `${request} was refused: ${reason}`, where: { peer } });
+}
+
+const reserved = new Set<string>([wordOk, wordAccept, ...refusalWords]);
+const textCharsMax = 8 * 1024;
+
+function safeText(text: string): string {
+  const line = text
+    .replace(/\p{Cc}+/gu, " ")
+    .trim()
+    .slice(0, textCharsMax);
+  if (line === "") return "failed without a reason";
+  return reserved.has(line) ? `error: ${line}` : line;
+}
