@@ -1,15 +1,34 @@
 /** @module The user-space device daemon: many volumes in one process, exported over NBD, steered by a control socket. */
+import { asWalbError, WalbError } from "../../errors.ts";
+import type { MemoryPool } from "../../native/memory.ts";
+import type { DiskFile } from "../../platform/disk.ts";
 import type { Address } from "../../platform/net.ts";
 import type { Platform } from "../../platform/platform.ts";
 import type { DeviceAdmin } from "./control/admin.ts";
+import { controlSocketPath } from "./control/client.ts";
+import { type ControlServer, openControlServer } from "./control/server.ts";
+import { controlHandlers } from "./daemon-handlers.ts";
+import { VolumeSet } from "./daemon-volumes.ts";
+import type { EngineOptions } from "./engine.ts";
+import { type NbdServer, openNbdServer } from "./nbd/server.ts";
+
+/** How engines are tuned; names, paths and the overflow policy are the volumes' own. */
+export type EngineTuning = Partial<Omit<EngineOptions, "name" | "dataPath" | "logPath" | "overflow">>;
 
 /** What {@link openDeviceDaemon} needs. */
 export interface DeviceDaemonOptions {
-  /** Holds volumes/NAME.json, the default stores NAME.data and NAME.log, control.sock and the lock. Made when missing. */
+  /** Absolute. Holds volumes/NAME.json, the default stores NAME.data and NAME.log, control.sock and the lock. Made when
+   * missing. */
   readonly dataDir: string;
   /** Where to serve NBD; port 0 takes a free one, see {@link DeviceDaemon.nbdAddresses}. */
   readonly nbdListeners: readonly Address[];
   readonly nodeId: string;
+  /** Payload of NBD requests under way and of pending writes; at least 64 MiB. Default: half of the platform's memory,
+   * carved out of it for good. */
+  readonly nbdMemory?: MemoryPool;
+  readonly engine?: EngineTuning;
+  /** Told what people should know: volumes that fail, clients that misbehave. Default: nobody is. */
+  readonly onProblem?: (error: WalbError) => void;
 }
 
 /** A running device daemon. */
@@ -29,4 +48,123 @@ export interface DeviceDaemon extends DeviceAdmin {
  * listed as `failed` with its reason and does not stop the others.
  * @throws WalbError `locked` when another daemon owns the directory, `port-in-use` when a listener cannot be bound.
  */
-export declare function openDeviceDaemon(platform: Platform, options: DeviceDaemonOptions): Promise<DeviceDaemon>;
+export async function openDeviceDaemon(platform: Platform, options: DeviceDaemonOptions): Promise<DeviceDaemon> {
+  if (!options.dataDir.startsWith("/")) {
+    const what = `the data directory ${JSON.stringify(options.dataDir)} is not an absolute path`;
+    throw new WalbError("bad-parameter", { what, where: { field: "dataDir" } });
+  }
+  await platform.disk.makeDirectory(options.dataDir);
+  const lock = await lockDirectory(platform, options.dataDir);
+  const daemon = new Daemon(platform, options, lock);
+  try {
+    await daemon.open();
+  } catch (error) {
+    await daemon.close();
+    throw error;
+  }
+  return daemon;
+}
+
+async function lockDirectory(platform: Platform, dataDir: string): Promise<DiskFile> {
+  try {
+    return await platform.disk.open(`${dataDir}/lock`, { mode: "createOrOpen", lock: true });
+  } catch (error) {
+    const known = asWalbError(error);
+    if (known.code !== "locked") throw known;
+    throw new WalbError("locked", {
+      what: "another device daemon owns the directory",
+      where: { file: dataDir },
+      hint: "stop it, or use another --data directory",
+      cause: known,
+    });
+  }
+}
+
+class Daemon implements DeviceDaemon {
+  readonly controlPath: string;
+  private readonly volumes: VolumeSet;
+  private nbd: NbdServer | undefined;
+  private control: ControlServer | undefined;
+  private closing: Promise<void> | undefined;
+
+  constructor(
+    private readonly platform: Platform,
+    private readonly options: DeviceDaemonOptions,
+    private readonly lock: DiskFile,
+  ) {
+    this.controlPath = controlSocketPath(options.dataDir);
+    this.volumes = new VolumeSet(platform, options.dataDir, options.engine ?? {}, {
+      changed: (name) => this.control?.changed(name),
+      problem: (error) => options.onProblem?.(error),
+      connectionsOf: (name) => this.nbd?.connectionsOf(name) ?? 0,
+      watchersOf: (name) => this.control?.watchersOf(name) ?? 0,
+      addresses: () => this.nbdAddresses,
+      disconnect: async (name) => this.nbd?.disconnect(name),
+    });
+  }
+
+  get nodeId(): string {
+    return this.options.nodeId;
+  }
+
+  get dataDir(): string {
+    return this.options.dataDir;
+  }
+
+  get nbdAddresses(): readonly Address[] {
+    return this.nbd?.addresses ?? [];
+  }
+
+  async open(): Promise<void> {
+    const { platform, options } = this;
+    await this.volumes.load();
+    this.nbd = await openNbdServer({
+      net: platform.net,
+      clock: platform.clock,
+      memory: options.nbdMemory ?? platform.memory.carve(Math.floor(platform.memory.budgetBytes / 2)),
+      exports: this.volumes,
+      listeners: options.nbdListeners,
+      onProblem: (error) => options.onProblem?.(error),
+    });
+    this.control = await openControlServer({
+      net: platform.net,
+      clock: platform.clock,
+      address: { kind: "unix", path: this.controlPath },
+      nodeId: options.nodeId,
+      handlers: controlHandlers(this.volumes, options.nodeId),
+    });
+  }
+
+  list: DeviceAdmin["list"] = async () => this.volumes.list();
+  show: DeviceAdmin["show"] = async (name) => this.volumes.show(name);
+  create: DeviceAdmin["create"] = (volume) => this.volumes.create(volume);
+  delete: DeviceAdmin["delete"] = (name, options = {}) => this.volumes.delete(name, options.force ?? false);
+  resize: DeviceAdmin["resize"] = (name, sizeBytes) => this.volumes.resize(name, sizeBytes);
+  checkpoint: DeviceAdmin["checkpoint"] = (name) => this.volumes.engine(name).checkpoint();
+  freeze: DeviceAdmin["freeze"] = (name, options = {}) => this.volumes.engine(name).freeze(options);
+  melt: DeviceAdmin["melt"] = async (name) => this.volumes.engine(name).melt();
+  resetLog: DeviceAdmin["resetLog"] = (name) => this.volumes.engine(name).resetLog();
+
+  close(): Promise<void> {
+    this.closing ??= this.shutDown();
+    return this.closing;
+  }
+
+  private async shutDown(): Promise<void> {
+    // A frozen volume holds its writes back: they would never finish.
+    this.volumes.meltAll();
+    const failures: unknown[] = [];
+    const attempt = async (close: () => Promise<void> | undefined): Promise<void> => {
+      try {
+        await close();
+      } catch (error) {
+        failures.push(error);
+      }
+    };
+    await attempt(() => this.nbd?.close());
+    await attempt(() => this.control?.close());
+    await attempt(() => this.volumes.close());
+    await attempt(() => this.lock.close());
+    if (failures.length > 0) throw asWalbError(failures[0], { host: this.platform.hostName, step: "stop" });
+  }
+}

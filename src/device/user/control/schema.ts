@@ -42,10 +42,12 @@ export const createVolumeSchema = z.strictObject({
   name: volumeNameSchema,
   /** Left out: the size of the data store, which must exist. */
   sizeBytes: volumeSizeSchema.optional(),
-  /** An existing block device or file is used as it is, with its content; a missing file is made. */
+  /** Absolute. An existing block device or file is used as it is, with its content; a missing file is made. */
   dataPath: pathSchema.optional(),
-  /** An existing file or block device is formatted: refused when it already holds a log. */
+  /** Absolute. An existing file or block device is formatted: refused when it already holds a log. */
   logPath: pathSchema.optional(),
+  /** Take over the log that is in `logPath`, e.g. of the kernel driver, instead of formatting it. */
+  reuseLog: z.boolean().default(false),
   /** Size of a log file to be made; default 1 GiB. */
   logSizeBytes: volumeSizeSchema.optional(),
   overflow: overflowPolicySchema.default("keep-writing"),
@@ -85,7 +87,8 @@ export const deviceStatusSchema = z.object({
 
 /** A volume as `list` and `show` tell it. */
 export const volumeReportSchema = z.object({
-  name: volumeNameSchema,
+  /** Not always a valid name: a stray file among the configurations is reported, too. */
+  name: z.string(),
   /** `failed`: could not be opened, see `reason`; it is not exported. */
   state: z.enum(["running", "frozen", "read-only", "failed"]),
   reason: z.string().optional(),

@@ -12,7 +12,7 @@ import { Transmission, type TransmissionHost } from "./transmission.ts";
 
 /** A client must have chosen an export within this time. */
 const handshakeMs = 60_000;
-/** A client that owes us reading for so long holds memory that others need: it is cut off. */
+/** A client that owes us reading, or payload, for so long holds memory that others need: it is cut off. */
 const stallMs = 300_000;
 /** After our last byte the client has this long to close; also how long a stopping server waits for its reading. */
 const lingerMs = 5_000;
@@ -129,24 +129,25 @@ export class NbdConnection implements ConnectionReader, HandshakeHost, Transmiss
     );
   }
 
-  /** Watches that the client goes on reading while we owe it data. */
+  /** Watches that the client goes on while memory is held for it. */
   watchStall(): void {
     if (this.stallTimer !== undefined || this.isClosed) return;
-    const progress = this.outputProgress;
+    const { progress } = this;
     this.stallTimer = this.context.clock.timer(
       stallMs,
       () => {
         this.stallTimer = undefined;
-        const isOwing = this.isBlocked || (this.transmission?.unsentCount ?? 0) > 0;
+        const transmission = this.transmission;
+        const isOwing = this.isBlocked || (transmission?.unsentCount ?? 0) > 0 || transmission?.isReceiving === true;
         if (!isOwing) return;
-        if (this.outputProgress !== progress) {
+        if (this.progress !== progress) {
           this.watchStall();
           return;
         }
         this.fail(
           new WalbError("timed-out", {
-            what: `the client has not read replies for ${stallMs / 1000} s`,
-            where: { step: "NBD reply" },
+            what: `the client has neither read replies nor sent the rest of its data for ${stallMs / 1000} s`,
+            where: { step: "NBD transfer" },
             hint: "check whether the client hangs or the network is down",
           }),
         );
@@ -197,9 +198,9 @@ export class NbdConnection implements ConnectionReader, HandshakeHost, Transmiss
     if (!this.isEnding && !this.isClosed) this.applyPause(this.isBlocked || (this.transmission?.isBlocked ?? false));
   }
 
-  /** Changes whenever the client has taken something. */
-  private get outputProgress(): number {
-    return this.drainCount + (this.transmission?.sentCount ?? 0);
+  /** Grows whenever the client has taken something, or given a piece of payload. */
+  private get progress(): number {
+    return this.drainCount + (this.transmission?.sentCount ?? 0) + (this.transmission?.receivedCount ?? 0);
   }
 
   private consume(): void {

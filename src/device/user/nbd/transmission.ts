@@ -28,7 +28,7 @@ export interface TransmissionHost {
   readonly isBlocked: boolean;
   /** Replies pile up: block until the peer has read them. */
   outputFull(): void;
-  /** Data is on its way without a copy: see to it that the peer reads. */
+  /** The peer owes us reading, or the rest of a payload, while memory is held: see to it that it goes on. */
   watchStall(): void;
   /** Calls consume() again. */
   pump(): void;
@@ -44,6 +44,8 @@ export class Transmission {
   private request: Request | undefined;
   private lease: Lease | undefined;
   private filledBytes = 0;
+  /** Grows with each piece of payload: how a client that stops in the middle is noticed. */
+  receivedCount = 0;
   private drainError = errors.none as number;
   private inFlight = 0;
   private inFlightBytes = 0;
@@ -67,6 +69,11 @@ export class Transmission {
 
   get unsentCount(): number {
     return this.replies.unsentCount;
+  }
+
+  /** True while a write waits for the rest of its payload. */
+  get isReceiving(): boolean {
+    return this.state === "payload";
   }
 
   /** True when more input would only be kept: the socket is not to be read. */
@@ -216,7 +223,11 @@ export class Transmission {
     const lease = this.lease!;
     const { sizeBytes } = request;
     this.filledBytes += input.copyInto(lease.bytes, this.filledBytes, sizeBytes - this.filledBytes);
-    if (this.filledBytes < sizeBytes) return false;
+    if (this.filledBytes < sizeBytes) {
+      this.receivedCount++;
+      this.host.watchStall();
+      return false;
+    }
     this.lease = undefined;
     this.state = "header";
     this.start(sizeBytes);

@@ -1,0 +1,367 @@
+/** @module The volumes of a device daemon: opening, creating, deleting, reporting. */
+import { asWalbError, WalbError } from "../../errors.ts";
+import { type Address, addressText } from "../../platform/net.ts";
+import type { Platform } from "../../platform/platform.ts";
+import { lbBytes } from "../../units.ts";
+import type { DeviceInfo } from "../device.ts";
+import type { BlockVolume } from "./block.ts";
+import { type CreateVolume, createVolumeSchema, maxVolumes, type VolumeReport } from "./control/schema.ts";
+import { badParameter } from "./control/server.ts";
+import type { EngineTuning } from "./daemon.ts";
+import { type VolumeConfig, VolumeConfigs } from "./daemon-config.ts";
+import { makeStores, removeOwnStores, type StoreWishes } from "./daemon-stores.ts";
+import { openEngine, type WriteAheadEngine } from "./engine.ts";
+import type { NbdExports } from "./nbd/exports.ts";
+
+/** Volumes that are opened, redone or closed at a time. */
+const openingAtOnce = 4;
+
+/** The rest of the daemon as the volumes see it. */
+export interface VolumeSetHost {
+  changed(name: string): void;
+  problem(error: WalbError): void;
+  connectionsOf(name: string): number;
+  watchersOf(name: string): number;
+  addresses(): readonly Address[];
+  disconnect(name: string): Promise<void>;
+}
+
+interface Volume {
+  readonly name: string;
+  /** Undefined when the file could not be understood. */
+  config: VolumeConfig | undefined;
+  engine: WriteAheadEngine | undefined;
+  failure: WalbError | undefined;
+  unwatch: () => void;
+}
+
+/** All volumes of a daemon, running or failed. */
+export class VolumeSet implements NbdExports {
+  private readonly volumes = new Map<string, Volume>();
+  /** Names with a create, delete or resize under way: one at a time. */
+  private readonly busy = new Set<string>();
+  private readonly configs: VolumeConfigs;
+  private isClosing = false;
+
+  constructor(
+    private readonly platform: Platform,
+    private readonly dataDir: string,
+    private readonly tuning: EngineTuning,
+    private readonly host: VolumeSetHost,
+  ) {
+    this.configs = new VolumeConfigs(platform.disk, dataDir);
+  }
+
+  /** Reads every configuration, finishes what a crash interrupted, opens the volumes. */
+  async load(): Promise<void> {
+    const { configs, bad } = await this.configs.load();
+    for (const { name, error } of bad) this.volumes.set(name, failed(name, error));
+    await inParallel(configs, async (config) => {
+      try {
+        if (config.state !== "ready") {
+          await removeOwnStores(this.platform, config, (path) => this.configs.resolve(path));
+          await this.configs.remove(config.name);
+          return;
+        }
+        await this.start(config);
+      } catch (error) {
+        this.volumes.set(config.name, failed(config.name, asWalbError(error, { volume: config.name }), config));
+      }
+    });
+    for (const { failure } of this.volumes.values()) if (failure !== undefined) this.host.problem(failure);
+  }
+
+  names(): readonly string[] {
+    return this.sorted()
+      .filter((volume) => volume.engine !== undefined)
+      .map((volume) => volume.name);
+  }
+
+  find(name: string): BlockVolume | undefined {
+    const volume = this.volumes.get(name);
+    return volume?.config?.state === "deleting" ? undefined : volume?.engine;
+  }
+
+  list(): VolumeReport[] {
+    return this.sorted().map((volume) => this.report(volume));
+  }
+
+  show(name: string): VolumeReport {
+    return this.report(this.volume(name));
+  }
+
+  /** The engine of a running volume. @throws WalbError `not-found`, or why the volume failed. */
+  engine(name: string): WriteAheadEngine {
+    const volume = this.volume(name);
+    if (volume.engine !== undefined) return volume.engine;
+    throw new WalbError("state", {
+      what: "the volume is not running",
+      where: { volume: name },
+      hint: "remove the cause and start the daemon again",
+      ...(volume.failure === undefined ? {} : { cause: volume.failure }),
+    });
+  }
+
+  async create(wanted: CreateVolume): Promise<VolumeReport> {
+    const parsed = createVolumeSchema.safeParse(wanted);
+    if (!parsed.success) throw badParameter(parsed.error);
+    const wish = parsed.data;
+    const { name } = wish;
+    return await this.alone(name, async () => {
+      if (this.volumes.has(name)) {
+        const hint = "choose another name, or delete it first";
+        throw new WalbError("already-exists", {
+          what: "there is a volume of this name",
+          where: { volume: name },
+          hint,
+        });
+      }
+      if (this.volumes.size >= maxVolumes) {
+        const hint = "run a second device daemon with another --data directory";
+        throw new WalbError("state", { what: `there are ${maxVolumes} volumes already`, hint });
+      }
+      for (const path of [wish.dataPath, wish.logPath]) this.checkPath(path);
+      const ownsData = wish.dataPath === undefined;
+      const ownsLog = wish.logPath === undefined;
+      const config: VolumeConfig = {
+        walbVolume: 1,
+        name,
+        state: "creating",
+        sizeBytes: wish.sizeBytes ?? 0,
+        dataPath: wish.dataPath ?? `${name}.data`,
+        logPath: wish.logPath ?? `${name}.log`,
+        overflow: wish.overflow,
+        ownsData,
+        ownsLog,
+      };
+      const stores: StoreWishes = {
+        name,
+        dataPath: this.configs.resolve(config.dataPath),
+        logPath: this.configs.resolve(config.logPath),
+        ownsData,
+        ownsLog,
+        sizeBytes: wish.sizeBytes,
+        logSizeBytes: wish.logSizeBytes,
+        pbsBytes: wish.pbsBytes,
+        reuseLog: wish.reuseLog,
+      };
+      await this.checkFree(stores);
+      await this.configs.save(config);
+      await this.makeReady(config, stores);
+      this.host.changed(name);
+      return this.show(name);
+    });
+  }
+
+  async delete(name: string, force: boolean): Promise<void> {
+    await this.alone(name, async () => {
+      const volume = this.volume(name);
+      const connections = this.host.connectionsOf(name);
+      const watchers = this.host.watchersOf(name);
+      if (!force && connections + watchers > 0) {
+        throw new WalbError("busy", {
+          what: `the volume is in use: ${connections} NBD connections, ${watchers} consumers of its log`,
+          where: { volume: name },
+          hint: "disconnect them first, or force it",
+        });
+      }
+      const { config } = volume;
+      if (config !== undefined) {
+        volume.config = { ...config, state: "deleting" };
+        await this.configs.save(volume.config);
+      }
+      volume.engine?.melt();
+      await this.host.disconnect(name);
+      volume.unwatch();
+      try {
+        await volume.engine?.close();
+      } catch (error) {
+        // Its content is given up: that it could not be saved changes nothing, but is worth knowing.
+        this.host.problem(asWalbError(error, { volume: name, step: "delete" }));
+      }
+      volume.engine = undefined;
+      if (config !== undefined) await removeOwnStores(this.platform, config, (path) => this.configs.resolve(path));
+      await this.configs.remove(name);
+      this.volumes.delete(name);
+      this.host.changed(name);
+    });
+  }
+
+  async resize(name: string, sizeBytes: number): Promise<DeviceInfo> {
+    return await this.alone(name, async () => {
+      const volume = this.volume(name);
+      const info = await this.engine(name).resize(sizeBytes / lbBytes);
+      if (volume.config !== undefined) {
+        volume.config = { ...volume.config, sizeBytes: info.sizeLb * lbBytes };
+        await this.configs.save(volume.config);
+      }
+      this.host.changed(name);
+      return info;
+    });
+  }
+
+  meltAll(): void {
+    for (const { engine } of this.volumes.values()) engine?.melt();
+  }
+
+  /** Checkpoints and closes all volumes. @throws the first failure, when every one has been tried. */
+  async close(): Promise<void> {
+    this.isClosing = true;
+    const failures: unknown[] = [];
+    await inParallel([...this.volumes.values()], async (volume) => {
+      volume.unwatch();
+      try {
+        await volume.engine?.close();
+      } catch (error) {
+        failures.push(asWalbError(error, { volume: volume.name, step: "stop" }));
+      }
+    });
+    this.volumes.clear();
+    if (failures.length > 0) throw failures[0];
+  }
+
+  private async makeReady(config: VolumeConfig, stores: StoreWishes): Promise<void> {
+    try {
+      const sizeBytes = await makeStores(this.platform, stores);
+      try {
+        const ready: VolumeConfig = { ...config, state: "ready", sizeBytes };
+        await this.configs.save(ready);
+        await this.start(ready);
+      } catch (error) {
+        await removeOwnStores(this.platform, config, (path) => this.configs.resolve(path));
+        throw error;
+      }
+    } catch (error) {
+      await this.configs.remove(config.name);
+      throw error;
+    }
+  }
+
+  private async start(config: VolumeConfig): Promise<void> {
+    const { name, overflow } = config;
+    const engine = await openEngine(this.platform, {
+      ...this.tuning,
+      name,
+      overflow,
+      dataPath: this.configs.resolve(config.dataPath),
+      logPath: this.configs.resolve(config.logPath),
+    });
+    const unwatch = engine.watch(() => this.host.changed(name));
+    this.volumes.set(name, { name, config, engine, failure: undefined, unwatch });
+  }
+
+  private report(volume: Volume): VolumeReport {
+    const { name, engine, config, failure } = volume;
+    const info = engine?.deviceInfo();
+    const status = engine?.deviceStatus();
+    const reason = failure?.message ?? status?.readOnlyReason;
+    return {
+      name,
+      state: stateOf(volume),
+      ...(reason === undefined ? {} : { reason }),
+      sizeBytes: info === undefined ? (config?.sizeBytes ?? 0) : info.sizeLb * lbBytes,
+      overflow: config?.overflow ?? "keep-writing",
+      dataPath: config === undefined ? "" : this.configs.resolve(config.dataPath),
+      logPath: config === undefined ? "" : this.configs.resolve(config.logPath),
+      connections: this.host.connectionsOf(name),
+      watchers: this.host.watchersOf(name),
+      uris: engine === undefined ? [] : this.host.addresses().map((address) => nbdUri(address, name)),
+      ...(info === undefined ? {} : { info, logCapacityPb: info.ringSizePb }),
+      ...(status === undefined ? {} : { status, logUsagePb: status.lsids.latest - status.lsids.oldest }),
+    };
+  }
+
+  private volume(name: string): Volume {
+    const volume = this.volumes.get(name);
+    if (volume !== undefined) return volume;
+    throw new WalbError("not-found", {
+      what: "there is no such volume",
+      where: { volume: name },
+      hint: "walb device list shows the volumes of this daemon",
+    });
+  }
+
+  private sorted(): Volume[] {
+    return [...this.volumes.values()].sort((a, b) => (a.name < b.name ? -1 : 1));
+  }
+
+  private checkPath(path: string | undefined): void {
+    if (path === undefined || path.startsWith("/")) return;
+    throw new WalbError("bad-parameter", {
+      what: `the path ${JSON.stringify(path)} is not absolute`,
+      hint: `give the whole path, e.g. ${this.dataDir}/${path}`,
+    });
+  }
+
+  /** Before anything is written: what is there already must survive a crash in the middle of a create. */
+  private async checkFree(stores: StoreWishes): Promise<void> {
+    for (const [isOwn, path, flag] of [
+      [stores.ownsData, stores.dataPath, "--data"],
+      [stores.ownsLog, stores.logPath, "--log"],
+    ] as const) {
+      if (!isOwn || (await this.platform.disk.info(path)) === undefined) continue;
+      throw new WalbError("already-exists", {
+        what: "there is a file already where the store would be made",
+        where: { volume: stores.name, file: path },
+        hint: `move it away, or take it with ${flag} PATH`,
+      });
+    }
+    for (const other of this.volumes.values()) {
+      if (other.config === undefined) continue;
+      const taken = [other.config.dataPath, other.config.logPath].map((path) => this.configs.resolve(path));
+      const path = [stores.dataPath, stores.logPath].find((candidate) => taken.includes(candidate));
+      if (path === undefined) continue;
+      throw new WalbError("busy", {
+        what: `the store belongs to the volume ${other.name}`,
+        where: { volume: stores.name, file: path },
+        hint: "use another file or device",
+      });
+    }
+    if (stores.dataPath !== stores.logPath) return;
+    throw new WalbError("bad-parameter", {
+      what: "data and log cannot share a store",
+      where: { file: stores.dataPath },
+    });
+  }
+
+  private async alone<T>(name: string, work: () => Promise<T>): Promise<T> {
+    if (this.isClosing)
+      throw new WalbError("state", { what: "the device daemon is stopping", where: { volume: name } });
+    if (this.busy.has(name)) {
+      const hint = "try again when it is done";
+      throw new WalbError("busy", { what: "the volume is being changed", where: { volume: name }, hint });
+    }
+    this.busy.add(name);
+    try {
+      return await work();
+    } finally {
+      this.busy.delete(name);
+    }
+  }
+}
+
+function failed(name: string, failure: WalbError, config?: VolumeConfig): Volume {
+  return { name, config, failure, engine: undefined, unwatch: () => undefined };
+}
+
+function stateOf(volume: Volume): VolumeReport["state"] {
+  if (volume.engine === undefined) return "failed";
+  if (volume.engine.readOnlyReason !== undefined) return "read-only";
+  return volume.engine.isFrozen ? "frozen" : "running";
+}
+
+/** Where a client reaches a volume, as libnbd and qemu take it. */
+function nbdUri(address: Address, name: string): string {
+  return address.kind === "unix"
+    ? `nbd+unix:///${encodeURIComponent(name)}?socket=${encodeURIComponent(address.path)}`
+    : `nbd://${addressText(address)}/${encodeURIComponent(name)}`;
+}
+
+/** Runs work on all items, a few at a time; the work itself must not throw, or the first failure ends it. */
+async function inParallel<T>(items: readonly T[], work: (item: T) => Promise<void>): Promise<void> {
+  const queue = [...items];
+  const worker = async (): Promise<void> => {
+    for (let item = queue.shift(); item !== undefined; item = queue.shift()) await work(item);
+  };
+  await Promise.all(Array.from({ length: openingAtOnce }, worker));
+}
