@@ -7,6 +7,7 @@ import type { ImagePlan } from "./images.ts";
 import type { RecordIndex } from "./record-index.ts";
 import type { DiffSet } from "./set.ts";
 import type { DiffIo } from "./types.ts";
+import { settleAll } from "./window.ts";
 
 /** Largest lease of the memory pool. */
 const leaseBytesMax = 64 * 1024 * 1024;
@@ -25,7 +26,7 @@ export async function leaseBatch(io: DiffIo, sizeBytes: number): Promise<Lease> 
 
 /** Reads the stored bytes of a plan's images. */
 export async function readImages(set: DiffSet, plan: ImagePlan, lease: Memory): Promise<void> {
-  await Promise.all(
+  await settleAll(
     plan.reads.map((read) => set.read(read.source, read.fileOffset, lease.slice(read.leaseOffset, read.sizeBytes))),
   );
 }
@@ -70,16 +71,17 @@ export async function checkImages(
       verified.push(image.record);
     }
   });
-  const [decodeResults, verifyResults] = await Promise.all([
-    decodes.length > 0 ? io.compute.decode(decodes) : undefined,
-    verifies.length > 0 ? io.compute.verify(verifies) : undefined,
-  ]);
+  const decoding = decodes.length > 0 ? io.compute.decode(decodes) : Promise.resolve(new Uint8Array(0));
+  const verifying = verifies.length > 0 ? io.compute.verify(verifies) : Promise.resolve(new Uint8Array(0));
+  await settleAll([decoding, verifying]);
+  const decodeResults = await decoding;
+  const verifyResults = await verifying;
   decoded.forEach((record, i) => {
-    const result = decodeResults![i]!;
+    const result = decodeResults[i]!;
     if (result !== 0) throw damagedImage(set, record, result);
   });
   verified.forEach((record, i) => {
-    if (verifyResults![i] !== 1) throw damagedImage(set, record, 1);
+    if (verifyResults[i] !== 1) throw damagedImage(set, record, 1);
   });
 }
 

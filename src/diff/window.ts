@@ -38,3 +38,9 @@ export async function* inOrder<T>(
     }
   }
 }
+
+/** Waits for all jobs, then throws the first failure: nothing is left running into memory that is given back. */
+export async function settleAll(jobs: readonly Promise<unknown>[]): Promise<void> {
+  const settled = await Promise.allSettled(jobs);
+  for (const result of settled) if (result.status === "rejected") throw result.reason;
+}

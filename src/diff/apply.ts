@@ -1,0 +1,278 @@
+/**
+ * @module Applying a merge to an image: sorted writes, many in flight, expanded where they are written.
+ *
+ * Applying is idempotent: a run that was cut off is repeated as a whole and ends in the same image.
+ */
+import { WalbError } from "../errors.ts";
+import type { Codec } from "../native/codec.ts";
+import type { Memory } from "../native/memory.ts";
+import type { DecodedWrite, DiskFile } from "../platform/disk.ts";
+import { checkRange, gib, lbBytes, mib } from "../units.ts";
+import { batchBytesMax, batchEnd, type ImagePlan, planImages, sameImage, sliceOf } from "./images.ts";
+import { checkImages, damagedImage, expandedOf, leaseBatch, readImages, storedOf } from "./load.ts";
+import type { MergePlan } from "./merge.ts";
+import type { PieceList } from "./overlay.ts";
+import type { RecordIndex } from "./record-index.ts";
+import type { DiffSet } from "./set.ts";
+import { checkAborted, type DiffIo, type DiffProgress, type DiscardPolicy, RecordKind } from "./types.ts";
+import { inOrder, settleAll } from "./window.ts";
+
+/** Longest range that is zeroed by one call, so that progress and cancelling stay lively. */
+const zeroLbMax = gib / lbBytes;
+
+/** How to apply. */
+export interface ApplyOptions {
+  /** Size of the volume: records beyond it are refused before anything is written. The image may be larger. */
+  readonly sizeLb: number;
+  /** Default `zero`. `passdown` gives the space back through the same call that zeroes: it reads back as zeroes too. */
+  readonly discard?: DiscardPolicy;
+  readonly onProgress?: (progress: DiffProgress) => void;
+  readonly signal?: AbortSignal;
+  /** Called before each batch with the bytes it will write; waits to keep a rate. */
+  readonly throttle?: (bytes: number) => Promise<void>;
+  /** Batches worked on at once; default 4. */
+  readonly inFlightMax?: number;
+}
+
+/** What was applied. */
+export interface ApplyResult {
+  readonly writtenLb: number;
+  readonly zeroedLb: number;
+  /** Discards left alone by the policy `ignore`. */
+  readonly ignoredLb: number;
+}
+
+/**
+ * Applies a merge to an image and makes it durable.
+ * @param image opened for writing; its alignment must be at most 512 bytes (open it buffered on 4096-byte disks).
+ * @throws WalbError `out-of-range` before any write when a record ends beyond the volume; `damaged` naming the diff file.
+ */
+export async function applyDiffs(
+  io: DiffIo,
+  set: DiffSet,
+  plan: MergePlan,
+  image: DiskFile,
+  options: ApplyOptions,
+): Promise<ApplyResult> {
+  const { records } = plan;
+  checkTarget(plan, image, options.sizeLb);
+  const discard = options.discard ?? "zero";
+  const pieces = joinPieces(records, plan.pieces, discard);
+  const bytesMax = Math.min(batchBytesMax, Math.floor(io.memory.budgetBytes / 8));
+  const result = { writtenLb: 0, zeroedLb: 0, ignoredLb: 0 };
+  let next = 0;
+  const costOf = (piece: number, isNewImage: boolean): number => {
+    if (!isNewImage) return 0;
+    const record = pieces.record[piece]!;
+    return records.storedBytes[record]! + records.imageLb[record]! * lbBytes;
+  };
+  const start = (): Promise<{ from: number; to: number }> | undefined => {
+    if (next >= pieces.count) return undefined;
+    checkAborted(options.signal, "applying diffs");
+    const from = next;
+    next = batchEnd(records, pieces, from, bytesMax, costOf);
+    return applyBatch(io, set, records, pieces, from, next, image, discard, options);
+  };
+  let doneLb = 0;
+  for await (const { from, to } of inOrder(start, options.inFlightMax ?? 4, () => undefined)) {
+    for (let i = from; i < to; i++) {
+      const blocksLb = pieces.blocksLb[i]!;
+      const kind = records.kind[pieces.record[i]!];
+      doneLb += blocksLb;
+      if (kind === RecordKind.normal) result.writtenLb += blocksLb;
+      else if (kind === RecordKind.discard && discard === "ignore") result.ignoredLb += blocksLb;
+      else result.zeroedLb += blocksLb;
+    }
+    options.onProgress?.({ doneLb, totalLb: plan.totalLb });
+  }
+  await image.sync();
+  return result;
+}
+
+function checkTarget(plan: MergePlan, image: DiskFile, sizeLb: number): void {
+  checkRange(sizeLb, 0, 2 ** 44, "sizeLb");
+  if (plan.endLb > sizeLb) {
+    throw new WalbError("out-of-range", {
+      what: `the diffs reach block ${plan.endLb}, beyond the ${sizeLb} blocks of the volume`,
+      where: { file: image.path, field: "io_address" },
+      hint: "grow the image to the size of the volume first, or check that the diffs belong to it",
+    });
+  }
+  if (lbBytes % image.alignmentBytes !== 0) {
+    throw new WalbError("bad-parameter", {
+      what: `the image can only be written in multiples of ${image.alignmentBytes} bytes, diffs have blocks of 512`,
+      where: { file: image.path },
+      hint: "open the image without direct I/O",
+    });
+  }
+}
+
+/** Joins neighbours that one write can serve: slices of one image that follow each other, and ranges to be zeroed. */
+function joinPieces(records: RecordIndex, pieces: PieceList, discard: DiscardPolicy): PieceList {
+  const addressLb = new Float64Array(pieces.count);
+  const blocksLb = new Uint32Array(pieces.count);
+  const record = new Uint32Array(pieces.count);
+  let count = 0;
+  const actionOf = (kind: number): number =>
+    kind === RecordKind.discard && discard !== "ignore" ? RecordKind.allZero : kind;
+  for (let i = 0; i < pieces.count; i++) {
+    const r = pieces.record[i]!;
+    const last = count - 1;
+    if (last >= 0 && addressLb[last]! + blocksLb[last]! === pieces.addressLb[i]) {
+      const lastRecord = record[last]!;
+      const kind = records.kind[r]!;
+      const lastSlice = records.sliceLb[lastRecord]! + (addressLb[last]! - records.addressLb[lastRecord]!);
+      const joins =
+        actionOf(kind) === actionOf(records.kind[lastRecord]!) &&
+        (kind === RecordKind.normal
+          ? sameImage(records, lastRecord, r) && lastSlice + blocksLb[last]! === sliceOf(records, pieces, i)
+          : blocksLb[last]! + pieces.blocksLb[i]! <= 0xffff_ffff);
+      if (joins) {
+        blocksLb[last] = blocksLb[last]! + pieces.blocksLb[i]!;
+        continue;
+      }
+    }
+    addressLb[count] = pieces.addressLb[i]!;
+    blocksLb[count] = pieces.blocksLb[i]!;
+    record[count] = r;
+    count++;
+  }
+  return { count, addressLb, blocksLb, record };
+}
+
+async function applyBatch(
+  io: DiffIo,
+  set: DiffSet,
+  records: RecordIndex,
+  pieces: PieceList,
+  from: number,
+  to: number,
+  image: DiskFile,
+  discard: DiscardPolicy,
+  options: ApplyOptions,
+): Promise<{ from: number; to: number }> {
+  await options.throttle?.(bytesOf(records, pieces, from, to));
+  // An image with several slices in the batch is expanded once; a lone one where it is written.
+  const shared = sharedRecords(records, pieces, from, to);
+  const plan = planImages(records, pieces, from, to, 0, (_piece, record) => shared.has(record));
+  const lease = plan.images.length > 0 ? await leaseBatch(io, plan.endOffset) : undefined;
+  try {
+    const jobs: Promise<unknown>[] = [];
+    for (let i = from; i < to; i++) {
+      const kind = records.kind[pieces.record[i]!];
+      if (kind === RecordKind.normal || (kind === RecordKind.discard && discard === "ignore")) continue;
+      jobs.push(zeroRange(image, pieces.addressLb[i]!, pieces.blocksLb[i]!, options.signal));
+    }
+    if (lease !== undefined) jobs.push(writeImages(io, set, records, pieces, from, to, plan, lease, image));
+    await settleAll(jobs);
+    return { from, to };
+  } finally {
+    lease?.release();
+  }
+}
+
+async function writeImages(
+  io: DiffIo,
+  set: DiffSet,
+  records: RecordIndex,
+  pieces: PieceList,
+  from: number,
+  to: number,
+  plan: ImagePlan,
+  lease: Memory,
+  image: DiskFile,
+): Promise<void> {
+  await readImages(set, plan, lease);
+  await checkImages(io, set, plan, lease, false);
+  const jobs: Promise<void>[] = [];
+  let items: DecodedWrite[] = [];
+  let itemRecords: number[] = [];
+  let bytes = 0;
+  const flush = (): void => {
+    if (items.length === 0) return;
+    jobs.push(writeItems(set, image, items, itemRecords));
+    items = [];
+    itemRecords = [];
+    bytes = 0;
+  };
+  for (let i = from; i < to; i++) {
+    const imageNo = plan.imageOfPiece[i - from]!;
+    if (imageNo < 0) continue;
+    const record = pieces.record[i]!;
+    const fileOffsetBytes = pieces.addressLb[i]! * lbBytes;
+    const sliceBytes = pieces.blocksLb[i]! * lbBytes;
+    const sliceOffsetBytes = sliceOf(records, pieces, i) * lbBytes;
+    if (plan.images[imageNo]!.decodedAt >= 0) {
+      const expanded = expandedOf(records, plan, imageNo, lease);
+      jobs.push(image.write(fileOffsetBytes, expanded.slice(sliceOffsetBytes, sliceBytes)));
+      continue;
+    }
+    items.push({
+      source: storedOf(records, plan, imageNo, lease),
+      codec: records.codec[record]! as Codec,
+      checksum: records.checksum[record]!,
+      decodedBytes: records.imageLb[record]! * lbBytes,
+      sliceOffsetBytes,
+      sliceBytes,
+      fileOffsetBytes,
+    });
+    itemRecords.push(record);
+    bytes += records.imageLb[record]! * lbBytes;
+    if (bytes >= mib) flush();
+  }
+  flush();
+  await settleAll(jobs);
+}
+
+async function writeItems(
+  set: DiffSet,
+  image: DiskFile,
+  items: readonly DecodedWrite[],
+  itemRecords: readonly number[],
+): Promise<void> {
+  const results = await image.writeDecoded(items);
+  for (let i = 0; i < items.length; i++) {
+    if (results[i] !== 0) throw damagedImage(set, itemRecords[i]!, results[i]!);
+  }
+}
+
+async function zeroRange(
+  image: DiskFile,
+  addressLb: number,
+  blocksLb: number,
+  signal: AbortSignal | undefined,
+): Promise<void> {
+  for (let done = 0; done < blocksLb; ) {
+    checkAborted(signal, "applying diffs");
+    const partLb = Math.min(zeroLbMax, blocksLb - done);
+    await image.zero((addressLb + done) * lbBytes, partLb * lbBytes);
+    done += partLb;
+  }
+}
+
+/** Records of the batch whose image serves more than one piece. */
+function sharedRecords(records: RecordIndex, pieces: PieceList, from: number, to: number): Set<number> {
+  const firstByOffset = new Map<number, number>();
+  const shared = new Set<number>();
+  for (let i = from; i < to; i++) {
+    const record = pieces.record[i]!;
+    if (records.kind[record] !== RecordKind.normal) continue;
+    const offset = records.dataOffset[record]!;
+    const first = firstByOffset.get(offset);
+    if (first === undefined) {
+      firstByOffset.set(offset, record);
+    } else if (sameImage(records, first, record)) {
+      shared.add(first);
+      shared.add(record);
+    }
+  }
+  return shared;
+}
+
+function bytesOf(records: RecordIndex, pieces: PieceList, from: number, to: number): number {
+  let bytes = 0;
+  for (let i = from; i < to; i++) {
+    if (records.kind[pieces.record[i]!] === RecordKind.normal) bytes += pieces.blocksLb[i]! * lbBytes;
+  }
+  return bytes;
+}

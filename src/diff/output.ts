@@ -1,0 +1,360 @@
+/**
+ * @module Writing a merge out: as a sorted file or as packs for the wire.
+ *
+ * Pieces that are all of their image pass through as they are stored, after a check of their checksum; only pieces that
+ * were split are expanded, cut and compressed again. Batches are worked on ahead, in a bounded window, and come out in
+ * order.
+ */
+import { Codec, type CodecItem, type CompressOption } from "../native/codec.ts";
+import type { Lease, Memory } from "../native/memory.ts";
+import type { DiskFile } from "../platform/disk.ts";
+import { alignUp, lbBytes } from "../units.ts";
+import { packHeaderBytes, packRecordsMax } from "./format.ts";
+import { batchBytesMax, batchEnd, type ImagePlan, isWholeImage, planImages, sliceOf } from "./images.ts";
+import { checkImages, expandedOf, leaseBatch, readImages, storedOf } from "./load.ts";
+import type { MergePlan } from "./merge.ts";
+import { PackBuilder } from "./pack.ts";
+import type { DiffSet } from "./set.ts";
+import { SortedDiffWriter } from "./sorted.ts";
+import { addStats, countRecord, emptyStats } from "./stats.ts";
+import {
+  checkAborted,
+  type DiffIo,
+  type DiffPack,
+  type DiffProgress,
+  type DiffStats,
+  defaultCompress,
+  RecordKind,
+} from "./types.ts";
+import { inOrder, settleAll } from "./window.ts";
+
+/** How to write a merge. */
+export interface MergeOutputOptions {
+  /** For pieces that have to be compressed anew; default snappy. */
+  readonly compress?: CompressOption;
+  /** Compress everything anew, so that all data has the asked codec. Default false. */
+  readonly recompressAll?: boolean;
+  /** uuid of the file header; default the set's, which is that of its last file. */
+  readonly uuid?: Uint8Array;
+  /** Batches worked on at once; default 4. Each takes 4 MiB or a little more. */
+  readonly inFlightMax?: number;
+  readonly signal?: AbortSignal;
+  readonly onProgress?: (progress: DiffProgress) => void;
+}
+
+/** One record as it is written. */
+interface OutRecord {
+  readonly addressLb: number;
+  readonly blocksLb: number;
+  readonly kind: RecordKind;
+  readonly codec: Codec;
+  readonly checksum: number;
+  readonly stored: Memory | undefined;
+}
+
+/** The records of one batch, with their memory. */
+interface OutBatch {
+  readonly lease: Lease;
+  readonly records: readonly OutRecord[];
+  /** Where the headers of the packs may be put. */
+  readonly headersAt: number;
+  /** Where packs may be put together; −1 when a lone record lies so that it only needs a header before it. */
+  readonly packsAt: number;
+}
+
+/**
+ * Writes a merge as a sorted file: header, packs, end pack. Not durable until `commitDiffFile`.
+ * @param file new and empty, opened for writing, not direct.
+ * @returns counts of the file. @throws WalbError `damaged` naming the input file whose data is bad.
+ */
+export async function writeMerged(
+  io: DiffIo,
+  set: DiffSet,
+  plan: MergePlan,
+  file: DiskFile,
+  options: MergeOutputOptions = {},
+): Promise<DiffStats> {
+  const writer = await SortedDiffWriter.create(io, file, options.uuid ?? set.uuid);
+  const inFlightMax = options.inFlightMax ?? 4;
+  const writes: Promise<void>[] = [];
+  const failures: unknown[] = [];
+  try {
+    for await (const batch of mergedBatches(io, set, plan, options, false)) {
+      writes.push(
+        writeBatch(io, writer, batch)
+          .catch((error: unknown) => {
+            failures.push(error);
+          })
+          .finally(() => batch.lease.release()),
+      );
+      if (writes.length >= inFlightMax) await writes.shift();
+      if (failures.length > 0) break;
+    }
+  } finally {
+    await Promise.all(writes);
+  }
+  if (failures.length > 0) throw failures[0];
+  return writer.finish();
+}
+
+/**
+ * The packs of a merge, for the wire: each at most 4096 bytes + 32 MiB, most about 4 MiB or 127 records. The caller
+ * releases every pack it gets. Ending the iteration early frees what was prepared.
+ * @returns (by the generator) the counts of all packs.
+ */
+export async function* mergedPacks(
+  io: DiffIo,
+  set: DiffSet,
+  plan: MergePlan,
+  options: MergeOutputOptions = {},
+): AsyncGenerator<DiffPack, DiffStats> {
+  const stats: DiffStats = { ...emptyStats(), files: 1 };
+  for await (const batch of mergedBatches(io, set, plan, options, true)) {
+    // The lease goes back when the last pack of it was released, and the iteration is through with it.
+    let users = 1;
+    const release = (): void => {
+      users--;
+      if (users === 0) batch.lease.release();
+    };
+    try {
+      for (const pack of assemblePacks(io, batch)) {
+        addStats(stats, pack.stats);
+        users++;
+        yield { memory: pack.memory, records: pack.records, release };
+      }
+    } finally {
+      release();
+    }
+  }
+  return stats;
+}
+
+/** Batches of a plan in order, worked on ahead. */
+async function* mergedBatches(
+  io: DiffIo,
+  set: DiffSet,
+  plan: MergePlan,
+  options: MergeOutputOptions,
+  forWire: boolean,
+): AsyncGenerator<OutBatch, void> {
+  const { records, pieces } = plan;
+  const recompress = options.recompressAll === true;
+  const bytesMax = Math.min(batchBytesMax, Math.floor(io.memory.budgetBytes / 8));
+  const costOf = (piece: number, isNewImage: boolean): number => {
+    const record = pieces.record[piece]!;
+    const stored = isNewImage ? records.storedBytes[record]! : 0;
+    if (!recompress && isWholeImage(records, pieces, piece)) return stored * (forWire ? 2 : 1);
+    const image = isNewImage ? records.imageLb[record]! * lbBytes : 0;
+    return stored + image + pieces.blocksLb[piece]! * lbBytes * (forWire ? 2 : 1);
+  };
+  let next = 0;
+  const start = (): Promise<OutBatch> | undefined => {
+    if (next >= pieces.count) return undefined;
+    checkAborted(options.signal, "merging diffs");
+    const from = next;
+    next = batchEnd(records, pieces, from, bytesMax, costOf);
+    return produceBatch(io, set, plan, from, next, options, forWire);
+  };
+  let doneLb = 0;
+  for await (const batch of inOrder(start, options.inFlightMax ?? 4, (done) => done.lease.release())) {
+    for (const record of batch.records) doneLb += record.blocksLb;
+    yield batch;
+    options.onProgress?.({ doneLb, totalLb: plan.totalLb });
+  }
+}
+
+/** Reads, checks and where needed recompresses the pieces [from, to). */
+async function produceBatch(
+  io: DiffIo,
+  set: DiffSet,
+  plan: MergePlan,
+  from: number,
+  to: number,
+  options: MergeOutputOptions,
+  forWire: boolean,
+): Promise<OutBatch> {
+  const { records, pieces } = plan;
+  const recompress = options.recompressAll === true;
+  const isAlone = to - from === 1;
+  const isWhole = (piece: number): boolean => !recompress && isWholeImage(records, pieces, piece);
+  const headersBytes = (Math.ceil((to - from) / packRecordsMax) + 1) * packHeaderBytes;
+  const headBytes = isAlone ? packHeaderBytes : headersBytes;
+  const images = planImages(records, pieces, from, to, headBytes, (piece) => !isWhole(piece));
+  let at = alignUp(images.endOffset, packHeaderBytes);
+  const encodeAt = new Float64Array(to - from).fill(-1);
+  let outBytes = headersBytes;
+  const image = images.images[0];
+  if (isAlone && image !== undefined && image.decodedAt >= 0) {
+    // The largest images just fit: the compressed piece takes the place of the stored image, which is used up by then.
+    const regionBytes = Math.max(records.storedBytes[image.record]!, pieces.blocksLb[from]! * lbBytes);
+    image.decodedAt = packHeaderBytes + regionBytes;
+    encodeAt[0] = packHeaderBytes;
+    at = image.decodedAt + records.imageLb[image.record]! * lbBytes;
+  } else {
+    for (let piece = from; piece < to; piece++) {
+      const record = pieces.record[piece]!;
+      if (records.kind[record] !== RecordKind.normal) continue;
+      if (isWhole(piece)) {
+        outBytes += records.storedBytes[record]!;
+        continue;
+      }
+      encodeAt[piece - from] = at;
+      at += pieces.blocksLb[piece]! * lbBytes;
+      outBytes += pieces.blocksLb[piece]! * lbBytes;
+    }
+  }
+  const packsAt = forWire && !isAlone ? alignUp(at, packHeaderBytes) : -1;
+  if (packsAt >= 0) at = packsAt + outBytes;
+  const lease = await leaseBatch(io, Math.max(at, headBytes));
+  try {
+    await readImages(set, images, lease);
+    await checkImages(io, set, images, lease, true);
+    const made = await makeRecords(io, plan, from, to, images, lease, encodeAt, options.compress ?? defaultCompress);
+    return { lease, records: made, headersAt: 0, packsAt };
+  } catch (error) {
+    lease.release();
+    throw error;
+  }
+}
+
+/** The records of the pieces [from, to): passed through where `encodeAt` is −1, compressed anew elsewhere. */
+async function makeRecords(
+  io: DiffIo,
+  plan: MergePlan,
+  from: number,
+  to: number,
+  images: ImagePlan,
+  lease: Memory,
+  encodeAt: Float64Array,
+  compress: CompressOption,
+): Promise<OutRecord[]> {
+  const { records, pieces } = plan;
+  const items: CodecItem[] = [];
+  for (let piece = from; piece < to; piece++) {
+    if (encodeAt[piece - from]! < 0) continue;
+    const sizeBytes = pieces.blocksLb[piece]! * lbBytes;
+    const expanded = expandedOf(records, images, images.imageOfPiece[piece - from]!, lease);
+    const source = expanded.slice(sliceOf(records, pieces, piece) * lbBytes, sizeBytes);
+    items.push({ source, target: lease.slice(encodeAt[piece - from]!, sizeBytes) });
+  }
+  const encoded = items.length > 0 ? await io.compute.encode(items, compress) : [];
+  const made: OutRecord[] = [];
+  let item = 0;
+  for (let piece = from; piece < to; piece++) {
+    const record = pieces.record[piece]!;
+    const addressLb = pieces.addressLb[piece]!;
+    const blocksLb = pieces.blocksLb[piece]!;
+    const kind = records.kind[record]! as RecordKind;
+    if (kind !== RecordKind.normal) {
+      made.push({ addressLb, blocksLb, kind, codec: Codec.none, checksum: 0, stored: undefined });
+    } else if (encodeAt[piece - from]! < 0) {
+      const stored = storedOf(records, images, images.imageOfPiece[piece - from]!, lease);
+      const codec = records.codec[record]! as Codec;
+      made.push({ addressLb, blocksLb, kind, codec, checksum: records.checksum[record]!, stored });
+    } else {
+      const { source, target } = items[item]!;
+      const result = encoded[item]!;
+      item++;
+      if (result.isZero) {
+        // The part that is left may be all zero though the whole was not; the compressor has nothing for it.
+        const zero = { kind: RecordKind.allZero, codec: Codec.none, checksum: 0, stored: undefined };
+        made.push({ addressLb, blocksLb, ...zero });
+      } else {
+        const stored = result.codec === Codec.none ? source : target!.slice(0, result.storedBytes);
+        made.push({ addressLb, blocksLb, kind, codec: result.codec, checksum: result.checksum, stored });
+      }
+    }
+  }
+  return made;
+}
+
+/** Writes the packs of a batch with few large gathering writes. */
+async function writeBatch(io: DiffIo, writer: SortedDiffWriter, batch: OutBatch): Promise<void> {
+  const writes: Promise<void>[] = [];
+  let parts: Memory[] = [];
+  let stats = emptyStats();
+  let endLb = 0;
+  for (const pack of buildPacks(io, batch)) {
+    if (parts.length + pack.parts.length + 1 > 1024) {
+      writes.push(writer.appendParts(parts, stats, endLb));
+      parts = [];
+      stats = emptyStats();
+    }
+    parts.push(pack.header);
+    for (const part of pack.parts) pushJoined(parts, part, batch.lease);
+    addStats(stats, pack.stats);
+    endLb = pack.endLb;
+  }
+  writes.push(writer.appendParts(parts, stats, endLb));
+  await settleAll(writes);
+}
+
+/** Adds a part, joined with the one before when they lie one behind the other. */
+function pushJoined(parts: Memory[], part: Memory, lease: Memory): void {
+  const last = parts[parts.length - 1];
+  if (last !== undefined && last.address + last.sizeBytes === part.address) {
+    parts[parts.length - 1] = lease.slice(last.address - lease.address, last.sizeBytes + part.sizeBytes);
+  } else {
+    parts.push(part);
+  }
+}
+
+/** Puts the packs of a batch together in its lease, one behind the other. */
+function assemblePacks(io: DiffIo, batch: OutBatch): { memory: Memory; records: number; stats: DiffStats }[] {
+  const made: { memory: Memory; records: number; stats: DiffStats }[] = [];
+  const { lease } = batch;
+  let at = batch.packsAt < 0 ? 0 : batch.packsAt;
+  for (const pack of buildPacks(io, batch)) {
+    let dataAt = at + packHeaderBytes;
+    if (pack.header.address !== lease.address + at) lease.bytes.set(pack.header.bytes, at);
+    for (const part of pack.parts) {
+      // A lone record's data may overlap its place: set() copies as memmove does.
+      if (part.address !== lease.address + dataAt) lease.bytes.set(part.bytes, dataAt);
+      dataAt += part.sizeBytes;
+    }
+    made.push({ memory: lease.slice(at, dataAt - at), records: pack.records, stats: pack.stats });
+    at = dataAt;
+  }
+  return made;
+}
+
+interface BuiltPack {
+  readonly header: Memory;
+  readonly parts: readonly Memory[];
+  readonly records: number;
+  readonly stats: DiffStats;
+  readonly endLb: number;
+}
+
+/** Groups the records of a batch into packs with sealed headers. */
+function buildPacks(io: DiffIo, batch: OutBatch): BuiltPack[] {
+  const packs: BuiltPack[] = [];
+  let headerAt = batch.headersAt;
+  const newBuilder = (): PackBuilder => {
+    const builder = new PackBuilder(batch.lease.slice(headerAt, packHeaderBytes));
+    headerAt += packHeaderBytes;
+    return builder;
+  };
+  let header = batch.lease.slice(headerAt, packHeaderBytes);
+  let builder = newBuilder();
+  let stats = emptyStats();
+  let endLb = 0;
+  const finish = (): void => {
+    builder.seal(io.compute);
+    stats.dataBytes = builder.dataBytes;
+    packs.push({ header, parts: builder.parts, records: builder.records, stats, endLb });
+  };
+  for (const { addressLb, blocksLb, kind, codec, checksum, stored } of batch.records) {
+    if (!builder.add(addressLb, blocksLb, kind, codec, checksum, stored)) {
+      finish();
+      header = batch.lease.slice(headerAt, packHeaderBytes);
+      builder = newBuilder();
+      stats = emptyStats();
+      builder.add(addressLb, blocksLb, kind, codec, checksum, stored);
+    }
+    countRecord(stats, kind, blocksLb);
+    endLb = addressLb + blocksLb;
+  }
+  finish();
+  return packs;
+}
