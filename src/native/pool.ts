@@ -93,7 +93,7 @@ class ShimPool implements JobPool {
   readonly #reaped = mapMemory(slotCount * 4);
   readonly #reapedSlots = new Uint32Array(this.#reaped.buffer);
   readonly #free: number[] = [];
-  readonly #running: (Pending | undefined)[] = new Array(slotCount).fill(undefined);
+  readonly #running: (Pending | undefined)[] = Array.from({ length: slotCount }, () => undefined);
   #queue: Pending[] = [];
   #queueHead = 0;
   #inFlight = 0;

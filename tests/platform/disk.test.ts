@@ -1,0 +1,367 @@
+import { afterAll, describe, expect, test } from "bun:test";
+import { execFileSync, spawn } from "node:child_process";
+import { readFileSync, statSync, truncateSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { WalbError } from "../../src/errors.ts";
+import { Codec } from "../../src/native/codec.ts";
+import type { Memory } from "../../src/native/memory.ts";
+import type { DiskFile } from "../../src/platform/disk.ts";
+import { RealDiskFile } from "../../src/platform/real/file.ts";
+import { closePlatform, createPlatform } from "../../src/platform/real/index.ts";
+import { gib, kib, mib } from "../../src/units.ts";
+import { withTemporaryDirectory } from "../helpers/temporary.ts";
+
+const platform = createPlatform({ memoryBudgetBytes: 256 * mib });
+const { disk, memory, compute } = platform;
+afterAll(() => closePlatform(platform));
+
+function filled(sizeBytes: number, seed: number): Memory {
+  const lease = memory.tryLease(sizeBytes);
+  if (lease === undefined) throw new Error("no memory");
+  let state = seed >>> 0;
+  for (let i = 0; i < sizeBytes; i++) {
+    state = (Math.imul(state, 1664525) + 1013904223) >>> 0;
+    lease.bytes[i] = i % 512 < 256 ? state >>> 24 : seed;
+  }
+  return lease;
+}
+
+function empty(sizeBytes: number): Memory {
+  const lease = memory.tryLease(sizeBytes);
+  if (lease === undefined) throw new Error("no memory");
+  return lease;
+}
+
+async function failure(promise: Promise<unknown>): Promise<WalbError> {
+  try {
+    await promise;
+  } catch (error) {
+    if (error instanceof WalbError) return error;
+    throw error;
+  }
+  throw new Error("did not fail");
+}
+
+async function withFile<T>(direct: boolean, use: (file: DiskFile, path: string) => Promise<T>): Promise<T> {
+  return await withTemporaryDirectory(async (directory) => {
+    const path = join(directory, "file");
+    const file = await disk.open(path, { mode: "create", direct });
+    try {
+      return await use(file, path);
+    } finally {
+      await file.close();
+    }
+  });
+}
+
+for (const direct of [false, true]) {
+  describe(direct ? "a file opened for direct I/O" : "a buffered file", () => {
+    test("reads back what was written, alone and gathered", async () => {
+      await withFile(direct, async (file, path) => {
+        expect([1, 512, 4096]).toContain(file.alignmentBytes);
+        expect(file.isDirect).toBe(file.alignmentBytes > 1);
+        const first = filled(64 * kib, 1);
+        const second = filled(4 * kib, 2);
+        await file.write(0, first);
+        await file.writeGather(64 * kib, [second, first.slice(0, 8 * kib), first.slice(8 * kib, 4 * kib)]);
+        await file.sync();
+        const all = empty(80 * kib);
+        await file.read(0, all);
+        const expected = Buffer.concat([first.bytes, second.bytes, first.bytes.subarray(0, 12 * kib)]);
+        expect(Buffer.compare(all.bytes, expected)).toBe(0);
+        expect(Buffer.compare(readFileSync(path), expected)).toBe(0);
+        expect(await file.size()).toBe(80 * kib);
+      });
+    });
+
+    test("keeps data beyond 4 GiB and 8 TiB at its place", async () => {
+      await withFile(direct, async (file, path) => {
+        const offsets = [0, 4 * gib - 4 * kib, 4 * gib, 8 * 1024 * gib + 4 * kib];
+        for (const [i, offset] of offsets.entries()) await file.write(offset, filled(4 * kib, i + 10));
+        const back = empty(4 * kib);
+        for (const [i, offset] of offsets.entries()) {
+          await file.read(offset, back);
+          expect(Buffer.compare(back.bytes, filled(4 * kib, i + 10).bytes)).toBe(0);
+        }
+        expect(await file.size()).toBe(8 * 1024 * gib + 8 * kib);
+        expect(statSync(path).blocks * 512).toBeLessThan(mib);
+        expect(await file.nextData(64 * kib)).toEqual({ startBytes: 4 * gib - 4 * kib, endBytes: 4 * gib + 4 * kib });
+        expect((await file.nextData(5 * gib))?.startBytes).toBe(8 * 1024 * gib + 4 * kib);
+        expect(await file.nextData(8 * 1024 * gib + 8 * kib)).toBeUndefined();
+      });
+    });
+
+    test("tells a short read as an error that names file and offset", async () => {
+      await withFile(direct, async (file, path) => {
+        await file.write(0, filled(8 * kib, 3));
+        const error = await failure(file.read(4 * kib, empty(8 * kib)));
+        expect(error.code).toBe("io");
+        expect(error.where).toEqual({ file: path, offsetBytes: 4 * kib });
+        expect(error.message).toContain("got only 4096");
+        expect((await failure(file.readHashed(4 * kib, empty(8 * kib), 4096, 0))).code).toBe("io");
+      });
+    });
+
+    test("zeroes a range inside, across and beyond its end without growing the allocation", async () => {
+      await withFile(direct, async (file, path) => {
+        await file.write(0, filled(mib, 4));
+        await file.sync();
+        await file.zero(64 * kib, 128 * kib);
+        await file.zero(mib - 64 * kib, 128 * kib);
+        expect(await file.size()).toBe(mib + 64 * kib);
+        await file.sync();
+        const all = readFileSync(path);
+        const expected = new Uint8Array(mib + 64 * kib);
+        expected.set(filled(mib, 4).bytes);
+        expected.fill(0, 64 * kib, 192 * kib);
+        expected.fill(0, mib - 64 * kib);
+        expect(Buffer.compare(all, expected)).toBe(0);
+        expect(statSync(path).blocks * 512).toBeLessThanOrEqual(mib - 128 * kib);
+      });
+    });
+
+    test("encodes and hashes what it reads as separate steps would", async () => {
+      await withFile(direct, async (file) => {
+        const data = filled(256 * kib, 5);
+        data.bytes.fill(0, 64 * kib, 128 * kib);
+        await file.write(0, data);
+        for (const always of [false, true]) {
+          const sources = [0, 1, 2, 3].map(() => empty(64 * kib));
+          const targets = [0, 1, 2, 3].map(() => empty(128 * kib));
+          const option = { codec: Codec.lz4, level: 0, always };
+          const encoded = await file.readEncoded(0, sources, targets, option);
+          expect(encoded.map((one) => one.isZero)).toEqual([false, true, false, false]);
+          const parts = [0, 1, 2, 3].map((i) => ({
+            source: data.slice(i * 64 * kib, 64 * kib),
+            target: empty(128 * kib),
+          }));
+          expect(encoded).toEqual(await (always ? compute.encodeAlways(parts, option) : compute.encode(parts, option)));
+          expect(Buffer.compare(sources[3]?.bytes ?? new Uint8Array(), data.bytes.subarray(192 * kib))).toBe(0);
+        }
+        const target = empty(232 * kib);
+        const hashes = await file.readHashed(0, target, 64 * kib, 7);
+        const chunks = [0, 1, 2].map((i) => data.slice(i * 64 * kib, 64 * kib));
+        expect(hashes).toEqual(await compute.hashes([...chunks, data.slice(192 * kib, 40 * kib)], 7));
+      });
+    });
+
+    test("expands slices of stored images to their place and reports bad ones item by item", async () => {
+      await withFile(direct, async (file, path) => {
+        const data = filled(64 * kib, 6);
+        const stored = empty(128 * kib);
+        const [encoded] = await compute.encodeAlways([{ source: data, target: stored }], {
+          codec: Codec.zstd,
+          level: 3,
+        });
+        if (encoded === undefined) throw new Error("nothing encoded");
+        const source = stored.slice(0, encoded.storedBytes);
+        const base = { source, codec: Codec.zstd, checksum: encoded.checksum, decodedBytes: 64 * kib };
+        const raw = { source: data, codec: Codec.none, checksum: compute.checksumNow(data.bytes, 0) };
+        // A raw image at an address that no direct write may use.
+        const shifted = empty(65 * kib);
+        shifted.bytes.set(data.bytes, 3);
+        const odd = { ...raw, source: shifted.slice(3, 64 * kib), decodedBytes: 64 * kib };
+        const at = (fileOffsetBytes: number) => ({ sliceOffsetBytes: 8 * kib, sliceBytes: 16 * kib, fileOffsetBytes });
+        const codes = await file.writeDecoded([
+          { ...base, ...at(0) },
+          { ...base, ...at(16 * kib), checksum: encoded.checksum ^ 1 },
+          { ...base, ...at(32 * kib), decodedBytes: 32 * kib },
+          { ...raw, decodedBytes: 64 * kib, ...at(48 * kib) },
+          { ...odd, ...at(64 * kib) },
+          { ...base, sliceOffsetBytes: 0, sliceBytes: 64 * kib, fileOffsetBytes: 80 * kib },
+        ]);
+        expect([...codes]).toEqual([0, 1, 2, 0, 0, 0]);
+        const slice = data.bytes.subarray(8 * kib, 24 * kib);
+        const expected = Buffer.concat([slice, new Uint8Array(32 * kib), slice, slice, data.bytes]);
+        expect(Buffer.compare(readFileSync(path), expected)).toBe(0);
+      });
+    });
+  });
+}
+
+test("direct I/O that is not aligned is refused with the alignment named", async () => {
+  await withFile(true, async (file) => {
+    if (!file.isDirect) return console.log("skipped: the temporary file system has no direct I/O");
+    const error = await failure(file.write(100, filled(4 * kib, 1)));
+    expect(error.code).toBe("internal");
+    expect(error.message).toContain(`aligned to ${file.alignmentBytes}`);
+  });
+});
+
+test("offsets that are no whole safe numbers are refused, never rounded", async () => {
+  await withFile(false, async (file) => {
+    for (const offset of [-1, 0.5, Number.NaN, 2 ** 53, Number.MAX_SAFE_INTEGER - 10]) {
+      expect((await failure(file.read(offset, empty(4 * kib)))).code).toBe("out-of-range");
+    }
+  });
+});
+
+test("opening tells missing, existing and locked files apart", async () => {
+  await withTemporaryDirectory(async (directory) => {
+    const path = join(directory, "a");
+    expect((await failure(disk.open(path, { mode: "read" }))).code).toBe("not-found");
+    expect((await failure(disk.open(path, { mode: "write", direct: true }))).code).toBe("not-found");
+    const file = await disk.open(path, { mode: "createOrOpen", lock: true });
+    expect((await failure(disk.open(path, { mode: "create", direct: true }))).code).toBe("already-exists");
+    const locked = await failure(disk.open(path, { mode: "write", lock: true }));
+    expect(locked.code).toBe("locked");
+    expect(locked.where.file).toBe(path);
+    await file.close();
+    await (await disk.open(path, { mode: "write", lock: true })).close();
+    expect((await failure(disk.open(directory, { mode: "read" }))).code).toBe("io");
+  });
+});
+
+test("a lock held by another process is seen, and freed when that process dies", async () => {
+  await withTemporaryDirectory(async (directory) => {
+    const path = join(directory, "a");
+    writeFileSync(path, "x");
+    const holder = spawn("flock", ["-x", path, "-c", "echo held; exec sleep 60"], {
+      stdio: ["ignore", "pipe", "inherit"],
+    });
+    await new Promise((resolve) => holder.stdout.once("data", resolve));
+    expect((await failure(disk.open(path, { mode: "write", lock: true }))).code).toBe("locked");
+    execFileSync("pkill", ["-9", "-P", String(holder.pid)]);
+    holder.kill("SIGKILL");
+    await new Promise((resolve) => holder.once("close", resolve));
+    await (await disk.open(path, { mode: "write", lock: true })).close();
+  });
+});
+
+test("close waits for I/O in flight and then refuses use", async () => {
+  await withTemporaryDirectory(async (directory) => {
+    const path = join(directory, "a");
+    const file = await disk.open(path, { mode: "create" });
+    const source = filled(4 * mib, 8);
+    const writes = [0, 1, 2, 3].map((i) => file.write(i * 4 * mib, source));
+    await Promise.all([file.close(), file.close()]);
+    await Promise.all(writes);
+    expect(statSync(path).size).toBe(16 * mib);
+    expect((await failure(file.read(0, empty(4096)))).code).toBe("internal");
+  });
+});
+
+test("a clone has the same bytes and keeps the holes", async () => {
+  await withTemporaryDirectory(async (directory) => {
+    const from = join(directory, "from");
+    const to = join(directory, "to");
+    const file = await disk.open(from, { mode: "create" });
+    await file.truncate(6 * 1024 * gib + 1000);
+    const places = [4 * kib, 70 * mib, 5 * gib, 6 * 1024 * gib - 8 * kib];
+    for (const [i, offset] of places.entries()) await file.write(offset, filled(8 * kib, i));
+    await file.close();
+    const heard: number[] = [];
+    const how = await disk.cloneFile(from, to, { onProgress: (copied) => heard.push(copied) });
+    expect(["reflink", "copy"]).toContain(how);
+    expect(heard.at(-1)).toBe(6 * 1024 * gib + 1000);
+    const copy = await disk.open(to, { mode: "read" });
+    expect(await copy.size()).toBe(6 * 1024 * gib + 1000);
+    for (const [i, offset] of places.entries()) {
+      const back = empty(8 * kib);
+      await copy.read(offset, back);
+      expect(Buffer.compare(back.bytes, filled(8 * kib, i).bytes)).toBe(0);
+    }
+    await copy.close();
+    expect(statSync(to).blocks * 512).toBeLessThan(mib);
+    expect((await failure(disk.cloneFile(from, to))).code).toBe("already-exists");
+    const cancelled = await failure(disk.cloneFile(from, join(directory, "c"), { signal: AbortSignal.abort() }));
+    if (how === "copy") expect(cancelled.code).toBe("cancelled");
+    expect(await disk.info(join(directory, "c"))).toBeUndefined();
+  });
+});
+
+test("small files, directories, links and removals behave as documented", async () => {
+  await withTemporaryDirectory(async (directory) => {
+    const deep = join(directory, "a", "b", "ü");
+    await disk.makeDirectory(deep);
+    await disk.makeDirectory(deep);
+    const path = join(deep, "small");
+    await Promise.all([1, 2, 3].map((i) => disk.writeSmall(path, new Uint8Array(10 * i).fill(i))));
+    expect(await disk.list(deep)).toEqual(["small"]);
+    await disk.writeSmall(path, new TextEncoder().encode("hello"));
+    expect(new TextDecoder().decode(await disk.readSmall(path, 5))).toBe("hello");
+    const tooLarge = await failure(disk.readSmall(path, 4));
+    expect([tooLarge.code, tooLarge.where.file]).toEqual(["bad-format", path]);
+    expect((await disk.readSmall("/proc/self/status", 65536)).length).toBeGreaterThan(100);
+    await disk.link(path, join(deep, "other"));
+    expect((await failure(disk.link(path, join(deep, "other")))).code).toBe("already-exists");
+    await disk.rename(join(deep, "other"), join(deep, "third"));
+    expect((await failure(disk.rename(join(deep, "other"), path))).code).toBe("not-found");
+    expect(await disk.list(deep)).toEqual(["small", "third"]);
+    expect(await disk.info(path)).toMatchObject({ kind: "file", sizeBytes: 5 });
+    expect(await disk.info(deep)).toMatchObject({ kind: "directory" });
+    expect(await disk.info(join(deep, "none"))).toBeUndefined();
+    await disk.remove(path);
+    await disk.remove(path);
+    await disk.syncDirectory(deep);
+    await disk.removeTree(join(directory, "a"));
+    await disk.removeTree(join(directory, "a"));
+    expect(await disk.list(directory)).toEqual([]);
+    const space = await disk.freeSpace(directory);
+    expect(space.totalBytes).toBeGreaterThan(space.freeBytes);
+    expect(space.freeBytes).toBeGreaterThan(0);
+  });
+});
+
+test("a full file system is told as no-space", async () => {
+  await withTemporaryDirectory(async (directory) => {
+    try {
+      execFileSync("mount", ["-t", "tmpfs", "-o", "size=1m", "tmpfs", directory], { stdio: "ignore" });
+    } catch {
+      return console.log("skipped: no permission to mount a tmpfs");
+    }
+    try {
+      const file = await disk.open(join(directory, "a"), { mode: "create", direct: true });
+      expect((await failure(file.write(0, filled(4 * mib, 1)))).code).toBe("no-space");
+      await file.close();
+      expect((await failure(disk.writeSmall(join(directory, "b"), new Uint8Array(2 * mib)))).code).toBe("no-space");
+      expect(await disk.list(directory)).toEqual(["a"]);
+    } finally {
+      execFileSync("umount", [directory]);
+    }
+  });
+});
+
+test("a block device tells its size and blocks, is zeroed, discarded and locked", async () => {
+  await withTemporaryDirectory(async (directory) => {
+    const image = join(directory, "image");
+    writeFileSync(image, "");
+    truncateSync(image, 64 * mib);
+    let device: string;
+    try {
+      device = execFileSync("losetup", ["-f", "--show", "-b", "4096", image], { stdio: "pipe" }).toString().trim();
+    } catch {
+      return console.log("skipped: no permission to make a loop device");
+    }
+    try {
+      const file = await disk.open(device, { mode: "write", direct: true, lock: true });
+      expect(file).toMatchObject({
+        isBlockDevice: true,
+        isDirect: true,
+        alignmentBytes: 4096,
+        physicalBlockBytes: 4096,
+      });
+      expect(await file.size()).toBe(64 * mib);
+      expect(await disk.info(device)).toMatchObject({ kind: "block", sizeBytes: 64 * mib, allocatedBytes: 64 * mib });
+      expect((await failure(disk.open(device, { mode: "write", lock: true }))).code).toBe("locked");
+      await file.write(mib, filled(mib, 9));
+      await file.zero(mib + 64 * kib, 128 * kib);
+      if (file instanceof RealDiskFile) await file.discard(32 * mib, mib);
+      await file.sync();
+      const back = empty(mib);
+      await file.read(mib, back);
+      const expected = filled(mib, 9);
+      expected.bytes.fill(0, 64 * kib, 192 * kib);
+      expect(Buffer.compare(back.bytes, expected.bytes)).toBe(0);
+      expect(await file.nextData(4096)).toEqual({ startBytes: 4096, endBytes: 64 * mib });
+      expect((await failure(file.read(64 * mib - 4096, empty(8192)))).code).toBe("io");
+      await file.close();
+      const copy = join(directory, "copy");
+      expect(await disk.cloneFile(device, copy)).toBe("copy");
+      expect(statSync(copy).size).toBe(64 * mib);
+      expect(statSync(copy).blocks * 512).toBeLessThanOrEqual(mib);
+    } finally {
+      execFileSync("losetup", ["-d", device]);
+    }
+  });
+});
