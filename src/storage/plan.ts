@@ -1,0 +1,57 @@
+/** @module Decisions of the storage role: when to send, how long to wait, what log may go. Pure. */
+import type { Lsids } from "../device/device.ts";
+import { type LogPoint, planRange, type RangePlan } from "../snapshot/split.ts";
+
+/** What a volume knows when it decides. */
+export interface FollowInput {
+  readonly done: LogPoint;
+  /** Undelivered snapshots, oldest first. */
+  readonly queue: readonly LogPoint[];
+  readonly lsids: Lsids;
+  /** Most PB in one transfer. */
+  readonly maxPb: number;
+  readonly nowS: number;
+  readonly snapshotIntervalS: number;
+  /** Milliseconds since the last transfer began; large when there was none. */
+  readonly sinceTransferMs: number;
+}
+
+/** What to do next. `wait` without a delay is until the device says that the log grew. */
+export type FollowStep =
+  | { readonly kind: "snapshot" }
+  | { readonly kind: "send"; readonly range: RangePlan }
+  | { readonly kind: "wait"; readonly delayMs: number | undefined };
+
+/** Small amounts are sent about once a second, so that a trickle of writes does not become a flood of diffs. */
+const paceMs = 1000;
+/** How soon to look again while a flush of the log is awaited. */
+const flushWaitMs = 100;
+
+/**
+ * The next step of a volume that follows its log: an explicit snapshot goes out at once; otherwise the log is sent when
+ * a good part of a transfer has come together, or a second after the last one.
+ */
+export function planFollow(input: FollowInput): FollowStep {
+  const { done, queue, lsids, maxPb } = input;
+  if (queue.length === 0 && done.lsid >= lsids.latest) return { kind: "wait", delayMs: undefined };
+  const isUrgent = queue.some((point) => !point.isMergeable) || lsids.latest - done.lsid >= maxPb / 10;
+  if (!isUrgent && input.sinceTransferMs < paceMs) return { kind: "wait", delayMs: paceMs - input.sinceTransferMs };
+  const newest = queue.at(-1);
+  const isSnapshotDue =
+    newest === undefined || (newest.lsid < lsids.latest && newest.timestampS + input.snapshotIntervalS <= input.nowS);
+  if (isSnapshotDue) return { kind: "snapshot" };
+  const range = planRange(done, queue, lsids.permanent, maxPb);
+  return range === undefined ? { kind: "wait", delayMs: flushWaitMs } : { kind: "send", range };
+}
+
+/** How far the log may be erased, or undefined when nothing may go: what is delivered and safely on the data device. */
+export function planErase(doneLsid: number, lsids: Lsids): number | undefined {
+  const target = Math.min(doneLsid, lsids.prevWritten);
+  return target > lsids.oldest ? target : undefined;
+}
+
+/** Delay before the n-th retry in a row (n from 0): doubled each time up to the longest, with a quarter of jitter. */
+export function retryDelayMs(attempt: number, firstMs: number, maxMs: number, chance: number): number {
+  const doubled = Math.min(firstMs * 2 ** Math.min(attempt, 30), Math.max(firstMs, maxMs));
+  return Math.round(doubled * (0.75 + 0.5 * chance));
+}

@@ -1,0 +1,146 @@
+/**
+ * @module The proxies of a storage, in order of preference: which ones answer, and which to try next.
+ *
+ * A proxy is available when its last probe (or transfer) went well. Probing is `get host-type`, with a short deadline.
+ */
+import type { Logger } from "../control/logger.ts";
+import { asWalbError, WalbError } from "../errors.ts";
+import type { Timer } from "../platform/clock.ts";
+import { type Address, addressText } from "../platform/net.ts";
+import type { Platform } from "../platform/platform.ts";
+import { runGet } from "../wire/get.ts";
+import { connectWire } from "../wire/handshake.ts";
+
+const probeIntervalMs = 10_000;
+const probeTimeoutMs = 3_000;
+
+/** A proxy as it is known now. */
+export interface ProxyStatus {
+  readonly address: Address;
+  readonly isAvailable: boolean;
+  /** Wall clock of the last probe; undefined before the first. */
+  readonly checkedMs: number | undefined;
+  /** Why it is not available. */
+  readonly error: WalbError | undefined;
+}
+
+interface Entry {
+  readonly address: Address;
+  isAvailable: boolean;
+  checkedMs: number | undefined;
+  error: WalbError | undefined;
+}
+
+/** Watches the proxies until closed. */
+export class ProxyList {
+  readonly #platform: Platform;
+  readonly #nodeId: string;
+  readonly #log: Logger;
+  readonly #entries: Entry[];
+  readonly #recovered = new Set<() => void>();
+  #timer: Timer | undefined;
+  #isClosed = false;
+  #isProbing = false;
+
+  constructor(platform: Platform, nodeId: string, addresses: readonly Address[], log: Logger) {
+    this.#platform = platform;
+    this.#nodeId = nodeId;
+    this.#log = log;
+    // Until the first probe says otherwise a proxy counts as there: the first transfer finds out.
+    this.#entries = addresses.map((address) => ({
+      address,
+      isAvailable: true,
+      checkedMs: undefined,
+      error: undefined,
+    }));
+    this.#schedule(0);
+  }
+
+  status(): ProxyStatus[] {
+    return this.#entries.map((entry) => ({ ...entry }));
+  }
+
+  /** Addresses to try now, preferred first; all of them when none is available, so that nothing waits for a probe. */
+  candidates(): Address[] {
+    const available = this.#entries.filter((entry) => entry.isAvailable);
+    return (available.length > 0 ? available : this.#entries).map((entry) => entry.address);
+  }
+
+  /** A transfer learned that a proxy does not answer. */
+  reportFailure(address: Address, error: WalbError): void {
+    const entry = this.#entries.find((known) => known.address === address);
+    if (entry !== undefined) this.#set(entry, error);
+  }
+
+  /** Calls back whenever a proxy becomes available again. Returns how to stop. */
+  onRecovery(callback: () => void): () => void {
+    this.#recovered.add(callback);
+    return () => this.#recovered.delete(callback);
+  }
+
+  /** Probes all now. */
+  kick(): void {
+    this.#timer?.cancel();
+    this.#schedule(0);
+  }
+
+  close(): void {
+    this.#isClosed = true;
+    this.#timer?.cancel();
+  }
+
+  #schedule(delayMs: number): void {
+    if (this.#isClosed) return;
+    this.#timer = this.#platform.clock.timer(delayMs, () => void this.#probeAll());
+  }
+
+  async #probeAll(): Promise<void> {
+    if (this.#isProbing) return;
+    this.#isProbing = true;
+    await Promise.all(this.#entries.map((entry) => this.#probe(entry)));
+    this.#isProbing = false;
+    this.#schedule(probeIntervalMs);
+  }
+
+  async #probe(entry: Entry): Promise<void> {
+    try {
+      const role = await this.#roleOf(entry.address);
+      if (role === "proxy") return this.#set(entry, undefined);
+      throw new WalbError("protocol", {
+        what: `a ${role} answers where a proxy was expected`,
+        where: { peer: addressText(entry.address) },
+        hint: "correct the addresses given with --proxy",
+      });
+    } catch (error) {
+      this.#set(entry, asWalbError(error, { peer: addressText(entry.address), step: "heartbeat" }));
+    }
+  }
+
+  async #roleOf(address: Address): Promise<string> {
+    const { stream } = await connectWire(this.#platform.net, address, {
+      clock: this.#platform.clock,
+      clientId: this.#nodeId,
+      protocol: "get",
+      deadlineMs: probeTimeoutMs,
+    });
+    try {
+      return String(await runGet(stream, "host-type", [], probeTimeoutMs));
+    } finally {
+      stream.close();
+    }
+  }
+
+  #set(entry: Entry, error: WalbError | undefined): void {
+    const wasAvailable = entry.isAvailable;
+    entry.checkedMs = this.#platform.clock.nowMs();
+    entry.error = error;
+    entry.isAvailable = error === undefined;
+    if (wasAvailable && error !== undefined) {
+      this.#log.warn("a proxy does not answer", { proxy: addressText(entry.address), error });
+    }
+    if (!wasAvailable && error === undefined) {
+      this.#log.info("a proxy answers again", { proxy: addressText(entry.address) });
+      for (const callback of [...this.#recovered]) callback();
+    }
+  }
+}

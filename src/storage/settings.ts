@@ -1,0 +1,65 @@
+/** @module Options of a storage with every default filled in. */
+import type { StorageOptions } from "../control/role.ts";
+import { WalbError } from "../errors.ts";
+import { Codec, type CompressOption, codecNames } from "../native/codec.ts";
+import type { Address } from "../platform/net.ts";
+import { mib } from "../units.ts";
+
+/** See StorageOptions for the meaning of each. */
+export interface StorageSettings {
+  readonly nodeId: string;
+  readonly dataDir: string;
+  readonly archive: Address;
+  readonly proxies: readonly Address[];
+  readonly deviceSocket: string | undefined;
+  readonly wlogSendBytesMax: number;
+  readonly snapshotIntervalMs: number;
+  readonly retryDelayMs: number;
+  readonly retryDelayMsMax: number;
+  readonly socketTimeoutMs: number;
+  readonly maxForegroundTasks: number;
+  readonly maxBackgroundTasks: number;
+  readonly fullScanBytesPerS: number;
+  readonly compress: CompressOption;
+}
+
+/** Fills in defaults. @throws WalbError `bad-parameter`. */
+export function storageSettings(options: StorageOptions): StorageSettings {
+  if (options.proxies.length === 0) {
+    throw new WalbError("bad-parameter", {
+      what: "a storage needs at least one proxy",
+      where: { field: "proxy" },
+      hint: "for example: walb storage --archive backup1:10200 --proxy relay1:10100",
+    });
+  }
+  return {
+    nodeId: options.nodeId,
+    dataDir: options.dataDir,
+    archive: options.archive,
+    proxies: options.proxies,
+    deviceSocket: options.deviceSocket,
+    wlogSendBytesMax: options.wlogSendBytesMax ?? 128 * mib,
+    snapshotIntervalMs: options.snapshotIntervalMs ?? 10_000,
+    retryDelayMs: options.retryDelayMs ?? 1_000,
+    retryDelayMsMax: options.retryDelayMsMax ?? 300_000,
+    socketTimeoutMs: options.socketTimeoutMs ?? 10_000,
+    maxForegroundTasks: options.maxForegroundTasks ?? 2,
+    maxBackgroundTasks: options.maxBackgroundTasks ?? 1,
+    fullScanBytesPerS: options.fullScanBytesPerS ?? 0,
+    compress: parseCompression(options.syncCompression ?? "snappy:0:1"),
+  };
+}
+
+/** `codec:level:threads`; the threads are the pool's business. */
+function parseCompression(text: string): CompressOption {
+  const [name = "", level = "0"] = text.split(":");
+  const codec = codecNames.findIndex((known) => known === name);
+  if (codec < 0 || !/^[0-9]$/.test(level)) {
+    throw new WalbError("bad-parameter", {
+      what: `"${text}" is not a compression`,
+      where: { field: "sync-compression" },
+      hint: `use codec[:level] with a codec of ${codecNames.join(", ")}, for example snappy or zstd:3`,
+    });
+  }
+  return { codec: Object.values(Codec)[codec]!, level: Number(level) };
+}

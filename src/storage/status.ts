@@ -1,0 +1,105 @@
+/** @module What a storage tells of its volumes. */
+import type { StorageVolume as VolumeReport } from "../control/storage.ts";
+import { asWalbError } from "../errors.ts";
+import type { BrokenVolume } from "../volume/directories.ts";
+import type { StorageAction, StorageVolume } from "./volume.ts";
+
+const actions: readonly StorageAction[] = ["WlogSend", "WlogRemove"];
+
+/** The status of one volume; a device that does not answer is said, not thrown. */
+export async function volumeReport(volume: StorageVolume): Promise<VolumeReport> {
+  const { machine, store } = volume;
+  const done = store.done;
+  const latest = store.queue.at(-1) ?? done;
+  const report: VolumeReport = {
+    volume: volume.name,
+    state: machine.state,
+    stopState: machine.stopState,
+    sinceMs: machine.sinceMs,
+    running: actions.flatMap((action) => {
+      const count = machine.running(action);
+      const beganMs = machine.lastBeganMs(action);
+      return count === 0 ? [] : [{ action, count, ...(beganMs === undefined ? {} : { beganMs }) }];
+    }),
+    device: store.device,
+    ...(store.logUuid === undefined ? {} : { uuid: store.logUuid }),
+    ...(done === undefined ? {} : { doneLsid: done.lsid, doneGid: done.gid, oldestGid: done.gid }),
+    ...(latest === undefined ? {} : { latestGid: latest.gid }),
+    ...(volume.lastSentMs === undefined ? {} : { lastSentMs: volume.lastSentMs }),
+    ...troublePart(volume),
+  };
+  try {
+    return { ...report, ...(await devicePart(volume)) };
+  } catch (error) {
+    const failure = asWalbError(error, { volume: volume.name });
+    const atMs = volume.platform.clock.nowMs();
+    return {
+      ...report,
+      trouble: report.trouble ?? {
+        code: failure.code,
+        message: failure.message,
+        atMs,
+        ...(failure.hint === undefined ? {} : { hint: failure.hint }),
+      },
+    };
+  }
+}
+
+/** The status of a volume that could not be opened. */
+export function brokenReport(broken: BrokenVolume, nowMs: number): VolumeReport {
+  return {
+    volume: broken.volume,
+    state: "Broken",
+    stopState: "not-stopping",
+    running: [],
+    trouble: {
+      code: broken.error.code,
+      message: broken.error.message,
+      atMs: nowMs,
+      ...(broken.error.hint === undefined ? {} : { hint: broken.error.hint }),
+    },
+  };
+}
+
+function troublePart(volume: StorageVolume): Pick<VolumeReport, "trouble"> {
+  const { trouble } = volume;
+  if (trouble === undefined) return {};
+  const { error, atMs, retryAtMs } = trouble;
+  return {
+    trouble: {
+      code: error.code,
+      message: error.message,
+      atMs,
+      ...(error.hint === undefined ? {} : { hint: error.hint }),
+      ...(retryAtMs === undefined ? {} : { retryAtMs }),
+    },
+  };
+}
+
+async function devicePart(volume: StorageVolume): Promise<Partial<VolumeReport>> {
+  const info = await volume.device.info();
+  const { lsids, isOverflow } = await volume.device.status();
+  const { done, queue } = volume.store;
+  const lag =
+    done === undefined
+      ? {}
+      : {
+          lagBytes: Math.max(0, lsids.latest - done.lsid) * info.pbsBytes,
+          lagMs:
+            lsids.latest <= done.lsid && queue.length === 0
+              ? 0
+              : Math.max(0, volume.platform.clock.nowMs() - (volume.lastSentMs ?? done.timestampS * 1000)),
+        };
+  return {
+    sizeLb: info.sizeLb,
+    salt: info.salt,
+    pbsBytes: info.pbsBytes,
+    isOverflow,
+    logUsagePb: lsids.latest - lsids.oldest,
+    logCapacityPb: info.ringSizePb,
+    oldestLsid: lsids.oldest,
+    permanentLsid: lsids.permanent,
+    latestLsid: lsids.latest,
+    ...lag,
+  };
+}

@@ -1,0 +1,180 @@
+/** @module What a storage volume remembers: state, device, delivered point, pending snapshots. Every write is durable. */
+import { asc, lte } from "drizzle-orm";
+import { type DeviceReference, deviceReferenceSchema } from "../control/storage.ts";
+import { WalbError } from "../errors.ts";
+import type { Databases } from "../platform/database.ts";
+import type { LogPoint } from "../snapshot/split.ts";
+import { openVolumeDatabase, type VolumeDatabase, volumeDatabaseName } from "../volume/database.ts";
+import { migrations, queueTable, volumeTable } from "./schema.ts";
+
+/** States that are kept across restarts. */
+export type SteadyState = "SyncReady" | "Stopped" | "Target" | "Standby";
+
+/** The metadata of one storage volume. Reads are served from memory. */
+export class StorageStore {
+  readonly #database: VolumeDatabase;
+  #state: SteadyState;
+  #logUuid: string | undefined;
+  #done: LogPoint | undefined;
+  #queue: LogPoint[];
+  #gidMax: bigint;
+  readonly device: DeviceReference;
+
+  private constructor(database: VolumeDatabase, volume: string) {
+    this.#database = database;
+    const row = database.orm.select().from(volumeTable).get();
+    if (row === undefined) {
+      throw new WalbError("damaged", {
+        what: "the volume's database has no volume in it",
+        where: { volume },
+        hint: `remove the volume's directory and make it again: walb init ${volume} --device NAME`,
+      });
+    }
+    this.#state = row.state;
+    this.#logUuid = row.logUuid ?? undefined;
+    this.#gidMax = row.gidMax;
+    this.device = deviceReferenceSchema.parse(JSON.parse(row.device));
+    this.#done =
+      row.doneLsid === null || row.doneGid === null
+        ? undefined
+        : {
+            lsid: row.doneLsid,
+            gid: row.doneGid,
+            isMergeable: row.doneIsMergeable ?? false,
+            timestampS: row.doneTimestampS ?? 0,
+          };
+    this.#queue = database.orm
+      .select()
+      .from(queueTable)
+      .orderBy(asc(queueTable.position))
+      .all()
+      .map(({ lsid, gid, isMergeable, timestampS }) => ({ lsid, gid, isMergeable, timestampS }));
+  }
+
+  /** Opens the store of a volume directory. */
+  static open(databases: Databases, directory: string, volume: string): StorageStore {
+    const database = openVolumeDatabase(databases, `${directory}/${volumeDatabaseName}`, migrations);
+    try {
+      return new StorageStore(database, volume);
+    } catch (error) {
+      database.close();
+      throw error;
+    }
+  }
+
+  /** Makes the store of a new volume in state SyncReady. */
+  static create(databases: Databases, directory: string, volume: string, device: DeviceReference): StorageStore {
+    const database = openVolumeDatabase(databases, `${directory}/${volumeDatabaseName}`, migrations);
+    database.transaction(() => {
+      database.orm.delete(queueTable).run();
+      database.orm.delete(volumeTable).run();
+      database.orm
+        .insert(volumeTable)
+        .values({ id: 1, state: "SyncReady", device: JSON.stringify(device), gidMax: 0n })
+        .run();
+    });
+    return new StorageStore(database, volume);
+  }
+
+  get state(): SteadyState {
+    return this.#state;
+  }
+
+  /** uuid of the log since the last reset, 32 hex digits; undefined before the first. */
+  get logUuid(): string | undefined {
+    return this.#logUuid;
+  }
+
+  /** Log below is delivered; undefined before the first reset. */
+  get done(): LogPoint | undefined {
+    return this.#done;
+  }
+
+  /** Snapshots not delivered yet, oldest first. */
+  get queue(): readonly LogPoint[] {
+    return this.#queue;
+  }
+
+  /** Largest gid ever given out. */
+  get gidMax(): bigint {
+    return this.#gidMax;
+  }
+
+  setState(state: SteadyState): void {
+    this.#database.orm.update(volumeTable).set({ state }).run();
+    this.#state = state;
+  }
+
+  /** A fresh log: nothing pending, delivered up to lsid 0 with the gid given. */
+  reset(logUuid: string, gid: bigint, timestampS: number): void {
+    const done: LogPoint = { lsid: 0, gid, isMergeable: false, timestampS };
+    const gidMax = gid > this.#gidMax ? gid : this.#gidMax;
+    this.#database.transaction(() => {
+      this.#database.orm.delete(queueTable).run();
+      this.#database.orm
+        .update(volumeTable)
+        .set({ state: "SyncReady", logUuid, gidMax, ...doneColumns(done) })
+        .run();
+    });
+    this.#state = "SyncReady";
+    this.#logUuid = logUuid;
+    this.#gidMax = gidMax;
+    this.#done = done;
+    this.#queue = [];
+  }
+
+  /** Adds the newest snapshot. */
+  push(point: LogPoint): void {
+    this.#database.transaction(() => {
+      const last = this.#database.orm.select({ position: queueTable.position }).from(queueTable).all();
+      const position = last.reduce((max, row) => Math.max(max, row.position), 0) + 1;
+      this.#database.orm
+        .insert(queueTable)
+        .values({ position, ...point })
+        .run();
+      this.#database.orm.update(volumeTable).set({ gidMax: point.gid }).run();
+    });
+    this.#queue = [...this.#queue, point];
+    this.#gidMax = point.gid;
+  }
+
+  /** The log up to `done` is delivered: drops the snapshots it covers in the same transaction. */
+  setDone(done: LogPoint, remaining: readonly LogPoint[]): void {
+    this.#database.transaction(() => {
+      this.#database.orm.update(volumeTable).set(doneColumns(done)).run();
+      this.#dropExcept(remaining);
+    });
+    this.#done = done;
+    this.#queue = [...remaining];
+  }
+
+  /** Drops delivered snapshots. */
+  setQueue(remaining: readonly LogPoint[]): void {
+    this.#database.transaction(() => this.#dropExcept(remaining));
+    this.#queue = [...remaining];
+  }
+
+  close(): void {
+    this.#database.close();
+  }
+
+  /** The queue only shrinks from its oldest end, so what remains is a suffix. */
+  #dropExcept(remaining: readonly LogPoint[]): void {
+    const rows = this.#database.orm.select().from(queueTable).orderBy(asc(queueTable.position)).all();
+    const dropCount = rows.length - remaining.length;
+    if (dropCount <= 0) return;
+    this.#database.orm
+      .delete(queueTable)
+      .where(lte(queueTable.position, rows[dropCount - 1]!.position))
+      .run();
+  }
+}
+
+function doneColumns(done: LogPoint) {
+  return {
+    doneLsid: done.lsid,
+    doneGid: done.gid,
+    doneIsMergeable: done.isMergeable,
+    doneTimestampS: done.timestampS,
+  };
+}

@@ -1,0 +1,118 @@
+/** @module One volume of a storage: its device, what it remembers, its state, and snapshots of it. */
+import type { Logger } from "../control/logger.ts";
+import type { DeviceStatus, WalbDevice } from "../device/device.ts";
+import { WalbError } from "../errors.ts";
+import type { Platform } from "../platform/platform.ts";
+import { type LogPoint, nextPoint } from "../snapshot/split.ts";
+import { VolumeMachine } from "../volume/machine.ts";
+import type { StorageSettings } from "./settings.ts";
+import type { StorageStore } from "./store.ts";
+
+/** All states of a storage volume, temporary ones included. */
+export type StorageState =
+  | "SyncReady"
+  | "Stopped"
+  | "Target"
+  | "Standby"
+  | "FullSync"
+  | "StartTarget"
+  | "StopTarget"
+  | "StartStandby"
+  | "StopStandby"
+  | "Reset"
+  | "ClearVol";
+/** Actions that run beside a state. */
+export type StorageAction = "WlogSend" | "WlogRemove";
+
+/** The last failure of a volume until it goes well again, with when it is tried next. */
+export interface Trouble {
+  readonly error: WalbError;
+  readonly atMs: number;
+  readonly retryAtMs: number | undefined;
+}
+
+/** A volume of a running storage. */
+export class StorageVolume {
+  readonly machine: VolumeMachine<StorageState, StorageAction>;
+  readonly log: Logger;
+  trouble: Trouble | undefined;
+  /** Wall clock of the last transfer that a proxy acknowledged. */
+  lastSentMs: number | undefined;
+
+  constructor(
+    readonly name: string,
+    readonly store: StorageStore,
+    readonly device: WalbDevice,
+    readonly platform: Platform,
+    readonly settings: StorageSettings,
+    log: Logger,
+  ) {
+    this.log = log.with({ volume: name });
+    this.machine = new VolumeMachine(name, store.state, () => platform.clock.nowMs());
+  }
+
+  /** PB of the largest transfer, for this volume's block size. */
+  maxPb(pbsBytes: number): number {
+    return Math.max(1, Math.floor(this.settings.wlogSendBytesMax / pbsBytes));
+  }
+
+  /**
+   * State of the device, after checking that its log is still the one we follow.
+   * @throws WalbError `different-uuid` when somebody else reset the log.
+   */
+  async deviceStatus(): Promise<DeviceStatus> {
+    const status = await this.device.status();
+    if (this.store.logUuid !== undefined && status.uuid !== this.store.logUuid) {
+      throw new WalbError("different-uuid", {
+        what: "the log of the device was reset by somebody else, so writes may be missing",
+        where: { volume: this.name },
+        hint: `take a new backup: walb stop ${this.name}, walb reset ${this.name}, walb backup ${this.name}`,
+      });
+    }
+    return status;
+  }
+
+  /** What must have been reset once before anything can be sent. */
+  requireDone(): LogPoint {
+    const done = this.store.done;
+    if (done !== undefined) return done;
+    throw new WalbError("state", {
+      what: "the volume has never been backed up",
+      where: { volume: this.name },
+      hint: `take a backup: walb backup ${this.name}`,
+    });
+  }
+
+  /** Remembers the log's end as a snapshot, durably, before it answers. */
+  async takeSnapshot(isMergeable: boolean): Promise<LogPoint> {
+    const info = await this.device.info();
+    const status = await this.deviceStatus();
+    if (status.isOverflow) throw this.overflowError();
+    const done = this.requireDone();
+    // Another snapshot may have been taken since the device answered: never go back behind it.
+    const lsid = Math.max(status.lsids.latest, this.store.queue.at(-1)?.lsid ?? done.lsid);
+    const point = nextPoint(done, this.store.queue, lsid, {
+      isMergeable,
+      timestampS: Math.floor(this.platform.clock.nowMs() / 1000),
+      maxPb: this.maxPb(info.pbsBytes),
+    });
+    this.store.push(point);
+    return point;
+  }
+
+  overflowError(): WalbError {
+    return new WalbError("log-overflow", {
+      what: "the log overflowed before it could be shipped, so some writes were never sent",
+      where: { volume: this.name },
+      hint: `take a new backup: walb reset ${this.name}, then walb backup ${this.name}; give the device a larger log`,
+    });
+  }
+
+  setTrouble(error: WalbError, retryAtMs?: number): void {
+    this.trouble = { error: error.at({ volume: this.name }), atMs: this.platform.clock.nowMs(), retryAtMs };
+  }
+
+  clearTrouble(): void {
+    this.trouble = undefined;
+  }
+}

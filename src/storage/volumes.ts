@@ -1,0 +1,173 @@
+/** @module The volumes of a running storage: opening, making, removing, and the follower of each. */
+import type { Logger } from "../control/logger.ts";
+import type { DeviceReference } from "../control/storage.ts";
+import { connectUserDevice } from "../device/user/control/client.ts";
+import { WalbError } from "../errors.ts";
+import type { Platform } from "../platform/platform.ts";
+import { type BrokenVolume, checkVolumeId, openVolumes } from "../volume/directories.ts";
+import { Follower, type FollowerParts } from "./follower.ts";
+import type { StorageSettings } from "./settings.ts";
+import { StorageStore } from "./store.ts";
+import { StorageVolume } from "./volume.ts";
+
+/** What the volumes need from the role. */
+export interface StorageVolumesParts {
+  readonly platform: Platform;
+  readonly settings: StorageSettings;
+  readonly log: Logger;
+  readonly follower: FollowerParts;
+}
+
+/** All volumes of a storage. */
+export class StorageVolumes {
+  readonly #parts: StorageVolumesParts;
+  readonly #volumes = new Map<string, StorageVolume>();
+  readonly #followers = new Map<string, Follower>();
+  readonly #making = new Set<string>();
+  #broken: BrokenVolume[] = [];
+
+  constructor(parts: StorageVolumesParts) {
+    this.#parts = parts;
+  }
+
+  /** Opens every volume of the data directory; targets and standbys are followed at once. */
+  async open(): Promise<void> {
+    const { platform, settings, log } = this.#parts;
+    const { volumes, broken } = await openVolumes(
+      platform.disk,
+      settings.dataDir,
+      (path) => platform.databases.exists(path),
+      async (name) => {
+        const store = StorageStore.open(platform.databases, this.#directory(name), name);
+        return this.#make(name, store);
+      },
+    );
+    this.#broken = broken;
+    for (const { volume, error } of broken) log.error("a volume could not be opened", { volume, error });
+    for (const [name, volume] of volumes) {
+      this.#volumes.set(name, volume);
+      if (volume.store.state === "Target" || volume.store.state === "Standby") this.follow(volume);
+    }
+  }
+
+  get all(): StorageVolume[] {
+    return [...this.#volumes.values()].toSorted((a, b) => (a.name < b.name ? -1 : 1));
+  }
+
+  get broken(): readonly BrokenVolume[] {
+    return this.#broken;
+  }
+
+  /** @throws WalbError `not-found`, or why the volume could not be opened. */
+  get(name: string): StorageVolume {
+    checkVolumeId(name);
+    const volume = this.#volumes.get(name);
+    if (volume !== undefined) return volume;
+    const broken = this.#broken.find((candidate) => candidate.volume === name);
+    if (broken !== undefined) throw broken.error;
+    throw new WalbError("not-found", {
+      what: "the storage does not know this volume",
+      where: { host: this.#parts.settings.nodeId, volume: name },
+      hint: `make it first: walb init ${name} --device NAME`,
+    });
+  }
+
+  /** Makes a volume in state SyncReady, durably. */
+  async create(name: string, device: DeviceReference): Promise<StorageVolume> {
+    checkVolumeId(name);
+    const { platform, settings } = this.#parts;
+    if (this.#volumes.has(name) || this.#making.has(name) || this.#broken.some((known) => known.volume === name)) {
+      throw new WalbError("already-exists", {
+        what: "the storage has this volume already",
+        where: { host: settings.nodeId, volume: name },
+        hint: `look at it with: walb status ${name}`,
+      });
+    }
+    const user = this.all.find((volume) => isSameDevice(volume.store.device, device, settings.deviceSocket));
+    if (user !== undefined) {
+      throw new WalbError("already-exists", {
+        what: `the device ${device.name} is backed up as volume ${user.name} already`,
+        where: { host: settings.nodeId, volume: name, field: "device" },
+        hint: `use another device, or clear the other volume first: walb clear ${user.name}`,
+      });
+    }
+    this.#making.add(name);
+    try {
+      // The device must be there before anything is written.
+      const probe = this.#device(device);
+      try {
+        await probe.info();
+      } finally {
+        await probe.close();
+      }
+      await platform.disk.makeDirectory(this.#directory(name));
+      const volume = this.#make(name, StorageStore.create(platform.databases, this.#directory(name), name, device));
+      this.#volumes.set(name, volume);
+      return volume;
+    } finally {
+      this.#making.delete(name);
+    }
+  }
+
+  /** Forgets a volume and removes its directory. The device is left alone. */
+  async remove(volume: StorageVolume): Promise<void> {
+    await this.unfollow(volume);
+    this.#volumes.delete(volume.name);
+    volume.store.close();
+    await volume.device.close();
+    await this.#parts.platform.disk.removeTree(this.#directory(volume.name));
+  }
+
+  /** Begins to follow the log, when it is not followed yet. */
+  follow(volume: StorageVolume): void {
+    if (this.#followers.has(volume.name)) return;
+    this.#followers.set(volume.name, new Follower(volume, this.#parts.follower));
+  }
+
+  /** Ends following; resolves when nothing runs any more. */
+  async unfollow(volume: StorageVolume): Promise<void> {
+    const follower = this.#followers.get(volume.name);
+    this.#followers.delete(volume.name);
+    await follower?.close();
+  }
+
+  /** Lets followers decide now, whatever they wait for. */
+  kick(name?: string): void {
+    for (const [volume, follower] of this.#followers) if (name === undefined || name === volume) follower.kick();
+  }
+
+  async close(): Promise<void> {
+    await Promise.all(this.all.map((volume) => this.unfollow(volume)));
+    for (const volume of this.all) {
+      volume.store.close();
+      await volume.device.close();
+    }
+    this.#volumes.clear();
+  }
+
+  #directory(name: string): string {
+    return `${this.#parts.settings.dataDir}/${name}`;
+  }
+
+  #make(name: string, store: StorageStore): StorageVolume {
+    const { platform, settings, log } = this.#parts;
+    return new StorageVolume(name, store, this.#device(store.device), platform, settings, log);
+  }
+
+  #device(device: DeviceReference) {
+    const { platform, settings } = this.#parts;
+    const socket = device.socket ?? settings.deviceSocket;
+    if (socket === undefined) {
+      throw new WalbError("bad-parameter", {
+        what: `it is not known where the device ${device.name} is served`,
+        where: { host: settings.nodeId, field: "device-socket" },
+        hint: "start the storage with --device-socket DIR/control.sock of the device daemon",
+      });
+    }
+    return connectUserDevice(platform, socket, device.name);
+  }
+}
+
+function isSameDevice(a: DeviceReference, b: DeviceReference, defaultSocket: string | undefined): boolean {
+  return a.kind === b.kind && a.name === b.name && (a.socket ?? defaultSocket) === (b.socket ?? defaultSocket);
+}
