@@ -1,0 +1,72 @@
+/** @module Help texts: usage, flags with defaults, examples, exit codes. */
+import type { Flag } from "./flags.ts";
+import type { AnyVerb, VerbTree } from "./verb.ts";
+
+/** Exit codes as help tells them. */
+const exitTexts: Readonly<Record<number, string>> = {
+  0: "done",
+  1: "failed",
+  2: "usage",
+  3: "a server cannot be reached",
+  4: "refused by the state of a volume; the message says which and the way out",
+  5: "data is damaged",
+  6: "not restorable at the asked point",
+  7: "locked by another run",
+  8: "timed out; the work goes on",
+  130: "interrupted",
+};
+
+/** `walb restore VOL --to PATH [flags]`. */
+export function usageLine(path: readonly string[], verb: AnyVerb): string {
+  const positionals = (verb.positionals ?? []).map((positional) => {
+    const name = positional.isVariadic === true ? `${positional.name}…` : positional.name;
+    return positional.isRequired === true ? name : `[${name}]`;
+  });
+  const needed = Object.entries(verb.flags).filter(([, flag]) => flag.isRequired);
+  const flags = needed.map(([name, flag]) => `--${name} ${flag.valueName ?? ""}`);
+  return ["walb", ...path, ...positionals, ...flags, "[flags]"].join(" ");
+}
+
+/** Help of one command. */
+export function renderVerbHelp(path: readonly string[], verb: AnyVerb): string {
+  let text = `${verb.summary}.\n\nUsage:\n  ${usageLine(path, verb)}\n`;
+  if (verb.description !== undefined) text += `\n${verb.description}\n`;
+  if ((verb.positionals ?? []).length > 0) {
+    text += "\nArguments:\n";
+    text += twoColumns((verb.positionals ?? []).map((positional) => [positional.name, positional.help]));
+  }
+  text += "\nFlags (each also as WALB_NAME in the environment):\n";
+  text += twoColumns(Object.entries(verb.flags).map(([name, flag]) => [flagLabel(name, flag), flagHelp(flag)]));
+  text += `\nExamples:\n${verb.examples.map((example) => `  ${example}\n`).join("")}`;
+  const exits = { ...exitTexts, ...verb.exits };
+  text += `\nExit codes:\n${twoColumns(Object.entries(exits).map(([code, meaning]) => [code, meaning]))}`;
+  return text;
+}
+
+/** Help of the program or of a group of commands. */
+export function renderTreeHelp(path: readonly string[], summary: string, tree: VerbTree): string {
+  const command = ["walb", ...path].join(" ");
+  let text = `${summary}.\n\nUsage:\n  ${command} COMMAND [flags]\n\nCommands:\n`;
+  text += twoColumns(Object.entries(tree).map(([name, entry]) => [name, entry.summary]));
+  text += `\nHelp of one command, with examples and exit codes:\n  ${command} COMMAND --help\n`;
+  return text;
+}
+
+function flagLabel(name: string, flag: Flag<unknown>): string {
+  const alias = flag.alias === undefined ? "" : `-${flag.alias}, `;
+  return `${alias}--${name}${flag.valueName === undefined ? "" : ` ${flag.valueName}`}`;
+}
+
+function flagHelp(flag: Flag<unknown>): string {
+  const notes = [
+    ...(flag.isRequired ? ["required"] : []),
+    ...(flag.isRepeatable ? ["may be repeated"] : []),
+    ...(flag.defaultText === undefined ? [] : [`default ${flag.defaultText}`]),
+  ];
+  return notes.length === 0 ? flag.help : `${flag.help} (${notes.join(", ")})`;
+}
+
+function twoColumns(rows: readonly (readonly [string, string])[]): string {
+  const width = Math.min(34, Math.max(...rows.map(([left]) => left.length)));
+  return rows.map(([left, right]) => `  ${left.padEnd(width)}  ${right}\n`).join("");
+}

@@ -1,0 +1,61 @@
+/** @module `walb backup VOL`: full or hash backup, then continuous. */
+import { WalbError } from "../../errors.ts";
+import { callOptions, clientFlags, loadFleet, print, remark } from "../common.ts";
+import { asVolume, toggle } from "../flags.ts";
+import { runJob } from "../job.ts";
+import { archiveClient, archivesOf, serverFor, storageClient } from "../servers.ts";
+import { formatSize } from "../text/size.ts";
+import { formatDuration } from "../text/time.ts";
+import { defineVerb } from "../verb.ts";
+import { waitRestorable } from "../wait.ts";
+
+export const verb = defineVerb({
+  summary: "Backs a volume up as a whole, and from then on continuously",
+  description:
+    "Without --full or --hash it does what is needed: hash when the archive has an image already, else full;\n" +
+    "it says which and why. Ctrl-C cancels; with --timeout the backup goes on when the time is over.",
+  positionals: [{ name: "VOL", help: "name of the volume", isRequired: true }],
+  flags: {
+    full: toggle("send every block"),
+    hash: toggle("compare with what the archive has, send what differs"),
+    wait: toggle("wait until the volume can be restored from it"),
+    ...clientFlags,
+  },
+  examples: ["walb backup vol0", "walb backup vol0 --hash --wait --timeout 8h"],
+  async run({ flags, args, io }) {
+    const volume = asVolume(args[0]!);
+    if (flags.full && flags.hash) throw new WalbError("usage", { what: "--full and --hash exclude each other" });
+    const storage = storageClient(await serverFor(flags, io, "storage", volume));
+    const archive = archiveClient(archivesOf(loadFleet(flags, io), volume)[0]!);
+    const mode = flags.full ? "full" : flags.hash ? "hash" : undefined;
+    const chosen = mode === undefined ? await chooseMode() : { mode, why: "as asked" };
+    remark(flags, io, `${chosen.mode} backup of ${volume}: ${chosen.why}`);
+    const result = await runJob(storage, "backup", { volume, mode: chosen.mode }, flags, io);
+    if (flags.wait) await waitRestorable(archive, volume, result.gid, flags, io);
+    const { gid, scannedBytes, sentBytes, elapsedMs } = result;
+    const text =
+      `${chosen.mode} backup of ${volume} done: scanned ${formatSize(scannedBytes)}, sent ${formatSize(sentBytes)} ` +
+      `in ${formatDuration(elapsedMs)}; ` +
+      `${flags.wait ? "restorable as" : "will be restorable as"} snapshot ${gid}\n`;
+    print(flags, io, { volume, ...result, isRestorable: flags.wait }, text);
+    return 0;
+
+    async function chooseMode(): Promise<{ mode: "full" | "hash"; why: string }> {
+      const [atStorage, atArchive] = await Promise.all([
+        storage.call("status", { volume }, callOptions(flags, io)),
+        archive.call("status", { volume }, callOptions(flags, io)),
+      ]);
+      const state = atStorage.volumes[0]?.state ?? "Clear";
+      if (state === "Target") {
+        throw new WalbError("state", {
+          what: "the volume is being backed up continuously already; there is nothing to do",
+          where: { host: storage.server.name, volume },
+          hint: `look with: walb status ${volume}; for a new backup from scratch: walb stop ${volume} --server ${storage.server.name}, walb reset ${volume} --server ${storage.server.name}`,
+        });
+      }
+      const image = atArchive.volumes[0];
+      if (image?.state === "Archived") return { mode: "hash", why: "the archive has an image to compare with" };
+      return { mode: "full", why: `the archive has no image yet (state ${image?.state ?? "Clear"})` };
+    }
+  },
+});

@@ -1,0 +1,71 @@
+/** @module `walb restore VOL --to PATH`: writes the volume as it was. */
+import { isAbsolute, resolve } from "node:path";
+import { WalbError } from "../../errors.ts";
+import { isLoopbackName } from "../../http/guard.ts";
+import { clientFlags, print } from "../common.ts";
+import { asGid, asPath, asText, asVolume, option, parseAddress, required, toggle } from "../flags.ts";
+import { runJob } from "../job.ts";
+import { archiveClient, serverFor } from "../servers.ts";
+import { formatSize } from "../text/size.ts";
+import { formatDuration, formatTime, parseTime } from "../text/time.ts";
+import { defineVerb, type Io } from "../verb.ts";
+
+export const verb = defineVerb({
+  summary: "Writes a volume as it was to a file or block device on the archive's host",
+  description: "Without --at or --snapshot: as of the newest point. The newest point not after the time is taken.",
+  positionals: [{ name: "VOL", help: "name of the volume", isRequired: true }],
+  flags: {
+    to: required("PATH", "file to be made, or block device to be written", asPath),
+    at: option("TIME", 'as of when: "2026-11-21 14:03:05", ISO 8601, -5m, -2h', asText),
+    snapshot: option("GID", "as of a snapshot of walb snapshots", asGid),
+    overwrite: toggle("replace an existing file, write over a device"),
+    "dry-run": toggle("only say what point, how much and how long"),
+    ...clientFlags,
+  },
+  examples: [
+    "walb restore vol0 --to /restore/vol0.img",
+    'walb restore vol0 --at "2026-11-21 14:03:05" --to /dev/vg/restored --overwrite',
+    "walb restore vol0 --at -5m --to /restore/vol0.img --dry-run",
+  ],
+  async run({ flags, args, io }) {
+    const volume = asVolume(args[0]!);
+    if (flags.at !== undefined && flags.snapshot !== undefined) {
+      throw new WalbError("usage", { what: "--at and --snapshot exclude each other" });
+    }
+    const server = await serverFor(flags, io, "archive", volume);
+    const params = {
+      volume,
+      to: targetPath(flags.to, server.address, io),
+      ...(flags.at === undefined ? {} : { atMs: parseTime(flags.at, io.nowMs()) }),
+      ...(flags.snapshot === undefined ? {} : { gid: flags.snapshot }),
+      ...(flags.overwrite ? { overwrite: true } : {}),
+      ...(flags["dry-run"] ? { dryRun: true } : {}),
+    };
+    const result = await runJob(archiveClient(server), "restore", params, flags, io);
+    const point = `${volume} as of ${formatTime(result.timeMs)} (snapshot ${result.gid}, ${formatSize(result.sizeBytes)})`;
+    const takes = result.estimateMs === undefined ? "" : `, about ${formatDuration(result.estimateMs)}`;
+    const text = flags["dry-run"]
+      ? `would restore ${point} to ${params.to}: ${formatSize(result.bytes)} to write${takes}\n`
+      : `restored ${point} to ${params.to}: wrote ${formatSize(result.bytes)} in ${formatDuration(result.elapsedMs)}\n`;
+    print(flags, io, { volume, to: params.to, isDryRun: flags["dry-run"], ...result }, text);
+    return 0;
+  },
+});
+
+/** The path as the archive's host sees it: relative ones are taken from here when that is this host. */
+function targetPath(to: string, address: string, io: Io): string {
+  if (to === "-") {
+    throw new WalbError("unsupported", {
+      what: "restoring to standard output is not possible yet",
+      hint: "restore to a file on the archive's host: walb restore vol0 --to /restore/vol0.img",
+    });
+  }
+  if (isAbsolute(to)) return to;
+  const target = parseAddress(address);
+  if (target.kind === "tcp" && isLoopbackName(target.host)) return resolve(io.cwd, to);
+  throw new WalbError("usage", {
+    what: `--to ${to}: the file is made on the archive's host (${address}), so the path must be absolute`,
+    where: { field: "to" },
+    hint: `e.g. --to /restore/${to.replace(/^.*\//, "")}`,
+  });
+}
