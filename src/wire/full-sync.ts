@@ -10,12 +10,12 @@
  * ```
  */
 import type { MemoryPool } from "../native/memory.ts";
+import type { Snapshot } from "../snapshot/types.ts";
 import { readAnswer, sendDecision } from "./answers.ts";
 import { type BulkSink, bulkLbMax, type EncodedBulk, receiveBulks, sendBulks, volumeLbMax } from "./bulk-stream.ts";
 import { type CompressConfig, putCompressConfig, putSnapshot, takeCompressConfig, takeSnapshot } from "./meta.ts";
 import { badField, type Decoder, type Encoder } from "./serializer.ts";
 import type { WireStream } from "./stream.ts";
-import type { Snapshot } from "./types.ts";
 import { type Answer, accept, type Decision } from "./words.ts";
 
 /** What a storage asks of an archive for a full or hash backup. */
@@ -25,14 +25,14 @@ export interface BackupRequest {
   readonly volume: string;
   readonly sizeLb: number;
   /** When the backup began; also the seed of a hash backup. */
-  readonly timestampSec: number;
+  readonly timestampS: number;
   readonly bulkLb: number;
   readonly compress: CompressConfig;
 }
 
 export function putBackupRequest(encoder: Encoder, request: BackupRequest): void {
   encoder.string(request.hostType).string(request.volume);
-  encoder.u64(request.sizeLb).u64(request.timestampSec).u64(request.bulkLb);
+  encoder.u64(request.sizeLb).u64(request.timestampS).u64(request.bulkLb);
   putCompressConfig(encoder, request.compress);
 }
 
@@ -41,11 +41,11 @@ export function takeBackupRequest(decoder: Decoder): BackupRequest {
   const hostType = decoder.string("hostType", 1024);
   const volume = decoder.string("volId", 1024);
   const sizeLb = decoder.size("sizeLb", volumeLbMax);
-  const timestampSec = decoder.size("curTime");
+  const timestampS = decoder.size("curTime");
   const bulkLb = decoder.size("bulkLb", bulkLbMax);
   if (sizeLb === 0) throw badField("sizeLb", "is 0");
   if (bulkLb === 0) throw badField("bulkLb", "is 0");
-  return { hostType, volume, sizeLb, timestampSec, bulkLb, compress: takeCompressConfig(decoder) };
+  return { hostType, volume, sizeLb, timestampS, bulkLb, compress: takeCompressConfig(decoder) };
 }
 
 /** The storage's part. Each step runs when the one before it is acknowledged. */

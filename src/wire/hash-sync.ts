@@ -9,6 +9,8 @@
  * C> MetaSnap (latest.gidE + 1, gid)                           S> Ack when committed
  * ```
  */
+
+import type { Snapshot } from "../snapshot/types.ts";
 import { readAnswer, sendDecision } from "./answers.ts";
 import { type BackupRequest, putBackupRequest, takeBackupRequest } from "./full-sync.ts";
 import { compareHashes, type HashComparer, sendHashes } from "./hash-stream.ts";
@@ -16,12 +18,11 @@ import { putSnapshot, takeSnapshot } from "./meta.ts";
 import type { PackReceiverOptions, PackSink } from "./pack-stream.ts";
 import { badField } from "./serializer.ts";
 import type { WireStream } from "./stream.ts";
-import type { Snapshot } from "./types.ts";
 import { type Answer, accept, type Decision } from "./words.ts";
 
 /** The seed of the hashes of a backup that began at a time. */
-export function hashSeed(timestampSec: number): number {
-  return timestampSec % 0x1_0000_0000;
+export function hashSeed(timestampS: number): number {
+  return timestampS % 0x1_0000_0000;
 }
 
 /** The storage's part. */

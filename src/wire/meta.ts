@@ -5,9 +5,9 @@
  * name the field. Source of the layouts: `docs/formats.md`, meta objects, and `docs/protocol.md`, compound types.
  */
 import { Codec, type CompressOption } from "../native/codec.ts";
+import type { ArchiveState, DiffMeta, Snapshot } from "../snapshot/types.ts";
 import { u64Max } from "../units.ts";
 import { badField, type Decoder, type Encoder } from "./serializer.ts";
-import type { ArchiveState, DiffMeta, Snapshot } from "./types.ts";
 
 const snapPreamble = 0x0311;
 const diffPreamble = 0x0312;
@@ -30,7 +30,7 @@ export interface HostPort {
 export interface ArchiveTarget extends HostPort {
   readonly compress: CompressConfig;
   /** Seconds a proxy waits before it sends a diff. */
-  readonly sendDelaySec: number;
+  readonly sendDelayS: number;
 }
 
 /** One volume's newest snapshot, an entry of gather-latest-snap. */
@@ -39,7 +39,7 @@ export interface LatestSnapshot {
   /** 2^64 − 1 when the volume is not known. */
   readonly gid: bigint;
   /** Unix seconds, 0 when not known. */
-  readonly timestampSec: number;
+  readonly timestampS: number;
   /** undefined when not known. */
   readonly lsid: number | undefined;
 }
@@ -47,7 +47,7 @@ export interface LatestSnapshot {
 /** A point of the log that is a snapshot (stored by the storage daemon of the original). */
 export interface LsidGid {
   readonly isMergeable: boolean;
-  readonly timestampSec: number;
+  readonly timestampS: number;
   /** undefined is 2^64 − 1. */
   readonly lsid: number | undefined;
   readonly gid: bigint;
@@ -66,60 +66,63 @@ export function takeSnapshot(decoder: Decoder, field = "snapshot"): Snapshot {
 }
 
 export function putDiffMeta(encoder: Encoder, diff: DiffMeta): void {
-  encoder.u16(diffPreamble).bool(diff.isMergeable).bool(diff.isCompDiff).u64(diff.timestampSec);
-  putSnapshot(encoder, diff.snapB);
-  putSnapshot(encoder, diff.snapE);
+  encoder.u16(diffPreamble).bool(diff.isMergeable).bool(diff.isCompared).u64(diff.timestampS);
+  putSnapshot(encoder, diff.from);
+  putSnapshot(encoder, diff.to);
   encoder.u64(diff.dataSizeBytes);
 }
 
 export function takeDiffMeta(decoder: Decoder, field = "diff"): DiffMeta {
   preamble(decoder, diffPreamble, field);
   const isMergeable = decoder.bool(`${field}.isMergeable`);
-  const isCompDiff = decoder.bool(`${field}.isCompDiff`);
-  const timestampSec = decoder.size(`${field}.timestamp`);
-  const snapB = takeSnapshot(decoder, `${field}.begin`);
-  const snapE = takeSnapshot(decoder, `${field}.end`);
+  const isCompared = decoder.bool(`${field}.isCompDiff`);
+  const timestampS = decoder.size(`${field}.timestamp`);
+  const from = takeSnapshot(decoder, `${field}.from`);
+  const to = takeSnapshot(decoder, `${field}.to`);
   const dataSizeBytes = decoder.size(`${field}.dataSize`);
-  if (snapB.gidB >= snapE.gidB) throw badField(`${field}.end.gidB`, `is ${snapE.gidB}, not above ${snapB.gidB}`);
-  if (snapB.gidE > snapE.gidE) throw badField(`${field}.end.gidE`, `is ${snapE.gidE}, below ${snapB.gidE}`);
-  return { isMergeable, isCompDiff, timestampSec, snapB, snapE, dataSizeBytes };
+  if (from.gidB >= to.gidB) throw badField(`${field}.to.gidB`, `is ${to.gidB}, not above ${from.gidB}`);
+  if (from.gidE > to.gidE) throw badField(`${field}.to.gidE`, `is ${to.gidE}, below ${from.gidE}`);
+  return { isMergeable, isCompared, timestampS, from, to, dataSizeBytes };
 }
 
 /** As {@link takeDiffMeta}, and both ends must be clean, as for a diff made of a log. */
 export function takeCleanDiffMeta(decoder: Decoder, field = "diff"): DiffMeta {
   const diff = takeDiffMeta(decoder, field);
-  for (const [end, snapshot] of [["begin", diff.snapB] as const, ["end", diff.snapE] as const]) {
-    if (snapshot.gidB !== snapshot.gidE) {
-      throw badField(`${field}.${end}`, `is dirty (${snapshot.gidB}, ${snapshot.gidE}), but must be clean`);
-    }
+  for (const end of ["from", "to"] as const) {
+    const { gidB, gidE } = diff[end];
+    if (gidB !== gidE) throw badField(`${field}.${end}`, `is dirty (${gidB}, ${gidE}), but must be clean`);
   }
   return diff;
 }
 
-/** snapE is always written; when no diff is being applied it repeats snapB. */
+/** The second snapshot is always written; that of a plain state repeats the first. */
 export function putArchiveState(encoder: Encoder, state: ArchiveState): void {
-  encoder.u16(statePreamble).bool(state.isApplying).u64(state.timestampSec);
-  putSnapshot(encoder, state.snapB);
-  putSnapshot(encoder, state.isApplying ? state.snapE : state.snapB);
+  encoder
+    .u16(statePreamble)
+    .bool(state.to !== undefined)
+    .u64(state.timestampS);
+  putSnapshot(encoder, state.from);
+  putSnapshot(encoder, state.to ?? state.from);
 }
 
 export function takeArchiveState(decoder: Decoder, field = "state"): ArchiveState {
   preamble(decoder, statePreamble, field);
   const isApplying = decoder.bool(`${field}.isApplying`);
-  const timestampSec = decoder.size(`${field}.timestamp`);
-  const snapB = takeSnapshot(decoder, `${field}.begin`);
-  const snapE = takeSnapshot(decoder, `${field}.end`);
-  if (isApplying && snapB.gidB >= snapE.gidB) {
-    throw badField(`${field}.end.gidB`, `is ${snapE.gidB}, not above ${snapB.gidB}, while a diff is applied`);
+  const timestampS = decoder.size(`${field}.timestamp`);
+  const from = takeSnapshot(decoder, `${field}.from`);
+  const to = takeSnapshot(decoder, `${field}.to`);
+  if (!isApplying) return { from, timestampS };
+  if (from.gidB >= to.gidB) {
+    throw badField(`${field}.to.gidB`, `is ${to.gidB}, not above ${from.gidB}, while a diff is applied`);
   }
-  return { isApplying, timestampSec, snapB, snapE };
+  return { from, to, timestampS };
 }
 
 export function putLsidGid(encoder: Encoder, value: LsidGid): void {
   encoder
     .u16(lsidGidPreamble)
     .bool(value.isMergeable)
-    .u64(value.timestampSec)
+    .u64(value.timestampS)
     .u64(value.lsid ?? u64Max)
     .u64(value.gid);
 }
@@ -127,8 +130,8 @@ export function putLsidGid(encoder: Encoder, value: LsidGid): void {
 export function takeLsidGid(decoder: Decoder, field = "record"): LsidGid {
   preamble(decoder, lsidGidPreamble, field);
   const isMergeable = decoder.bool(`${field}.isMergeable`);
-  const timestampSec = decoder.size(`${field}.timestamp`);
-  return { isMergeable, timestampSec, lsid: takeLsid(decoder, `${field}.lsid`), gid: decoder.u64() };
+  const timestampS = decoder.size(`${field}.timestamp`);
+  return { isMergeable, timestampS, lsid: takeLsid(decoder, `${field}.lsid`), gid: decoder.u64() };
 }
 
 export function putCompressConfig(encoder: Encoder, config: CompressConfig): void {
@@ -160,20 +163,20 @@ export function takeHostPort(decoder: Decoder, field = "address"): HostPort {
 export function putArchiveTarget(encoder: Encoder, target: ArchiveTarget): void {
   putHostPort(encoder, target);
   putCompressConfig(encoder, target.compress);
-  encoder.u32(target.sendDelaySec);
+  encoder.u32(target.sendDelayS);
 }
 
 export function takeArchiveTarget(decoder: Decoder, field = "archive"): ArchiveTarget {
   const address = takeHostPort(decoder, field);
   const compress = takeCompressConfig(decoder, `${field}.compress`);
-  return { ...address, compress, sendDelaySec: decoder.u32(`${field}.sendDelay`) };
+  return { ...address, compress, sendDelayS: decoder.u32(`${field}.sendDelay`) };
 }
 
 export function putLatestSnapshot(encoder: Encoder, value: LatestSnapshot): void {
   encoder
     .string(value.volume)
     .u64(value.gid)
-    .u64(value.timestampSec)
+    .u64(value.timestampS)
     .u64(value.lsid ?? u64Max);
 }
 
@@ -181,8 +184,8 @@ export function takeLatestSnapshot(decoder: Decoder, field = "snapshot"): Latest
   const volume = decoder.string(`${field}.volume`, 1024);
   if (volume === "") throw badField(`${field}.volume`, "is empty");
   const gid = decoder.u64();
-  const timestampSec = decoder.size(`${field}.timestamp`);
-  return { volume, gid, timestampSec, lsid: takeLsid(decoder, `${field}.lsid`) };
+  const timestampS = decoder.size(`${field}.timestamp`);
+  return { volume, gid, timestampS, lsid: takeLsid(decoder, `${field}.lsid`) };
 }
 
 function takeLsid(decoder: Decoder, field: string): number | undefined {

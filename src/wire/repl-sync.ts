@@ -12,6 +12,7 @@
  */
 import type { Compute } from "../native/codec.ts";
 import type { MemoryPool } from "../native/memory.ts";
+import type { ArchiveState, DiffMeta } from "../snapshot/types.ts";
 import { readAnswer, sendDecision } from "./answers.ts";
 import { type BulkSink, bulkLbMax, type EncodedBulk, receiveBulks, sendBulks, volumeLbMax } from "./bulk-stream.ts";
 import { readParameters, sendParameters } from "./commands.ts";
@@ -29,7 +30,6 @@ import {
 import { type OutgoingPack, type PackSink, receivePacks, sendPacks } from "./pack-stream.ts";
 import { badField, type Decoder, type Encoder } from "./serializer.ts";
 import type { WireStream } from "./stream.ts";
-import type { ArchiveState, DiffMeta } from "./types.ts";
 import { type Answer, accept, type Decision, refusedError, wordOk } from "./words.ts";
 
 /** How the receiving archive wants to begin. */

@@ -7,13 +7,14 @@
  * C> packs, End                        S> Ack when durable and registered
  * ```
  */
+
+import type { DiffMeta } from "../snapshot/types.ts";
 import { readAnswer, sendDecision } from "./answers.ts";
 import { volumeLbMax } from "./bulk-stream.ts";
 import { putDiffMeta, takeDiffMeta } from "./meta.ts";
 import { type OutgoingPack, type PackReceiverOptions, type PackSink, receivePacks, sendPacks } from "./pack-stream.ts";
 import type { Decoder, Encoder } from "./serializer.ts";
 import type { WireStream } from "./stream.ts";
-import type { DiffMeta } from "./types.ts";
 import { type Answer, accept, type Decision } from "./words.ts";
 
 /** What a sender asks of an archive. */

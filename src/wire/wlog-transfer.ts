@@ -11,6 +11,7 @@
 import type { PackBatch } from "../log/batch.ts";
 import type { Compute } from "../native/codec.ts";
 import type { MemoryPool } from "../native/memory.ts";
+import type { DiffMeta } from "../snapshot/types.ts";
 import { readAnswer, sendDecision } from "./answers.ts";
 import { volumeLbMax } from "./bulk-stream.ts";
 import { type LogSink, receiveLog } from "./log-receive.ts";
@@ -18,7 +19,6 @@ import { sendLog } from "./log-send.ts";
 import { putDiffMeta, takeCleanDiffMeta } from "./meta.ts";
 import { badField, type Decoder, type Encoder } from "./serializer.ts";
 import type { WireStream } from "./stream.ts";
-import type { DiffMeta } from "./types.ts";
 import { type Answer, accept, type Decision } from "./words.ts";
 
 /** What a storage asks of a proxy. */
@@ -108,15 +108,14 @@ export async function serveWlogTransfer(
   }
   // The sink is made before the answer, so that its failure is still told as text.
   const sink = await server.begin();
-  let diff: DiffMeta;
-  let log: Omit<ReceivedLog, "diff">;
   try {
     await sendDecision(stream, decision);
   } catch (error) {
     await sink.abandon(error);
     throw error;
   }
-  log = await receiveLog(stream, { ...parts, ...request }, sink);
+  const log = await receiveLog(stream, { ...parts, ...request }, sink);
+  let diff: DiffMeta;
   try {
     diff = await stream.read("the diff of the log", takeCleanDiffMeta, stream.commitDeadlineMs);
   } catch (error) {
