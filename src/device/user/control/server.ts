@@ -64,8 +64,13 @@ class Server implements ControlServer {
 
   async listen(): Promise<void> {
     this.listener = await this.options.net.listen(this.options.address, (connection) => {
-      if (this.isClosing || this.sessions.size >= maxConnections) connection.close();
-      else this.sessions.add(new Session(this, connection));
+      if (this.isClosing || this.sessions.size >= maxConnections) {
+        connection.close();
+        return;
+      }
+      const session = new Session(this, connection);
+      this.sessions.add(session);
+      session.start();
     });
   }
 
@@ -117,10 +122,13 @@ class Session implements ConnectionReader {
   constructor(
     private readonly server: Server,
     private readonly connection: Connection,
-  ) {
-    this.write({ walbDevice: controlVersion, nodeId: server.options.nodeId });
-    connection.setReader(this);
-    connection.resume();
+  ) {}
+
+  /** Greets the client and reads. */
+  start(): void {
+    this.write({ walbDevice: controlVersion, nodeId: this.server.options.nodeId });
+    this.connection.setReader(this);
+    this.connection.resume();
   }
 
   tell(name: string): void {

@@ -50,10 +50,14 @@ export class NbdConnection implements ConnectionReader, HandshakeHost, Transmiss
     private readonly over: () => void,
   ) {
     this.handshake = new Handshake(this);
+  }
+
+  /** Greets the client and reads. */
+  start(): void {
     this.arm(handshakeMs);
     this.handshake.greet();
-    connection.setReader(this);
-    connection.resume();
+    this.connection.setReader(this);
+    this.connection.resume();
   }
 
   get exports(): NbdExports {

@@ -107,6 +107,7 @@ class Server implements NbdServer {
       },
     );
     this.connections.add(client);
+    client.start();
   }
 
   private async stopAll(isChosen: (connection: NbdConnection) => boolean): Promise<void> {
