@@ -12,7 +12,6 @@ export class PackBuilder {
   readonly #ring: RingGeometry;
   readonly #maxPackPb: number;
   readonly #recordsMax: number;
-  #block: Uint8Array = new Uint8Array(0);
   #view: DataView = new DataView(new ArrayBuffer(0));
   #lsid = 0;
   #dataPb = 0;
@@ -29,7 +28,6 @@ export class PackBuilder {
   /** Starts a pack at an lsid in a block of one PB, which is cleared. */
   begin(block: Uint8Array, lsid: number): void {
     block.fill(0);
-    this.#block = block;
     this.#view = new DataView(block.buffer, block.byteOffset, block.byteLength);
     this.#lsid = lsid;
     this.#dataPb = 0;
@@ -40,6 +38,11 @@ export class PackBuilder {
   /** Records so far, padding included. */
   get recordCount(): number {
     return this.#recordCount;
+  }
+
+  /** lsid of this pack. */
+  get lsid(): number {
+    return this.#lsid;
   }
 
   /** lsid behind this pack as it is now. */
@@ -103,11 +106,6 @@ export class PackBuilder {
   #add(kind: "data" | "padding" | "discard", offsetLb: number, sizeLb: number, checksum: number): void {
     writeRecord(this.#view, this.#recordCount, kind, checksum, offsetLb, sizeLb, this.#lsid, this.endLsid);
     this.#recordCount += 1;
-  }
-
-  /** The block given to `begin`. */
-  get block(): Uint8Array {
-    return this.#block;
   }
 }
 

@@ -1,6 +1,6 @@
 /** @module Making a log store: superblocks, an empty ring. */
 import { WalbError } from "../errors.ts";
-import type { MemoryPool } from "../native/memory.ts";
+import type { Memory, MemoryPool } from "../native/memory.ts";
 import type { Random } from "../platform/clock.ts";
 import type { DiskFile } from "../platform/disk.ts";
 import { checkRange, lbBytes } from "../units.ts";
@@ -70,6 +70,47 @@ export async function formatLogDevice(
     lease.release();
   }
   return superblock;
+}
+
+/**
+ * Starts a log afresh: all lsids 0, a new uuid, a salt that makes everything in the ring invalid, the ring as large as
+ * the store allows (never smaller than it was). `memory` is at least one PB. Data must be durable on the data store.
+ */
+export async function formatFresh(
+  file: DiskFile,
+  superblock: Superblock,
+  memory: Memory,
+  random: Random,
+): Promise<Superblock> {
+  const { pbsBytes } = superblock;
+  const block = memory.slice(0, pbsBytes);
+  let salt = random.u32() >>> 0;
+  if (salt === superblock.salt) salt = (salt + 1) >>> 0;
+  const metadataBytes = superblock.metadataSizePb * pbsBytes;
+  const fresh: Superblock = {
+    ...superblock,
+    salt,
+    uuid: hexOf(random.bytes(16)),
+    ringSizePb: Math.max(superblock.ringSizePb, ringSizePbOf((await file.size()) - metadataBytes, pbsBytes)),
+    oldestLsid: 0,
+    writtenLsid: 0,
+  };
+  await writeSuperblock(file, block, fresh);
+  block.bytes.fill(0);
+  await file.write(lsidOffsetBytes(geometryOf(fresh), 0), block);
+  await file.sync();
+  return fresh;
+}
+
+/**
+ * Writes superblock 0 and syncs. What it says of the data store must be durable there before. `memory` is at least one
+ * PB, whose content is lost.
+ */
+export async function writeSuperblock(log: DiskFile, memory: Memory, superblock: Superblock): Promise<void> {
+  const block = memory.slice(0, superblock.pbsBytes);
+  block.bytes.set(encodeSuperblock(superblock));
+  await log.write(superblockOffsetBytes, block);
+  await log.sync();
 }
 
 /** Reads and checks the superblock of a log store. @throws WalbError `bad-format`, `damaged`, `io`. */

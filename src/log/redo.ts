@@ -11,7 +11,8 @@ import type { Lease, Memory, MemoryPool } from "../native/memory.ts";
 import type { DiskFile } from "../platform/disk.ts";
 import { kib, mib } from "../units.ts";
 import type { PackBatch } from "./batch.ts";
-import { lsidOffsetBytes, type RingGeometry, superblockOffsetBytes } from "./geometry.ts";
+import { writeSuperblock } from "./format.ts";
+import { lsidOffsetBytes, type RingGeometry } from "./geometry.ts";
 import {
   encodePackHeader,
   isPackFault,
@@ -23,7 +24,7 @@ import {
 import { readRing, ringSource } from "./reader.ts";
 import { type ScanStop, scanPacks } from "./scan.ts";
 import { type LoggedWrite, planStoreWrites, runStoreWrites } from "./storewrites.ts";
-import { encodeSuperblock, geometryOf, type Superblock } from "./superblock.ts";
+import { geometryOf, type Superblock } from "./superblock.ts";
 
 /** What redo works on. Both files are open for writing, and nobody else uses them. */
 export interface RedoParts {
@@ -96,25 +97,12 @@ export async function redoLog(parts: RedoParts): Promise<RedoResult> {
     const next: Superblock = { ...superblock, writtenLsid: endLsid };
     if (endLsid !== superblock.writtenLsid) {
       await parts.data.sync();
-      await writeSuperblock(log, pool, next);
+      await writeSuperblock(log, zeroes, next);
     }
     const isShrunk = rewrite !== undefined;
     return { superblock: next, packCount: packCount + (isShrunk ? 1 : 0), isShrunk, staleHeaderCount, stop };
   } finally {
     zeroes.release();
-  }
-}
-
-/** Writes superblock 0 and syncs. What it says of the data store must be durable there before. */
-export async function writeSuperblock(log: DiskFile, pool: MemoryPool, superblock: Superblock): Promise<void> {
-  const lease = await pool.lease(superblock.pbsBytes);
-  try {
-    const block = lease.slice(0, superblock.pbsBytes);
-    block.bytes.set(encodeSuperblock(superblock));
-    await log.write(superblockOffsetBytes, block);
-    await log.sync();
-  } finally {
-    lease.release();
   }
 }
 

@@ -1,5 +1,23 @@
 /** @module Opening an engine: locks, superblock, redo, then service. */
-import type { EngineOptions, EngineParts } from "./options.ts";
+import { asWalbError, WalbError } from "../../../errors.ts";
+import { readSuperblock, writeSuperblock } from "../../../log/format.ts";
+import { isPackFault } from "../../../log/pack.ts";
+import { LogDeviceReader } from "../../../log/reader.ts";
+import { redoLog } from "../../../log/redo.ts";
+import { geometryOf, type Superblock } from "../../../log/superblock.ts";
+import type { Lease } from "../../../native/memory.ts";
+import type { DiskFile } from "../../../platform/disk.ts";
+import { kib, lbBytes, mib } from "../../../units.ts";
+import { EngineCore, type EngineMemory } from "./core.ts";
+import { Engine } from "./impl.ts";
+import {
+  type EngineOptions,
+  type EngineParts,
+  type EngineSettings,
+  settingsOf,
+  unsyncedWindowBytes,
+} from "./options.ts";
+import { batchPacksMax } from "./packer.ts";
 import type { WriteAheadEngine } from "./volume.ts";
 
 /**
@@ -7,4 +25,122 @@ import type { WriteAheadEngine } from "./volume.ts";
  * @throws WalbError `locked`, `not-found`, `bad-format`, `damaged` (superblock or a record that does not fit the
  * volume), `out-of-range` (data store smaller than the volume), `io`.
  */
-export declare function openEngine(parts: EngineParts, options: EngineOptions): Promise<WriteAheadEngine>;
+export async function openEngine(parts: EngineParts, options: EngineOptions): Promise<WriteAheadEngine> {
+  const settings = settingsOf(options);
+  const place = { volume: settings.name };
+  let log: DiskFile | undefined;
+  let data: DiskFile | undefined;
+  let lease: Lease | undefined;
+  try {
+    log = await openStore(parts, settings.logPath, settings.direct, (store, pbs) => store.alignmentBytes <= pbs);
+    // Writes to the data store come in any multiple of 512 bytes, whatever the PB is.
+    data = await openStore(parts, settings.dataPath, settings.direct, (store) => store.alignmentBytes <= lbBytes);
+    const superblock = await readSuperblock(log, parts.memory);
+    await checkSizes(data, superblock);
+    const redone = await redoLog({
+      log,
+      data,
+      superblock,
+      pool: parts.memory,
+      compute: parts.compute,
+      // Twice what this program leaves unsynced: the log may come from a driver with other limits.
+      staleWindowBytes: 2 * unsyncedWindowBytes,
+    });
+    const taken = await takeMemory(parts, superblock.pbsBytes);
+    lease = taken.lease;
+    const current = await nameStore(log, redone.superblock, settings, taken.memory);
+    const isOverflow = await hasOverflowed(parts, log, current);
+    const core = new EngineCore(parts, settings, { log, data, memory: taken.memory, superblock: current, isOverflow });
+    return new Engine(core, taken.lease);
+  } catch (error) {
+    lease?.release();
+    await data?.close();
+    await log?.close();
+    throw asWalbError(error, place);
+  }
+}
+
+/** Opens and locks a store, with O_DIRECT when it is wanted and `fits`. */
+async function openStore(
+  parts: EngineParts,
+  path: string,
+  direct: boolean,
+  fits: (store: DiskFile, pbsBytes: number) => boolean,
+): Promise<DiskFile> {
+  const store = await parts.disk.open(path, { mode: "write", lock: true, direct });
+  try {
+    if (!store.isDirect) return store;
+    // A superblock can be read whatever its PB is: it is at byte 4096.
+    const pbsBytes = store.alignmentBytes <= 4096 ? await pbsOf(parts, store) : 0;
+    if (fits(store, pbsBytes)) return store;
+  } catch (error) {
+    await store.close();
+    throw error;
+  }
+  await store.close();
+  return parts.disk.open(path, { mode: "write", lock: true, direct: false });
+}
+
+async function pbsOf(parts: EngineParts, store: DiskFile): Promise<number> {
+  if (store.alignmentBytes <= lbBytes) return lbBytes;
+  return (await readSuperblock(store, parts.memory)).pbsBytes;
+}
+
+async function checkSizes(data: DiskFile, superblock: Superblock): Promise<void> {
+  const sizeBytes = await data.size();
+  const needBytes = superblock.deviceSizeLb * lbBytes;
+  if (sizeBytes >= needBytes) return;
+  throw new WalbError("out-of-range", {
+    what: `the data store has ${sizeBytes} bytes, but the volume has ${needBytes}`,
+    where: { file: data.path },
+    hint: "check that log store and data store belong together, or enlarge the data store",
+  });
+}
+
+const zeroBytes = mib;
+const bounceBytes = 256 * kib;
+const batchesInFlight = 2;
+
+async function takeMemory(parts: EngineParts, pbsBytes: number): Promise<{ lease: Lease; memory: EngineMemory }> {
+  const slotBytes = batchPacksMax * pbsBytes;
+  const lease = await parts.memory.lease(zeroBytes + bounceBytes + 4 * kib + batchesInFlight * slotBytes);
+  const zeroes = lease.slice(0, zeroBytes);
+  zeroes.bytes.fill(0);
+  let atBytes = zeroBytes;
+  const take = (sizeBytes: number) => {
+    const memory = lease.slice(atBytes, sizeBytes);
+    atBytes += sizeBytes;
+    return memory;
+  };
+  const slots = Array.from({ length: batchesInFlight }, () => take(slotBytes));
+  return { lease, memory: { zeroes, slots, bounce: take(bounceBytes), superblock: take(4 * kib) } };
+}
+
+/** The superblock carries the name the volume is served under, as with the kernel driver. */
+async function nameStore(
+  log: DiskFile,
+  superblock: Superblock,
+  settings: EngineSettings,
+  memory: EngineMemory,
+): Promise<Superblock> {
+  if (superblock.name === settings.name) return superblock;
+  const named: Superblock = { ...superblock, name: settings.name };
+  await writeSuperblock(log, memory.superblock, named);
+  return named;
+}
+
+/** Un-shipped log was overwritten when more is in use than the ring holds, or `oldest` is no pack any more. */
+async function hasOverflowed(parts: EngineParts, log: DiskFile, superblock: Superblock): Promise<boolean> {
+  const { oldestLsid, writtenLsid, ringSizePb } = superblock;
+  if (writtenLsid === oldestLsid) return false;
+  if (writtenLsid - oldestLsid > ringSizePb) return true;
+  const { memory, compute } = parts;
+  const reader = new LogDeviceReader({
+    file: log,
+    ring: geometryOf(superblock),
+    pool: memory,
+    compute,
+    chunkBytes: 4096,
+  });
+  return isPackFault(await reader.headerAt(oldestLsid));
+}

@@ -1,0 +1,163 @@
+/**
+ * @module Group commit, the doing half: batches go to the log store, at most two at a time, and complete in log order.
+ */
+import { sealPack } from "../../../log/builder.ts";
+import type { Memory } from "../../../native/memory.ts";
+import type { EngineCore, PendingWrite } from "./core.ts";
+import { Fifo } from "./fifo.ts";
+import { type LogBatch, type Packed, Packer, type Stall } from "./packer.ts";
+
+interface Flight {
+  readonly batch: LogBatch;
+  isWritten: boolean;
+}
+
+/** What the appender tells the rest of the engine. */
+export interface AppenderEvents {
+  /** A write has a place in the log; called in log order. */
+  started(write: PendingWrite): void;
+  /** A write is in the log; called in log order. `completed` has advanced. */
+  completed(write: PendingWrite): void;
+  /** `completed` has advanced by a batch. */
+  advanced(): void;
+  /** Packing cannot go on: the ring must be checkpointed, or the log synced. */
+  stalled(stall: Stall): void;
+}
+
+export class LogAppender {
+  readonly #core: EngineCore;
+  readonly #events: AppenderEvents;
+  readonly #queue = new Fifo<PendingWrite>();
+  readonly #slots: Memory[];
+  readonly #flights = new Fifo<Flight>();
+  #packer: Packer;
+  #isScheduled = false;
+  /** While held nothing is packed. */
+  isHeld = false;
+
+  constructor(core: EngineCore, slots: readonly Memory[], events: AppenderEvents) {
+    this.#core = core;
+    this.#slots = [...slots];
+    this.#events = events;
+    this.#packer = new Packer(core);
+  }
+
+  /** Nothing is on its way to the log. */
+  get isIdle(): boolean {
+    return this.#flights.length === 0;
+  }
+
+  get queueLength(): number {
+    return this.#queue.length;
+  }
+
+  /** Call after the log was reset. */
+  logChanged(): void {
+    this.#packer = new Packer(this.#core);
+  }
+
+  push(write: PendingWrite): void {
+    this.#queue.push(write);
+    this.kick();
+  }
+
+  /** Looks at the queue once the current callback is over, so that all that arrives in it shares a batch. */
+  kick(): void {
+    if (this.#isScheduled || this.#queue.length === 0) return;
+    this.#isScheduled = true;
+    queueMicrotask(() => {
+      this.#isScheduled = false;
+      try {
+        this.#pump();
+      } catch (error) {
+        this.#core.fail(error, "the engine");
+      }
+    });
+  }
+
+  /** Gives everything up that has not completed, when the engine has failed. */
+  abandon(): void {
+    for (const write of this.#queue.drain()) this.#core.refuse(write, this.#core.refusal());
+  }
+
+  #pump(): void {
+    const core = this.#core;
+    while (core.failure === undefined && !this.isHeld && this.#queue.length > 0) {
+      const slot = this.#slots.pop();
+      if (slot === undefined) return;
+      const packed: Packed = this.#packer.pack(this.#queue, slot);
+      for (const write of packed.refused) core.refuse(write, core.logFull());
+      if (packed.batch === undefined) {
+        this.#slots.push(slot);
+        core.wake();
+        if (packed.stall !== undefined) this.#events.stalled(packed.stall);
+        return;
+      }
+      for (const write of packed.batch.writes) this.#events.started(write);
+      this.#noteOverflow();
+      core.changed();
+      const flight: Flight = { batch: packed.batch, isWritten: false };
+      this.#flights.push(flight);
+      this.#write(flight).catch((error: unknown) => core.fail(error, "the engine"));
+      if (packed.stall === "ring" || packed.stall === "unsynced") this.#events.stalled(packed.stall);
+    }
+  }
+
+  async #write(flight: Flight): Promise<void> {
+    const core = this.#core;
+    const { batch } = flight;
+    try {
+      if (batch.deferred.length > 0) {
+        const items = batch.deferred.map((item) => item.data);
+        const sums = await core.parts.compute.checksums(items, core.ring.salt);
+        batch.deferred.forEach((item, i) => item.header.setUint32(item.offset, sums[i]!, true));
+      }
+      for (const header of batch.headers) sealPack(header, core.ring.salt);
+      if (batch.gathers.length === 1) await writeOne(core, batch.gathers[0]!);
+      else await allSettled(batch.gathers.map((gather) => writeOne(core, gather)));
+    } catch (error) {
+      core.fail(error, "writing the log");
+    }
+    this.#slots.push(batch.slot);
+    flight.isWritten = true;
+    this.#land();
+  }
+
+  /** Completes what is written, in log order. */
+  #land(): void {
+    const core = this.#core;
+    while (this.#flights.peek()?.isWritten) {
+      const { batch } = this.#flights.shift()!;
+      if (core.failure !== undefined) {
+        for (const write of batch.writes) core.refuse(write, core.refusal());
+        continue;
+      }
+      core.counters.logBatchCount += 1;
+      core.counters.packCount += batch.headers.length;
+      core.lsids.completed = batch.endLsid;
+      for (const write of batch.writes) this.#events.completed(write);
+      this.#events.advanced();
+    }
+    core.changed();
+    this.kick();
+  }
+
+  #noteOverflow(): void {
+    const core = this.#core;
+    if (core.isOverflow || core.lsids.latest - core.lsids.oldest <= core.ring.ringSizePb) return;
+    core.isOverflow = true;
+    core.onEvent();
+  }
+}
+
+function writeOne(core: EngineCore, gather: LogBatch["gathers"][number]): Promise<void> {
+  const { pieces, offsetBytes } = gather;
+  return pieces.length === 1 ? core.log.write(offsetBytes, pieces[0]!) : core.log.writeGather(offsetBytes, pieces);
+}
+
+/** Waits for all, then throws the first failure: memory is in use until the last one has ended. */
+async function allSettled(jobs: readonly Promise<void>[]): Promise<void> {
+  for (const result of await Promise.allSettled(jobs)) {
+    if (result.status === "rejected") throw result.reason;
+  }
+}

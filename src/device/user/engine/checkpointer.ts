@@ -1,0 +1,92 @@
+/** @module Superblock writes, one at a time: checkpoints, erasing old log, growth. */
+import { writeSuperblock } from "../../../log/format.ts";
+import type { Superblock } from "../../../log/superblock.ts";
+import type { Timer } from "../../../platform/clock.ts";
+import type { EngineCore } from "./core.ts";
+
+export class Checkpointer {
+  readonly #core: EngineCore;
+  readonly #advanced: () => void;
+  #tail: Promise<unknown> = Promise.resolve();
+  #timer: Timer | undefined;
+  #isRequested = false;
+  /** While held no checkpoint is made by time. */
+  isHeld = false;
+
+  /** `advanced` is called when `prevWritten` has advanced. */
+  constructor(core: EngineCore, advanced: () => void) {
+    this.#core = core;
+    this.#advanced = advanced;
+  }
+
+  /** Runs an action that changes the superblock, after those before it. */
+  exclusive<T>(action: () => Promise<T>): Promise<T> {
+    const result = this.#tail.then(action);
+    this.#tail = result.catch(() => {});
+    return result;
+  }
+
+  /** To be called when `written` has advanced. */
+  noteWritten(): void {
+    const { lsids, ring, parts, settings } = this.#core;
+    // Half the ring waits for a checkpoint: before writers have to stop for it.
+    if ((lsids.latest - lsids.prevWritten) * 2 > ring.ringSizePb) {
+      this.request();
+      return;
+    }
+    if (this.#timer !== undefined || this.isHeld || lsids.written === lsids.prevWritten) return;
+    this.#timer = parts.clock.timer(settings.checkpointIntervalMs, () => {
+      this.#timer = undefined;
+      if (!this.isHeld) this.request();
+    });
+  }
+
+  /** A checkpoint of what is written, soon; a failure makes the engine read-only. */
+  request(): void {
+    if (this.#isRequested) return;
+    this.#isRequested = true;
+    this.exclusive(async () => {
+      this.#isRequested = false;
+      await this.save({});
+    }).catch(() => {});
+  }
+
+  /**
+   * Syncs the data store when needed, then writes the superblock with what is given; only inside `exclusive`.
+   * @throws the failure, after making the engine read-only.
+   */
+  async save(changes: Partial<Pick<Superblock, "oldestLsid" | "deviceSizeLb">>): Promise<void> {
+    const core = this.#core;
+    if (core.failure !== undefined) throw core.refusal();
+    const { lsids } = core;
+    // What is written by now is what the sync covers.
+    const writtenLsid = lsids.written;
+    if (writtenLsid === lsids.prevWritten && Object.keys(changes).length === 0) return;
+    try {
+      if (writtenLsid !== lsids.prevWritten) await core.data.sync();
+    } catch (error) {
+      core.fail(error, "syncing the data store");
+      throw core.refusal();
+    }
+    const next: Superblock = { ...core.superblock, oldestLsid: lsids.oldest, ...changes, writtenLsid };
+    try {
+      await writeSuperblock(core.log, core.memory.superblock, next);
+    } catch (error) {
+      core.fail(error, "writing the superblock");
+      throw core.refusal();
+    }
+    core.superblock = next;
+    core.counters.checkpointCount += 1;
+    lsids.prevWritten = writtenLsid;
+    lsids.oldest = next.oldestLsid;
+    core.changed();
+    this.#advanced();
+  }
+
+  /** Waits for what runs, and stops the timer. */
+  async stop(): Promise<void> {
+    this.#timer?.cancel();
+    this.#timer = undefined;
+    await this.#tail;
+  }
+}

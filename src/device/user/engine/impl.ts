@@ -1,0 +1,479 @@
+/** @module The engine itself: requests come in, the parts do the work, control steers. */
+import { assert, WalbError } from "../../../errors.ts";
+import { formatFresh } from "../../../log/format.ts";
+import { ceilPb, maxDiscardLb } from "../../../log/geometry.ts";
+import { isPackFault } from "../../../log/pack.ts";
+import { LogDeviceReader } from "../../../log/reader.ts";
+import { geometryOf } from "../../../log/superblock.ts";
+import type { Lease, Memory } from "../../../native/memory.ts";
+import type { Timer } from "../../../platform/clock.ts";
+import type { DiskFile } from "../../../platform/disk.ts";
+import { checkRange, lbBytes } from "../../../units.ts";
+import type { DeviceInfo, DeviceStatus } from "../../device.ts";
+import type { AllocationExtent, Done } from "../block.ts";
+import { LogAppender } from "./appender.ts";
+import { Applier } from "./applier.ts";
+import { Checkpointer } from "./checkpointer.ts";
+import type { EngineCore, PendingWrite, WriteRequest } from "./core.ts";
+import { maxPieceLbOf } from "./packer.ts";
+import { readVolume, volumeAllocation } from "./reads.ts";
+import { LogSyncer } from "./syncer.ts";
+import type { EngineCounters, WriteAheadEngine } from "./volume.ts";
+import { Watchers } from "./watchers.ts";
+
+export class Engine implements WriteAheadEngine {
+  readonly #core: EngineCore;
+  readonly #appender: LogAppender;
+  readonly #syncer: LogSyncer;
+  readonly #applier: Applier;
+  readonly #checkpointer: Checkpointer;
+  readonly #watchers: Watchers;
+  readonly #lease: Lease;
+  #maxPieceLb: number;
+  /** Packing waits for a checkpoint. */
+  #isRingFull = false;
+  #isFrozen = false;
+  #meltTimer: Timer | undefined;
+  #isClosing = false;
+  #closed: Promise<void> | undefined;
+  #requestsInFlight = 0;
+
+  /** `lease` is what `core.memory` was cut from. */
+  constructor(core: EngineCore, lease: Lease) {
+    this.#core = core;
+    this.#lease = lease;
+    this.#maxPieceLb = maxPieceLbOf(core);
+    this.#watchers = new Watchers(core.parts.clock);
+    this.#checkpointer = new Checkpointer(core, () => {
+      this.#isRingFull = false;
+      this.#appender.kick();
+    });
+    this.#applier = new Applier(core, () => {
+      this.#checkpointer.noteWritten();
+      if (this.#isRingFull) this.#checkpointer.request();
+    });
+    this.#syncer = new LogSyncer(core, () => {
+      this.#applier.notePermanent();
+      this.#appender.kick();
+    });
+    this.#appender = new LogAppender(core, core.memory.slots, {
+      started: (write) => this.#applier.add(write),
+      completed: (write) => this.#completed(write),
+      advanced: () => this.#syncer.noteCompleted(),
+      stalled: (stall) => {
+        this.#isRingFull = stall === "ring";
+        if (stall !== "ring" && stall !== "unsynced") return;
+        this.#syncer.request();
+        if (stall !== "ring") return;
+        this.#applier.request();
+        this.#checkpointer.request();
+      },
+    });
+    core.onFailure = (error) => {
+      this.#appender.abandon();
+      this.#syncer.abandon(error);
+      this.#applier.abandon();
+      core.releaseRoomWaiters();
+    };
+    core.onEvent = () => this.#watchers.notify();
+  }
+
+  get name(): string {
+    return this.#core.settings.name;
+  }
+
+  get sizeBytes(): number {
+    return this.#core.superblock.deviceSizeLb * lbBytes;
+  }
+
+  get preferredBlockBytes(): number {
+    return this.#core.ring.pbsBytes;
+  }
+
+  get readOnlyReason(): string | undefined {
+    return this.#core.failure?.message;
+  }
+
+  get counters(): EngineCounters {
+    return { ...this.#core.counters, pendingBytes: this.#core.pendingBytes };
+  }
+
+  get isFrozen(): boolean {
+    return this.#isFrozen;
+  }
+
+  get roomBytes(): number {
+    return Math.max(0, this.#core.roomBytes);
+  }
+
+  onRoom(callback: () => void): void {
+    this.#core.onRoom(callback);
+  }
+
+  read(offsetBytes: number, target: Memory, done: Done): void {
+    this.#checkPlace(offsetBytes, target.sizeBytes);
+    if (this.#isClosing) {
+      refuseSoon(done, this.#closedError());
+      return;
+    }
+    this.#core.counters.readCount += 1;
+    this.#core.counters.readBytes += target.sizeBytes;
+    readVolume(this.#core, offsetBytes, target, this.#counted(done));
+  }
+
+  write(offsetBytes: number, sizeBytes: number, source: Lease, fua: boolean, done: Done): void {
+    this.#checkPlace(offsetBytes, sizeBytes);
+    const { pbsBytes } = this.#core.ring;
+    const spaceBytes = ceilPb(sizeBytes / lbBytes, pbsBytes) * pbsBytes;
+    assert(source.sizeBytes >= spaceBytes, "the memory of a write holds whole blocks");
+    // The slack of the last block would else bring old memory into the log.
+    if (spaceBytes > sizeBytes) source.bytes.fill(0, sizeBytes, spaceBytes);
+    this.#core.counters.writeCount += 1;
+    this.#core.counters.writeBytes += sizeBytes;
+    this.#submit("data", offsetBytes, sizeBytes, source, fua, done);
+  }
+
+  writeZeroes(offsetBytes: number, sizeBytes: number, fua: boolean, done: Done): void {
+    this.#checkPlace(offsetBytes, sizeBytes);
+    this.#core.counters.writeCount += 1;
+    this.#core.counters.writeBytes += sizeBytes;
+    this.#submit("zeroes", offsetBytes, sizeBytes, undefined, fua, done);
+  }
+
+  discard(offsetBytes: number, sizeBytes: number, fua: boolean, done: Done): void {
+    this.#checkPlace(offsetBytes, sizeBytes);
+    this.#core.counters.discardCount += 1;
+    this.#submit("discard", offsetBytes, sizeBytes, undefined, fua, done);
+  }
+
+  flush(done: Done): void {
+    if (this.#isClosing) {
+      refuseSoon(done, this.#closedError());
+      return;
+    }
+    this.#core.counters.flushCount += 1;
+    this.#syncer.wait(this.#counted(done));
+  }
+
+  allocation(offsetBytes: number, sizeBytes: number): Promise<AllocationExtent[]> {
+    this.#checkPlace(offsetBytes, sizeBytes);
+    return volumeAllocation(this.#core, offsetBytes, sizeBytes);
+  }
+
+  deviceInfo(): DeviceInfo {
+    const { superblock, ring, log, data, settings } = this.#core;
+    return {
+      name: settings.name,
+      sizeLb: superblock.deviceSizeLb,
+      pbsBytes: ring.pbsBytes,
+      uuid: superblock.uuid,
+      salt: superblock.salt,
+      ringSizePb: ring.ringSizePb,
+      ringOffsetPb: ring.ringOffsetPb,
+      logPath: log.path,
+      dataPath: data.path,
+    };
+  }
+
+  deviceStatus(): DeviceStatus {
+    const { lsids, isOverflow, superblock } = this.#core;
+    return { lsids: { ...lsids }, isOverflow, readOnlyReason: this.readOnlyReason, uuid: superblock.uuid };
+  }
+
+  info(): Promise<DeviceInfo> {
+    return Promise.resolve(this.deviceInfo());
+  }
+
+  status(): Promise<DeviceStatus> {
+    return Promise.resolve(this.deviceStatus());
+  }
+
+  watch(changed: () => void): () => void {
+    return this.#watchers.add(changed);
+  }
+
+  openLog(): Promise<DiskFile> {
+    return this.#core.parts.disk.open(this.#core.log.path, { mode: "read" });
+  }
+
+  openData(): Promise<DiskFile> {
+    return this.#core.parts.disk.open(this.#core.data.path, { mode: "read" });
+  }
+
+  setOldest(lsid: number): Promise<void> {
+    return this.#checkpointer.exclusive(async () => {
+      const core = this.#core;
+      const { oldest, prevWritten } = core.lsids;
+      const refuse = (why: string): WalbError => {
+        const hint = "take an lsid at the end of a log pack that was shipped";
+        return new WalbError("state", {
+          what: `the log cannot be erased up to lsid ${lsid}: ${why}`,
+          where: this.#where(),
+          hint,
+        });
+      };
+      if (!Number.isSafeInteger(lsid) || lsid < oldest || lsid > prevWritten) {
+        throw refuse(`it is not between oldest ${oldest} and prevWritten ${prevWritten}`);
+      }
+      if (lsid === oldest) return;
+      if (lsid < core.lsids.permanent) {
+        const { compute, memory } = core.parts;
+        const reader = new LogDeviceReader({
+          file: core.log,
+          ring: core.ring,
+          pool: memory,
+          compute,
+          chunkBytes: 4096,
+        });
+        const found = await reader.headerAt(lsid);
+        // When the ring went round meanwhile, the header is gone, and its log with it.
+        if (isPackFault(found)) throw refuse(`no log pack begins there (${found.field} ${found.reason})`);
+      }
+      await this.#checkpointer.save({ oldestLsid: lsid });
+    });
+  }
+
+  async checkpoint(): Promise<void> {
+    const core = this.#core;
+    this.#checkOpen();
+    const target = core.lsids.completed;
+    this.#syncer.request();
+    this.#applier.request();
+    await core.until(() => core.lsids.written >= target);
+    await this.#checkpointer.exclusive(() => this.#checkpointer.save({}));
+  }
+
+  async freeze(options: { readonly timeoutMs?: number } = {}): Promise<void> {
+    this.#checkOpen();
+    this.#isFrozen = true;
+    this.#appender.isHeld = true;
+    this.#checkpointer.isHeld = true;
+    this.#meltTimer?.cancel();
+    this.#meltTimer = undefined;
+    if (options.timeoutMs !== undefined) {
+      this.#meltTimer = this.#core.parts.clock.timer(options.timeoutMs, () => this.melt());
+    }
+    await this.#drain();
+  }
+
+  melt(): void {
+    this.#meltTimer?.cancel();
+    this.#meltTimer = undefined;
+    this.#isFrozen = false;
+    this.#appender.isHeld = false;
+    this.#checkpointer.isHeld = false;
+    this.#checkpointer.noteWritten();
+    this.#appender.kick();
+  }
+
+  resetLog(): Promise<DeviceInfo> {
+    return this.#checkpointer.exclusive(async () => {
+      this.#checkOpen();
+      if (this.#isFrozen) {
+        const hint = `melt it first: walb device melt ${this.name}`;
+        throw new WalbError("state", {
+          what: "the log of a frozen device cannot be reset",
+          where: this.#where(),
+          hint,
+        });
+      }
+      const core = this.#core;
+      this.#appender.isHeld = true;
+      try {
+        await this.#drain();
+        await this.#startAfresh(core);
+      } finally {
+        this.#appender.isHeld = this.#isFrozen;
+        this.#appender.kick();
+      }
+      core.onEvent();
+      return this.deviceInfo();
+    });
+  }
+
+  resize(sizeLb: number): Promise<DeviceInfo> {
+    return this.#checkpointer.exclusive(async () => {
+      this.#checkOpen();
+      const core = this.#core;
+      const oldLb = core.superblock.deviceSizeLb;
+      checkRange(sizeLb, 1, Math.floor(Number.MAX_SAFE_INTEGER / lbBytes), "sizeLb");
+      if (sizeLb < oldLb) {
+        const what = `the volume has ${oldLb} blocks and cannot shrink to ${sizeLb}`;
+        throw new WalbError("out-of-range", { what, where: this.#where(), hint: "make a new volume and copy" });
+      }
+      if (sizeLb === oldLb) return this.deviceInfo();
+      const storeBytes = await core.data.size();
+      if (storeBytes < sizeLb * lbBytes) {
+        if (core.data.isBlockDevice) {
+          const what = `the data store has ${storeBytes} bytes, too few for ${sizeLb * lbBytes}`;
+          const hint = "enlarge the block device first";
+          throw new WalbError("out-of-range", { what, where: { ...this.#where(), file: core.data.path }, hint });
+        }
+        await core.data.truncate(sizeLb * lbBytes);
+        await core.data.sync();
+      }
+      await this.#checkpointer.save({ deviceSizeLb: sizeLb });
+      core.onEvent();
+      return this.deviceInfo();
+    });
+  }
+
+  close(): Promise<void> {
+    this.#closed ??= this.#close();
+    return this.#closed;
+  }
+
+  async #close(): Promise<void> {
+    const core = this.#core;
+    this.melt();
+    this.#isClosing = true;
+    let failure: unknown;
+    try {
+      if (core.failure === undefined) {
+        await core.until(() => this.#appender.queueLength === 0);
+        await this.#drain();
+        await this.#checkpointer.exclusive(() => this.#checkpointer.save({}));
+        await core.until(() => this.#requestsInFlight === 0);
+      }
+    } catch (error) {
+      failure = error;
+    }
+    await this.#checkpointer.stop();
+    this.#syncer.abandon(this.#closedError());
+    this.#applier.abandon();
+    this.#watchers.stop();
+    // Jobs in flight use memory of this engine and of its callers: the files wait for them.
+    await core.data.close();
+    await core.log.close();
+    this.#lease.release();
+    if (failure !== undefined) throw failure;
+  }
+
+  /** Waits until all that is packed is on the data store; the appender must be held, or its queue empty. */
+  async #drain(): Promise<void> {
+    const core = this.#core;
+    await core.until(() => this.#appender.isIdle);
+    this.#syncer.request();
+    this.#applier.request();
+    const target = core.lsids.latest;
+    await core.until(() => core.lsids.permanent >= target);
+    this.#applier.request();
+    await core.until(() => core.lsids.written >= target);
+  }
+
+  async #startAfresh(core: EngineCore): Promise<void> {
+    try {
+      await core.data.sync();
+      core.superblock = await formatFresh(core.log, core.superblock, core.memory.superblock, core.parts.random);
+    } catch (error) {
+      core.fail(error, "resetting the log");
+      throw core.refusal();
+    }
+    core.ring = geometryOf(core.superblock);
+    this.#maxPieceLb = maxPieceLbOf(core);
+    this.#appender.logChanged();
+    for (const name of ["oldest", "prevWritten", "written", "permanent", "flush", "completed", "latest"] as const) {
+      core.lsids[name] = 0;
+    }
+    core.isOverflow = false;
+    core.changed();
+  }
+
+  #submit(
+    kind: WriteRequest["kind"],
+    offsetBytes: number,
+    sizeBytes: number,
+    source: Lease | undefined,
+    isFua: boolean,
+    done: Done,
+  ): void {
+    const core = this.#core;
+    if (core.failure !== undefined || this.#isClosing) {
+      source?.release();
+      refuseSoon(done, core.failure === undefined ? this.#closedError() : core.refusal());
+      return;
+    }
+    const sizeLb = sizeBytes / lbBytes;
+    const pieceLb = kind === "discard" ? maxDiscardLb : this.#maxPieceLb;
+    const pieceCount = Math.ceil(sizeLb / pieceLb);
+    const request: WriteRequest = {
+      kind,
+      sizeLb,
+      source,
+      isFua,
+      done: this.#counted(done),
+      pieceCount,
+      isAdmitted: false,
+      unloggedCount: pieceCount,
+      unappliedCount: pieceCount,
+      error: undefined,
+    };
+    core.admit(request);
+    for (let i = 0; i < pieceCount; i += 1) {
+      const atLb = i * pieceLb;
+      const takeLb = Math.min(pieceLb, sizeLb - atLb);
+      this.#appender.push({
+        request,
+        offsetLb: offsetBytes / lbBytes + atLb,
+        sizeLb: takeLb,
+        memory: source === undefined ? undefined : pieceOf(source, atLb, takeLb, core.ring.pbsBytes),
+        startLsid: Number.POSITIVE_INFINITY,
+        endLsid: Number.POSITIVE_INFINITY,
+      });
+    }
+    if (core.isPressed) {
+      this.#syncer.request();
+      this.#applier.request();
+    }
+  }
+
+  #completed(write: PendingWrite): void {
+    const core = this.#core;
+    core.overlay.set(write.offsetLb, write.offsetLb + write.sizeLb, write);
+    if (!core.noteLogged(write)) return;
+    const { request } = write;
+    if (request.isFua && request.error === undefined) this.#syncer.wait(request.done);
+    else request.done(request.error);
+  }
+
+  #counted(done: Done): Done {
+    this.#requestsInFlight += 1;
+    return (error) => {
+      this.#requestsInFlight -= 1;
+      done(error);
+      if (this.#isClosing) this.#core.wake();
+    };
+  }
+
+  #checkPlace(offsetBytes: number, sizeBytes: number): void {
+    assert(
+      offsetBytes >= 0 && sizeBytes > 0 && offsetBytes % lbBytes === 0 && sizeBytes % lbBytes === 0,
+      "requests are whole blocks",
+    );
+    assert(offsetBytes + sizeBytes <= this.sizeBytes, "requests lie inside the volume");
+  }
+
+  #checkOpen(): void {
+    if (this.#isClosing) throw this.#closedError();
+    if (this.#core.failure !== undefined) throw this.#core.refusal();
+  }
+
+  #closedError(): WalbError {
+    return new WalbError("state", { what: "the device is being stopped", where: this.#where() });
+  }
+
+  #where(): { volume: string } {
+    return { volume: this.name };
+  }
+}
+
+/** The memory of one piece, up to the end of its last block. */
+function pieceOf(source: Lease, atLb: number, sizeLb: number, pbsBytes: number): Memory {
+  const spaceBytes = ceilPb(sizeLb, pbsBytes) * pbsBytes;
+  if (atLb === 0 && spaceBytes === source.sizeBytes) return source;
+  return source.slice(atLb * lbBytes, spaceBytes);
+}
+
+function refuseSoon(done: Done, error: WalbError): void {
+  queueMicrotask(() => done(error));
+}

@@ -1,0 +1,97 @@
+/** @module Syncs of the log, shared by all who wait for one that began after their write was appended. */
+import type { WalbError } from "../../../errors.ts";
+import type { Timer } from "../../../platform/clock.ts";
+import type { Done } from "../block.ts";
+import type { EngineCore } from "./core.ts";
+import { Fifo } from "./fifo.ts";
+
+export class LogSyncer {
+  readonly #core: EngineCore;
+  readonly #advanced: () => void;
+  /** In order of their lsid, since `completed` only grows. */
+  readonly #waiters = new Fifo<{ readonly lsid: number; readonly done: Done }>();
+  #isRunning = false;
+  #isWanted = false;
+  #timer: Timer | undefined;
+
+  /** `advanced` is called when `permanent` has advanced. */
+  constructor(core: EngineCore, advanced: () => void) {
+    this.#core = core;
+    this.#advanced = advanced;
+  }
+
+  /** Calls back when everything completed so far is durable. */
+  wait(done: Done): void {
+    const { lsids, failure } = this.#core;
+    if (lsids.permanent >= lsids.completed) {
+      queueMicrotask(() => done(undefined));
+      return;
+    }
+    if (failure !== undefined) {
+      const refusal = this.#core.refusal();
+      queueMicrotask(() => done(refusal));
+      return;
+    }
+    this.#waiters.push({ lsid: lsids.completed, done });
+    this.request();
+  }
+
+  /** Syncs what has completed, as soon as a running sync has ended. */
+  request(): void {
+    this.#isWanted = true;
+    if (!this.#isRunning) this.#run().catch((error: unknown) => this.#core.fail(error, "syncing the log"));
+  }
+
+  /** To be called when `completed` has advanced: forces a sync by size, or by time. */
+  noteCompleted(): void {
+    const { lsids, ring, settings, isPressed } = this.#core;
+    const unsyncedBytes = (lsids.completed - lsids.permanent) * ring.pbsBytes;
+    if (unsyncedBytes === 0) return;
+    if (isPressed || unsyncedBytes >= settings.logSyncBytes || unsyncedBytes * 4 > ring.ringSizePb * ring.pbsBytes) {
+      this.request();
+    } else if (this.#timer === undefined && !this.#isRunning) {
+      this.#timer = this.#core.parts.clock.timer(settings.logSyncIntervalMs, () => {
+        this.#timer = undefined;
+        this.request();
+      });
+    }
+  }
+
+  /** Fails all who wait. */
+  abandon(error: WalbError): void {
+    this.#timer?.cancel();
+    this.#timer = undefined;
+    for (const waiter of this.#waiters.drain()) waiter.done(error);
+  }
+
+  async #run(): Promise<void> {
+    const core = this.#core;
+    const { lsids } = core;
+    this.#isRunning = true;
+    this.#timer?.cancel();
+    this.#timer = undefined;
+    try {
+      while (this.#isWanted && core.failure === undefined) {
+        this.#isWanted = false;
+        if (lsids.permanent >= lsids.completed) continue;
+        const target = lsids.completed;
+        lsids.flush = target;
+        core.changed();
+        await core.log.sync();
+        if (core.failure !== undefined) return;
+        core.counters.logSyncCount += 1;
+        lsids.permanent = target;
+        core.changed();
+        while ((this.#waiters.peek()?.lsid ?? Number.POSITIVE_INFINITY) <= target) {
+          this.#waiters.shift()!.done(undefined);
+        }
+        if (this.#waiters.length > 0) this.#isWanted = true;
+        this.#advanced();
+        core.onEvent();
+      }
+    } finally {
+      this.#isRunning = false;
+    }
+    this.noteCompleted();
+  }
+}
