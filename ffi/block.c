@@ -30,7 +30,8 @@ static int is_unsupported(int error) {
     return error == EOPNOTSUPP || error == ENOTTY || error == ENOSYS || error == EINVAL;
 }
 
-int64_t io_zero(int fd, uint64_t offset, uint64_t size, uint64_t alignment, int is_block) {
+/* The size of a file does not change: what lies beyond its end is left out, also where zeroes are written plainly. */
+int64_t io_zero(int fd, uint64_t offset, uint64_t size, int is_block) {
     if (size == 0) return 0;
     if (is_block) {
         uint64_t range[2] = {offset, size};
@@ -38,19 +39,13 @@ int64_t io_zero(int fd, uint64_t offset, uint64_t size, uint64_t alignment, int 
         if (!is_unsupported(errno)) return -errno;
         return io_write_zeroes(fd, offset, size);
     }
+    if (fallocate64(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off64_t)offset, (off64_t)size) == 0) return 0;
+    if (!is_unsupported(errno)) return -errno;
     struct stat status;
     if (file_status(fd, &status) != 0) return -errno;
-    if (fallocate64(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off64_t)offset, (off64_t)size) != 0) {
-        if (!is_unsupported(errno)) return -errno;
-        return io_write_zeroes(fd, offset, size);
-    }
-    if (offset + size > (uint64_t)status.st_size) {
-        /* Beyond the end the range must become readable. Writing its last bytes grows the file and, unlike
-           truncation, cannot cut off what another job appends meanwhile. */
-        uint64_t last = size < alignment ? size : alignment;
-        return io_write_zeroes(fd, offset + size - last, last);
-    }
-    return 0;
+    uint64_t end = (uint64_t)status.st_size;
+    if (offset >= end) return 0;
+    return io_write_zeroes(fd, offset, end - offset < size ? end - offset : size);
 }
 
 int64_t io_discard(int fd, uint64_t offset, uint64_t size, int is_block) {

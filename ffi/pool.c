@@ -62,7 +62,7 @@ static int64_t run(struct job *job) {
     case OP_FSYNC_PATH:
         return io_fsync_path(at(job->address));
     case OP_ZERO:
-        return io_zero(job->fd, offset, size, (uint64_t)job->extra, is_block);
+        return io_zero(job->fd, offset, size, is_block);
     case OP_DISCARD:
         return io_discard(job->fd, offset, size, is_block);
     case OP_TRUNCATE:

@@ -98,7 +98,7 @@ int64_t io_write(int fd, const void *data, uint64_t size, uint64_t offset, doubl
 int64_t io_write_gather(int fd, const struct item *items, uint32_t count, uint64_t offset, double *done);
 int64_t io_read_scatter(int fd, const struct item *items, uint32_t count, uint64_t offset, double *done);
 int64_t io_write_zeroes(int fd, uint64_t offset, uint64_t size);
-int64_t io_zero(int fd, uint64_t offset, uint64_t size, uint64_t alignment, int is_block);
+int64_t io_zero(int fd, uint64_t offset, uint64_t size, int is_block);
 int64_t io_discard(int fd, uint64_t offset, uint64_t size, int is_block);
 int64_t io_next_data(int fd, uint64_t offset, double *end);
 int64_t io_copy_range(int source, int target, uint64_t offset, uint64_t size, double *next);

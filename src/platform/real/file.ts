@@ -88,7 +88,6 @@ export class RealDiskFile implements DiskFile {
       flags: this.#kindFlag,
       offset: offsetBytes,
       size: sizeBytes,
-      extra: this.alignmentBytes,
     });
   }
 
