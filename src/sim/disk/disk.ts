@@ -13,6 +13,8 @@ import { alreadyExists, type FileNode, newFile, notFound, parentOf } from "./tre
 const progressBytes = 1024 * 1024;
 
 export class SimDisk implements Disk {
+  private readonly temporaryNames = new Set<string>();
+
   constructor(
     readonly process: SimProcess,
     readonly storage: Storage,
@@ -64,10 +66,11 @@ export class SimDisk implements Disk {
   }
 
   async writeSmall(path: string, bytes: Uint8Array): Promise<void> {
-    const temporary = `${path}.tmp-${this.process.chance.u32().toString(16)}`;
+    const temporary = this.takeTemporaryName(path);
     const copy = bytes.slice();
-    const file = await this.open(temporary, { mode: "create" });
+    const file = await this.open(temporary, { mode: "createOrOpen" });
     try {
+      await file.truncate(0);
       if (copy.length > 0) await this.writeBytes(file, copy);
       await file.sync();
       await file.close();
@@ -76,6 +79,8 @@ export class SimDisk implements Disk {
       await file.close();
       await this.remove(temporary);
       throw error;
+    } finally {
+      this.temporaryNames.delete(temporary);
     }
     await this.syncDirectory(parentOf(path));
   }
@@ -115,29 +120,28 @@ export class SimDisk implements Disk {
     to: string,
     options: { signal?: AbortSignal; onProgress?: (copiedBytes: number, totalBytes: number) => void } = {},
   ): Promise<"reflink" | "copy"> {
-    const { tree, reflink } = this.storage;
+    const { tree } = this.storage;
     const target = await this.open(to, { mode: "create", lock: true });
     try {
       const totalBytes = await this.operate("query", from, false, () => tree.file(from).content.sizeBytes);
+      const reflink = this.storage.reflink && tree.file(from).kind === "file";
       if (!reflink) await this.passProgress(to, totalBytes, options);
       await this.change("clone", to, () => {
         const source = tree.file(from);
         const node = tree.file(to);
-        if (source.kind !== "file")
-          throw new WalbError("io", { what: "only regular files can be cloned", where: { file: from } });
         if (!reflink) this.storage.reserve(node, to, 0, alignUp(source.content.allocatedBytes, 4096));
         node.content.cloneFrom(source.content, reflink);
       });
       await target.sync();
       options.onProgress?.(totalBytes, totalBytes);
+      await target.close();
+      await this.syncDirectory(parentOf(to));
+      return reflink ? "reflink" : "copy";
     } catch (error) {
       await target.close();
       await this.remove(to);
       throw error;
     }
-    await target.close();
-    await this.syncDirectory(parentOf(to));
-    return reflink ? "reflink" : "copy";
   }
 
   freeSpace(path: string): Promise<{ freeBytes: number; totalBytes: number }> {
@@ -162,6 +166,14 @@ export class SimDisk implements Disk {
       options.onProgress?.(copied, totalBytes);
       await this.change("write", path, () => {});
     }
+  }
+
+  /** The same names as the real disk takes: a crash leaves one behind at most, and the next write reuses it. */
+  private takeTemporaryName(path: string): string {
+    let name = `${path}.tmp`;
+    for (let i = 1; this.temporaryNames.has(name); i++) name = `${path}.${i}.tmp`;
+    this.temporaryNames.add(name);
+    return name;
   }
 
   private async namesIn(path: string): Promise<string[]> {

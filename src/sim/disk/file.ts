@@ -145,7 +145,7 @@ export class SimDiskFile implements DiskFile {
   }
 
   writeDecoded(items: readonly DecodedWrite[]): Promise<Uint8Array> {
-    if (this.closing !== undefined) return Promise.reject(this.error("io", "the file is closed", 0));
+    if (this.closing !== undefined) return Promise.reject(this.error("internal", "use of a closed file", 0));
     return this.track(this.decodeAndWrite(items));
   }
 
@@ -258,7 +258,7 @@ export class SimDiskFile implements DiskFile {
     const { process, storage } = this.owner;
     if (!process.isAlive) return process.never();
     if (this.closing !== undefined && more.isBegun !== true) {
-      return Promise.reject(this.error("io", "the file is closed", offsetBytes));
+      return Promise.reject(this.error("internal", "use of a closed file", offsetBytes));
     }
     try {
       checkRange(offsetBytes, 0, fileBytesMax, "offsetBytes");
@@ -289,7 +289,7 @@ export class SimDiskFile implements DiskFile {
   }
 
   private unaligned(offsetBytes: number): WalbError {
-    return this.error("io", `direct I/O must keep multiples of ${this.alignmentBytes} bytes (EINVAL)`, offsetBytes);
+    return this.error("internal", `direct I/O is not aligned to ${this.alignmentBytes} bytes`, offsetBytes);
   }
 
   private checkWritable(): void {

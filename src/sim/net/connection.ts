@@ -70,7 +70,7 @@ export class SimConnection implements Connection {
   }
 
   write(bytes: Uint8Array): boolean {
-    if (this.isClosed || !this.process.isAlive || this.output.isEnding) return true;
+    if (this.isClosed || !this.process.isAlive || this.output.isEnding) return false;
     return this.output.write(bytes);
   }
 
