@@ -215,7 +215,6 @@ no_slots:
 }
 
 WALB_EXPORT void *walb_pool_slots(struct pool *pool) { return pool->slots; }
-WALB_EXPORT void *walb_pool_done(struct pool *pool) { return pool->done; }
 WALB_EXPORT int walb_pool_fd(struct pool *pool) { return pool->read_fd; }
 
 static int start_thread(struct pool *pool, int index) {
