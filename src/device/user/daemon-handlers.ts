@@ -26,7 +26,7 @@ export function controlHandlers(volumes: VolumeSet, nodeId: string): ControlHand
       volumes.engine(name).melt();
       return {};
     },
-    resetLog: ({ name }) => volumes.engine(name).resetLog(),
+    resetLog: async ({ name }) => volumes.engine(name).resetLog(),
     info: async ({ name }) => volumes.engine(name).deviceInfo(),
     status: async ({ name }) => volumes.engine(name).deviceStatus(),
     setOldest: async ({ name, lsid }) => {

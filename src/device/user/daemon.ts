@@ -140,10 +140,10 @@ class Daemon implements DeviceDaemon {
   create: DeviceAdmin["create"] = (volume) => this.volumes.create(volume);
   delete: DeviceAdmin["delete"] = (name, options = {}) => this.volumes.delete(name, options.force ?? false);
   resize: DeviceAdmin["resize"] = (name, sizeBytes) => this.volumes.resize(name, sizeBytes);
-  checkpoint: DeviceAdmin["checkpoint"] = (name) => this.volumes.engine(name).checkpoint();
-  freeze: DeviceAdmin["freeze"] = (name, options = {}) => this.volumes.engine(name).freeze(options);
+  checkpoint: DeviceAdmin["checkpoint"] = async (name) => this.volumes.engine(name).checkpoint();
+  freeze: DeviceAdmin["freeze"] = async (name, options = {}) => this.volumes.engine(name).freeze(options);
   melt: DeviceAdmin["melt"] = async (name) => this.volumes.engine(name).melt();
-  resetLog: DeviceAdmin["resetLog"] = (name) => this.volumes.engine(name).resetLog();
+  resetLog: DeviceAdmin["resetLog"] = async (name) => this.volumes.engine(name).resetLog();
 
   close(): Promise<void> {
     this.closing ??= this.shutDown();

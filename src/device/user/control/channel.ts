@@ -213,9 +213,9 @@ function remoteError(error: Extract<typeof replySchema._zod.output, { error: unk
 /** The error of a socket that nobody serves, in words for people. */
 export function daemonUnreachable(error: unknown, socketPath: string): WalbError {
   const known = asWalbError(error, { peer: socketPath });
-  if (known.code !== "unreachable" || known.hint !== undefined) return known;
+  if (known.code !== "unreachable" || known.hint === daemonHint) return known;
   return new WalbError("unreachable", {
-    what: `the device daemon is not reachable: ${known.what}`,
+    what: `no device daemon answers: ${known.what}`,
     where: { peer: socketPath },
     hint: daemonHint,
     cause: known.cause,

@@ -14,8 +14,9 @@ import { Transmission, type TransmissionHost } from "./transmission.ts";
 const handshakeMs = 60_000;
 /** A client that owes us reading, or payload, for so long holds memory that others need: it is cut off. */
 const stallMs = 300_000;
-/** After our last byte the client has this long to close; also how long a stopping server waits for its reading. */
-const lingerMs = 5_000;
+/** After our last byte the client has this long to close; also how long a stopping server waits for its reading. A close
+ * at once could make the kernel throw away answers on their way. */
+const lingerMs = 2_000;
 
 /** What all connections of a server share. */
 export interface ConnectionContext {
@@ -38,16 +39,18 @@ export class NbdConnection implements ConnectionReader, HandshakeHost, Transmiss
   private hasPeerEnded = false;
   private isEnding = false;
   private isClosed = false;
+  private isOver = false;
+  /** No volume is open, or no longer. */
   private isIdle = true;
   private deadline: Timer | undefined;
   private stallTimer: Timer | undefined;
   private drainCount = 0;
 
-  /** @param over called once when nothing of the connection is left. */
   constructor(
     private readonly context: ConnectionContext,
     readonly connection: Connection,
-    private readonly over: () => void,
+    /** Told when a stopped connection has become idle, and once when nothing of it is left. */
+    private readonly events: { idle(): void; gone(): void },
   ) {
     this.handshake = new Handshake(this);
   }
@@ -72,9 +75,9 @@ export class NbdConnection implements ConnectionReader, HandshakeHost, Transmiss
     return this.context.rooms;
   }
 
-  /** The volume the client has open. */
+  /** The volume the client has open; undefined as soon as it is not touched any more. */
   get volume(): BlockVolume | undefined {
-    return this.transmission?.volume;
+    return this.isIdle ? undefined : this.transmission?.volume;
   }
 
   /** Takes no further request, answers those under way, closes. */
@@ -177,6 +180,7 @@ export class NbdConnection implements ConnectionReader, HandshakeHost, Transmiss
 
   finished(): void {
     this.isIdle = true;
+    this.events.idle();
     if (this.isClosed) this.settle();
     else this.finish();
   }
@@ -233,9 +237,8 @@ export class NbdConnection implements ConnectionReader, HandshakeHost, Transmiss
   }
 
   private settle(): void {
-    if (this.isClosed && this.isIdle) {
-      this.isIdle = false;
-      this.over();
-    }
+    if (!this.isClosed || !this.isIdle || this.isOver) return;
+    this.isOver = true;
+    this.events.gone();
   }
 }

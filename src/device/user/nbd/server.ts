@@ -101,19 +101,26 @@ class Server implements NbdServer {
     const client: NbdConnection = new NbdConnection(
       { memory, clock, exports, rooms: this.rooms, onProblem },
       connection,
-      () => {
-        this.connections.delete(client);
-        for (const callback of [...this.changed]) callback();
+      {
+        idle: () => this.tell(),
+        gone: () => {
+          this.connections.delete(client);
+          this.tell();
+        },
       },
     );
     this.connections.add(client);
     client.start();
   }
 
+  private tell(): void {
+    for (const callback of [...this.changed]) callback();
+  }
+
+  /** Stops connections and waits until none is chosen any more. */
   private async stopAll(isChosen: (connection: NbdConnection) => boolean): Promise<void> {
     for (const connection of [...this.connections]) if (isChosen(connection)) connection.stop();
-    const isDone = (): boolean => ![...this.connections].some(isChosen);
-    while (!isDone()) {
+    while ([...this.connections].some(isChosen)) {
       await new Promise<void>((resolve) => {
         const callback = (): void => {
           this.changed.delete(callback);
