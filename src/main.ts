@@ -1,9 +1,59 @@
-/** @module Start of the executable: the first argument selects the role or verb. */
-import { version } from "../package.json" with { type: "json" };
+/** @module The program: which command argv selects, the process's input and output, signals, the exit code. */
 
-if (process.argv[2] === "version") {
-  console.log(`walb ${version}`);
-} else {
-  console.error("usage: walb version");
-  process.exitCode = 2;
+import { writeSync } from "node:fs";
+import { createInterface } from "node:readline/promises";
+import { runCommandLine } from "./cli/run.ts";
+import type { Io } from "./cli/verb.ts";
+import { exitCodes, WalbError } from "./errors.ts";
+
+/** Exit codes of a process that a signal ended at once. */
+const forcedExits = { SIGINT: exitCodes.interrupted, SIGTERM: 143 } as const;
+
+const interrupted = new AbortController();
+for (const signal of ["SIGINT", "SIGTERM"] as const) {
+  process.on(signal, () => {
+    if (interrupted.signal.aborted) process.exit(forcedExits[signal]);
+    interrupted.abort(new WalbError("cancelled", { what: `interrupted by ${signal}` }));
+  });
+}
+
+const io: Io = {
+  out: (text) => write(1, text),
+  err: (text) => write(2, text),
+  isOutTerminal: process.stdout.isTTY === true,
+  isErrTerminal: process.stderr.isTTY === true,
+  isInTerminal: process.stdin.isTTY === true,
+  async ask(question) {
+    const lines = createInterface({ input: process.stdin, output: process.stderr });
+    try {
+      return await lines.question(question, { signal: interrupted.signal });
+    } finally {
+      lines.close();
+    }
+  },
+  env: process.env,
+  cwd: process.cwd(),
+  nowMs: () => Date.now(),
+  signal: interrupted.signal,
+};
+
+process.exit(await runCommandLine(process.argv.slice(2), io));
+
+/** Writes all of it before it returns, so that nothing is lost at exit. A reader that went away ends the program. */
+function write(descriptor: 1 | 2, text: string): void {
+  const bytes = Buffer.from(text);
+  let offset = 0;
+  while (offset < bytes.length) {
+    try {
+      offset += writeSync(descriptor, bytes, offset);
+    } catch (error) {
+      const code = error instanceof Error && "code" in error ? error.code : undefined;
+      if (code === "EAGAIN") {
+        Bun.sleepSync(1);
+        continue;
+      }
+      if (descriptor === 2) return;
+      process.exit(code === "EPIPE" ? exitCodes.done : exitCodes.failed);
+    }
+  }
 }

@@ -17,6 +17,8 @@ export interface Flag<Value> {
   readonly isRequired: boolean;
   /** Told in help. */
   readonly defaultText?: string;
+  /** False for a flag whose variable would mean something else for another command. */
+  readonly isFromEnvironment?: false;
   /** Turns the texts given (none: not given) into the value. @throws WalbError `usage`. */
   read(texts: readonly string[]): Value;
 }
@@ -28,6 +30,7 @@ export type FlagValues<F extends Flags> = { readonly [Name in keyof F]: ReturnTy
 interface FlagTexts {
   readonly alias?: string;
   readonly defaultText?: string;
+  readonly isFromEnvironment?: false;
 }
 
 /** On or off; off unless given. */

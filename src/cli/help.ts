@@ -61,6 +61,7 @@ function flagHelp(flag: Flag<unknown>): string {
   const notes = [
     ...(flag.isRequired ? ["required"] : []),
     ...(flag.isRepeatable ? ["may be repeated"] : []),
+    ...(flag.isFromEnvironment === false ? ["not from the environment"] : []),
     ...(flag.defaultText === undefined ? [] : [`default ${flag.defaultText}`]),
   ];
   return notes.length === 0 ? flag.help : `${flag.help} (${notes.join(", ")})`;

@@ -28,7 +28,7 @@ export function parseCommandLine(
   const flags: Record<string, unknown> = {};
   for (const [name, flag] of Object.entries(verb.flags)) {
     const given = texts.get(name) ?? [];
-    const fromEnv = env[environmentName(name)];
+    const fromEnv = flag.isFromEnvironment === false ? undefined : env[environmentName(name)];
     const isFromEnv = given.length === 0 && fromEnv !== undefined;
     const values = isFromEnv ? [fromEnv] : given;
     if (flag.isRequired && values.length === 0) throw usage(`--${name} is missing: ${flag.help}`, name);

@@ -21,6 +21,17 @@ export const proxyClient = (server: ServerReference): ProxyClient =>
 export const archiveClient = (server: ServerReference): ArchiveClient =>
   new Client(server, { ...archiveCommands, ...commonCommands });
 
+/** Commands that several roles have with the same parameters. */
+const sharedCommands = {
+  start: archiveCommands.start,
+  stop: archiveCommands.stop,
+  clear: archiveCommands.clear,
+  reset: archiveCommands.reset,
+  resize: archiveCommands.resize,
+};
+export const sharedClient = (server: ServerReference): Client<typeof sharedCommands> =>
+  new Client(server, sharedCommands);
+
 /** A server that --server names: from the fleet, or an address, then the server is asked for its role. */
 export async function namedServer(flags: ClientFlagValues, io: Io, name: string): Promise<FleetServer> {
   const fleet = loadFleet(flags, io);

@@ -70,6 +70,8 @@ export interface VerbEntry {
 export interface VerbGroup {
   readonly summary: string;
   readonly verbs: VerbTree;
+  /** What the word means alone or with flags only: `walb device` runs the daemon. */
+  readonly bare?: VerbEntry;
 }
 
 export type VerbTree = Readonly<Record<string, VerbEntry | VerbGroup>>;

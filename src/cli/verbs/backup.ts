@@ -9,6 +9,12 @@ import { formatDuration } from "../text/time.ts";
 import { defineVerb } from "../verb.ts";
 import { waitRestorable } from "../wait.ts";
 
+/** What kind of backup, and why. */
+interface Choice {
+  readonly mode: "full" | "hash";
+  readonly why: string;
+}
+
 export const verb = defineVerb({
   summary: "Backs a volume up as a whole, and from then on continuously",
   description:
@@ -27,8 +33,8 @@ export const verb = defineVerb({
     if (flags.full && flags.hash) throw new WalbError("usage", { what: "--full and --hash exclude each other" });
     const storage = storageClient(await serverFor(flags, io, "storage", volume));
     const archive = archiveClient(archivesOf(loadFleet(flags, io), volume)[0]!);
-    const mode = flags.full ? "full" : flags.hash ? "hash" : undefined;
-    const chosen = mode === undefined ? await chooseMode() : { mode, why: "as asked" };
+    const asked = flags.full ? "full" : flags.hash ? "hash" : undefined;
+    const chosen: Choice = asked === undefined ? await chooseMode() : { mode: asked, why: "as asked" };
     remark(flags, io, `${chosen.mode} backup of ${volume}: ${chosen.why}`);
     const result = await runJob(storage, "backup", { volume, mode: chosen.mode }, flags, io);
     if (flags.wait) await waitRestorable(archive, volume, result.gid, flags, io);
@@ -40,7 +46,7 @@ export const verb = defineVerb({
     print(flags, io, { volume, ...result, isRestorable: flags.wait }, text);
     return 0;
 
-    async function chooseMode(): Promise<{ mode: "full" | "hash"; why: string }> {
+    async function chooseMode(): Promise<Choice> {
       const [atStorage, atArchive] = await Promise.all([
         storage.call("status", { volume }, callOptions(flags, io)),
         archive.call("status", { volume }, callOptions(flags, io)),

@@ -2,7 +2,7 @@
 import { callOptions, clientFlags, confirm, destructiveFlags } from "../common.ts";
 import { asVolume } from "../flags.ts";
 import { type PathStep, runSteps, statesOf } from "../path.ts";
-import { archiveClient, proxyClient, storageClient } from "../servers.ts";
+import { sharedClient, storageClient } from "../servers.ts";
 import { defineVerb } from "../verb.ts";
 
 export const verb = defineVerb({
@@ -18,12 +18,7 @@ export const verb = defineVerb({
     const steps: PathStep[] = [];
     for (const server of servers) {
       if (server.state === "Clear") continue;
-      const client =
-        server.role === "storage"
-          ? storageClient(server)
-          : server.role === "proxy"
-            ? proxyClient(server)
-            : archiveClient(server);
+      const client = sharedClient(server);
       const what = { storage: "forget", proxy: "delete unsent diffs of", archive: "delete all backups of" }[
         server.role
       ];

@@ -2,7 +2,7 @@
 import { callOptions, clientFlags, confirm, destructiveFlags } from "../common.ts";
 import { asVolume } from "../flags.ts";
 import { type PathStep, runSteps, statesOf } from "../path.ts";
-import { archiveClient, storageClient } from "../servers.ts";
+import { sharedClient } from "../servers.ts";
 import { defineVerb } from "../verb.ts";
 
 export const verb = defineVerb({
@@ -20,7 +20,7 @@ export const verb = defineVerb({
     const steps: PathStep[] = [];
     for (const server of servers) {
       if (server.role === "proxy" || (server.state === "Clear" && flags.server === undefined)) continue;
-      const client = server.role === "storage" ? storageClient(server) : archiveClient(server);
+      const client = sharedClient(server);
       const what = server.role === "storage" ? "empty the log" : "delete all backups";
       const run = () => client.call("reset", { volume }, options);
       steps.push({ server, text: `${what} of ${volume} at ${server.name}`, run });

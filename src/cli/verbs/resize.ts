@@ -4,7 +4,7 @@ import { lbBytes } from "../../units.ts";
 import { callOptions, clientFlags } from "../common.ts";
 import { asSize, asVolume, toggle } from "../flags.ts";
 import { type PathStep, runSteps, statesOf } from "../path.ts";
-import { archiveClient, storageClient } from "../servers.ts";
+import { sharedClient } from "../servers.ts";
 import { defineVerb } from "../verb.ts";
 
 export const verb = defineVerb({
@@ -28,7 +28,7 @@ export const verb = defineVerb({
     const steps: PathStep[] = [];
     for (const server of [...servers].reverse()) {
       if (server.role === "proxy" || (server.state === "Clear" && flags.server === undefined)) continue;
-      const client = server.role === "storage" ? storageClient(server) : archiveClient(server);
+      const client = sharedClient(server);
       const run = () => client.call("resize", { volume, sizeLb: sizeBytes / lbBytes }, options);
       steps.push({ server, text: `grow ${volume} to ${args[1]} at ${server.name}`, run });
     }

@@ -2,7 +2,7 @@
 import { callOptions, clientFlags } from "../common.ts";
 import { asVolume, toggle } from "../flags.ts";
 import { type PathStep, runSteps, statesOf } from "../path.ts";
-import { archiveClient, proxyClient, storageClient } from "../servers.ts";
+import { sharedClient, storageClient } from "../servers.ts";
 import { defineVerb } from "../verb.ts";
 
 export const verb = defineVerb({
@@ -25,7 +25,7 @@ export const verb = defineVerb({
         const run = () => storageClient(server).call("start", { volume, mode }, options);
         steps.push({ server, text: `start ${volume} at ${server.name} (${mode})`, run });
       } else if (server.state === "Stopped" && !flags.standby) {
-        const client = server.role === "proxy" ? proxyClient(server) : archiveClient(server);
+        const client = sharedClient(server);
         const run = () => client.call("start", { volume }, options);
         steps.push({ server, text: `start ${volume} at ${server.name}`, run });
       }

@@ -3,7 +3,7 @@ import { WalbError } from "../../errors.ts";
 import { callOptions, clientFlags } from "../common.ts";
 import { asVolume, toggle } from "../flags.ts";
 import { type PathStep, runSteps, statesOf } from "../path.ts";
-import { archiveClient, proxyClient, storageClient } from "../servers.ts";
+import { proxyClient, sharedClient } from "../servers.ts";
 import { defineVerb } from "../verb.ts";
 
 export const verb = defineVerb({
@@ -32,7 +32,7 @@ export const verb = defineVerb({
         const run = () => proxyClient(server).call("stop", { volume, mode: proxyMode }, options);
         steps.push({ server, text: `stop ${volume} at ${server.name} (${proxyMode})`, run });
       } else {
-        const client = server.role === "storage" ? storageClient(server) : archiveClient(server);
+        const client = sharedClient(server);
         const run = () => client.call("stop", { volume, mode }, options);
         steps.push({ server, text: `stop ${volume} at ${server.name} (${mode})`, run });
       }
