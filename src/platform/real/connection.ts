@@ -152,6 +152,8 @@ export class RealConnection implements Connection {
   onClose(error: Error | undefined): void {
     if (this.#isClosed) return;
     this.#isClosed = true;
+    // When our own end went out before, the peer's end is told by a clean close alone.
+    if (error === undefined && !this.#isLocalClose && this.#finSent) this.#peerEnded = true;
     // A peer that goes after it has read our end and sent its own is no error, whatever the kernel calls it.
     this.#closeError = this.#peerEnded && this.#finSent ? undefined : error;
     const gone = this.#gone();
