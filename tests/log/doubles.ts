@@ -176,7 +176,10 @@ export class TestClock implements Clock {
   timer(delayMs: number, callback: () => void): Timer {
     const entry = { atMs: this.#nowMs + delayMs, callback };
     this.#timers.push(entry);
-    return { cancel: () => void (this.#timers = this.#timers.filter((other) => other !== entry)) };
+    const cancel = (): void => {
+      this.#timers = this.#timers.filter((other) => other !== entry);
+    };
+    return { cancel };
   }
 
   sleep(delayMs: number): Promise<void> {
