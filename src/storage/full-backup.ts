@@ -75,7 +75,7 @@ async function copyToArchive(volume: StorageVolume, parts: FullBackupParts): Pro
       hostType: "storage",
       volume: volume.name,
       sizeLb: info.sizeLb,
-      timestampSec: nowS(volume),
+      timestampS: nowS(volume),
       bulkLb: parts.bulkLb,
       compress: { ...settings.compress, cpuCount: 1 },
     };

@@ -5,6 +5,7 @@ import { nextPackLsid } from "../log/pack.ts";
 import { LogDeviceReader } from "../log/reader.ts";
 import { addressText } from "../platform/net.ts";
 import { finishRange, type RangePlan, undelivered } from "../snapshot/split.ts";
+import { diffMeta, snapshot } from "../snapshot/types.ts";
 import { connectWire } from "../wire/handshake.ts";
 import { runWlogTransfer } from "../wire/wlog-transfer.ts";
 import { refusedError } from "../wire/words.ts";
@@ -91,14 +92,12 @@ async function transferTo(
           ),
         diff: () => {
           const { diff } = finishRange(done, range, endLsid);
-          return {
-            snapB: { gidB: diff.fromGid, gidE: diff.fromGid },
-            snapE: { gidB: diff.toGid, gidE: diff.toGid },
+          return diffMeta({
+            from: snapshot(diff.fromGid),
+            to: snapshot(diff.toGid),
             isMergeable: diff.isMergeable,
-            isCompDiff: false,
-            timestampSec: diff.timestampS,
-            dataSizeBytes: 0,
-          };
+            timestampS: diff.timestampS,
+          });
         },
       });
       if (answer.kind !== "accept") throw refusedError(stream.peerName, "the log transfer", answer);

@@ -1,7 +1,8 @@
 /** @module Options of a storage with every default filled in. */
 import type { StorageOptions } from "../control/role.ts";
 import { WalbError } from "../errors.ts";
-import { Codec, type CompressOption, codecNames } from "../native/codec.ts";
+import type { CompressOption } from "../native/codec.ts";
+import { parseCompressOption } from "../native/compress-option.ts";
 import type { Address } from "../platform/net.ts";
 import { mib } from "../units.ts";
 
@@ -46,20 +47,6 @@ export function storageSettings(options: StorageOptions): StorageSettings {
     maxForegroundTasks: options.maxForegroundTasks ?? 2,
     maxBackgroundTasks: options.maxBackgroundTasks ?? 1,
     fullScanBytesPerS: options.fullScanBytesPerS ?? 0,
-    compress: parseCompression(options.syncCompression ?? "snappy:0:1"),
+    compress: parseCompressOption(options.syncCompression ?? "snappy", "sync-compression"),
   };
-}
-
-/** `codec:level:threads`; the threads are the pool's business. */
-function parseCompression(text: string): CompressOption {
-  const [name = "", level = "0"] = text.split(":");
-  const codec = codecNames.findIndex((known) => known === name);
-  if (codec < 0 || !/^[0-9]$/.test(level)) {
-    throw new WalbError("bad-parameter", {
-      what: `"${text}" is not a compression`,
-      where: { field: "sync-compression" },
-      hint: `use codec[:level] with a codec of ${codecNames.join(", ")}, for example snappy or zstd:3`,
-    });
-  }
-  return { codec: Object.values(Codec)[codec]!, level: Number(level) };
 }

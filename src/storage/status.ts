@@ -2,6 +2,7 @@
 import type { StorageVolume as VolumeReport } from "../control/storage.ts";
 import { asWalbError } from "../errors.ts";
 import type { BrokenVolume } from "../volume/directories.ts";
+import { troubleReport } from "../volume/trouble.ts";
 import type { StorageAction, StorageVolume } from "./volume.ts";
 
 const actions: readonly StorageAction[] = ["WlogSend", "WlogRemove"];
@@ -26,22 +27,13 @@ export async function volumeReport(volume: StorageVolume): Promise<VolumeReport>
     ...(done === undefined ? {} : { doneLsid: done.lsid, doneGid: done.gid, oldestGid: done.gid }),
     ...(latest === undefined ? {} : { latestGid: latest.gid }),
     ...(volume.lastSentMs === undefined ? {} : { lastSentMs: volume.lastSentMs }),
-    ...troublePart(volume),
+    ...troubleReport(volume.trouble),
   };
   try {
     return { ...report, ...(await devicePart(volume)) };
   } catch (error) {
-    const failure = asWalbError(error, { volume: volume.name });
-    const atMs = volume.platform.clock.nowMs();
-    return {
-      ...report,
-      trouble: report.trouble ?? {
-        code: failure.code,
-        message: failure.message,
-        atMs,
-        ...(failure.hint === undefined ? {} : { hint: failure.hint }),
-      },
-    };
+    const failure = { error: asWalbError(error, { volume: volume.name }), atMs: volume.platform.clock.nowMs() };
+    return { ...report, ...troubleReport(volume.trouble ?? failure) };
   }
 }
 
@@ -52,27 +44,7 @@ export function brokenReport(broken: BrokenVolume, nowMs: number): VolumeReport 
     state: "Broken",
     stopState: "not-stopping",
     running: [],
-    trouble: {
-      code: broken.error.code,
-      message: broken.error.message,
-      atMs: nowMs,
-      ...(broken.error.hint === undefined ? {} : { hint: broken.error.hint }),
-    },
-  };
-}
-
-function troublePart(volume: StorageVolume): Pick<VolumeReport, "trouble"> {
-  const { trouble } = volume;
-  if (trouble === undefined) return {};
-  const { error, atMs, retryAtMs } = trouble;
-  return {
-    trouble: {
-      code: error.code,
-      message: error.message,
-      atMs,
-      ...(error.hint === undefined ? {} : { hint: error.hint }),
-      ...(retryAtMs === undefined ? {} : { retryAtMs }),
-    },
+    ...troubleReport({ error: broken.error, atMs: nowMs }),
   };
 }
 

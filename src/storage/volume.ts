@@ -5,6 +5,7 @@ import { WalbError } from "../errors.ts";
 import type { Platform } from "../platform/platform.ts";
 import { type LogPoint, nextPoint } from "../snapshot/split.ts";
 import { VolumeMachine } from "../volume/machine.ts";
+import type { Trouble } from "../volume/trouble.ts";
 import type { StorageSettings } from "./settings.ts";
 import type { StorageStore } from "./store.ts";
 
@@ -23,13 +24,6 @@ export type StorageState =
   | "ClearVol";
 /** Actions that run beside a state. */
 export type StorageAction = "WlogSend" | "WlogRemove";
-
-/** The last failure of a volume until it goes well again, with when it is tried next. */
-export interface Trouble {
-  readonly error: WalbError;
-  readonly atMs: number;
-  readonly retryAtMs: number | undefined;
-}
 
 /** A volume of a running storage. */
 export class StorageVolume {

@@ -1,0 +1,117 @@
+/** @module Decisions of the proxy role: which diffs go together, what an archive's answer means, how long to wait. Pure. */
+import { canMerge, isFurther, merge } from "../snapshot/algebra.ts";
+import { type DiffMeta, diffMeta, snapshot } from "../snapshot/types.ts";
+import type { Answer } from "../wire/words.ts";
+import type { DiffRow } from "./store.ts";
+
+/** A transfer to make. */
+export interface SendPlan {
+  /** Oldest first: later ones win. */
+  readonly diffs: readonly DiffRow[];
+  /** What they are together. */
+  readonly merged: DiffMeta;
+  readonly uuid: string;
+}
+
+/** Bounds of a transfer. */
+export interface SendLimits {
+  readonly bytesMax: number;
+  readonly countMax: number;
+}
+
+/** A row as the algebra sees it. */
+export function metaOf(row: DiffRow): DiffMeta {
+  return diffMeta({
+    from: snapshot(row.fromGid),
+    to: snapshot(row.toGid),
+    isMergeable: row.isMergeable,
+    timestampS: row.timestampS,
+    dataSizeBytes: row.sizeBytes,
+  });
+}
+
+/**
+ * The next transfer: of the log whose diffs came first, the run of mergeable diffs from the smallest gid. Logs are
+ * never mixed: an older one is offered until the archive says that it follows another.
+ * @param pending diffs the archive needs, in order of reception.
+ */
+export function planSend(pending: readonly DiffRow[], limits: SendLimits): SendPlan | undefined {
+  const uuid = pending[0]?.uuid;
+  if (uuid === undefined) return undefined;
+  const rows = pending.filter((row) => row.uuid === uuid).toSorted(byStart);
+  const metas = rows.map(metaOf);
+  const startGid = rows[0]!.fromGid;
+  let next = 0;
+  let reachGid = startGid;
+  const bestFrom = (isCandidate: (meta: DiffMeta) => boolean): number | undefined => {
+    let best: number | undefined;
+    for (let i = next; i < rows.length; i += 1) {
+      // Rows are ordered by start: behind a gap nothing fits.
+      if (metas[i]!.from.gidB > reachGid) break;
+      if (!isCandidate(metas[i]!)) continue;
+      if (best === undefined || isFurther(metas[i]!, metas[best]!)) best = i;
+    }
+    return best;
+  };
+  const first = bestFrom((meta) => meta.from.gidB === startGid)!;
+  const chosen = [first];
+  let merged = metas[first]!;
+  let bytes = rows[first]!.sizeBytes;
+  // Rows are ordered by start, so those before the last chosen one can only be covered by it.
+  while (chosen.length < limits.countMax) {
+    next = chosen.at(-1)! + 1;
+    reachGid = merged.to.gidB;
+    const best = bestFrom((meta) => canMerge(merged, meta));
+    if (best === undefined || bytes + rows[best]!.sizeBytes > limits.bytesMax) break;
+    merged = merge(merged, metas[best]!);
+    bytes += rows[best]!.sizeBytes;
+    chosen.push(best);
+  }
+  const diffs = chosen.map((index) => rows[index]!);
+  return { diffs, merged: chosen.length === 1 ? metas[first]! : { ...merged, dataSizeBytes: 0 }, uuid };
+}
+
+function byStart(a: DiffRow, b: DiffRow): number {
+  if (a.fromGid !== b.fromGid) return a.fromGid < b.fromGid ? -1 : 1;
+  if (a.toGid !== b.toGid) return a.toGid < b.toGid ? -1 : 1;
+  return a.id - b.id;
+}
+
+/** Diffs that a merged one makes needless: they lie inside it. */
+export function coveredBy(merged: DiffMeta, uuid: string, pending: readonly DiffRow[]): DiffRow[] {
+  return pending.filter((row) => row.uuid === uuid && merged.from.gidB <= row.fromGid && row.toGid <= merged.to.gidB);
+}
+
+/** What to do with the diffs of a transfer. */
+export type Reaction = "delivered" | "needless" | "retry";
+
+/** What an archive's answer means. Only two refusals allow to drop a diff; for the rest it is kept and tried again. */
+export function reactionTo(answer: Answer): Reaction {
+  if (answer.kind === "accept") return "delivered";
+  if (answer.kind === "word" && (answer.word === "different-uuid" || answer.word === "too-old-diff")) return "needless";
+  return "retry";
+}
+
+/** What an administrator can do about a refusal. */
+export function refusalHint(answer: Answer, volume: string): string {
+  if (answer.kind !== "word") return "look at the archive's log";
+  switch (answer.word) {
+    case "stopped":
+      return `start the volume at the archive: walb start ${volume}`;
+    case "syncing":
+    case "wdiff-recv":
+      return "it goes on by itself when the archive has finished";
+    case "smaller-lv-size":
+      return `grow the archive's image: walb resize ${volume} SIZE`;
+    case "too-new-diff":
+      return `diffs before this one are missing at the archive: replicate to it, or take a new backup of ${volume}`;
+    default:
+      return `look at the archive: walb status ${volume}`;
+  }
+}
+
+/** Delay before the n-th retry in a row (n from 0): doubled each time up to the longest, with a quarter of jitter. */
+export function retryDelayMs(attempt: number, firstMs: number, maxMs: number, chance: number): number {
+  const doubled = Math.min(firstMs * 2 ** Math.min(attempt, 30), Math.max(firstMs, maxMs));
+  return Math.round(doubled * (0.75 + 0.5 * chance));
+}

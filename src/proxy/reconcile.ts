@@ -1,0 +1,78 @@
+/**
+ * @module Brings rows and files of a proxy volume together at start: temporaries go, complete diffs without a row are
+ * adopted, rows without a file are reported.
+ */
+import { openDiffSet } from "../diff/set.ts";
+import type { DiffIo } from "../diff/types.ts";
+import { asWalbError } from "../errors.ts";
+import { diffFileSuffix, parseDiffFileName } from "../snapshot/filename.ts";
+import { temporaryPrefix } from "./receive.ts";
+import type { ProxyVolume } from "./volume.ts";
+
+const uuidPattern = /^[0-9a-f]{32}$/;
+
+/** What was found; for the log and the tests. */
+export interface Reconciled {
+  readonly adopted: readonly string[];
+  readonly missing: readonly string[];
+  readonly unreadable: readonly string[];
+}
+
+/** Reconciles one volume. Nothing that may be a diff is deleted. */
+export async function reconcile(volume: ProxyVolume, io: DiffIo): Promise<Reconciled> {
+  const { disk } = io;
+  const root = `${volume.directory}/diffs`;
+  const adopted: string[] = [];
+  const missing: string[] = [];
+  const unreadable: string[] = [];
+  const onDisk = new Set<string>();
+  const uuids = (await disk.info(root)) === undefined ? [] : await disk.list(root);
+  for (const uuid of uuids) {
+    if (!uuidPattern.test(uuid)) continue;
+    for (const fileName of await disk.list(`${root}/${uuid}`)) {
+      const path = `${root}/${uuid}/${fileName}`;
+      if (fileName.startsWith(temporaryPrefix)) await disk.remove(path);
+      else if (fileName.endsWith(diffFileSuffix)) onDisk.add(`${uuid}/${fileName}`);
+    }
+  }
+  for (const diff of volume.store.diffs) {
+    const key = `${diff.uuid}/${diff.fileName}`;
+    if (onDisk.delete(key)) continue;
+    // The row goes: it can never be delivered. What it costs is said loudly, the archives then answer too-new-diff.
+    missing.push(key);
+    volume.store.dropDiff(diff);
+    volume.log.error("a diff that was to be delivered is gone", { file: volume.pathOf(diff) });
+  }
+  for (const key of onDisk) {
+    const [uuid = "", fileName = ""] = key.split("/");
+    try {
+      await adopt(volume, io, uuid, fileName);
+      adopted.push(key);
+    } catch (error) {
+      unreadable.push(key);
+      const failure = asWalbError(error, { volume: volume.name, file: `${root}/${key}` });
+      volume.log.error("a diff without a row cannot be read; it is left where it is", { error: failure });
+    }
+  }
+  return { adopted, missing, unreadable };
+}
+
+/** A complete file whose row was not written before a crash: the storage had no Ack, a second delivery is harmless. */
+async function adopt(volume: ProxyVolume, io: DiffIo, uuid: string, fileName: string): Promise<void> {
+  const meta = parseDiffFileName(fileName);
+  const set = await openDiffSet(io, [volume.pathOf({ uuid, fileName })]);
+  const sizeBytes = set.sources[0]!.fileBytes;
+  await set.close();
+  const diff = {
+    fileName,
+    uuid,
+    fromGid: meta.from.gidB,
+    toGid: meta.to.gidB,
+    isMergeable: meta.isMergeable,
+    timestampS: meta.timestampS,
+    sizeBytes,
+    receivedMs: volume.platform.clock.nowMs(),
+  };
+  const { replaced } = volume.store.addDiff(diff, volume.store.sizeLb);
+  if (replaced !== undefined) await volume.removeFiles([replaced]);
+}

@@ -1,0 +1,61 @@
+/** @module One volume of a proxy: what it remembers, its state, and where its files are. */
+import type { Logger } from "../control/logger.ts";
+import type { Platform } from "../platform/platform.ts";
+import { VolumeMachine } from "../volume/machine.ts";
+import type { ProxySettings } from "./settings.ts";
+import type { DiffRow, ProxyStore } from "./store.ts";
+
+/** All states of a proxy volume, temporary ones included. */
+export type ProxyState =
+  | "Stopped"
+  | "Started"
+  | "Start"
+  | "Stop"
+  | "WaitForEmpty"
+  | "WlogRecv"
+  | "AddArchiveInfo"
+  | "DeleteArchiveInfo"
+  | "ClearVol";
+/** Actions that run beside a state. */
+export type ProxyAction = "WdiffSend";
+
+/** States in which diffs are sent. */
+export const sendingStates: readonly ProxyState[] = ["Started", "WlogRecv", "WaitForEmpty"];
+
+/** A volume of a running proxy. */
+export class ProxyVolume {
+  readonly machine: VolumeMachine<ProxyState, ProxyAction>;
+  readonly log: Logger;
+
+  constructor(
+    readonly name: string,
+    readonly directory: string,
+    readonly store: ProxyStore,
+    readonly platform: Platform,
+    readonly settings: ProxySettings,
+    log: Logger,
+  ) {
+    this.log = log.with({ volume: name });
+    this.machine = new VolumeMachine(name, "Stopped", () => platform.clock.nowMs());
+  }
+
+  /** Directory of the diffs of one log. */
+  diffDirectory(uuid: string): string {
+    return `${this.directory}/diffs/${uuid}`;
+  }
+
+  pathOf(diff: Pick<DiffRow, "uuid" | "fileName">): string {
+    return `${this.diffDirectory(diff.uuid)}/${diff.fileName}`;
+  }
+
+  /** Removes files whose rows are gone. A failure costs only space until the next start. */
+  async removeFiles(diffs: readonly DiffRow[]): Promise<void> {
+    for (const diff of diffs) {
+      try {
+        await this.platform.disk.remove(this.pathOf(diff));
+      } catch (error) {
+        this.log.warn("a delivered diff could not be removed", { file: this.pathOf(diff), error });
+      }
+    }
+  }
+}

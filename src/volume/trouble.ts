@@ -1,0 +1,27 @@
+/** @module What went wrong last, as every role's status tells it. */
+import type { WalbError } from "../errors.ts";
+
+/** A failure that holds until the work goes well again. */
+export interface Trouble {
+  readonly error: WalbError;
+  readonly atMs: number;
+  /** When it is tried again, if it is. */
+  readonly retryAtMs?: number | undefined;
+}
+
+/** The status part of a trouble; nothing when there is none. */
+export function troubleReport(trouble: Trouble | undefined): {
+  trouble?: { code: string; message: string; hint?: string; atMs: number; retryAtMs?: number };
+} {
+  if (trouble === undefined) return {};
+  const { error, atMs, retryAtMs } = trouble;
+  return {
+    trouble: {
+      code: error.code,
+      message: error.message,
+      atMs,
+      ...(error.hint === undefined ? {} : { hint: error.hint }),
+      ...(retryAtMs === undefined ? {} : { retryAtMs }),
+    },
+  };
+}
