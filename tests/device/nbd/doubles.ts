@@ -1,7 +1,7 @@
 /** @module Doubles for the NBD tests: a volume in memory, and a pool that counts its leases. */
 
 import type { AllocationExtent, BlockVolume, Done } from "../../../src/device/user/block.ts";
-import type { WalbError } from "../../../src/errors.ts";
+import { WalbError } from "../../../src/errors.ts";
 import type { Lease, Memory, MemoryPool } from "../../../src/native/memory.ts";
 
 class PlainMemory implements Memory {
@@ -150,6 +150,13 @@ export class MemoryVolume implements BlockVolume {
 
   onRoom(callback: () => void): void {
     this.roomCallbacks.push(callback);
+  }
+
+  /** Takes no more writes, as after a failed log: who waits for room is refused instead. */
+  fail(reason: string): void {
+    this.readOnlyReason = reason;
+    this.failWith = new WalbError("read-only", { what: reason });
+    for (const callback of this.roomCallbacks.splice(0)) callback();
   }
 
   /** Lets held requests finish. */

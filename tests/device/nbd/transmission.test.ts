@@ -233,6 +233,21 @@ describe("an NBD connection in transmission", () => {
 });
 
 describe("NBD memory", () => {
+  test("writes that wait for room are refused when the volume fails, although there will never be room", async () => {
+    const at = await setup();
+    at.volume.roomBytes = 0;
+    const client = await RawNbd.go(platform.net, at.address, "vol0");
+    client.send(request(write, 1, 0, 4096, 0, Buffer.alloc(4096)));
+    client.send(request(zeroes, 2, 0, 20 * mib));
+    await Bun.sleep(20);
+    at.volume.fail("the log failed");
+    expect((await client.reply(1)).error).toBe(perm);
+    expect((await client.reply(2)).error).toBe(perm);
+    client.connection.close();
+    await at.close();
+    expect(at.pool.leasedBytes).toBe(0);
+  });
+
   test("a pool far smaller than what clients ask for is never exceeded, and all is answered", async () => {
     const at = await setup(["vol0"], 256 * 1024);
     const clients = await Promise.all(

@@ -172,7 +172,7 @@ export class Transmission {
     const request = this.request!;
     const { type, sizeBytes, offsetBytes } = request;
     const isWriting = type === commands.write || type === commands.trim || type === commands.writeZeroes;
-    if (isWriting && this.volume.roomBytes <= 0) {
+    if (isWriting && !hasRoom(this.volume)) {
       this.state = "waiting";
       this.stopWaiting = this.host.rooms.wait(this.volume, () => this.goOn());
       return;
@@ -266,7 +266,7 @@ export class Transmission {
         this.volume.flush((failure) => this.done(request, 0, failure));
       } else if (this.isGone) {
         this.end(0);
-      } else if (this.volume.roomBytes > 0) {
+      } else if (hasRoom(this.volume)) {
         this.zeroPiece(request, nextBytes, isFua);
       } else {
         this.host.rooms.wait(this.volume, () => this.zeroPiece(request, nextBytes, isFua));
@@ -348,4 +348,9 @@ export class Transmission {
     this.replies.flush();
     this.host.finished();
   }
+}
+
+/** True when a write need not wait; a volume that takes no more writes refuses them at once. */
+function hasRoom(volume: BlockVolume): boolean {
+  return volume.roomBytes > 0 || volume.readOnlyReason !== undefined;
 }
