@@ -153,6 +153,42 @@ describe("a world", () => {
     world.close();
   });
 
+  test("decides at once what becomes of a write that a death interrupts", async () => {
+    const outcomes = new Set<number>();
+    for (let seed = 0; seed < 20; seed++) {
+      const world = createSimWorld(seed);
+      const host = world.host("a");
+      await world.complete(async () => {
+        const { disk, memory } = host.platform;
+        const file = await disk.open("/f", { mode: "create" });
+        await file.truncate(512);
+        const lease = await memory.lease(512);
+        lease.bytes.fill(7);
+        void file.write(0, lease);
+      });
+      host.kill();
+      const [value] = host.storage.peek("/f", 0, 1);
+      await world.run(1000);
+      expect(host.storage.peek("/f", 0, 1)[0]).toBe(value!);
+      outcomes.add(value!);
+      world.close();
+    }
+    expect([...outcomes].sort()).toEqual([0, 7]);
+  });
+
+  test("orders what falls on the same moment by the seed", async () => {
+    const order = async (seed: number) => {
+      const world = createSimWorld(seed);
+      const fired: number[] = [];
+      for (let i = 0; i < 10; i++) world.after(5, () => void fired.push(i));
+      await world.run(5);
+      world.close();
+      return fired.join();
+    };
+    expect(await order(1)).toBe(await order(1));
+    expect(await order(1)).not.toBe(await order(2));
+  });
+
   test("gives a dead process's memory, locks and databases to the next one", async () => {
     const world = createSimWorld(3);
     const host = world.host("a", { memoryBytes: 8192 });

@@ -156,7 +156,7 @@ export class SimDiskFile implements DiskFile {
 
   private async closeOnce(): Promise<void> {
     const { process, storage } = this.owner;
-    await Promise.allSettled([...this.running]);
+    await Promise.allSettled(this.running);
     if (!process.isAlive) return process.never();
     await process.later(0.01, `${process.hostName} close ${this.path}`, () => {
       storage.removeHandle(this);

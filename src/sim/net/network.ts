@@ -45,7 +45,7 @@ export class Network implements SimNetwork {
   /** The process is gone: its listeners and connections too. */
   processDied(process: SimProcess, isSilent: boolean): void {
     for (const [key, listener] of this.listeners) if (listener.process === process) this.listeners.delete(key);
-    for (const connection of [...this.connections]) if (connection.process === process) connection.die(isSilent);
+    for (const connection of this.connections) if (connection.process === process) connection.die(isSilent);
     if (isSilent) this.links.setDark(process.hostName, true);
   }
 
