@@ -12,11 +12,11 @@ import type { Memory, MemoryPool } from "../native/memory.ts";
 import { lbBytes } from "../units.ts";
 import { sendDecision } from "./answers.ts";
 import { volumeLbMax } from "./bulk-stream.ts";
-import { confirmed, reply, runCommand } from "./commands.ts";
+import { confirmed, reply, replyError, runCommand } from "./commands.ts";
 import { unexpectedControl } from "./pack-stream.ts";
 import { type Decoder, serializerLimits } from "./serializer.ts";
 import { ackWord, StreamControl, type WireStream } from "./stream.ts";
-import { accept, errorText, firstLine, refusedError, wordAccept, wordOk } from "./words.ts";
+import { accept, firstLine, refusedError, wordAccept, wordOk } from "./words.ts";
 
 /** How often the archive shows that it is alive while it hashes. */
 const dummyIntervalMs = 1000;
@@ -73,8 +73,7 @@ export async function serveBhash(stream: WireStream, work: () => Promise<Uint8Ar
     await reply(stream, wordOk, (encoder) => encoder.raw(value));
     return;
   }
-  stream.put((encoder) => encoder.string(errorText(failure)));
-  await stream.flush("sending the error");
+  await replyError(stream, failure);
   if (failure !== undefined) throw failure;
 }
 

@@ -53,13 +53,14 @@ export class Encoder {
   }
 
   u8(value: number): this {
-    this.#view.setUint8(this.#grow(1), checkWhole(value, 0, 0xff, "u8"));
-    return this;
+    return this.#byte(checkWhole(value, 0, 0xff, "u8"));
   }
 
   /** Raw two bytes, never variable. */
   u16(value: number): this {
-    this.#view.setUint16(this.#grow(2), checkWhole(value, 0, 0xffff, "u16"), true);
+    checkWhole(value, 0, 0xffff, "u16");
+    const at = this.#grow(2);
+    this.#view.setUint16(at, value, true);
     return this;
   }
 
@@ -137,7 +138,8 @@ export class Encoder {
   }
 
   #byte(value: number): this {
-    this.#view.setUint8(this.#grow(1), value);
+    const at = this.#grow(1);
+    this.#view.setUint8(at, value);
     return this;
   }
 
@@ -177,7 +179,7 @@ export class Encoder {
     return this;
   }
 
-  /** Makes room, counts it as used and returns where it starts. */
+  /** Makes room, counts it as used and returns where it starts. Call it before `#view` is read: it may replace it. */
   #grow(sizeBytes: number): number {
     const at = this.#used;
     const needed = at + sizeBytes;

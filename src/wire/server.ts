@@ -194,7 +194,7 @@ class Server implements WireServer {
       if (stream.confirmationDue && stream.failure === undefined && !stream.connection.isClosed) {
         const text = errorText(failure);
         stream.put((encoder) => encoder.string(text));
-      } else {
+      } else if (!stream.isWriteEnded) {
         stream.close(failure);
       }
     }

@@ -107,6 +107,11 @@ export class WireStream {
     return this.#in.isOver && this.#in.bufferedBytes === 0;
   }
 
+  /** True behind {@link endWrite}: all there is to say was said. */
+  get isWriteEnded(): boolean {
+    return this.#isWriteEnded;
+  }
+
   /** True when unread bytes are buffered. */
   get hasBuffered(): boolean {
     return this.#in.bufferedBytes > 0;

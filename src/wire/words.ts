@@ -1,5 +1,5 @@
 /** @module Fixed words, protocol names and error texts of the wire protocol. Source: `docs/protocol.md`, names. */
-import { asWalbError, WalbError } from "../errors.ts";
+import { WalbError } from "../errors.ts";
 
 /** Revision of the handshake. */
 export const protocolVersion = 1;
@@ -66,8 +66,8 @@ export function parseAnswer(text: string, confirmation: string = wordAccept): An
 
 /** An error as one line for a peer: no stack, no newline, bounded, never one of the fixed words. */
 export function errorText(error: unknown): string {
-  const walb = asWalbError(error);
-  return safeText(walb.hint === undefined ? walb.message : `${walb.message} (${walb.hint})`);
+  if (!(error instanceof WalbError)) return safeText(error instanceof Error ? error.message : String(error));
+  return safeText(error.hint === undefined ? error.message : `${error.message} (${error.hint})`);
 }
 
 /** The first line of a peer's text: the original appends stack addresses behind a newline. */
