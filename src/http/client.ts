@@ -7,7 +7,7 @@ import type { CallNames, CallParams, CallResult, Commands, JobNames } from "../c
 import { errorFromReport, errorReportSchema } from "../control/error.ts";
 import { type JobInfo, jobSchema } from "../control/job.ts";
 import { parseWith, toJson } from "../control/schemas.ts";
-import { asWalbError, WalbError } from "../errors.ts";
+import { WalbError } from "../errors.ts";
 
 /** Deadline of a request when nobody gave one: longer than a stop may take. */
 const defaultTimeoutMs = 90_000;
@@ -22,6 +22,8 @@ export interface ServerReference {
   readonly name: string;
   /** `host:port`. */
   readonly address: string;
+  /** For hints. */
+  readonly role?: string;
 }
 
 export interface CallOptions {
@@ -220,13 +222,13 @@ export class Client<C extends Commands> {
   }
 
   #unreachable(cause: unknown): WalbError {
-    const { name, address } = this.server;
-    const error = asWalbError(cause);
-    if (error.code === "cancelled") return error;
+    const { name, address, role } = this.server;
+    if (cause instanceof WalbError && cause.code === "cancelled") return cause;
+    const isRefused = cause instanceof Error && "code" in cause && /refused/i.test(String(cause.code));
     return new WalbError("unreachable", {
       what: `cannot reach ${name === address ? "the server" : `server ${name}`} at ${address}`,
-      hint: `is it running? Start it on that host, e.g. walb archive --port ${portOf(address)}; look at it with: curl http://${address}/health`,
-      cause,
+      hint: `is ${role === undefined ? "the daemon" : `walb ${role}`} running on that host? Look with: curl http://${address}/health`,
+      cause: isRefused ? "connection refused" : cause,
     });
   }
 
@@ -243,10 +245,6 @@ function timer(delayMs: number): { readonly fired: Promise<"quiet">; cancel(): v
   const { promise, resolve } = Promise.withResolvers<"quiet">();
   const id = setTimeout(() => resolve("quiet"), delayMs);
   return { fired: promise, cancel: () => clearTimeout(id) };
-}
-
-function portOf(address: string): string {
-  return address.slice(address.lastIndexOf(":") + 1);
 }
 
 function parseJson(text: string): unknown {

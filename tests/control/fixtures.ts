@@ -19,6 +19,11 @@ export const testCommands = {
     params: z.strictObject({ volume: volumeSchema, gid: gidSchema }),
     result: z.object({ gid: gidSchema }),
   }),
+  large: defineCommand({
+    summary: "Answers a long text",
+    params: z.strictObject({ sizeBytes: z.int() }),
+    result: z.object({ text: z.string() }),
+  }),
   fail: defineCommand({
     summary: "Fails with a state error",
     params: z.strictObject({ volume: volumeSchema }),
@@ -60,6 +65,7 @@ export const testRandom: Random = {
 export const testHandlers: Handlers<typeof testCommands> = {
   status: async () => ({ images: "file", volumes: [] }),
   echo: async ({ gid }) => ({ gid: gid + 1n }),
+  large: async ({ sizeBytes }) => ({ text: "walb".repeat(sizeBytes / 4) }),
   fail: async ({ volume }) => {
     throw new WalbError("state", { what: "cannot fail in state Clear", where: { volume }, hint: "init it first" });
   },

@@ -1,0 +1,205 @@
+import { afterAll, beforeAll, describe, expect, test } from "bun:test";
+import type { Control } from "../../src/control/control.ts";
+import type { JobInfo } from "../../src/control/job.ts";
+import { silentLogger } from "../../src/control/logger.ts";
+import type { HttpService } from "../../src/control/role.ts";
+import { WalbError } from "../../src/errors.ts";
+import { createApp } from "../../src/http/app.ts";
+import { Client } from "../../src/http/client.ts";
+import { createHttpFactory } from "../../src/http/server.ts";
+import { type Address, addressText, type Listener } from "../../src/platform/net.ts";
+import { createNet } from "../../src/platform/real/net.ts";
+import { createTestControl, testCommands } from "../control/fixtures.ts";
+
+const net = createNet();
+let control: Control;
+let service: HttpService;
+let listener: Listener;
+let address: string;
+let client: Client<typeof testCommands>;
+
+beforeAll(async () => {
+  control = createTestControl();
+  service = createHttpFactory(net)(control, silentLogger);
+  // What the wire server does: read some, decide, hand over.
+  listener = await net.listen({ kind: "tcp", host: "127.0.0.1", port: 0 } satisfies Address, (connection) => {
+    connection.setReader({
+      data: (chunk) => service.accept(connection, chunk),
+      end() {},
+      closed() {},
+    });
+  });
+  address = addressText(listener.address);
+  client = new Client({ name: "a0", address }, testCommands);
+});
+
+afterAll(async () => {
+  await control.close();
+  await service.close();
+  await listener.close();
+});
+
+async function failure(work: Promise<unknown>): Promise<WalbError> {
+  try {
+    await work;
+  } catch (error) {
+    if (error instanceof WalbError) return error;
+    throw error;
+  }
+  throw new Error("nothing was thrown");
+}
+
+function post(command: string, body: string, headers: Record<string, string> = {}): Promise<Response> {
+  const all = { "content-type": "application/json", ...headers };
+  return fetch(`http://${address}/api/${command}`, { method: "POST", body, headers: all });
+}
+
+describe("HTTP API over a real port", () => {
+  test("a command answers its result, gids as bigint", async () => {
+    expect(await client.call("echo", { volume: "v", gid: 2n ** 53n - 3n })).toEqual({ gid: 2n ** 53n - 2n });
+  });
+
+  test("an error comes with its HTTP status and whole on the client's side", async () => {
+    const response = await post("fail", '{"volume":"vol0"}');
+    expect(response.status).toBe(409);
+    expect(await response.json()).toEqual({
+      error: {
+        code: "state",
+        what: "cannot fail in state Clear",
+        where: { host: "a0", volume: "vol0" },
+        hint: "init it first",
+      },
+    });
+    const error = await failure(client.call("fail", { volume: "vol0" }));
+    expect([error.code, error.where.volume, error.hint]).toEqual(["state", "vol0", "init it first"]);
+  });
+
+  test("each kind of wrong request has its own answer", async () => {
+    expect((await post("echo", "{")).status).toBe(400);
+    expect((await post("echo", '{"volume":"v"}')).status).toBe(400);
+    expect((await post("echo", '{"volume":"v","gid":1,"x":2}')).status).toBe(400);
+    expect((await post("nope", "{}")).status).toBe(404);
+    expect((await fetch(`http://${address}/nope`)).status).toBe(404);
+    expect((await fetch(`http://${address}/api/jobs/nope`)).status).toBe(404);
+    expect((await post("echo", JSON.stringify({ volume: "v".repeat(2_000_000) }))).status).toBe(400);
+  });
+
+  test("a page in a browser cannot use the daemon: by a rebound name, across origins, with a plain form", async () => {
+    const body = '{"volume":"v","gid":1}';
+    expect((await post("echo", body, { host: "evil.example.com" })).status).toBe(400);
+    expect((await post("echo", body, { origin: "http://evil.example.com" })).status).toBe(400);
+    expect((await post("echo", body, { origin: "null" })).status).toBe(400);
+    expect((await post("echo", body, { "content-type": "text/plain" })).status).toBe(400);
+    expect((await post("echo", body, { origin: `http://${address}` })).status).toBe(200);
+    expect((await post("echo", body, { host: "localhost:10200" })).status).toBe(200);
+    expect((await post("echo", body, { host: "[::1]:10200" })).status).toBe(200);
+  });
+
+  test("health, metrics and status answer", async () => {
+    expect(await (await fetch(`http://${address}/health`)).json()).toEqual({ ok: { role: "archive", nodeId: "a0" } });
+    const metrics = await fetch(`http://${address}/metrics`);
+    expect(metrics.headers.get("content-type")).toStartWith("text/plain");
+    expect(await metrics.text()).toContain('walb_info{role="archive",node="a0",version="');
+    const status = (await (await fetch(`http://${address}/api/status`)).json()) as { ok: Record<string, unknown> };
+    expect(Object.keys(status.ok)).toEqual(["server", "status", "jobs"]);
+  });
+
+  test("several requests go through one connection, and large answers arrive whole", async () => {
+    const text = await rawRequests([
+      `GET /health HTTP/1.1\r\nhost: ${address}\r\n\r\n`,
+      `GET /health HTTP/1.1\r\nhost: ${address}\r\nconnection: close\r\n\r\n`,
+    ]);
+    expect(text.match(/HTTP\/1\.1 200 OK/g)).toHaveLength(2);
+    const sizeBytes = 24 * 1024 * 1024;
+    const { text: large } = await client.call("large", { sizeBytes });
+    expect(large === "walb".repeat(sizeBytes / 4)).toBe(true);
+  });
+
+  test("a job is followed to its end with progress", async () => {
+    const seen: JobInfo[] = [];
+    const result = await client.run("work", { volume: "v", steps: 25 }, { onProgress: (job) => seen.push(job) });
+    expect(result).toEqual({ gid: 2n ** 53n - 1n });
+    expect(seen[0]?.state).toBe("running");
+    expect(seen.at(-1)?.state).toBe("done");
+    expect(seen.some((job) => job.state === "running" && job.progress.totalBytes === 25_000)).toBe(true);
+  });
+
+  test("a job that fails throws its error at the follower", async () => {
+    const error = await failure(client.run("work", { volume: "v", steps: 5, failAt: 2 }));
+    expect([error.code, error.where.volume, error.where.host]).toEqual(["damaged", "v", "a0"]);
+  });
+
+  test("a job goes on when its follower's time is over, and can be cancelled later", async () => {
+    const error = await failure(client.run("work", { volume: "v", steps: 100_000 }, { timeoutMs: 100 }));
+    expect(error.code).toBe("timed-out");
+    const job = (await client.jobs()).find((candidate) => candidate.state === "running");
+    expect(job?.command).toBe("work");
+    expect((await client.cancel(job!.id)).state).toBe("cancelled");
+  });
+
+  test("a follower that is interrupted says so", async () => {
+    const abort = new AbortController();
+    const work = failure(client.run("work", { volume: "v", steps: 100_000 }, { signal: abort.signal }));
+    await Bun.sleep(50);
+    abort.abort();
+    expect((await work).code).toBe("cancelled");
+    for (const job of await client.jobs()) if (job.state === "running") await client.cancel(job.id);
+  });
+
+  test("a server that is not there is unreachable, one that never answers times out", async () => {
+    const silent = await net.listen({ kind: "tcp", host: "127.0.0.1", port: 0 }, () => undefined);
+    const silentAddress = addressText(silent.address);
+    const call = (at: string, timeoutMs: number): Promise<WalbError> =>
+      failure(new Client({ name: "x", address: at }, testCommands).call("status", {}, { timeoutMs }));
+    expect((await call(silentAddress, 200)).code).toBe("timed-out");
+    await silent.close();
+    const error = await call("127.0.0.1:1", 5000);
+    expect(error.code).toBe("unreachable");
+    expect(error.message).toContain("127.0.0.1:1");
+    expect(error.hint).toContain("running");
+  });
+
+  test("something else than walb on the port is told apart", async () => {
+    const other = Bun.serve({ port: 0, hostname: "127.0.0.1", fetch: () => new Response("<html>hello") });
+    const wrong = new Client({ name: "x", address: `127.0.0.1:${other.port}` }, testCommands);
+    expect((await failure(wrong.call("status", {}))).code).toBe("protocol");
+    await other.stop(true);
+  });
+});
+
+test("an answer of a role that is not what it declares is an internal error, not sent", async () => {
+  const broken = createTestControl();
+  const app = createApp(
+    { ...broken, call: () => broken.call("echo", { volume: "v", gid: 2 ** 53 - 1 }) },
+    silentLogger,
+  );
+  const response = await app.request("http://localhost/api/echo", {
+    method: "POST",
+    body: "{}",
+    headers: { "content-type": "application/json", host: "localhost" },
+  });
+  expect(response.status).toBe(500);
+});
+
+async function rawRequests(requests: readonly string[]): Promise<string> {
+  const { promise, resolve } = Promise.withResolvers<string>();
+  let text = "";
+  const port = Number(address.slice(address.lastIndexOf(":") + 1));
+  const socket = await Bun.connect({
+    hostname: "127.0.0.1",
+    port,
+    socket: {
+      data(_, chunk) {
+        text += chunk.toString();
+      },
+      close() {
+        resolve(text);
+      },
+    },
+  });
+  for (const request of requests) {
+    socket.write(request);
+    socket.flush();
+  }
+  return promise;
+}
