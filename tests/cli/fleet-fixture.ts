@@ -1,0 +1,292 @@
+/** @module A fleet of fake roles behind the real HTTP API, for tests of the verbs. */
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { runCommandLine } from "../../src/cli/run.ts";
+import type { Io } from "../../src/cli/verb.ts";
+import { type ArchiveCommands, archiveCommands } from "../../src/control/archive.ts";
+import type { Commands, Handlers } from "../../src/control/command.ts";
+import { type Control, createControl } from "../../src/control/control.ts";
+import { silentLogger } from "../../src/control/logger.ts";
+import { type ProxyCommands, proxyCommands } from "../../src/control/proxy.ts";
+import { type StorageCommands, storageCommands } from "../../src/control/storage.ts";
+import { WalbError } from "../../src/errors.ts";
+import { createApp } from "../../src/http/app.ts";
+import { testClock, testRandom } from "../control/fixtures.ts";
+
+/** States of vol0 at the three, and what was called, in order. */
+export interface FakeFleet {
+  readonly states: { storage: string; proxy: string; archive: string };
+  readonly calls: string[];
+  readonly directory: string;
+  readonly ports: { storage: number; proxy: number; archive: number };
+  run(words: readonly string[], io?: Partial<Io>): Promise<{ code: number; out: string; err: string }>;
+  close(): Promise<void>;
+}
+
+const idle = { stopState: "not-stopping" as const, running: [] };
+
+/** Starts the three servers and writes a walb.toml for them. */
+export async function startFakeFleet(): Promise<FakeFleet> {
+  const states = { storage: "Clear", proxy: "Clear", archive: "Clear" };
+  const calls: string[] = [];
+  const called = (role: string, name: string, params: object): void => {
+    calls.push(
+      `${role} ${name} ${JSON.stringify(params, (_, value) => (typeof value === "bigint" ? Number(value) : value))}`,
+    );
+  };
+  const refuse = (volume: string): never => {
+    throw new WalbError("state", { what: "refused by the fake", where: { volume } });
+  };
+  const nowMs = Date.now();
+
+  const storage: Handlers<StorageCommands> = {
+    status: async () => ({
+      archive: "127.0.0.1:1",
+      proxies: [],
+      volumes: [
+        {
+          volume: "vol0",
+          state: states.storage,
+          ...idle,
+          lagBytes: 2048,
+          lagMs: 3000,
+          logUsagePb: 25,
+          logCapacityPb: 100,
+        },
+      ],
+    }),
+    volumes: async () => ({ volumes: ["vol0"] }),
+    init: async (params) => {
+      called("storage", "init", params);
+      states.storage = "SyncReady";
+      return {};
+    },
+    clear: async (params) => {
+      called("storage", "clear", params);
+      states.storage = "Clear";
+      return {};
+    },
+    backup: async (params, { progress, signal }) => {
+      called("storage", "backup", params);
+      for (let step = 1; step <= 10; step += 1) {
+        await testClock.sleep(params.volume === "slow" ? 60_000 : 10, signal);
+        progress({ doneBytes: step * 100, totalBytes: 1000, step: "scanning" });
+      }
+      states.storage = "Target";
+      states.archive = "Archived";
+      return { mode: params.mode, gid: 1n, scannedBytes: 1000, sentBytes: 500, elapsedMs: 100 };
+    },
+    snapshot: async (params) => {
+      called("storage", "snapshot", params);
+      return { gid: 5n, timeMs: nowMs };
+    },
+    start: async (params) => {
+      called("storage", "start", params);
+      states.storage = "Target";
+      return {};
+    },
+    stop: async (params) => {
+      called("storage", "stop", params);
+      states.storage = "Stopped";
+      return {};
+    },
+    reset: async (params) => {
+      called("storage", "reset", params);
+      states.storage = "SyncReady";
+      return {};
+    },
+    resize: async (params) => {
+      called("storage", "resize", params);
+      return {};
+    },
+    kick: async (params) => {
+      called("storage", "kick", params);
+      return {};
+    },
+  };
+
+  const proxy: Handlers<ProxyCommands> = {
+    status: async () => ({ volumes: [{ volume: "vol0", state: states.proxy, ...idle, archives: [] }] }),
+    volumes: async () => ({ volumes: ["vol0"] }),
+    "add-archive": async (params) => {
+      called("proxy", "add-archive", { volume: params.volume, archiveName: params.archiveName });
+      states.proxy = "Stopped";
+      return {};
+    },
+    "remove-archive": async ({ volume }) => refuse(volume),
+    "list-archives": async () => ({ archives: [] }),
+    start: async (params) => {
+      called("proxy", "start", params);
+      states.proxy = "Started";
+      return {};
+    },
+    stop: async (params) => {
+      called("proxy", "stop", params);
+      states.proxy = "Stopped";
+      return {};
+    },
+    clear: async (params) => {
+      called("proxy", "clear", params);
+      states.proxy = "Clear";
+      return {};
+    },
+    kick: async (params) => {
+      called("proxy", "kick", params);
+      return {};
+    },
+  };
+
+  const point = { isExplicit: true, isProtected: false, bytesToRestore: 3 * 1024 ** 2, sizeLb: 2048 };
+  const archive: Handlers<ArchiveCommands> = {
+    status: async () => ({
+      images: "file",
+      volumes: [
+        {
+          volume: "vol0",
+          state: states.archive,
+          ...idle,
+          ...(states.archive === "Archived"
+            ? { oldestPoint: { gid: 1n, timeMs: nowMs - 3_600_000 }, newestPoint: { gid: 5n, timeMs: nowMs - 1000 } }
+            : {}),
+        },
+      ],
+    }),
+    volumes: async () => ({ volumes: ["vol0"] }),
+    init: async (params) => {
+      called("archive", "init", params);
+      states.archive = "SyncReady";
+      return {};
+    },
+    snapshots: async ({ all }) => ({
+      snapshots: [
+        { gid: 1n, timeMs: Date.UTC(2026, 0, 1), ...point, label: "first" },
+        ...(all === true ? [{ gid: 3n, timeMs: Date.UTC(2026, 0, 2), ...point, isExplicit: false }] : []),
+      ],
+    }),
+    "label-snapshot": async ({ volume }) => refuse(volume),
+    restore: async (params) => {
+      called("archive", "restore", params);
+      if (params.volume === "lost") {
+        throw new WalbError("not-restorable", {
+          what: "there is no point before that",
+          where: { volume: params.volume },
+        });
+      }
+      const base = {
+        gid: params.gid ?? 5n,
+        timeMs: nowMs,
+        sizeBytes: 1024 ** 2,
+        bytes: 3 * 1024 ** 2,
+        elapsedMs: 2000,
+      };
+      return params.dryRun === true ? { ...base, elapsedMs: 0, estimateMs: 90_000 } : base;
+    },
+    apply: async ({ volume }) => refuse(volume),
+    merge: async ({ volume }) => refuse(volume),
+    clear: async (params) => {
+      called("archive", "clear", params);
+      states.archive = "Clear";
+      return {};
+    },
+    reset: async (params) => {
+      called("archive", "reset", params);
+      states.archive = "SyncReady";
+      return {};
+    },
+    resize: async (params) => {
+      called("archive", "resize", params);
+      return {};
+    },
+    start: async (params) => {
+      called("archive", "start", params);
+      states.archive = "Archived";
+      return {};
+    },
+    stop: async (params) => {
+      called("archive", "stop", params);
+      states.archive = "Stopped";
+      return {};
+    },
+  };
+
+  const servers = [
+    serve("storage", "s0", storageCommands, storage),
+    serve("proxy", "p0", proxyCommands, proxy),
+    serve("archive", "a0", archiveCommands, archive),
+  ] as const;
+  const directory = mkdtempSync(join(tmpdir(), "walb-cli-test-"));
+  const [s0, p0, a0] = servers;
+  writeFileSync(
+    join(directory, "walb.toml"),
+    `[servers.s0]\nrole = "storage"\naddress = "127.0.0.1:${s0.port}"\n` +
+      `[servers.p0]\nrole = "proxy"\naddress = "127.0.0.1:${p0.port}"\n` +
+      `[servers.a0]\nrole = "archive"\naddress = "127.0.0.1:${a0.port}"\nprimary = true\n` +
+      `[volumes.vol0]\nstorage = "s0"\n`,
+  );
+  return {
+    states,
+    calls,
+    directory,
+    ports: { storage: s0.port, proxy: p0.port, archive: a0.port },
+    run: (words, io = {}) => runIn(directory, words, io),
+    async close() {
+      await Promise.all(servers.map((server) => server.close()));
+      rmSync(directory, { recursive: true, force: true });
+    },
+  };
+}
+
+/** Runs a command line in this process, in a directory, with nobody at the terminal. */
+export async function runIn(
+  directory: string,
+  words: readonly string[],
+  io: Partial<Io> = {},
+): Promise<{ code: number; out: string; err: string }> {
+  let [out, err] = ["", ""];
+  const code = await runCommandLine(words, {
+    out: (text) => {
+      out += text;
+    },
+    err: (text) => {
+      err += text;
+    },
+    isOutTerminal: false,
+    isErrTerminal: false,
+    isInTerminal: false,
+    ask: async () => "",
+    env: {},
+    cwd: directory,
+    nowMs: () => Date.now(),
+    signal: new AbortController().signal,
+    ...io,
+  });
+  return { code, out, err };
+}
+
+function serve<C extends Commands>(
+  role: "storage" | "proxy" | "archive",
+  nodeId: string,
+  commands: C,
+  handlers: Handlers<C>,
+): { readonly port: number; close(): Promise<void> } {
+  const control: Control = createControl({
+    role,
+    commands,
+    handlers,
+    nodeId,
+    security: "loopback",
+    clock: testClock,
+    random: testRandom,
+    log: silentLogger,
+  });
+  const app = createApp(control, silentLogger);
+  const server = Bun.serve({ port: 0, hostname: "127.0.0.1", fetch: (request) => app.fetch(request) });
+  return {
+    port: server.port ?? 0,
+    async close() {
+      await control.close();
+      await server.stop(true);
+    },
+  };
+}

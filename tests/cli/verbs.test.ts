@@ -1,0 +1,247 @@
+import { afterEach, beforeEach, describe, expect, test } from "bun:test";
+import { writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { commands } from "../../src/cli/commands.ts";
+import type { VerbTree } from "../../src/cli/verb.ts";
+import { type FakeFleet, runIn, startFakeFleet } from "./fleet-fixture.ts";
+
+let fleet: FakeFleet;
+
+beforeEach(async () => {
+  fleet = await startFakeFleet();
+});
+afterEach(() => fleet.close());
+
+describe("a volume's life through the verbs", () => {
+  test("init prepares receivers before the sender, and again does nothing", async () => {
+    const first = await fleet.run(["init", "vol0", "--device", "dev0"]);
+    expect([first.code, first.err]).toEqual([0, expect.stringContaining("p0: sends vol0 to a0")]);
+    expect(fleet.calls).toEqual([
+      'archive init {"volume":"vol0"}',
+      'proxy add-archive {"volume":"vol0","archiveName":"a0"}',
+      'proxy start {"volume":"vol0"}',
+      'storage init {"volume":"vol0","device":{"kind":"user","name":"dev0"}}',
+    ]);
+    const again = await fleet.run(["init", "vol0", "--device", "dev0", "--json"]);
+    expect(JSON.parse(again.out)).toEqual({ volume: "vol0", storage: "s0", proxies: ["p0"], archive: "a0" });
+    expect(fleet.calls).toHaveLength(4);
+  });
+
+  test("backup does what is needed and says why", async () => {
+    Object.assign(fleet.states, { storage: "SyncReady", proxy: "Started", archive: "SyncReady" });
+    const full = await fleet.run(["backup", "vol0", "--wait"]);
+    expect([full.code, full.err]).toEqual([
+      0,
+      expect.stringContaining("full backup of vol0: the archive has no image yet"),
+    ]);
+    expect(full.out).toContain("restorable as snapshot 1");
+    fleet.states.storage = "SyncReady";
+    const hash = await fleet.run(["backup", "vol0", "--json", "--quiet"]);
+    expect([hash.code, hash.err]).toEqual([0, ""]);
+    expect(JSON.parse(hash.out)).toMatchObject({ mode: "hash", gid: 1, isRestorable: false });
+    const running = await fleet.run(["backup", "vol0"]);
+    expect([running.code, running.err]).toEqual([4, expect.stringContaining("being backed up continuously already")]);
+  });
+
+  test("a backup whose time is over goes on; one that is interrupted is cancelled", async () => {
+    const late = await fleet.run(["backup", "slow", "--full", "--server", "s0", "--timeout", "200ms"]);
+    expect([late.code, late.err]).toEqual([8, expect.stringContaining("goes on as job")]);
+    const status = (await (await fetch(`http://127.0.0.1:${fleet.ports.storage}/api/jobs`)).json()) as {
+      ok: { jobs: { state: string }[] };
+    };
+    expect(status.ok.jobs.map(({ state }) => state)).toEqual(["running"]);
+    const abort = new AbortController();
+    const work = fleet.run(["backup", "slow", "--full", "--server", "s0"], { signal: abort.signal });
+    await Bun.sleep(300);
+    abort.abort();
+    expect((await work).code).toBe(130);
+    const after = (await (await fetch(`http://127.0.0.1:${fleet.ports.storage}/api/jobs`)).json()) as typeof status;
+    expect(after.ok.jobs.map(({ state }) => state)).toEqual(["cancelled", "running"]);
+  });
+
+  test("snapshot and snapshots show gid and time", async () => {
+    const taken = await fleet.run(["snapshot", "vol0", "--label", "before upgrade", "--protect"]);
+    expect(taken.out).toMatch(/^vol0 5 \d{4}-\d\d-\d\d \d\d:\d\d:\d\d\n$/);
+    expect(fleet.calls).toEqual(['storage snapshot {"volume":"vol0","label":"before upgrade","protect":true}']);
+    const listed = await fleet.run(["snapshots", "vol0"]);
+    expect(listed.out.split("\n")[0]).toMatch(/^TIME +GID +CHANGES +SIZE +TAKEN BY +KEPT +LABEL$/);
+    expect(listed.out.split("\n")[1]).toMatch(/ 1 +3\.00M +1\.00M +snapshot +first$/);
+    const all = await fleet.run(["snapshots", "vol0", "--all", "--json"]);
+    expect((JSON.parse(all.out) as { snapshots: { gid: number }[] }).snapshots.map(({ gid }) => gid)).toEqual([1, 3]);
+  });
+
+  test("restore asks for a time or a gid, and a dry run says how much and how long", async () => {
+    const dry = await fleet.run(["restore", "vol0", "--to", "out.img", "--dry-run"]);
+    expect([dry.code, dry.out]).toEqual([0, expect.stringContaining("3.00M to write, about 1m 30s")]);
+    expect(fleet.calls[0]).toBe(`archive restore {"volume":"vol0","to":"${fleet.directory}/out.img","dryRun":true}`);
+    await fleet.run(["restore", "vol0", "--to", "/x", "--at", "-5m", "--overwrite"], {
+      nowMs: () => 1_000_000_000_000,
+    });
+    expect(fleet.calls[1]).toBe('archive restore {"volume":"vol0","atMs":999999700000,"to":"/x","overwrite":true}');
+    await fleet.run(["restore", "vol0", "--to", "/x", "--snapshot", "7"]);
+    expect(fleet.calls[2]).toBe('archive restore {"volume":"vol0","gid":7,"to":"/x"}');
+    const both = await fleet.run(["restore", "vol0", "--to", "/x", "--snapshot", "7", "--at", "-5m"]);
+    expect([both.code, both.err]).toEqual([2, expect.stringContaining("exclude each other")]);
+    const lost = await fleet.run(["restore", "lost", "--to", "/x", "--json"]);
+    expect(lost.code).toBe(6);
+    expect(JSON.parse(lost.err)).toMatchObject({
+      error: { code: "not-restorable", where: { volume: "lost", host: "a0" } },
+    });
+  });
+
+  test("stop goes from sender to receiver, start the other way round, one server on request", async () => {
+    Object.assign(fleet.states, { storage: "Target", proxy: "Started", archive: "Archived" });
+    expect((await fleet.run(["stop", "vol0", "--empty"])).code).toBe(0);
+    expect(fleet.calls).toEqual([
+      'storage stop {"volume":"vol0","mode":"graceful"}',
+      'proxy stop {"volume":"vol0","mode":"empty"}',
+      'archive stop {"volume":"vol0","mode":"graceful"}',
+    ]);
+    const nothing = await fleet.run(["stop", "vol0"]);
+    expect([nothing.code, nothing.err]).toEqual([4, expect.stringContaining("s0 Stopped, p0 Stopped, a0 Stopped")]);
+    fleet.calls.length = 0;
+    await fleet.run(["start", "vol0", "--server", "p0"]);
+    await fleet.run(["start", "vol0"]);
+    expect(fleet.calls).toEqual([
+      'proxy start {"volume":"vol0"}',
+      'archive start {"volume":"vol0"}',
+      'storage start {"volume":"vol0","mode":"target"}',
+    ]);
+  });
+
+  test("destroying needs a yes: from the flag or from the user", async () => {
+    Object.assign(fleet.states, { storage: "Stopped", proxy: "Stopped", archive: "Stopped" });
+    const dry = await fleet.run(["clear", "vol0", "--dry-run"]);
+    expect([dry.code, dry.err]).toEqual([0, expect.stringContaining("would delete all backups of vol0 at a0")]);
+    const silent = await fleet.run(["clear", "vol0"]);
+    expect([silent.code, silent.err]).toEqual([2, expect.stringContaining("--yes")]);
+    const questions: string[] = [];
+    const terminal = (answer: string) => ({
+      isInTerminal: true,
+      isErrTerminal: true,
+      ask: async (question: string) => {
+        questions.push(question);
+        return answer;
+      },
+    });
+    expect((await fleet.run(["reset", "vol0", "--server", "a0"], terminal("n"))).code).toBe(130);
+    expect(fleet.calls).toEqual([]);
+    expect((await fleet.run(["reset", "vol0", "--server", "a0"], terminal("y"))).code).toBe(0);
+    expect(questions[1]).toContain("delete all backups of vol0 at a0");
+    expect((await fleet.run(["clear", "vol0", "--yes"])).code).toBe(0);
+    expect(fleet.calls).toEqual([
+      'archive reset {"volume":"vol0"}',
+      'storage reset {"volume":"vol0"}',
+      'storage clear {"volume":"vol0"}',
+      'proxy clear {"volume":"vol0"}',
+      'archive clear {"volume":"vol0"}',
+    ]);
+  });
+
+  test("resize grows the receiving end first, and only by whole blocks", async () => {
+    Object.assign(fleet.states, { storage: "Target", proxy: "Started", archive: "Archived" });
+    await fleet.run(["resize", "vol0", "1M"]);
+    expect(fleet.calls).toEqual([
+      'archive resize {"volume":"vol0","sizeLb":2048}',
+      'storage resize {"volume":"vol0","sizeLb":2048}',
+    ]);
+    expect((await fleet.run(["resize", "vol0", "1000"])).code).toBe(2);
+  });
+
+  test("kick reaches storages and proxies", async () => {
+    await fleet.run(["kick"]);
+    await fleet.run(["kick", "vol0", "--server", "p0"]);
+    expect(fleet.calls).toEqual(["storage kick {}", "proxy kick {}", 'proxy kick {"volume":"vol0"}']);
+  });
+});
+
+describe("status", () => {
+  test("a volume that is shipped and restorable is protected: exit 0", async () => {
+    Object.assign(fleet.states, { storage: "Target", proxy: "Started", archive: "Archived" });
+    const { code, out } = await fleet.run(["status"]);
+    expect(code).toBe(0);
+    expect(out.split("\n")[1]).toMatch(/^vol0 +yes +\d{4}-\d\d-\d\d .* +2\.00K 3s +- +25% +59m 59s$/);
+  });
+
+  test("each break of the path is told, with exit 1", async () => {
+    for (const [states, reason] of [
+      [
+        { storage: "Stopped", proxy: "Started", archive: "Archived" },
+        "storage s0: state Stopped, writes are not shipped",
+      ],
+      [{ storage: "Target", proxy: "Stopped", archive: "Archived" }, "no proxy is started"],
+      [{ storage: "Target", proxy: "Started", archive: "Stopped" }, "archive a0: state Stopped"],
+      [{ storage: "Target", proxy: "Started", archive: "Clear" }, "archive a0: does not know it"],
+    ] as const) {
+      Object.assign(fleet.states, states);
+      const { code, out } = await fleet.run(["status", "vol0"]);
+      expect([code, out]).toEqual([1, expect.stringContaining(`vol0: ${reason}`)]);
+      const json = await fleet.run(["status", "--json"]);
+      expect(JSON.parse(json.out)).toMatchObject({ volumes: [{ volume: "vol0", isProtected: false }] });
+    }
+  });
+
+  test("a volume nobody knows is not found", async () => {
+    expect((await fleet.run(["status", "nope"])).code).toBe(1);
+  });
+});
+
+describe("servers and fleet files", () => {
+  test("a server is a name of the fleet or an address, whose role is asked for", async () => {
+    const address = `127.0.0.1:${fleet.ports.archive}`;
+    expect((await fleet.run(["snapshots", "vol0", "--server", address])).code).toBe(0);
+    expect((await runIn("/", ["snapshots", "vol0", "--server", address])).code).toBe(0);
+    const wrong = await runIn("/", ["snapshots", "vol0", "--server", `127.0.0.1:${fleet.ports.proxy}`]);
+    expect([wrong.code, wrong.err]).toEqual([2, expect.stringContaining("is a proxy server")]);
+    const unknown = await fleet.run(["snapshots", "vol0", "--server", "zz"]);
+    expect([unknown.code, unknown.err]).toEqual([2, expect.stringContaining("servers: s0, p0, a0")]);
+  });
+
+  test("a server that is down is exit 3 and named", async () => {
+    const { code, err } = await fleet.run(["snapshots", "vol0", "--server", "127.0.0.1:1"]);
+    expect([code, err]).toEqual([3, expect.stringContaining("127.0.0.1:1")]);
+  });
+
+  test("a wrong fleet file is refused with file and field", async () => {
+    const cases: readonly (readonly [string, string])[] = [
+      ["servers = 3", "servers"],
+      ['[servers.a0]\nrole = "archvie"\naddress = "h:1"', "servers.a0.role"],
+      ['[servers.a0]\nrole = "archive"\naddress = "h"', "servers.a0.address"],
+      ['[servers.a0]\nrole = "archive"\naddress = "h:1"\n[servers.a1]\nrole = "archive"\naddress = "h:2"', "primary"],
+      ['[servers.a0]\nrole = "archive"\naddress = "h:1"\n[volumes.v]\nstorage = "s9"', "volumes.v.storage"],
+      ['[servers.a0]\nrole = "archive"\naddress = "h:1"\nadress = "x"', "servers.a0"],
+      ["[[[", "not TOML"],
+    ];
+    for (const [text, field] of cases) {
+      const file = join(fleet.directory, "bad.toml");
+      writeFileSync(file, text);
+      const { code, err } = await fleet.run(["status", "--fleet", "bad.toml"]);
+      expect([code, err]).toEqual([2, expect.stringContaining(file)]);
+      expect(err).toContain(field);
+    }
+    expect((await fleet.run(["status", "--fleet", "none.toml"])).code).toBe(2);
+  });
+});
+
+describe("help", () => {
+  const all = async (tree: VerbTree, path: readonly string[]): Promise<(readonly string[])[]> => {
+    const found: (readonly string[])[] = [];
+    for (const [name, entry] of Object.entries(tree)) {
+      if ("verbs" in entry) found.push(...(await all(entry.verbs, [...path, name])));
+      else found.push([...path, name]);
+    }
+    return found;
+  };
+
+  test("every command has help with usage, examples that it would take, and exit codes", async () => {
+    const paths = await all(commands, []);
+    expect(paths.length).toBeGreaterThan(20);
+    for (const path of paths) {
+      const { code, out } = await fleet.run([...path, "--help"]);
+      expect([path, code]).toEqual([path, 0]);
+      expect(out).toContain(`Usage:\n  walb ${path.join(" ")}`);
+      expect(out).toContain(`Examples:\n  walb ${path.join(" ")}`);
+      expect(out).toContain("Exit codes:\n  0");
+    }
+  });
+});
