@@ -63,7 +63,8 @@ export class IndexedDiffWriter {
 
   /**
    * Adds IOs in log order. Resolves when their data is no longer needed. Calls may overlap, to keep the stages busy;
-   * the order is that of the calls. @throws WalbError `out-of-range` for an IO beyond the volume; I/O errors.
+   * the order is that of the calls. The data must not be leased from the pool in the writer's `io`, or the two could
+   * wait for each other: give the writer a carved one. @throws WalbError `out-of-range` for an IO beyond the volume; I/O errors.
    */
   add(ios: readonly LogIo[]): Promise<void> {
     return this.#spool.add(ios);

@@ -1,5 +1,4 @@
-/** @module Writing and relaying sorted diff files. */
-import { WalbError } from "../errors.ts";
+/** @module Writing sorted diff files. */
 import type { Memory } from "../native/memory.ts";
 import type { DiskFile } from "../platform/disk.ts";
 import {
@@ -8,15 +7,11 @@ import {
   encodeFileHeader,
   fileHeaderBytes,
   packHeaderBytes,
-  parseFileHeader,
-  parsePackHeader,
   sealPackHeader,
-  truncated,
 } from "./format.ts";
-import { type CheckedPack, checkPack } from "./pack.ts";
-import { RecordIndex } from "./record-index.ts";
+import type { CheckedPack } from "./pack.ts";
 import { addStats, emptyStats } from "./stats.ts";
-import { addressLbMax, checkAborted, DiffFileKind, type DiffIo, type DiffPack, type DiffStats } from "./types.ts";
+import { DiffFileKind, type DiffIo, type DiffStats } from "./types.ts";
 
 /** Writes a sorted diff file pack by pack. Not durable until `commitDiffFile`. */
 export class SortedDiffWriter {
@@ -98,69 +93,5 @@ export class SortedDiffWriter {
       lease.release();
     }
     return this.stats;
-  }
-}
-
-/**
- * The packs of a sorted file, checked and otherwise as they are, for a transfer without merging.
- * @throws WalbError `bad-format` or `damaged`; `unsupported` for an indexed file: merge that one alone instead.
- */
-export async function* relayPacks(
-  io: DiffIo,
-  path: string,
-  options: { readonly signal?: AbortSignal } = {},
-): AsyncGenerator<DiffPack, DiffStats> {
-  const stats: DiffStats = { ...emptyStats(), files: 1 };
-  const file = await io.disk.open(path, { mode: "read" });
-  try {
-    const fileBytes = await file.size();
-    if (fileBytes < fileHeaderBytes) throw truncated("the file is shorter than a diff header", { file: path });
-    const header = await readBlock(io, file, 0, fileHeaderBytes);
-    if (parseFileHeader(header, io.compute, { file: path, offsetBytes: 0 }).kind !== DiffFileKind.sorted) {
-      throw new WalbError("unsupported", { what: "an indexed diff has no packs to relay", where: { file: path } });
-    }
-    const scratch = new RecordIndex(128, 128);
-    let fromLb = 0;
-    for (let offset = fileHeaderBytes; ; ) {
-      checkAborted(options.signal, "reading a diff");
-      const place = { file: path, offsetBytes: offset };
-      if (offset + packHeaderBytes > fileBytes) throw truncated("the diff ends without its end pack", place);
-      const block = await readBlock(io, file, offset, packHeaderBytes);
-      scratch.count = 0;
-      const info = parsePackHeader(block, io.compute, scratch, 0, 0, fromLb, addressLbMax, place);
-      if (info.isEnd) return stats;
-      if (info.records === 0 && offset !== fileHeaderBytes)
-        throw badFormat("a pack has no records", place, "n_records");
-      const packBytes = packHeaderBytes + info.dataBytes;
-      if (offset + packBytes > fileBytes) throw truncated("the diff ends inside the data of a pack", place);
-      if (info.records > 0) {
-        const lease = await io.memory.lease(packBytes);
-        let handedOver = false;
-        try {
-          await file.read(offset, lease);
-          const checked = await checkPack(io, lease, { fromLb, ...place });
-          addStats(stats, checked.stats);
-          handedOver = true;
-          yield { memory: lease, records: info.records, release: () => lease.release() };
-        } finally {
-          if (!handedOver) lease.release();
-        }
-      }
-      fromLb = info.endLb;
-      offset += packBytes;
-    }
-  } finally {
-    await file.close();
-  }
-}
-
-/** A copy of a small part of a file. */
-async function readBlock(io: DiffIo, file: DiskFile, offset: number, sizeBytes: number): Promise<Uint8Array> {
-  const lease = await io.memory.lease(sizeBytes);
-  try {
-    await file.read(offset, lease);
-    return lease.bytes.slice();
-  } finally {
-    lease.release();
   }
 }

@@ -111,7 +111,7 @@ export class ImageSpool {
 
   /** Waits until everything added is written. @throws the first failure. */
   async drain(): Promise<void> {
-    await Promise.allSettled([...this.#running]);
+    await Promise.allSettled(this.#running);
     if (this.#failure !== undefined) throw this.#failure;
   }
 

@@ -68,7 +68,8 @@ export class VirtualImage {
 
   /**
    * Fills `target` from `offsetBytes`; both the offset and the size are multiples of 512. Reads may run concurrently.
-   * For sequential reading use 1 MiB or more at a time. @throws WalbError `out-of-range` outside the image, `damaged`.
+   * For sequential reading use 1 MiB or more at a time. The target must not be leased from the pool in the image's
+   * `io`, or readers could wait for each other: give the image a carved one. @throws WalbError `out-of-range` outside the image, `damaged`.
    */
   async read(offsetBytes: number, target: Memory): Promise<void> {
     const sizeBytes = target.sizeBytes;

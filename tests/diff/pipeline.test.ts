@@ -8,11 +8,13 @@ import { planMerge } from "../../src/diff/merge.ts";
 import { writeMerged } from "../../src/diff/output.ts";
 import { checkPack } from "../../src/diff/pack.ts";
 import { type DiffSet, openDiffSet } from "../../src/diff/set.ts";
-import { relayPacks, SortedDiffWriter } from "../../src/diff/sorted.ts";
+import { SortedDiffWriter } from "../../src/diff/sorted.ts";
 import { formatStats } from "../../src/diff/stats.ts";
+import { readSortedStream, relayPacks } from "../../src/diff/stream.ts";
 import { type DiscardPolicy, RecordKind } from "../../src/diff/types.ts";
 import { VirtualImage } from "../../src/diff/virtual.ts";
 import { Codec } from "../../src/native/codec.ts";
+import type { Memory } from "../../src/native/memory.ts";
 import {
   applyToBytes,
   io,
@@ -230,6 +232,40 @@ describe("packs for the wire", () => {
         pack.release();
       }
       expect(Buffer.concat(relayed)).toEqual(Buffer.concat(packs));
+    });
+  });
+
+  test("come out of a pipe as they were written, and a cut in it is found", async () => {
+    await withTemporaryDirectory(async (directory) => {
+      const path = join(directory, "a");
+      await writeDiff(path, ios, { kind: "sorted" });
+      const bytes = new Uint8Array(readFileSync(path));
+      const readAll = async (sizeBytes: number, lenient: boolean): Promise<Uint8Array> => {
+        let at = 0;
+        const read = (target: Memory): Promise<number> => {
+          const part = bytes.subarray(at, Math.min(at + target.sizeBytes, sizeBytes));
+          target.bytes.set(part);
+          at += part.length;
+          return Promise.resolve(part.length);
+        };
+        const { uuid, packs } = await readSortedStream(io, { name: "pipe", read }, { lenient });
+        expect(uuid).toEqual(testUuid);
+        const parts: Uint8Array[] = [];
+        for await (const pack of packs) {
+          parts.push(pack.memory.bytes.slice());
+          pack.release();
+        }
+        return Buffer.concat(parts);
+      };
+      const whole = bytes.subarray(32, bytes.length - 4096);
+      const leased = io.memory.leasedBytes;
+      expect(await readAll(bytes.length, false)).toEqual(Buffer.from(whole));
+      expect(await readAll(bytes.length - 4096, true)).toEqual(Buffer.from(whole));
+      for (const missing of [1, 4095, 4096, 4097]) {
+        await expect(readAll(bytes.length - missing, false)).rejects.toMatchObject({ code: "damaged" });
+      }
+      await expect(readAll(bytes.length - 4097, true)).rejects.toMatchObject({ code: "damaged" });
+      expect(io.memory.leasedBytes).toBe(leased);
     });
   });
 
