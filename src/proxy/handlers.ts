@@ -4,7 +4,7 @@ import type { ProxyCommands, ProxyVolume as VolumeReport } from "../control/prox
 import { WalbError } from "../errors.ts";
 import type { Platform } from "../platform/platform.ts";
 import type { BrokenVolume } from "../volume/directories.ts";
-import { troubleReport } from "../volume/trouble.ts";
+import { clearStatus, troubleReport } from "../volume/trouble.ts";
 import type { Sender } from "./sender.ts";
 import type { ArchiveRow } from "./store.ts";
 import type { ProxyVolume } from "./volume.ts";
@@ -16,12 +16,13 @@ export function proxyHandlers(platform: Platform, volumes: ProxyVolumes): Handle
     async status({ volume }) {
       const known = volumes.all.filter((one) => volume === undefined || one.name === volume);
       const broken = volumes.broken.filter((one) => volume === undefined || one.volume === volume);
-      if (volume !== undefined && known.length + broken.length === 0) volumes.get(volume);
+      const isUnknown = volume !== undefined && known.length + broken.length === 0;
       const nowMs = platform.clock.nowMs();
       return {
         volumes: [
           ...known.map((one) => volumeReport(one, volumes.senders(one), nowMs)),
           ...broken.map((one) => brokenReport(one, nowMs)),
+          ...(isUnknown ? [{ ...clearStatus(volume), archives: [] }] : []),
         ],
       };
     },

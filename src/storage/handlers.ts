@@ -4,6 +4,7 @@ import type { StorageCommands } from "../control/storage.ts";
 import { WalbError } from "../errors.ts";
 import { addressText } from "../platform/net.ts";
 import type { Platform } from "../platform/platform.ts";
+import { clearStatus } from "../volume/trouble.ts";
 import { fullBackup } from "./full-backup.ts";
 import type { TransferMemory } from "./memory.ts";
 import type { ProxyList } from "./proxies.ts";
@@ -33,7 +34,7 @@ export function storageHandlers(parts: HandlerParts): Handlers<StorageCommands> 
     async status({ volume }) {
       const known = volume === undefined ? volumes.all : volumes.all.filter((one) => one.name === volume);
       const broken = volumes.broken.filter((one) => volume === undefined || one.volume === volume);
-      if (volume !== undefined && known.length + broken.length === 0) volumes.get(volume);
+      const isUnknown = volume !== undefined && known.length + broken.length === 0;
       return {
         archive: addressText(settings.archive),
         proxies: proxies.status().map((proxy) => ({
@@ -44,6 +45,7 @@ export function storageHandlers(parts: HandlerParts): Handlers<StorageCommands> 
         volumes: [
           ...(await Promise.all(known.map(volumeReport))),
           ...broken.map((one) => brokenReport(one, platform.clock.nowMs())),
+          ...(isUnknown ? [clearStatus(volume)] : []),
         ],
       };
     },

@@ -1,5 +1,6 @@
 /** @module What went wrong last, as every role's status tells it. */
 import type { WalbError } from "../errors.ts";
+import { checkVolumeId } from "./directories.ts";
 
 /** A failure that holds until the work goes well again. */
 export interface Trouble {
@@ -24,4 +25,9 @@ export function troubleReport(trouble: Trouble | undefined): {
       ...(retryAtMs === undefined ? {} : { retryAtMs }),
     },
   };
+}
+
+/** The status of a volume that is not there: asking is no error, so that a controller can see what is still to do. */
+export function clearStatus(volume: string) {
+  return { volume: checkVolumeId(volume), state: "Clear", stopState: "not-stopping" as const, running: [] };
 }
