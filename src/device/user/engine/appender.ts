@@ -110,7 +110,7 @@ export class LogAppender {
       if (batch.deferred.length > 0) {
         const items = batch.deferred.map((item) => item.data);
         const sums = await core.parts.compute.checksums(items, core.ring.salt);
-        batch.deferred.forEach((item, i) => item.header.setUint32(item.offset, sums[i]!, true));
+        for (const [i, item] of batch.deferred.entries()) item.header.setUint32(item.offset, sums[i]!, true);
       }
       for (const header of batch.headers) sealPack(header, core.ring.salt);
       if (batch.gathers.length === 1) await writeOne(core, batch.gathers[0]!);

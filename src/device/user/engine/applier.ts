@@ -17,7 +17,8 @@ export class Applier {
   /** In log order; also writes whose log write is still under way. */
   readonly #pending = new Fifo<PendingWrite>();
   #isRunning = false;
-  #isUrgent = false;
+  /** What lies below is applied without delay once it is permanent. */
+  #urgentLsid = 0;
   #timer: Timer | undefined;
 
   /** `advanced` is called when `written` has advanced. */
@@ -38,7 +39,8 @@ export class Applier {
       this.#settle();
       return;
     }
-    if (this.#isUrgent || this.#core.isPressed || this.#pending.length >= eagerWrites) {
+    const isUrgent = this.#pending.peek()!.startLsid < this.#urgentLsid;
+    if (isUrgent || this.#core.isPressed || this.#pending.length >= eagerWrites) {
       this.#start();
       return;
     }
@@ -48,10 +50,15 @@ export class Applier {
     });
   }
 
-  /** Applies what is permanent now, without delay. */
+  /** Applies all that is packed by now as soon as it is permanent. */
   request(): void {
-    this.#isUrgent = true;
+    this.#urgentLsid = this.#core.lsids.latest;
     this.#start();
+  }
+
+  /** Call after the log was reset. */
+  logChanged(): void {
+    this.#urgentLsid = 0;
   }
 
   abandon(): void {
@@ -77,7 +84,6 @@ export class Applier {
       await this.#applyAll();
     } finally {
       // At once behind the last look at the queue, so that nothing that becomes permanent is missed.
-      this.#isUrgent = false;
       this.#isRunning = false;
     }
   }

@@ -372,6 +372,7 @@ export class Engine implements WriteAheadEngine {
     core.ring = geometryOf(core.superblock);
     this.#maxPieceLb = maxPieceLbOf(core);
     this.#appender.logChanged();
+    this.#applier.logChanged();
     for (const name of ["oldest", "prevWritten", "written", "permanent", "flush", "completed", "latest"] as const) {
       core.lsids[name] = 0;
     }

@@ -32,9 +32,10 @@ export async function openEngine(parts: EngineParts, options: EngineOptions): Pr
   let data: DiskFile | undefined;
   let lease: Lease | undefined;
   try {
-    log = await openStore(parts, settings.logPath, settings.direct, (store, pbs) => store.alignmentBytes <= pbs);
+    const { direct } = settings;
+    log = await openStore(parts, settings.logPath, direct, (store) => logAlignment(parts, store));
     // Writes to the data store come in any multiple of 512 bytes, whatever the PB is.
-    data = await openStore(parts, settings.dataPath, settings.direct, (store) => store.alignmentBytes <= lbBytes);
+    data = await openStore(parts, settings.dataPath, direct, async () => lbBytes);
     const superblock = await readSuperblock(log, parts.memory);
     await checkSizes(data, superblock);
     const redone = await redoLog({
@@ -60,19 +61,16 @@ export async function openEngine(parts: EngineParts, options: EngineOptions): Pr
   }
 }
 
-/** Opens and locks a store, with O_DIRECT when it is wanted and `fits`. */
+/** Opens and locks a store, with O_DIRECT when it is wanted and `alignmentMax` allows what the device asks for. */
 async function openStore(
   parts: EngineParts,
   path: string,
   direct: boolean,
-  fits: (store: DiskFile, pbsBytes: number) => boolean,
+  alignmentMax: (store: DiskFile) => Promise<number>,
 ): Promise<DiskFile> {
   const store = await parts.disk.open(path, { mode: "write", lock: true, direct });
   try {
-    if (!store.isDirect) return store;
-    // A superblock can be read whatever its PB is: it is at byte 4096.
-    const pbsBytes = store.alignmentBytes <= 4096 ? await pbsOf(parts, store) : 0;
-    if (fits(store, pbsBytes)) return store;
+    if (!store.isDirect || store.alignmentBytes <= (await alignmentMax(store))) return store;
   } catch (error) {
     await store.close();
     throw error;
@@ -81,8 +79,9 @@ async function openStore(
   return parts.disk.open(path, { mode: "write", lock: true, direct: false });
 }
 
-async function pbsOf(parts: EngineParts, store: DiskFile): Promise<number> {
-  if (store.alignmentBytes <= lbBytes) return lbBytes;
+/** Log I/O comes in whole PB. */
+async function logAlignment(parts: EngineParts, store: DiskFile): Promise<number> {
+  if (store.alignmentBytes <= lbBytes || store.alignmentBytes > 4 * kib) return lbBytes;
   return (await readSuperblock(store, parts.memory)).pbsBytes;
 }
 

@@ -1,0 +1,465 @@
+import { describe, expect, test } from "bun:test";
+import { WalbError } from "../../../src/errors.ts";
+import { LogDeviceReader } from "../../../src/log/reader.ts";
+import { loggedWritesOf } from "../../../src/log/redo.ts";
+import { decodeSuperblock } from "../../../src/log/superblock.ts";
+import { Fate } from "../../log/doubles.ts";
+import { settle } from "../../log/helpers.ts";
+import { type Bench, blocks, discard, flush, makeBench, openOn, read, write, writeZeroes } from "./harness.ts";
+
+function superblockOf(bench: Bench) {
+  return decodeSuperblock(bench.disk.files.get("log")!.subarray(4096, 8192), "log");
+}
+
+/** Every block of the volume as its first byte. */
+async function picture(bench: Bench, engine: Parameters<typeof read>[1]): Promise<number[]> {
+  const bytes = await read(bench, engine, 0, engine.sizeBytes / 512);
+  return Array.from({ length: bytes.length / 512 }, (_, i) => bytes[i * 512]!);
+}
+
+describe("a write", () => {
+  test("is done once it is in the log, before anything is synced or on the data store", async () => {
+    const bench = await makeBench();
+    const engine = await openOn(bench);
+    expect(await write(bench, engine, 3, blocks(2, 7))).toBeUndefined();
+    const { lsids } = engine.deviceStatus();
+    expect(lsids).toEqual({ oldest: 0, prevWritten: 0, written: 0, permanent: 0, flush: 0, completed: 3, latest: 3 });
+    expect(bench.disk.files.get("data")![3 * 512]).toBe(0);
+    expect((await read(bench, engine, 3, 2)).every((byte) => byte === 7)).toBe(true);
+  });
+
+  test("is permanent after a flush, written after the apply delay, and checkpointed after the interval", async () => {
+    const bench = await makeBench();
+    const engine = await openOn(bench);
+    await write(bench, engine, 3, blocks(2, 7));
+    expect(await flush(engine)).toBeUndefined();
+    expect(engine.deviceStatus().lsids).toMatchObject({ permanent: 3, written: 0 });
+    bench.clock.advance(50);
+    await settle();
+    expect(engine.deviceStatus().lsids).toMatchObject({ written: 3, prevWritten: 0 });
+    expect(bench.disk.files.get("data")![3 * 512]).toBe(7);
+    expect(superblockOf(bench).writtenLsid).toBe(0);
+    bench.clock.advance(10_000);
+    await settle();
+    expect(engine.deviceStatus().lsids.prevWritten).toBe(3);
+    expect(superblockOf(bench).writtenLsid).toBe(3);
+    expect(bench.memory.leasedBytes).toBeLessThan(2 << 20);
+  });
+
+  test("becomes permanent by itself after 100 ms without any flush", async () => {
+    const bench = await makeBench();
+    const engine = await openOn(bench);
+    await write(bench, engine, 0, blocks(1, 1));
+    bench.clock.advance(99);
+    await settle();
+    expect(engine.deviceStatus().lsids.permanent).toBe(0);
+    bench.clock.advance(1);
+    await settle();
+    expect(engine.deviceStatus().lsids.permanent).toBe(2);
+  });
+
+  test("with FUA is done only after a sync of the log that began behind it", async () => {
+    const fate = new Fate((await makeBench()).random);
+    const bench = await makeBench();
+    const engine = await openOn(bench);
+    bench.disk.hooks.fate = fate;
+    let isDone = false;
+    write(bench, engine, 0, blocks(1, 1), true).then(() => {
+      isDone = true;
+    });
+    await settle();
+    expect(fate.step()).toBe(true);
+    await settle();
+    expect(isDone).toBe(false);
+    expect(engine.deviceStatus().lsids).toMatchObject({ completed: 2, flush: 2, permanent: 0 });
+    expect(fate.step()).toBe(true);
+    await settle();
+    expect(isDone).toBe(true);
+    expect(engine.deviceStatus().lsids.permanent).toBe(2);
+  });
+
+  test("that arrives together with others shares their pack and one log write", async () => {
+    const bench = await makeBench();
+    const engine = await openOn(bench);
+    await Promise.all(Array.from({ length: 12 }, (_, i) => write(bench, engine, i * 3, blocks(1, i + 1))));
+    expect(engine.counters).toMatchObject({ packCount: 1, logBatchCount: 1, writeCount: 12 });
+    await flush(engine);
+    expect(engine.counters.logSyncCount).toBe(1);
+  });
+
+  test("larger than a pack is split, and reads back whole", async () => {
+    const bench = await makeBench({ ringPb: 20_000, sizeLb: 16_384 });
+    const engine = await openOn(bench);
+    const bytes = bench.random.bytes(9000 * 512);
+    await write(bench, engine, 100, bytes);
+    expect(Buffer.compare(await read(bench, engine, 100, 9000), bytes)).toBe(0);
+    await engine.checkpoint();
+    expect(Buffer.compare(await read(bench, engine, 100, 9000), bytes)).toBe(0);
+    expect(engine.counters.packCount).toBe(5);
+  });
+
+  test("larger than the whole ring goes through, checkpoint by checkpoint", async () => {
+    const bench = await makeBench({ ringPb: 40, sizeLb: 1024 });
+    const engine = await openOn(bench);
+    const bytes = bench.random.bytes(1000 * 512);
+    await write(bench, engine, 7, bytes);
+    await engine.close();
+    expect(Buffer.compare(bench.disk.files.get("data")!.subarray(7 * 512, 1007 * 512), bytes)).toBe(0);
+    expect(bench.memory.leasedBytes).toBe(0);
+  });
+
+  test("keeps old memory out of the slack of the last block", async () => {
+    const bench = await makeBench({ pbsBytes: 4096, ringPb: 64 });
+    const engine = await openOn(bench);
+    await write(bench, engine, 1, blocks(3, 9));
+    const log = bench.disk.files.get("log")!;
+    const dataAt = (3 + 1) * 4096;
+    expect(log[dataAt]).toBe(9);
+    expect(log.subarray(dataAt + 3 * 512, dataAt + 4096).every((byte) => byte === 0)).toBe(true);
+  });
+});
+
+describe("zeroes", () => {
+  test("by discard and by writing zeroes read back at once, after the apply, and after redo", async () => {
+    const bench = await makeBench();
+    const engine = await openOn(bench);
+    await write(bench, engine, 0, blocks(200, 5));
+    await engine.checkpoint();
+    await discard(engine, 10, 128);
+    await writeZeroes(engine, 150, 20);
+    const expected = Array.from({ length: 256 }, (_, i) =>
+      i >= 200 || (i >= 10 && i < 138) || (i >= 150 && i < 170) ? 0 : 5,
+    );
+    expect(await picture(bench, engine)).toEqual(expected);
+    await flush(engine);
+    // A kill: the engine is left as it is, another one opens the stores.
+    bench.disk.locks.clear();
+    const second = await openOn(bench);
+    expect(await picture(bench, second)).toEqual(expected);
+    await second.close();
+    expect(
+      bench.disk.files
+        .get("data")!
+        .subarray(10 * 512, 138 * 512)
+        .every((byte) => byte === 0),
+    ).toBe(true);
+  });
+
+  test("written are data records in the log, discarded are discard records", async () => {
+    const bench = await makeBench();
+    const engine = await openOn(bench);
+    await writeZeroes(engine, 5, 3);
+    await discard(engine, 5, 3);
+    await flush(engine);
+    const file = await engine.openLog();
+    const { ringSizePb, ringOffsetPb, salt } = engine.deviceInfo();
+    const ring = { pbsBytes: 512, ringSizePb, ringOffsetPb, salt };
+    const parts = { file, ring, pool: bench.memory, compute: bench.compute };
+    const kinds: string[] = [];
+    for await (const batch of new LogDeviceReader(parts).packs(0, engine.deviceStatus().lsids.permanent)) {
+      for (const part of batch.parts) kinds.push(...part.header.records.map((record) => record.kind));
+      batch.release();
+    }
+    expect(kinds).toEqual(["data", "discard"]);
+  });
+
+  test("show as holes over data, and pending data over holes", async () => {
+    const bench = await makeBench({ sizeLb: 64 });
+    const engine = await openOn(bench);
+    await write(bench, engine, 8, blocks(16, 5));
+    expect(await engine.allocation(0, 64 * 512)).toEqual([
+      { sizeBytes: 8 * 512, isHole: true },
+      { sizeBytes: 16 * 512, isHole: false },
+      { sizeBytes: 40 * 512, isHole: true },
+    ]);
+    await engine.checkpoint();
+    await discard(engine, 8, 8);
+    expect(await engine.allocation(4 * 512, 20 * 512)).toEqual([
+      { sizeBytes: 12 * 512, isHole: true },
+      { sizeBytes: 8 * 512, isHole: false },
+    ]);
+  });
+});
+
+describe("the ring", () => {
+  test("goes round many times, and what a consumer reads from it is the volume", async () => {
+    const bench = await makeBench({ ringPb: 100, seed: 4 });
+    const engine = await openOn(bench);
+    const model = new Uint8Array(256 * 512);
+    const shipped = new Uint8Array(256 * 512);
+    const file = await engine.openLog();
+    let at = 0;
+    for (let round = 0; round < 120; round += 1) {
+      const sizeLb = bench.random.between(1, 12);
+      const offsetLb = bench.random.between(0, 256 - sizeLb);
+      const bytes = bench.random.bytes(sizeLb * 512);
+      await write(bench, engine, offsetLb, bytes);
+      model.set(bytes, offsetLb * 512);
+      await engine.checkpoint();
+      const { permanent } = engine.deviceStatus().lsids;
+      const { ringSizePb, ringOffsetPb, salt } = engine.deviceInfo();
+      const ring = { pbsBytes: 512, ringSizePb, ringOffsetPb, salt };
+      const reader = new LogDeviceReader({ file, ring, pool: bench.memory, compute: bench.compute });
+      for await (const batch of reader.packs(at, permanent)) {
+        for (const item of loggedWritesOf(batch, 256)) shipped.set(item.memory!.bytes, item.offsetLb * 512);
+        batch.release();
+      }
+      at = permanent;
+      await engine.setOldest(at);
+    }
+    expect(at).toBeGreaterThan(600);
+    expect(engine.deviceStatus().isOverflow).toBe(false);
+    expect(Buffer.compare(shipped, model)).toBe(0);
+  });
+
+  test("overflows when nobody ships it: writes go on, the flag is set and survives a restart", async () => {
+    const bench = await makeBench({ ringPb: 60 });
+    const engine = await openOn(bench);
+    for (let i = 0; i < 30; i += 1) await write(bench, engine, i, blocks(4, i + 1));
+    expect(engine.deviceStatus().isOverflow).toBe(true);
+    await engine.close();
+    const second = await openOn(bench);
+    expect(second.deviceStatus().isOverflow).toBe(true);
+    expect((await second.resetLog()).uuid).not.toBe(engine.deviceInfo().uuid);
+    expect(second.deviceStatus()).toMatchObject({ isOverflow: false, lsids: { oldest: 0, latest: 0 } });
+    expect((await picture(bench, second))[29]).toBe(30);
+    await second.close();
+    const third = await openOn(bench);
+    expect(third.deviceStatus().isOverflow).toBe(false);
+    expect((await picture(bench, third))[32]).toBe(30);
+  });
+
+  test("with the stop policy refuses writes before it overflows, and takes them again when log is erased", async () => {
+    const bench = await makeBench({ ringPb: 60 });
+    const engine = await openOn(bench, { overflow: "stop" });
+    let failure: WalbError | undefined;
+    let count = 0;
+    while (failure === undefined && count < 100) {
+      failure = await write(bench, engine, count, blocks(4, count + 1));
+      count += 1;
+    }
+    expect(failure?.code).toBe("no-space");
+    const { latest } = engine.deviceStatus().lsids;
+    expect(latest).toBeGreaterThan(40);
+    expect(latest).toBeLessThanOrEqual(60);
+    expect(engine.deviceStatus().isOverflow).toBe(false);
+    expect((await read(bench, engine, count + 2, 1))[0]).not.toBe(count);
+    await engine.checkpoint();
+    await engine.setOldest(latest);
+    expect(await write(bench, engine, 0, blocks(4, 99))).toBeUndefined();
+    expect(await write(bench, engine, 0, blocks(200, 1))).toMatchObject({ code: "no-space" });
+    await engine.close();
+    expect(bench.memory.leasedBytes).toBe(0);
+  });
+
+  test("is erased only up to what is checkpointed, and only at the begin of a pack", async () => {
+    const bench = await makeBench();
+    const engine = await openOn(bench);
+    await write(bench, engine, 0, blocks(4, 1));
+    await write(bench, engine, 9, blocks(4, 1));
+    const code = (lsid: number) =>
+      engine.setOldest(lsid).then(
+        () => "done",
+        (error: WalbError) => error.code,
+      );
+    expect(await code(5)).toBe("state");
+    await engine.checkpoint();
+    expect(await code(3)).toBe("state");
+    expect(await code(11)).toBe("state");
+    expect(await code(5)).toBe("done");
+    expect(superblockOf(bench).oldestLsid).toBe(5);
+    expect(await code(0)).toBe("state");
+    expect(await code(10)).toBe("done");
+  });
+});
+
+describe("control", () => {
+  test("freeze brings everything to the data store and holds writes, not reads, until melted or timed out", async () => {
+    const bench = await makeBench();
+    const engine = await openOn(bench);
+    await write(bench, engine, 0, blocks(4, 1));
+    await engine.freeze();
+    const { lsids } = engine.deviceStatus();
+    expect(lsids.written).toBe(lsids.latest);
+    expect(bench.disk.files.get("data")![0]).toBe(1);
+    let isDone = false;
+    const pending = write(bench, engine, 0, blocks(4, 2)).then(() => {
+      isDone = true;
+    });
+    await settle();
+    expect(isDone).toBe(false);
+    expect((await read(bench, engine, 0, 1))[0]).toBe(1);
+    expect(await engine.resetLog().catch((error: WalbError) => error.code)).toBe("state");
+    engine.melt();
+    await pending;
+    expect((await read(bench, engine, 0, 1))[0]).toBe(2);
+    await engine.freeze({ timeoutMs: 1000 });
+    await engine.freeze({ timeoutMs: 3000 });
+    const late = write(bench, engine, 0, blocks(4, 3));
+    bench.clock.advance(2999);
+    expect(engine.isFrozen).toBe(true);
+    bench.clock.advance(1);
+    await late;
+    expect(engine.isFrozen).toBe(false);
+  });
+
+  test("resize grows volume and file store durably, and refuses to shrink", async () => {
+    const bench = await makeBench();
+    const engine = await openOn(bench);
+    expect(await engine.resize(100).catch((error: WalbError) => error.code)).toBe("out-of-range");
+    expect((await engine.resize(512)).sizeLb).toBe(512);
+    expect(engine.sizeBytes).toBe(512 * 512);
+    await write(bench, engine, 500, blocks(12, 3));
+    await engine.close();
+    const second = await openOn(bench);
+    expect(second.sizeBytes).toBe(512 * 512);
+    expect((await read(bench, second, 511, 1))[0]).toBe(3);
+  });
+
+  test("both stores are locked while open, and free after close", async () => {
+    const bench = await makeBench();
+    const engine = await openOn(bench);
+    expect(await openOn(bench).catch((error: WalbError) => [error.code, error.where.volume])).toEqual([
+      "locked",
+      "vol",
+    ]);
+    await engine.close();
+    await engine.close();
+    const second = await openOn(bench);
+    expect(await write(bench, engine, 0, blocks(1, 1))).toMatchObject({ code: "state" });
+    await second.close();
+    expect(bench.disk.locks.size).toBe(0);
+    expect(bench.clock.timerCount).toBe(0);
+    expect(bench.memory.leasedBytes).toBe(0);
+  });
+
+  test("a data store smaller than the volume, or a log that is none, is refused and unlocked", async () => {
+    const bench = await makeBench();
+    const data = bench.disk.files.get("data")!;
+    bench.disk.files.set("data", data.slice(0, 100));
+    expect(await openOn(bench).catch((error: WalbError) => error.code)).toBe("out-of-range");
+    bench.disk.files.set("data", data);
+    const log = bench.disk.files.get("log")!;
+    log[4096 + 30]! ^= 1;
+    expect(await openOn(bench).catch((error: WalbError) => error.code)).toBe("damaged");
+    log.set(new Uint8Array(4096), 4096);
+    expect(await openOn(bench).catch((error: WalbError) => error.code)).toBe("bad-format");
+    expect(bench.disk.locks.size).toBe(0);
+    expect(bench.memory.leasedBytes).toBe(0);
+  });
+
+  test("watchers hear of permanent log, at most each 20 ms, and not after they stopped", async () => {
+    const bench = await makeBench();
+    const engine = await openOn(bench);
+    let count = 0;
+    const stop = engine.watch(() => {
+      count += 1;
+    });
+    for (let i = 0; i < 5; i += 1) await write(bench, engine, i, blocks(1, 1), true);
+    await settle();
+    expect(count).toBe(1);
+    bench.clock.advance(20);
+    await settle();
+    expect(count).toBe(2);
+    stop();
+    bench.clock.advance(100);
+    await write(bench, engine, 0, blocks(1, 1), true);
+    expect(count).toBe(2);
+  });
+
+  test("back-pressure: room shrinks with pending writes and comes back when they are applied", async () => {
+    const bench = await makeBench({ ringPb: 4000, sizeLb: 2048 });
+    const engine = await openOn(bench, { pendingBudgetBytes: 256 * 1024 });
+    const fate = new Fate(bench.random);
+    bench.disk.hooks.fate = fate;
+    const all = Array.from({ length: 70 }, (_, i) => write(bench, engine, i * 8, blocks(8, i + 1)));
+    expect(engine.roomBytes).toBe(0);
+    let rooms = 0;
+    engine.onRoom(() => {
+      rooms += 1;
+    });
+    await settle();
+    expect(rooms).toBe(0);
+    for (let i = 0; i < 1000 && rooms === 0; i += 1) {
+      fate.step();
+      await settle(1);
+    }
+    expect(rooms).toBe(1);
+    expect(engine.roomBytes).toBeGreaterThan(0);
+    bench.disk.hooks.fate = undefined;
+    while (fate.step());
+    expect(await Promise.all(all)).toEqual(all.map(() => undefined));
+  });
+});
+
+describe("a failure", () => {
+  const faults = ["log write", "log sync", "data write", "data sync"] as const;
+  for (const fault of faults) {
+    test(`of a ${fault} makes the volume read-only for good; reads go on and give what was acknowledged`, async () => {
+      const bench = await makeBench();
+      const engine = await openOn(bench);
+      await write(bench, engine, 0, blocks(4, 1));
+      await engine.checkpoint();
+      await write(bench, engine, 2, blocks(4, 2));
+      const [path, operation] = fault.split(" ");
+      let isBroken = true;
+      bench.disk.hooks.fault = (what, where) => {
+        if (isBroken && what === operation && where === path) throw new WalbError("io", { what: "the disk is broken" });
+      };
+      const outcome = await write(bench, engine, 20, blocks(4, 3));
+      if (fault === "log write") expect(outcome?.code).toBe("read-only");
+      const flushed = await flush(engine);
+      if (fault === "log sync") expect(flushed).toBeInstanceOf(WalbError);
+      await engine.checkpoint().catch(() => {});
+      isBroken = false;
+      expect(engine.readOnlyReason).toContain("the disk is broken");
+      expect(engine.deviceStatus().readOnlyReason).toBe(engine.readOnlyReason!);
+      expect((await write(bench, engine, 0, blocks(1, 9)))?.code).toBe("read-only");
+      expect((await discard(engine, 0, 1))?.code).toBe("read-only");
+      expect(engine.resize(1000).catch((error: WalbError) => error.code)).resolves.toBe("read-only");
+      const seen = await picture(bench, engine);
+      expect(seen.slice(0, 6)).toEqual([1, 1, 2, 2, 2, 2]);
+      if (outcome === undefined) expect(seen[20]).toBe(3);
+      await engine.close();
+      expect(bench.disk.locks.size).toBe(0);
+      // The next start redoes what the log holds.
+      const second = await openOn(bench);
+      expect((await picture(bench, second)).slice(0, 6)).toEqual([1, 1, 2, 2, 2, 2]);
+    });
+  }
+
+  test("for want of space on the data store says so", async () => {
+    const bench = await makeBench();
+    const engine = await openOn(bench);
+    await write(bench, engine, 0, blocks(4, 1));
+    bench.disk.hooks.fault = (what, where) => {
+      if (what === "write" && where === "data") throw new WalbError("no-space", { what: "no space left" });
+    };
+    await engine.checkpoint().catch(() => {});
+    expect(engine.readOnlyReason).toContain("no space left");
+    expect((await read(bench, engine, 0, 1))[0]).toBe(1);
+  });
+});
+
+test("direct I/O at 512 bytes keeps alignment, and stores with 4096 fall back where they must", async () => {
+  for (const [pbsBytes, alignmentBytes] of [
+    [512, 512],
+    [4096, 512],
+    [4096, 4096],
+    [512, 4096],
+  ] as const) {
+    const bench = await makeBench({ pbsBytes, ringPb: 64, hooks: { alignmentBytes } });
+    const engine = await openOn(bench, { direct: true });
+    await write(bench, engine, 3, blocks(5, 8));
+    await discard(engine, 4, 1);
+    await engine.checkpoint();
+    const lease = bench.memory.tryLease(4096)!;
+    const crooked = lease.slice(8, 1024);
+    await new Promise((resolve) => engine.read(3 * 512, crooked, resolve));
+    expect([crooked.bytes[0], crooked.bytes[512]]).toEqual([8, 0]);
+    lease.release();
+    await engine.close();
+    const second = await openOn(bench, { direct: true });
+    expect((await picture(bench, second)).slice(2, 9)).toEqual([0, 8, 0, 8, 8, 8, 0]);
+  }
+});
