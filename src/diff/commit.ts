@@ -7,8 +7,11 @@ import type { Disk, DiskFile } from "../platform/disk.ts";
  * directory. After a crash in between, the final name does not exist or is complete. Both names must be in one directory.
  */
 export async function commitDiffFile(disk: Disk, file: DiskFile, finalPath: string): Promise<void> {
-  await file.sync();
-  await file.close();
+  try {
+    await file.sync();
+  } finally {
+    await file.close();
+  }
   await disk.rename(file.path, finalPath);
   await disk.syncDirectory(dirname(finalPath));
 }

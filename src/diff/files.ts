@@ -14,6 +14,8 @@ export class SourceFiles {
   readonly #openMax: number;
   /** In order of last use. */
   readonly #open = new Map<number, OpenFile>();
+  /** Open files, those being opened or closed included. */
+  #openCount = 0;
   readonly #waiters: (() => void)[] = [];
 
   constructor(disk: Disk, paths: readonly string[], openMax: number) {
@@ -46,7 +48,16 @@ export class SourceFiles {
   async close(): Promise<void> {
     const entries = [...this.#open.values()];
     this.#open.clear();
-    for (const entry of entries) await entry.file.then((file) => file.close());
+    for (const entry of entries) await this.#close(entry);
+  }
+
+  async #close(entry: OpenFile): Promise<void> {
+    try {
+      await (await entry.file).close();
+    } finally {
+      this.#openCount--;
+      this.#wake();
+    }
   }
 
   async #acquire(source: number): Promise<OpenFile> {
@@ -58,21 +69,23 @@ export class SourceFiles {
         known.users++;
         return known;
       }
-      if (this.#open.size < this.#openMax) break;
+      if (this.#openCount < this.#openMax) break;
       const idle = [...this.#open].find(([, entry]) => entry.users === 0);
       if (idle !== undefined) {
         this.#open.delete(idle[0]);
-        await (await idle[1].file).close();
+        await this.#close(idle[1]);
       } else {
         await new Promise<void>((resolve) => this.#waiters.push(resolve));
       }
     }
+    this.#openCount++;
     const entry: OpenFile = { file: this.#disk.open(this.#paths[source]!, { mode: "read" }), users: 1 };
     this.#open.set(source, entry);
     try {
       await entry.file;
     } catch (error) {
       if (this.#open.get(source) === entry) this.#open.delete(source);
+      this.#openCount--;
       this.#wake();
       throw error;
     }

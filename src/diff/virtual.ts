@@ -8,11 +8,12 @@ import { WalbError } from "../errors.ts";
 import type { Memory } from "../native/memory.ts";
 import type { DiskFile } from "../platform/disk.ts";
 import { checkRange, lbBytes } from "../units.ts";
+import { ImageCache } from "./cache.ts";
 import { batchBytesMax, batchEnd, planImages, sliceOf } from "./images.ts";
 import { checkImages, expandedOf, leaseBatch, readImages } from "./load.ts";
 import type { MergePlan } from "./merge.ts";
 import type { DiffSet } from "./set.ts";
-import { type DiffIo, RecordKind } from "./types.ts";
+import type { DiffIo } from "./types.ts";
 import { settleAll } from "./window.ts";
 
 /** Base ranges closer than this are read at once; what the diffs cover in between is read and written over. */
@@ -26,6 +27,7 @@ export class VirtualImage {
   readonly #plan: MergePlan;
   readonly #base: DiskFile;
   readonly #baseBytes: number;
+  readonly #cache: ImageCache;
 
   private constructor(io: DiffIo, set: DiffSet, plan: MergePlan, base: DiskFile, baseBytes: number, sizeBytes: number) {
     this.#io = io;
@@ -33,6 +35,7 @@ export class VirtualImage {
     this.#plan = plan;
     this.#base = base;
     this.#baseBytes = baseBytes;
+    this.#cache = new ImageCache(plan.records);
     this.sizeBytes = sizeBytes;
   }
 
@@ -162,6 +165,12 @@ export class VirtualImage {
       return records.storedBytes[record]! + records.imageLb[record]! * lbBytes;
     };
     for (let next = from; next < to; ) {
+      const cached = this.#cache.get(pieces.record[next]!);
+      if (cached !== undefined) {
+        this.#lay(startLb, endLb, next, cached, target);
+        next++;
+        continue;
+      }
       const first = next;
       next = Math.min(to, batchEnd(records, pieces, first, bytesMax, costOf));
       const plan = planImages(records, pieces, first, next, 0, () => true);
@@ -172,22 +181,34 @@ export class VirtualImage {
           await checkImages(this.#io, this.#set, plan, lease, true);
         }
         for (let i = first; i < next; i++) {
-          const pieceLb = pieces.addressLb[i]!;
-          const partStart = Math.max(startLb, pieceLb);
-          const partEnd = Math.min(endLb, pieceLb + pieces.blocksLb[i]!);
-          const targetAt = (partStart - startLb) * lbBytes;
-          const sizeBytes = (partEnd - partStart) * lbBytes;
-          if (lease === undefined || records.kind[pieces.record[i]!] !== RecordKind.normal) {
-            target.bytes.fill(0, targetAt, targetAt + sizeBytes);
+          const image = plan.imageOfPiece[i - first]!;
+          if (lease === undefined || image < 0) {
+            this.#lay(startLb, endLb, i, undefined, target);
             continue;
           }
-          const expanded = expandedOf(records, plan, plan.imageOfPiece[i - first]!, lease).bytes;
-          const sliceAt = (sliceOf(records, pieces, i) + (partStart - pieceLb)) * lbBytes;
-          target.bytes.set(expanded.subarray(sliceAt, sliceAt + sizeBytes), targetAt);
+          const expanded = expandedOf(records, plan, image, lease).bytes;
+          this.#lay(startLb, endLb, i, expanded, target);
+          this.#cache.offer(pieces.record[i]!, expanded, target.sizeBytes);
         }
       } finally {
         lease?.release();
       }
     }
+  }
+
+  /** Lays the part of piece `i` that is asked for over the target: from its expanded image, or zeroes. */
+  #lay(startLb: number, endLb: number, i: number, expanded: Uint8Array | undefined, target: Memory): void {
+    const { records, pieces } = this.#plan;
+    const pieceLb = pieces.addressLb[i]!;
+    const partStart = Math.max(startLb, pieceLb);
+    const partEnd = Math.min(endLb, pieceLb + pieces.blocksLb[i]!);
+    const targetAt = (partStart - startLb) * lbBytes;
+    const sizeBytes = (partEnd - partStart) * lbBytes;
+    if (expanded === undefined) {
+      target.bytes.fill(0, targetAt, targetAt + sizeBytes);
+      return;
+    }
+    const sliceAt = (sliceOf(records, pieces, i) + (partStart - pieceLb)) * lbBytes;
+    target.bytes.set(expanded.subarray(sliceAt, sliceAt + sizeBytes), targetAt);
   }
 }

@@ -7,6 +7,7 @@ import { planMerge } from "../../src/diff/merge.ts";
 import { writeMerged } from "../../src/diff/output.ts";
 import { type DiffSet, openDiffSet } from "../../src/diff/set.ts";
 import { RecordKind } from "../../src/diff/types.ts";
+import { verifyDiff } from "../../src/diff/verify.ts";
 import { VirtualImage } from "../../src/diff/virtual.ts";
 import { decodePackHeader, isEndBlock, recordDataPb } from "../../src/log/pack.ts";
 import { uuidBytes } from "../../src/log/superblock.ts";
@@ -101,6 +102,7 @@ describe.skipIf(directory === undefined)("files of the original", () => {
           stat("discardNr"),
         ]);
         expect([set.stats.normalLb, set.stats.discardLb]).toEqual([stat("normalLb"), stat("discardLb")]);
+        expect(await verifyDiff(io, set.sources[0]!.path)).toEqual(set.stats);
         expect([name, set.stats.dataBytes]).toEqual([name, stat("dataSize")]);
       });
     }
@@ -203,6 +205,7 @@ describe.skipIf(directory === undefined)("files of the original", () => {
         await expect(outcome).rejects.toMatchObject({ name: "WalbError" });
         const error = await outcome.catch((reason: Error) => reason);
         expect(String(error)).toContain(name);
+        await expect(verifyDiff(io, vector(`corrupt/${name}`))).rejects.toMatchObject({ name: "WalbError" });
       });
     }
   });

@@ -307,6 +307,40 @@ describe("packs for the wire", () => {
   });
 });
 
+test("small reads of the virtual image expand an image once", async () => {
+  await withTemporaryDirectory(async (directory) => {
+    const at = (name: string): string => join(directory, name);
+    const ios: ModelIo[] = [
+      { addressLb: 3, blocksLb: 64, kind: RecordKind.normal, id: 2 },
+      { addressLb: 20, blocksLb: 5, kind: RecordKind.discard, id: 0 },
+      { addressLb: 80, blocksLb: 64, kind: RecordKind.normal, id: 4 },
+    ];
+    await writeDiff(at("a"), ios, { kind: "indexed" });
+    writeFileSync(at("base"), new Uint8Array(sizeBytes));
+    let decoded = 0;
+    const decode: typeof io.compute.decode = (items) => {
+      decoded += items.length;
+      return io.compute.decode(items);
+    };
+    const compute = Object.create(io.compute, { decode: { value: decode } }) as typeof io.compute;
+    const counting = { disk: io.disk, memory: io.memory, compute };
+    const set = await openDiffSet(io, [at("a")]);
+    const base = await io.disk.open(at("base"), { mode: "read" });
+    const image = await VirtualImage.open(counting, set, planMerge(set.records), base, { sizeLb });
+    const target = await io.memory.lease(512);
+    const model = new Uint8Array(sizeBytes);
+    applyToBytes(model, ios);
+    for (let lb = 0; lb < sizeLb; lb++) {
+      await image.read(lb * 512, target);
+      expect(Buffer.compare(target.bytes, model.subarray(lb * 512, lb * 512 + 512))).toBe(0);
+    }
+    expect(decoded).toBe(2);
+    target.release();
+    await base.close();
+    await set.close();
+  });
+});
+
 test("memory is given back after success, failure and an early end", async () => {
   await withTemporaryDirectory(async (directory) => {
     const path = join(directory, "a");
