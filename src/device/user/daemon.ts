@@ -10,6 +10,7 @@ import { type ControlServer, openControlServer } from "./control/server.ts";
 import { controlHandlers } from "./daemon-handlers.ts";
 import { VolumeSet } from "./daemon-volumes.ts";
 import type { EngineOptions } from "./engine.ts";
+import { maxPayloadBytes } from "./nbd/protocol.ts";
 import { type NbdServer, openNbdServer } from "./nbd/server.ts";
 
 /** How engines are tuned; names, paths and the overflow policy are the volumes' own. */
@@ -63,6 +64,11 @@ export async function openDeviceDaemon(platform: Platform, options: DeviceDaemon
     throw error;
   }
   return daemon;
+}
+
+/** Half of the memory, but enough for two of the longest requests. */
+function carveMemory(memory: MemoryPool): MemoryPool {
+  return memory.carve(Math.max(2 * maxPayloadBytes, Math.floor(memory.budgetBytes / 2)));
 }
 
 async function lockDirectory(platform: Platform, dataDir: string): Promise<DiskFile> {
@@ -121,7 +127,7 @@ class Daemon implements DeviceDaemon {
     this.nbd = await openNbdServer({
       net: platform.net,
       clock: platform.clock,
-      memory: options.nbdMemory ?? platform.memory.carve(Math.floor(platform.memory.budgetBytes / 2)),
+      memory: options.nbdMemory ?? carveMemory(platform.memory),
       exports: this.volumes,
       listeners: options.nbdListeners,
       onProblem: (error) => options.onProblem?.(error),

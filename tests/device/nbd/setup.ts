@@ -4,6 +4,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { type NbdServer, openNbdServer } from "../../../src/device/user/nbd/server.ts";
 import type { WalbError } from "../../../src/errors.ts";
+import type { Clock, Timer } from "../../../src/platform/clock.ts";
 import type { Address } from "../../../src/platform/net.ts";
 import { createPlatform } from "../../../src/platform/real/index.ts";
 import { MemoryVolume, PlainPool } from "./doubles.ts";
@@ -24,7 +25,37 @@ export interface Setup {
   close(): Promise<void>;
 }
 
-export async function setup(names: readonly string[] = ["vol0"], poolBytes = 128 * 1024 * 1024): Promise<Setup> {
+/** A clock whose timers fire when a test says so. */
+export class ManualClock implements Clock {
+  private readonly timers = new Map<number, { delayMs: number; callback: () => void }>();
+  private next = 0;
+
+  nowMs = (): number => 0;
+  monotonicMs = (): number => 0;
+  sleep = (): Promise<void> => Promise.reject(new Error("nobody sleeps here"));
+
+  timer(delayMs: number, callback: () => void): Timer {
+    const id = this.next++;
+    this.timers.set(id, { delayMs, callback });
+    return { cancel: () => this.timers.delete(id) };
+  }
+
+  /** Fires the timers of a delay; returns how many there were. */
+  fire(delayMs: number): number {
+    const due = [...this.timers].filter(([, timer]) => timer.delayMs === delayMs);
+    for (const [id, { callback }] of due) {
+      this.timers.delete(id);
+      callback();
+    }
+    return due.length;
+  }
+}
+
+export async function setup(
+  names: readonly string[] = ["vol0"],
+  poolBytes = 128 * 1024 * 1024,
+  clock: Clock = platform.clock,
+): Promise<Setup> {
   const directory = mkdtempSync(join(tmpdir(), "walb-nbd-"));
   const socketPath = join(directory, "nbd.sock");
   const address: Address = { kind: "unix", path: socketPath };
@@ -33,7 +64,7 @@ export async function setup(names: readonly string[] = ["vol0"], poolBytes = 128
   const problems: WalbError[] = [];
   const server = await openNbdServer({
     net: platform.net,
-    clock: platform.clock,
+    clock,
     memory: pool,
     listeners: [address],
     exports: { names: () => names, find: (name) => volumes.find((volume) => volume.name === name) },

@@ -1,7 +1,7 @@
 import { afterEach, beforeEach, describe, expect, test } from "bun:test";
 import { WalbError } from "../../../src/errors.ts";
 import { goData, metaData, optionBytes, RawNbd, request, u32 } from "./raw.ts";
-import { platform, type Setup, setup, until } from "./setup.ts";
+import { ManualClock, platform, type Setup, setup, until } from "./setup.ts";
 
 const [read, write, disc, flush, trim, cache, zeroes, status] = [0, 1, 2, 3, 4, 5, 6, 7];
 const [perm, io, inval, nospc, notsup] = [1, 5, 22, 28, 95];
@@ -305,5 +305,57 @@ describe("NBD memory", () => {
     await until("no connection is left", () => at.server.connectionsOf("vol0") === 0);
     await at.close();
     expect(at.problems.map((problem) => problem.message)).toEqual([]);
+  });
+});
+
+describe("NBD clients that hang", () => {
+  const minute = 60_000;
+
+  test("one that never chooses a volume is cut off after a minute", async () => {
+    const clock = new ManualClock();
+    const at = await setup(["vol0"], 64 * mib, clock);
+    const client = await RawNbd.open(platform.net, at.address);
+    await client.greet();
+    const chosen = await RawNbd.go(platform.net, at.address, "vol0");
+    expect(clock.fire(minute)).toBe(1);
+    await client.gone();
+    expect(chosen.isClosed || chosen.hasEnded).toBe(false);
+    chosen.connection.close();
+    await at.close();
+  });
+
+  test("one that stops in the middle of its data is cut off after five, one that goes on is not", async () => {
+    const clock = new ManualClock();
+    const at = await setup(["vol0"], 64 * mib, clock);
+    const client = await RawNbd.go(platform.net, at.address, "vol0");
+    const whole = request(write, 1, 0, 65536, 0, Buffer.alloc(65536));
+    client.send(whole.subarray(0, 1000));
+    await until("the data has its memory", () => at.pool.leasedBytes === 65536);
+    client.send(whole.subarray(1000, 30_000));
+    await Bun.sleep(30);
+    expect(clock.fire(5 * minute)).toBe(1);
+    await Bun.sleep(10);
+    expect(client.isClosed || client.hasEnded).toBe(false);
+    expect(clock.fire(5 * minute)).toBe(1);
+    await client.gone();
+    expect(at.problems.map((problem) => problem.code)).toEqual(["timed-out"]);
+    await at.close();
+    expect(at.pool.leasedBytes).toBe(0);
+  });
+
+  test("one that reads no answers is cut off after five, and its memory comes back", async () => {
+    const clock = new ManualClock();
+    const at = await setup(["vol0"], 64 * mib, clock);
+    const client = await RawNbd.go(platform.net, at.address, "vol0");
+    client.connection.pause();
+    for (let handle = 0; handle < 8; handle++) client.send(request(read, handle, 0, 4 * mib));
+    await until("answers are stuck", () => at.volume.pending === 0 && at.pool.leasedBytes >= 24 * mib);
+    await Bun.sleep(20);
+    clock.fire(5 * minute);
+    clock.fire(5 * minute);
+    await until("its memory is back", () => at.pool.leasedBytes === 0);
+    expect(at.problems.map((problem) => problem.code)).toEqual(["timed-out"]);
+    client.connection.close();
+    await at.close();
   });
 });

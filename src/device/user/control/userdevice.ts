@@ -196,7 +196,7 @@ class UserDevice implements WalbDevice {
     this.watchTimer = this.platform.clock.timer(Math.max(0, dueMs), () => {
       this.watchTimer = undefined;
       this.lastToldMs = this.platform.clock.monotonicMs();
-      for (const watcher of [...this.watchers]) watcher();
+      for (const watcher of this.watchers) watcher();
     });
   }
 }

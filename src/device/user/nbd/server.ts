@@ -114,12 +114,12 @@ class Server implements NbdServer {
   }
 
   private tell(): void {
-    for (const callback of [...this.changed]) callback();
+    for (const callback of this.changed) callback();
   }
 
   /** Stops connections and waits until none is chosen any more. */
   private async stopAll(isChosen: (connection: NbdConnection) => boolean): Promise<void> {
-    for (const connection of [...this.connections]) if (isChosen(connection)) connection.stop();
+    for (const connection of this.connections) if (isChosen(connection)) connection.stop();
     while ([...this.connections].some(isChosen)) {
       await new Promise<void>((resolve) => {
         const callback = (): void => {
