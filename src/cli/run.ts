@@ -93,7 +93,9 @@ function report(
     return;
   }
   // The place of a usage error is the command line itself; its text names the flag already.
-  const text = error.code === "usage" && Object.keys(error.where).join() === "field" ? error.what : error.message;
+  const isPlain = error.cause instanceof Error && error.cause.message === error.what;
+  const text =
+    isPlain || (error.code === "usage" && Object.keys(error.where).join() === "field") ? error.what : error.message;
   io.err(`walb: ${text}\n`);
   if (error.hint !== undefined) io.err(`  ${error.hint}\n`);
   if (error.code === "usage" && verb !== undefined) {

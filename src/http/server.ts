@@ -16,6 +16,9 @@ import { pipe } from "./pipe.ts";
 /** Most HTTP connections at once; more are closed at once. */
 const connectionsMax = 256;
 const connectTimeoutMs = 5000;
+/** How long a close waits for answers under way. */
+const answerMs = 1000;
+const pollMs = 5;
 
 /** Makes HTTP services over a Net that has unix sockets. */
 export function createHttpFactory(net: Net): HttpFactory {
@@ -47,13 +50,27 @@ export function createHttpFactory(net: Net): HttpFactory {
         );
       },
       async close() {
-        for (const connection of [...open]) connection.close();
-        open.clear();
+        // Answers under way are finished, the one to `shutdown` among them; streams and idle connections are cut.
+        await within(server.stop(), answerMs);
         await server.stop(true);
+        await within(whenEmpty(open), answerMs);
+        for (const connection of [...open]) connection.close();
         rmSync(directory, { recursive: true, force: true });
       },
     };
   };
+}
+
+/** Waits for work, but not longer than `limitMs`. */
+async function within(work: Promise<void>, limitMs: number): Promise<void> {
+  const limit = Promise.withResolvers<void>();
+  const timer = setTimeout(limit.resolve, limitMs);
+  await Promise.race([work, limit.promise]);
+  clearTimeout(timer);
+}
+
+async function whenEmpty(open: ReadonlySet<Connection>): Promise<void> {
+  for (let round = 0; round < answerMs / pollMs && open.size > 0; round += 1) await Bun.sleep(pollMs);
 }
 
 /** What came in before there was somewhere to send it. */

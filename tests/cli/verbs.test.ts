@@ -2,10 +2,25 @@ import { afterEach, beforeEach, describe, expect, test } from "bun:test";
 import { writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { commands } from "../../src/cli/commands.ts";
-import type { VerbTree } from "../../src/cli/verb.ts";
+import { renderReference } from "../../src/cli/reference.ts";
+import { runCommandLine } from "../../src/cli/run.ts";
+import type { Io, VerbTree } from "../../src/cli/verb.ts";
+import { type ErrorCode, errorCodes, WalbError } from "../../src/errors.ts";
 import { type FakeFleet, runIn, startFakeFleet } from "./fleet-fixture.ts";
 
 let fleet: FakeFleet;
+const silentIo: Io = {
+  out() {},
+  err() {},
+  isOutTerminal: false,
+  isErrTerminal: false,
+  isInTerminal: false,
+  ask: async () => "",
+  env: {},
+  cwd: "/",
+  nowMs: () => Date.now(),
+  signal: new AbortController().signal,
+};
 
 beforeEach(async () => {
   fleet = await startFakeFleet();
@@ -244,4 +259,57 @@ describe("help", () => {
       expect(out).toContain("Exit codes:\n  0");
     }
   });
+});
+
+describe("exit codes", () => {
+  const failing = (error: unknown): VerbTree => ({
+    boom: {
+      summary: "fails",
+      load: async () => ({
+        summary: "Fails",
+        flags: {},
+        examples: ["walb boom"],
+        run: async () => {
+          throw error;
+        },
+      }),
+    },
+  });
+
+  test("every error code ends with its exit code, telling what to do next", async () => {
+    for (const [code, { exit }] of Object.entries(errorCodes)) {
+      let err = "";
+      const error = new WalbError(code as ErrorCode, {
+        what: `it is ${code}`,
+        where: { volume: "vol0" },
+        hint: "do this",
+      });
+      const io = {
+        ...silentIo,
+        err: (text: string) => {
+          err += text;
+        },
+      };
+      expect(await runCommandLine(["boom"], io, failing(error))).toBe(exit);
+      expect(err).toStartWith(`walb: volume vol0: it is ${code}\n  do this\n`);
+    }
+  });
+
+  test("what nobody expected is exit 1 without a stack trace", async () => {
+    let err = "";
+    const io = {
+      ...silentIo,
+      err: (text: string) => {
+        err += text;
+      },
+    };
+    expect(await runCommandLine(["boom"], io, failing(new TypeError("x is undefined")))).toBe(1);
+    expect(err).toBe("walb: x is undefined\n");
+  });
+});
+
+test("docs/cli.md is what the commands say of themselves", async () => {
+  const page = await Bun.file(join(import.meta.dir, "../../docs/cli.md")).text();
+  const isCurrent = page === (await renderReference());
+  expect(isCurrent ? "current" : "run: node_modules/.bin/bun run src/cli/reference.ts").toBe("current");
 });

@@ -167,6 +167,26 @@ describe("HTTP API over a real port", () => {
   });
 });
 
+test("closing finishes the answers under way and cuts idle connections", async () => {
+  const own = createTestControl(() => closing.resolve());
+  const closing = Promise.withResolvers<void>();
+  const ownService = createHttpFactory(net)(own, silentLogger);
+  const port = await net.listen({ kind: "tcp", host: "127.0.0.1", port: 0 }, (connection) => {
+    connection.setReader({ data: (chunk) => ownService.accept(connection, chunk), end() {}, closed() {} });
+  });
+  const url = `http://${addressText(port.address)}`;
+  const closed = closing.promise.then(() => ownService.close());
+  await (await fetch(`${url}/health`)).text();
+  const response = await fetch(`${url}/api/shutdown`, {
+    method: "POST",
+    body: "{}",
+    headers: { "content-type": "application/json" },
+  });
+  expect(await response.json()).toEqual({ ok: {} });
+  await closed;
+  await port.close();
+});
+
 test("an answer of a role that is not what it declares is an internal error, not sent", async () => {
   const broken = createTestControl();
   const app = createApp(

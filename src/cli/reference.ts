@@ -1,0 +1,44 @@
+/**
+ * @module The reference of the command line, docs/cli.md, made from the declarations of the commands. Written anew with:
+ * node_modules/.bin/bun run src/cli/reference.ts
+ */
+import { writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { errorCodes } from "../errors.ts";
+import { commands } from "./commands.ts";
+import { renderVerbHelp } from "./help.ts";
+import type { VerbTree } from "./verb.ts";
+
+const introduction = `# The command line
+
+Made from the program itself; the same text is in \`walb COMMAND --help\`.
+
+Every flag can also be given in the environment: \`--device-data\` is \`WALB_DEVICE_DATA\`. Sizes take K, M, G, T (powers of
+1024). Times are \`2026-11-21 14:03:05\` (local), ISO 8601, or how long ago: \`-5m\`, \`-2h\`, \`-3d\`. A server is \`host:port\` or a
+name from the fleet file. With \`--json\` stdout is one JSON value, to which fields may be added, and an error is one line
+\`{"error": {code, what, where, hint}}\` on stderr.
+`;
+
+/** The whole page. */
+export async function renderReference(tree: VerbTree = commands): Promise<string> {
+  let text = `${introduction}\n${await sections(tree, [])}\n## Error codes\n\n`;
+  text += "| code | exit code | HTTP status |\n|---|---|---|\n";
+  for (const [code, { exit, http }] of Object.entries(errorCodes)) text += `| ${code} | ${exit} | ${http} |\n`;
+  return text;
+}
+
+async function sections(tree: VerbTree, path: readonly string[]): Promise<string> {
+  let text = "";
+  for (const [name, entry] of Object.entries(tree)) {
+    const words = [...path, name];
+    const own = "verbs" in entry ? entry.bare : entry;
+    if (own !== undefined) {
+      const help = renderVerbHelp(words, await own.load());
+      text += `\n## walb ${words.join(" ")}\n\n\`\`\`\n${help}\`\`\`\n`;
+    }
+    if ("verbs" in entry) text += await sections(entry.verbs, words);
+  }
+  return text;
+}
+
+if (import.meta.main) writeFileSync(join(import.meta.dir, "../../docs/cli.md"), await renderReference());
