@@ -5,7 +5,7 @@
  * gid inside a merged diff is out of reach although its parts may still be there.
  * Source: `docs/diff-algebra.md`, diff manager.
  */
-import { apply, applyAll, canMerge, glue, mergeablePrefix } from "./algebra.ts";
+import { apply, applyAll, glue, mergeablePrefix } from "./algebra.ts";
 import type { DiffSet } from "./diffset.ts";
 import { endState } from "./state.ts";
 import { type ArchiveState, type DiffMeta, gidMax, plainState, type Snapshot } from "./types.ts";
@@ -65,7 +65,7 @@ export function mergeableList(set: DiffSet, gid = 0n, accept: (diff: DiffMeta) =
   const list = [merged];
   for (;;) {
     const next: DiffMeta | undefined = set.mergeable(merged);
-    if (next === undefined || !canMerge(merged, next) || !accept(next)) return list;
+    if (next === undefined || !accept(next)) return list;
     merged = glue(merged, next);
     list.push(next);
   }
