@@ -146,7 +146,7 @@ export class JobTable {
 
 function notify(job: Job): void {
   const info = describe(job);
-  for (const watcher of [...job.watchers]) watcher(info);
+  for (const watcher of job.watchers) watcher(info);
 }
 
 function describe(job: Job): JobInfo {

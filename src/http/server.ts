@@ -54,7 +54,7 @@ export function createHttpFactory(net: Net): HttpFactory {
         await within(server.stop(), answerMs);
         await server.stop(true);
         await within(whenEmpty(open), answerMs);
-        for (const connection of [...open]) connection.close();
+        for (const connection of open) connection.close();
         rmSync(directory, { recursive: true, force: true });
       },
     };
