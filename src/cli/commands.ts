@@ -42,5 +42,6 @@ export const commands: VerbTree = {
   resize: entry("grow a volume", () => import("./verbs/resize.ts")),
   reset: entry("start a volume's backup from scratch", () => import("./verbs/reset.ts")),
   clear: entry("forget a volume with its backups", () => import("./verbs/clear.ts")),
+  demo: entry("see the whole thing work on this machine", () => import("./demo/demo.ts")),
   version: entry("print the version", () => import("./verbs/version.ts")),
 };
