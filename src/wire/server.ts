@@ -192,7 +192,7 @@ class Server implements WireServer {
     } catch (error) {
       failure = asWalbError(error, { peer: stream.peerName });
       if (stream.confirmationDue && stream.failure === undefined && !stream.connection.isClosed) {
-        const text = errorText(failure);
+        const text = errorText(error);
         stream.put((encoder) => encoder.string(text));
       } else if (!stream.isWriteEnded) {
         stream.close(failure);

@@ -79,7 +79,7 @@ export async function converse<C, S>(
 }
 
 /** The value of a conversation's end, or its error thrown. */
-export function valueOf<T>(result: PromiseSettledResult<T>): T {
+export function resultOf<T>(result: PromiseSettledResult<T>): T {
   if (result.status === "rejected") throw result.reason;
   return result.value;
 }

@@ -28,10 +28,10 @@ import {
   logPack,
   packBatch,
   payload,
+  resultOf,
   streamPair,
   type TestPack,
   testPool,
-  valueOf,
 } from "../helpers/wire.ts";
 
 const uuid = "000102030405060708090a0b0c0d0e0f";
@@ -544,8 +544,8 @@ async function play(scenario: Scenario, options: PairOptions): Promise<{ isGood:
   pool.expectEmpty();
   const isCut = options.cutClientAfterBytes !== undefined || options.cutServerAfterBytes !== undefined;
   if (!isCut) {
-    valueOf(client);
-    valueOf(server);
+    resultOf(client);
+    resultOf(server);
     scenario.check();
   }
   return {
@@ -599,7 +599,7 @@ describe("refusals", () => {
             },
           ),
       );
-      expect(valueOf(client)).toEqual(expected);
+      expect(resultOf(client)).toEqual(expected);
       pool.expectEmpty();
     }
   });
@@ -617,7 +617,7 @@ describe("refusals", () => {
           choose: async () => ({ refusal: { kind: "text", text: "resync needed but not allowed" } }),
         } as never),
     );
-    expect(valueOf(client)).toEqual({ kind: "text", text: "resync needed but not allowed" });
+    expect(resultOf(client)).toEqual({ kind: "text", text: "resync needed but not allowed" });
     expect(scenario).toBeDefined();
   });
 });
@@ -643,8 +643,8 @@ describe("bhash", () => {
     const before = pair.serverEnd.deliveredBytes;
     finish(hash);
     const [client, server] = await both;
-    valueOf(server);
-    expect(valueOf(client)).toEqual(hash);
+    resultOf(server);
+    expect(resultOf(client)).toEqual(hash);
     expect(before).toBe(7 + 3);
   });
 
