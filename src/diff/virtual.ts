@@ -86,8 +86,14 @@ export class VirtualImage {
     const from = this.#firstPieceEndingAfter(startLb);
     let to = from;
     while (to < pieces.count && pieces.addressLb[to]! < endLb) to++;
-    await this.#readBase(startLb, endLb, from, to, target);
-    await this.#readPieces(startLb, endLb, from, to, target);
+    // The base is read while the images are; they are laid over it when it is there.
+    const base = this.#readBase(startLb, endLb, from, to, target);
+    base.catch(() => undefined);
+    try {
+      await this.#readPieces(startLb, endLb, from, to, target, base);
+    } finally {
+      await base;
+    }
   }
 
   /**
@@ -156,7 +162,14 @@ export class VirtualImage {
   }
 
   /** Lays the pieces [from, to) over the target, a bounded batch after the other. */
-  async #readPieces(startLb: number, endLb: number, from: number, to: number, target: Memory): Promise<void> {
+  async #readPieces(
+    startLb: number,
+    endLb: number,
+    from: number,
+    to: number,
+    target: Memory,
+    base: Promise<void>,
+  ): Promise<void> {
     const { records, pieces } = this.#plan;
     const bytesMax = Math.min(batchBytesMax, Math.floor(this.#io.memory.budgetBytes / 8));
     const costOf = (piece: number, isNewImage: boolean): number => {
@@ -167,6 +180,7 @@ export class VirtualImage {
     for (let next = from; next < to; ) {
       const cached = this.#cache.get(pieces.record[next]!);
       if (cached !== undefined) {
+        await base;
         this.#lay(startLb, endLb, next, cached, target);
         next++;
         continue;
@@ -180,6 +194,7 @@ export class VirtualImage {
           await readImages(this.#set, plan, lease);
           await checkImages(this.#io, this.#set, plan, lease, true);
         }
+        await base;
         for (let i = first; i < next; i++) {
           const image = plan.imageOfPiece[i - first]!;
           if (lease === undefined || image < 0) {

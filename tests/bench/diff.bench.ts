@@ -127,12 +127,14 @@ try {
         await (await openDiffSet(platform, paths)).close();
       },
     );
-    await timed(`merge 8 ${kind} to a file, compressed data passed through`, planned, "MiB", async () => {
-      const file = await platform.disk.open(at("merged"), { mode: "create" });
-      await writeMerged(platform, set, plan, file);
-      await file.close();
-      await platform.disk.remove(at("merged"));
-    });
+    for (const pass of ["first", "second"]) {
+      await timed(`merge 8 ${kind} to a file, compressed passed through, ${pass} pass`, planned, "MiB", async () => {
+        const file = await platform.disk.open(at("merged"), { mode: "create" });
+        await writeMerged(platform, set, plan, file);
+        await file.close();
+        await platform.disk.remove(at("merged"));
+      });
+    }
     await timed(`merge 8 ${kind} to wire packs`, planned, "MiB", async () => {
       for await (const pack of mergedPacks(platform, set, plan)) pack.release();
     });
@@ -144,14 +146,19 @@ try {
     });
     const image = await platform.disk.open(at(`image-${kind}`), { mode: "create" });
     await image.truncate(volumeLb * 512);
-    await timed(`apply 8 ${kind} to an image, fdatasync included`, planned, "MiB", async () => {
-      await applyDiffs(platform, set, plan, image, { sizeLb: volumeLb });
-    });
+    // The second pass shows our own cost: the first one also pays for the kernel's new cache pages.
+    for (const pass of ["first", "second"]) {
+      await timed(`apply 8 ${kind} to an image, fdatasync included, ${pass} pass`, planned, "MiB", async () => {
+        await applyDiffs(platform, set, plan, image, { sizeLb: volumeLb });
+      });
+    }
     const virtual = await VirtualImage.open(platform, set, plan, image, { sizeLb: volumeLb });
     const target = await platform.memory.lease(mib);
-    await timed(`read 1 GiB of the virtual image over 8 ${kind}, 1 MiB at a time`, 1024, "MiB", async () => {
-      for (let i = 0; i < 1024; i++) await virtual.read(i * mib, target);
-    });
+    for (const pass of ["first", "second"]) {
+      await timed(`read 1 GiB of the virtual image, 1 MiB at a time, ${pass} pass`, 1024, "MiB", async () => {
+        for (let i = 0; i < 1024; i++) await virtual.read(i * mib, target);
+      });
+    }
     target.release();
     await image.close();
     await set.close();
