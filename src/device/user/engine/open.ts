@@ -128,18 +128,31 @@ async function nameStore(
   return named;
 }
 
-/** Un-shipped log was overwritten when more is in use than the ring holds, or `oldest` is no pack any more. */
+/**
+ * Un-shipped log was overwritten when more is in use than the ring holds. Log that was appended behind the end found by
+ * redo, and lost in the crash, may have overwritten some, too: whatever it can have reached is read and checked.
+ */
 async function hasOverflowed(parts: EngineParts, log: DiskFile, superblock: Superblock): Promise<boolean> {
-  const { oldestLsid, writtenLsid, ringSizePb } = superblock;
+  const { oldestLsid, writtenLsid, ringSizePb, pbsBytes } = superblock;
   if (writtenLsid === oldestLsid) return false;
   if (writtenLsid - oldestLsid > ringSizePb) return true;
-  const { memory, compute } = parts;
   const reader = new LogDeviceReader({
     file: log,
     ring: geometryOf(superblock),
-    pool: memory,
-    compute,
-    chunkBytes: 4096,
+    pool: parts.memory,
+    compute: parts.compute,
   });
-  return isPackFault(await reader.headerAt(oldestLsid));
+  if (isPackFault(await reader.headerAt(oldestLsid))) return true;
+  const reachedLsid = writtenLsid + Math.floor((2 * unsyncedWindowBytes) / pbsBytes) - ringSizePb;
+  if (reachedLsid <= oldestLsid) return false;
+  try {
+    for await (const batch of reader.packs(oldestLsid, writtenLsid)) {
+      batch.release();
+      if (batch.endLsid >= reachedLsid) break;
+    }
+    return false;
+  } catch (error) {
+    if (error instanceof WalbError && error.code === "damaged") return true;
+    throw error;
+  }
 }
