@@ -84,6 +84,9 @@ export function sniffProtocol(bytes: Uint8Array): "http" | "wire" | undefined {
   return isOpen ? undefined : "wire";
 }
 
+/** How long a failed conversation may take to deliver what was already said. */
+const failedLingerMs = 500;
+
 class Server implements WireServer {
   listener: Listener | undefined;
   readonly #options: WireServerOptions;
@@ -176,6 +179,7 @@ class Server implements WireServer {
     const startMs = this.#options.clock.monotonicMs();
     let caller: WireCaller | undefined;
     let failure: WalbError | undefined;
+    let lingerMs: number | undefined;
     try {
       const hello = await readHello(stream);
       caller = { clientId: hello.clientId, protocol: hello.protocol, peer: stream.connection.peer };
@@ -191,15 +195,17 @@ class Server implements WireServer {
       }
     } catch (error) {
       failure = asWalbError(error, { peer: stream.peerName });
-      if (stream.confirmationDue && stream.failure === undefined && !stream.connection.isClosed) {
+      // Behind the confirmation there is no place for a text: the peer sees the end of the stream instead, soon, but not
+      // before what was said to it.
+      if (!stream.isWriteEnded) lingerMs = failedLingerMs;
+      if (stream.confirmationDue && !stream.isWriteEnded && stream.failure === undefined) {
         const text = errorText(error);
         stream.put((encoder) => encoder.string(text));
-      } else if (!stream.isWriteEnded) {
-        stream.close(failure);
+        lingerMs = undefined;
       }
     }
     try {
-      await stream.finish();
+      await stream.finish(lingerMs);
     } catch (error) {
       failure ??= asWalbError(error, { peer: stream.peerName });
       stream.close(failure);

@@ -283,7 +283,7 @@ export class WireStream {
    * of a reset, and closes when the peer does, or after `timeoutMs`. Never throws; no work may depend on it.
    */
   async finish(timeoutMs = 3_000): Promise<void> {
-    this.endWrite();
+    if (this.#failure === undefined) this.endWrite();
     this.#in.discard();
     if (!this.#in.isOver && !this.connection.isClosed && this.#failure === undefined) {
       await new Promise<void>((resolve) => {

@@ -38,7 +38,9 @@ async function refuses(
 
 let abandoned = 0;
 const dropSink = {
-  write: (item: { release?(): void }) => item.release?.(),
+  write: (item: { release(): void } | { kind: "zero" }) => {
+    if ("release" in item) item.release();
+  },
   finish: async () => undefined,
   abandon: async () => {
     abandoned += 1;
