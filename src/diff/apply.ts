@@ -9,6 +9,7 @@ import type { Memory } from "../native/memory.ts";
 import type { DecodedWrite, DiskFile } from "../platform/disk.ts";
 import { checkRange, gib, lbBytes, mib } from "../units.ts";
 import { batchBytesMax, batchEnd, type ImagePlan, planImages, sameImage, sliceOf } from "./images.ts";
+import { joinPieces } from "./join.ts";
 import { checkImages, damagedImage, expandedOf, leaseBatch, readImages, storedOf } from "./load.ts";
 import type { MergePlan } from "./merge.ts";
 import type { PieceList } from "./overlay.ts";
@@ -57,7 +58,9 @@ export async function applyDiffs(
   const { records } = plan;
   checkTarget(plan, image, options.sizeLb);
   const discard = options.discard ?? "zero";
-  const pieces = joinPieces(records, plan.pieces, discard);
+  // One write serves what lies together in image and diff; ranges to be zeroed are joined too.
+  const isZeroed = (kind: RecordKind): boolean => kind === RecordKind.allZero || discard !== "ignore";
+  const pieces = joinPieces(records, plan.pieces, (kind, next) => isZeroed(kind) === isZeroed(next));
   const bytesMax = Math.min(batchBytesMax, Math.floor(io.memory.budgetBytes / 8));
   const result = { writtenLb: 0, zeroedLb: 0, ignoredLb: 0 };
   let next = 0;
@@ -105,39 +108,6 @@ function checkTarget(plan: MergePlan, image: DiskFile, sizeLb: number): void {
       hint: "open the image without direct I/O",
     });
   }
-}
-
-/** Joins neighbours that one write can serve: slices of one image that follow each other, and ranges to be zeroed. */
-function joinPieces(records: RecordIndex, pieces: PieceList, discard: DiscardPolicy): PieceList {
-  const addressLb = new Float64Array(pieces.count);
-  const blocksLb = new Uint32Array(pieces.count);
-  const record = new Uint32Array(pieces.count);
-  let count = 0;
-  const actionOf = (kind: number): number =>
-    kind === RecordKind.discard && discard !== "ignore" ? RecordKind.allZero : kind;
-  for (let i = 0; i < pieces.count; i++) {
-    const r = pieces.record[i]!;
-    const last = count - 1;
-    if (last >= 0 && addressLb[last]! + blocksLb[last]! === pieces.addressLb[i]) {
-      const lastRecord = record[last]!;
-      const kind = records.kind[r]!;
-      const lastSlice = records.sliceLb[lastRecord]! + (addressLb[last]! - records.addressLb[lastRecord]!);
-      const joins =
-        actionOf(kind) === actionOf(records.kind[lastRecord]!) &&
-        (kind === RecordKind.normal
-          ? sameImage(records, lastRecord, r) && lastSlice + blocksLb[last]! === sliceOf(records, pieces, i)
-          : blocksLb[last]! + pieces.blocksLb[i]! <= 0xffff_ffff);
-      if (joins) {
-        blocksLb[last] = blocksLb[last]! + pieces.blocksLb[i]!;
-        continue;
-      }
-    }
-    addressLb[count] = pieces.addressLb[i]!;
-    blocksLb[count] = pieces.blocksLb[i]!;
-    record[count] = r;
-    count++;
-  }
-  return { count, addressLb, blocksLb, record };
 }
 
 async function applyBatch(

@@ -1,5 +1,6 @@
 /** @module Merging diffs: the plan over their indexes alone. Writing it out is in `output.ts`. */
 import { checkRange } from "../units.ts";
+import { joinPieces } from "./join.ts";
 import { cutPieces, overlayRecords, type PieceList } from "./overlay.ts";
 import type { RecordIndex } from "./record-index.ts";
 import { countRecord, emptyStats } from "./stats.ts";
@@ -21,10 +22,18 @@ export interface MergePlan {
  * Plans the merge of all records of an index: later records win, whatever their kinds; a record longer than
  * `maxIoLb` is cut. Nothing is joined, converted or dropped, so that the outcome is the one `docs/formats.md` defines.
  * @param options.maxIoLb default 2048; 0 for no limit.
+ * @param options.joinSlices joins the slices into which an indexed diff cuts an IO. The content stays the same, with fewer
+ * records, and IOs that were not overwritten pass on compressed instead of being compressed anew. Default false.
  */
-export function planMerge(records: RecordIndex, options: { readonly maxIoLb?: number } = {}): MergePlan {
+export function planMerge(
+  records: RecordIndex,
+  options: { readonly maxIoLb?: number; readonly joinSlices?: boolean } = {},
+): MergePlan {
   const maxIoLb = checkRange(options.maxIoLb ?? defaultMaxIoLb, 0, 0xffff_ffff, "maxIoLb");
-  const pieces = cutPieces(overlayRecords(records), records, maxIoLb);
+  const isJoined = options.joinSlices === true;
+  const overlaid = overlayRecords(records);
+  const joined = isJoined ? joinPieces(records, overlaid, () => false) : overlaid;
+  const pieces = cutPieces(joined, records, maxIoLb, isJoined);
   const stats = emptyStats();
   let totalLb = 0;
   for (let i = 0; i < pieces.count; i++) {

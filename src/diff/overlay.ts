@@ -142,14 +142,15 @@ function overlayRuns(from: PieceBuffer, start: number, middle: number, end: numb
 /**
  * Cuts pieces as the sorted kind does: a record longer than `maxIoLb` is cut every `maxIoLb` from its own start, and the
  * pieces of it keep those cuts. Normal data is never left longer than {@link imageLbMax}; 0 means no other limit.
+ * @param fromImage cut from where the record's image starts instead, for pieces that join the slices of an image.
  */
-export function cutPieces(pieces: PieceList, records: RecordIndex, maxIoLb: number): PieceList {
+export function cutPieces(pieces: PieceList, records: RecordIndex, maxIoLb: number, fromImage = false): PieceList {
   const dataMaxLb = maxIoLb === 0 ? imageLbMax : Math.min(maxIoLb, imageLbMax);
   let needed = false;
   for (let i = 0; i < pieces.count && !needed; i++) {
     const record = pieces.record[i]!;
     const maxLb = records.kind[record] === RecordKind.normal ? dataMaxLb : maxIoLb;
-    needed = maxLb > 0 && records.blocksLb[record]! > maxLb;
+    needed = maxLb > 0 && Math.max(records.blocksLb[record]!, pieces.blocksLb[i]!) > maxLb;
   }
   if (!needed) return pieces;
   const into = new PieceBuffer(pieces.count + 16);
@@ -162,7 +163,7 @@ export function cutPieces(pieces: PieceList, records: RecordIndex, maxIoLb: numb
       into.push(addressLb, endLb - addressLb, record);
       continue;
     }
-    const recordLb = records.addressLb[record]!;
+    const recordLb = records.addressLb[record]! - (fromImage ? records.sliceLb[record]! : 0);
     while (addressLb < endLb) {
       const cutLb = Math.min(endLb, recordLb + (Math.floor((addressLb - recordLb) / maxLb) + 1) * maxLb);
       into.push(addressLb, cutLb - addressLb, record);

@@ -31,11 +31,16 @@ import { withTemporaryDirectory } from "../helpers/temporary.ts";
 const sizeLb = 256;
 const sizeBytes = sizeLb * 512;
 
-async function mergeFiles(paths: readonly string[], target: string, maxIoLb: number): Promise<void> {
+async function mergeFiles(
+  paths: readonly string[],
+  target: string,
+  maxIoLb: number,
+  joinSlices = false,
+): Promise<void> {
   const set = await openDiffSet(io, paths, { openFilesMax: 2 });
   try {
     const file = await io.disk.open(`${target}.tmp`, { mode: "create" });
-    await writeMerged(io, set, planMerge(set.records, { maxIoLb }), file);
+    await writeMerged(io, set, planMerge(set.records, { maxIoLb, joinSlices }), file);
     await commitDiffFile(io.disk, file, target);
   } finally {
     await set.close();
@@ -151,6 +156,11 @@ test("diffs of any kind and codec keep the definition's records and the model's 
           expect(await applyFiles(paths, imagePath, before, "zero")).toEqual(Buffer.from(model));
           expect(await applyFiles([merged], imagePath, before, "zero")).toEqual(Buffer.from(model));
           expect(await applyFiles([merged], imagePath, model, "zero")).toEqual(Buffer.from(model));
+          const joined = join(directory, "joined.wdiff");
+          await mergeFiles(paths, joined, maxIoLb, true);
+          expect(await applyFiles([joined], imagePath, before, "zero")).toEqual(Buffer.from(model));
+          const most = maxIoLb === 0 ? sizeLb : maxIoLb;
+          expect((await listRecords(joined)).every((record) => record.blocksLb <= most)).toBe(true);
           writeFileSync(imagePath, before);
           expect(await readVirtual(paths, imagePath, stepBytes)).toEqual(model);
           expect(await readVirtual([merged], imagePath, stepBytes)).toEqual(model);
@@ -304,6 +314,37 @@ describe("packs for the wire", () => {
       await checkPack(io, lease);
       lease.release();
     });
+  });
+});
+
+test("with slices joined, the IOs of an indexed diff pass through a merge as they were stored", async () => {
+  await withTemporaryDirectory(async (directory) => {
+    const at = (name: string): string => join(directory, name);
+    const ios: ModelIo[] = [
+      { addressLb: 3, blocksLb: 27, kind: RecordKind.normal, id: 2 },
+      { addressLb: 30, blocksLb: 9, kind: RecordKind.discard, id: 0 },
+      { addressLb: 41, blocksLb: 30, kind: RecordKind.normal, id: 4 },
+      { addressLb: 101, blocksLb: 50, kind: RecordKind.normal, id: 5 },
+      { addressLb: 120, blocksLb: 3, kind: RecordKind.normal, id: 6 },
+    ];
+    await writeDiff(at("a"), ios, { kind: "indexed" });
+    await mergeFiles([at("a")], at("m"), 2048, true);
+    const discards = (await listRecords(at("a"))).filter((record) => record.kind === RecordKind.discard);
+    expect(await listRecords(at("m"))).toEqual([
+      { addressLb: 3, blocksLb: 27, kind: 0 },
+      ...discards,
+      { addressLb: 41, blocksLb: 30, kind: 0 },
+      { addressLb: 101, blocksLb: 19, kind: 0 },
+      { addressLb: 120, blocksLb: 3, kind: 0 },
+      { addressLb: 123, blocksLb: 28, kind: 0 },
+    ]);
+    const before = await openDiffSet(io, [at("a")]);
+    const after = await openDiffSet(io, [at("m")]);
+    const sums = new Set(before.records.checksum.subarray(0, before.records.count));
+    const kept = after.records.checksum.subarray(0, after.records.count).filter((sum) => sum !== 0 && sums.has(sum));
+    expect(kept.length).toBe(3);
+    await before.close();
+    await after.close();
   });
 });
 
