@@ -99,7 +99,7 @@ export class Play {
   async #createVolume(): Promise<void> {
     await this.#report.step(`create a ${formatSize(this.#sizeBytes)} volume`, async () => {
       const size = ["--size", String(this.#sizeBytes), "--log-size", "1G"];
-      await this.#stage.walb("device", "create", volumeName, ...size, "--socket", this.#stage.controlPath);
+      await this.#stage.walb("device", "create", volumeName, ...size, "--device-data", this.#stage.path("device"));
       await this.#stage.walb("init", volumeName, "--device", volumeName);
       return {};
     });
