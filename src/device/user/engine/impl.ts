@@ -1,19 +1,16 @@
 /** @module The engine itself: requests come in, the parts do the work, control steers. */
 import { assert, WalbError } from "../../../errors.ts";
-import { formatFresh } from "../../../log/format.ts";
 import { ceilPb, maxDiscardLb } from "../../../log/geometry.ts";
-import { isPackFault } from "../../../log/pack.ts";
-import { LogDeviceReader } from "../../../log/reader.ts";
-import { geometryOf } from "../../../log/superblock.ts";
 import type { Lease, Memory } from "../../../native/memory.ts";
 import type { Timer } from "../../../platform/clock.ts";
 import type { DiskFile } from "../../../platform/disk.ts";
-import { checkRange, lbBytes } from "../../../units.ts";
+import { lbBytes } from "../../../units.ts";
 import type { DeviceInfo, DeviceStatus } from "../../device.ts";
 import type { AllocationExtent, Done } from "../block.ts";
 import { LogAppender } from "./appender.ts";
 import { Applier } from "./applier.ts";
 import { Checkpointer } from "./checkpointer.ts";
+import { eraseLog, growVolume, startLogAfresh } from "./control.ts";
 import type { EngineCore, PendingWrite, WriteRequest } from "./core.ts";
 import { maxPieceLbOf } from "./packer.ts";
 import { readVolume, volumeAllocation } from "./reads.ts";
@@ -201,36 +198,7 @@ export class Engine implements WriteAheadEngine {
   }
 
   setOldest(lsid: number): Promise<void> {
-    return this.#checkpointer.exclusive(async () => {
-      const core = this.#core;
-      const { oldest, prevWritten } = core.lsids;
-      const refuse = (why: string): WalbError => {
-        const hint = "take an lsid at the end of a log pack that was shipped";
-        return new WalbError("state", {
-          what: `the log cannot be erased up to lsid ${lsid}: ${why}`,
-          where: this.#where(),
-          hint,
-        });
-      };
-      if (!Number.isSafeInteger(lsid) || lsid < oldest || lsid > prevWritten) {
-        throw refuse(`it is not between oldest ${oldest} and prevWritten ${prevWritten}`);
-      }
-      if (lsid === oldest) return;
-      if (lsid < core.lsids.permanent) {
-        const { compute, memory } = core.parts;
-        const reader = new LogDeviceReader({
-          file: core.log,
-          ring: core.ring,
-          pool: memory,
-          compute,
-          chunkBytes: 4096,
-        });
-        const found = await reader.headerAt(lsid);
-        // When the ring went round meanwhile, the header is gone, and its log with it.
-        if (isPackFault(found)) throw refuse(`no log pack begins there (${found.field} ${found.reason})`);
-      }
-      await this.#checkpointer.save({ oldestLsid: lsid });
-    });
+    return this.#checkpointer.exclusive(() => eraseLog(this.#core, this.#checkpointer, lsid));
   }
 
   async checkpoint(): Promise<void> {
@@ -281,7 +249,10 @@ export class Engine implements WriteAheadEngine {
       this.#appender.isHeld = true;
       try {
         await this.#drain();
-        await this.#startAfresh(core);
+        await startLogAfresh(core);
+        this.#maxPieceLb = maxPieceLbOf(core);
+        this.#appender.logChanged();
+        this.#applier.logChanged();
       } finally {
         this.#appender.isHeld = this.#isFrozen;
         this.#appender.kick();
@@ -294,26 +265,8 @@ export class Engine implements WriteAheadEngine {
   resize(sizeLb: number): Promise<DeviceInfo> {
     return this.#checkpointer.exclusive(async () => {
       this.#checkOpen();
-      const core = this.#core;
-      const oldLb = core.superblock.deviceSizeLb;
-      checkRange(sizeLb, 1, Math.floor(Number.MAX_SAFE_INTEGER / lbBytes), "sizeLb");
-      if (sizeLb < oldLb) {
-        const what = `the volume has ${oldLb} blocks and cannot shrink to ${sizeLb}`;
-        throw new WalbError("out-of-range", { what, where: this.#where(), hint: "make a new volume and copy" });
-      }
-      if (sizeLb === oldLb) return this.deviceInfo();
-      const storeBytes = await core.data.size();
-      if (storeBytes < sizeLb * lbBytes) {
-        if (core.data.isBlockDevice) {
-          const what = `the data store has ${storeBytes} bytes, too few for ${sizeLb * lbBytes}`;
-          const hint = "enlarge the block device first";
-          throw new WalbError("out-of-range", { what, where: { ...this.#where(), file: core.data.path }, hint });
-        }
-        await core.data.truncate(sizeLb * lbBytes);
-        await core.data.sync();
-      }
-      await this.#checkpointer.save({ deviceSizeLb: sizeLb });
-      core.onEvent();
+      await growVolume(this.#core, this.#checkpointer, sizeLb);
+      this.#core.onEvent();
       return this.deviceInfo();
     });
   }
@@ -361,25 +314,6 @@ export class Engine implements WriteAheadEngine {
     await core.until(() => core.lsids.written >= target);
   }
 
-  async #startAfresh(core: EngineCore): Promise<void> {
-    try {
-      await core.data.sync();
-      core.superblock = await formatFresh(core.log, core.superblock, core.memory.superblock, core.parts.random);
-    } catch (error) {
-      core.fail(error, "resetting the log");
-      throw core.refusal();
-    }
-    core.ring = geometryOf(core.superblock);
-    this.#maxPieceLb = maxPieceLbOf(core);
-    this.#appender.logChanged();
-    this.#applier.logChanged();
-    for (const name of ["oldest", "prevWritten", "written", "permanent", "flush", "completed", "latest"] as const) {
-      core.lsids[name] = 0;
-    }
-    core.isOverflow = false;
-    core.changed();
-  }
-
   #submit(
     kind: WriteRequest["kind"],
     offsetBytes: number,
@@ -422,10 +356,7 @@ export class Engine implements WriteAheadEngine {
         endLsid: Number.POSITIVE_INFINITY,
       });
     }
-    if (core.isPressed) {
-      this.#syncer.request();
-      this.#applier.request();
-    }
+    if (core.isPressed) this.#applier.notePermanent();
   }
 
   #completed(write: PendingWrite): void {

@@ -47,7 +47,10 @@ export class LogSyncer {
     const { lsids, ring, settings, isPressed } = this.#core;
     const unsyncedBytes = (lsids.completed - lsids.permanent) * ring.pbsBytes;
     if (unsyncedBytes === 0) return;
-    if (isPressed || unsyncedBytes >= settings.logSyncBytes || unsyncedBytes * 4 > ring.ringSizePb * ring.pbsBytes) {
+    // Under pressure a sync must set much free at once: syncs back to back would only slow down what is being applied.
+    const isUrgent = isPressed && unsyncedBytes * 16 >= settings.pendingBudgetBytes;
+    const isLarge = unsyncedBytes >= settings.logSyncBytes || unsyncedBytes * 4 > ring.ringSizePb * ring.pbsBytes;
+    if (isUrgent || isLarge) {
       this.request();
     } else if (this.#timer === undefined && !this.#isRunning) {
       this.#timer = this.#core.parts.clock.timer(settings.logSyncIntervalMs, () => {
