@@ -5,8 +5,25 @@ import { isPackFault } from "../../../log/pack.ts";
 import { LogDeviceReader } from "../../../log/reader.ts";
 import { geometryOf } from "../../../log/superblock.ts";
 import { checkRange, lbBytes } from "../../../units.ts";
+import type { DeviceInfo } from "../../device.ts";
 import type { Checkpointer } from "./checkpointer.ts";
 import type { EngineCore } from "./core.ts";
+
+/** What the device says of itself. */
+export function infoOf(core: EngineCore): DeviceInfo {
+  const { superblock, ring, log, data, settings } = core;
+  return {
+    name: settings.name,
+    sizeLb: superblock.deviceSizeLb,
+    pbsBytes: ring.pbsBytes,
+    uuid: superblock.uuid,
+    salt: superblock.salt,
+    ringSizePb: ring.ringSizePb,
+    ringOffsetPb: ring.ringOffsetPb,
+    logPath: log.path,
+    dataPath: data.path,
+  };
+}
 
 /** Moves `oldest`; inside `exclusive`. @throws WalbError `state` unless a pack at or below prevWritten begins there. */
 export async function eraseLog(core: EngineCore, checkpointer: Checkpointer, lsid: number): Promise<void> {

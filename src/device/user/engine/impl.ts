@@ -10,7 +10,7 @@ import type { AllocationExtent, Done } from "../block.ts";
 import { LogAppender } from "./appender.ts";
 import { Applier } from "./applier.ts";
 import { Checkpointer } from "./checkpointer.ts";
-import { eraseLog, growVolume, startLogAfresh } from "./control.ts";
+import { eraseLog, growVolume, infoOf, startLogAfresh } from "./control.ts";
 import type { EngineCore, PendingWrite, WriteRequest } from "./core.ts";
 import { maxPieceLbOf } from "./packer.ts";
 import { readVolume, volumeAllocation } from "./reads.ts";
@@ -158,18 +158,7 @@ export class Engine implements WriteAheadEngine {
   }
 
   deviceInfo(): DeviceInfo {
-    const { superblock, ring, log, data, settings } = this.#core;
-    return {
-      name: settings.name,
-      sizeLb: superblock.deviceSizeLb,
-      pbsBytes: ring.pbsBytes,
-      uuid: superblock.uuid,
-      salt: superblock.salt,
-      ringSizePb: ring.ringSizePb,
-      ringOffsetPb: ring.ringOffsetPb,
-      logPath: log.path,
-      dataPath: data.path,
-    };
+    return infoOf(this.#core);
   }
 
   deviceStatus(): DeviceStatus {
