@@ -17,6 +17,8 @@ export interface Flag<Value> {
   readonly isRequired: boolean;
   /** Told in help. */
   readonly defaultText?: string;
+  /** All values there are, where there are few: for completion. */
+  readonly choices?: readonly string[];
   /** False for a flag whose variable would mean something else for another command. */
   readonly isFromEnvironment?: false;
   /** Turns the texts given (none: not given) into the value. @throws WalbError `usage`. */
@@ -31,6 +33,12 @@ interface FlagTexts {
   readonly alias?: string;
   readonly defaultText?: string;
   readonly isFromEnvironment?: false;
+}
+
+/** Turns the text of one value into the value. @throws WalbError `usage`. */
+export interface ValueParser<Value> {
+  (text: string): Value;
+  readonly choices?: readonly string[];
 }
 
 /** On or off; off unless given. */
@@ -49,7 +57,7 @@ export function toggle(help: string, texts: FlagTexts = {}): Flag<boolean> {
 export function option<Value>(
   valueName: string,
   help: string,
-  parse: (text: string) => Value,
+  parse: ValueParser<Value>,
   texts: FlagTexts = {},
 ): Flag<Value | undefined> {
   return {
@@ -57,6 +65,7 @@ export function option<Value>(
     valueName,
     isRepeatable: false,
     isRequired: false,
+    ...choicesOf(parse),
     ...texts,
     read: (given) => (given[0] === undefined ? undefined : parse(given[0])),
   };
@@ -66,7 +75,7 @@ export function option<Value>(
 export function optionOr<Value>(
   valueName: string,
   help: string,
-  parse: (text: string) => Value,
+  parse: ValueParser<Value>,
   defaultText: string,
   texts: FlagTexts = {},
 ): Flag<Value> {
@@ -76,18 +85,20 @@ export function optionOr<Value>(
     isRepeatable: false,
     isRequired: false,
     defaultText,
+    ...choicesOf(parse),
     ...texts,
     read: (given) => parse(given[0] ?? defaultText),
   };
 }
 
 /** A value that must be given. */
-export function required<Value>(valueName: string, help: string, parse: (text: string) => Value): Flag<Value> {
+export function required<Value>(valueName: string, help: string, parse: ValueParser<Value>): Flag<Value> {
   return {
     help,
     valueName,
     isRepeatable: false,
     isRequired: true,
+    ...choicesOf(parse),
     read: (given) => parse(given[0] ?? ""),
   };
 }
@@ -96,7 +107,7 @@ export function required<Value>(valueName: string, help: string, parse: (text: s
 export function list<Value>(
   valueName: string,
   help: string,
-  parse: (text: string) => Value,
+  parse: ValueParser<Value>,
   texts: FlagTexts & { readonly isRequired?: boolean } = {},
 ): Flag<Value[]> {
   return {
@@ -104,8 +115,9 @@ export function list<Value>(
     valueName,
     isRepeatable: true,
     isRequired: false,
+    ...choicesOf(parse),
     ...texts,
-    read: (given) => given.flatMap((text) => text.split(",")).map(parse),
+    read: (given) => given.flatMap((text) => text.split(",")).map((text) => parse(text)),
   };
 }
 
@@ -131,12 +143,13 @@ export function asInt(min: number, max: number): (text: string) => number {
 }
 
 /** One of some words. */
-export function asChoice<const Words extends readonly string[]>(words: Words): (text: string) => Words[number] {
-  return (text) => {
+export function asChoice<const Words extends readonly string[]>(words: Words): ValueParser<Words[number]> {
+  const parse = (text: string): Words[number] => {
     const word = words.find((candidate) => candidate === text);
     if (word !== undefined) return word;
     throw new WalbError("usage", { what: `${JSON.stringify(text)} is none of ${words.join(", ")}` });
   };
+  return Object.assign(parse, { choices: words });
 }
 
 export function asVolume(text: string): string {
@@ -183,4 +196,8 @@ function parseToggle(text: string): boolean {
 function checked(isGood: boolean, text: string, what: string, example: string): string {
   if (isGood) return text;
   throw new WalbError("usage", { what: `${JSON.stringify(text)} is not ${what}`, hint: `write ${example}` });
+}
+
+function choicesOf(parse: ValueParser<unknown>): { readonly choices?: readonly string[] } {
+  return parse.choices === undefined ? {} : { choices: parse.choices };
 }

@@ -1,6 +1,7 @@
 /** @module Help texts: usage, flags with defaults, examples, exit codes. */
 import type { Flag } from "./flags.ts";
-import type { AnyVerb, VerbTree } from "./verb.ts";
+import { namedCommands, type WalbCommand } from "./program.ts";
+import type { AnyVerb } from "./verb.ts";
 
 /** Exit codes as help tells them. */
 const exitTexts: Readonly<Record<number, string>> = {
@@ -44,10 +45,10 @@ export function renderVerbHelp(path: readonly string[], verb: AnyVerb): string {
 }
 
 /** Help of the program or of a group of commands. */
-export function renderTreeHelp(path: readonly string[], summary: string, tree: VerbTree): string {
+export function renderGroupHelp(path: readonly string[], parent: WalbCommand): string {
   const command = ["walb", ...path].join(" ");
-  let text = `${summary}.\n\nUsage:\n  ${command} COMMAND [flags]\n\nCommands:\n`;
-  text += twoColumns(Object.entries(tree).map(([name, entry]) => [name, entry.summary]));
+  let text = `${parent.meta.description}.\n\nUsage:\n  ${command} COMMAND [flags]\n\nCommands:\n`;
+  text += twoColumns(namedCommands(parent).map(({ meta }) => [meta.name, meta.description]));
   text += `\nHelp of one command, with examples and exit codes:\n  ${command} COMMAND --help\n`;
   return text;
 }

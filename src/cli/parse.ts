@@ -1,6 +1,7 @@
 /**
- * @module Strict parsing of a command line: nothing unknown, nothing surplus, nothing twice, and every flag also from the
- * environment. Chosen over citty's parser, which accepts unknown flags, cannot repeat a flag and reads a missing value as "".
+ * @module The strict layer on top of citty: reads the raw arguments of a command so that nothing is unknown, surplus,
+ * missing or given twice, and every flag can come from the environment. (citty itself takes unknown flags and surplus
+ * arguments, keeps the last of repeated flags and reads a missing value as "".)
  */
 import { WalbError } from "../errors.ts";
 import type { Flag, Flags } from "./flags.ts";

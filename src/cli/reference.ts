@@ -5,9 +5,9 @@
 import { writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { errorCodes } from "../errors.ts";
-import { commands } from "./commands.ts";
+import { program } from "./commands.ts";
 import { renderVerbHelp } from "./help.ts";
-import type { VerbTree } from "./verb.ts";
+import { commandLines } from "./program.ts";
 
 const introduction = `# The command line
 
@@ -20,24 +20,14 @@ name from the fleet file. With \`--json\` stdout is one JSON value, to which fie
 `;
 
 /** The whole page. */
-export async function renderReference(tree: VerbTree = commands): Promise<string> {
-  let text = `${introduction}\n${await sections(tree, [])}\n## Error codes\n\n`;
+export async function renderReference(): Promise<string> {
+  let text = `${introduction}\n`;
+  for (const { path, load } of commandLines(program)) {
+    text += `\n## walb ${path.join(" ")}\n\n\`\`\`\n${renderVerbHelp(path, await load())}\`\`\`\n`;
+  }
+  text += "\n## Error codes\n\n";
   text += "| code | exit code | HTTP status |\n|---|---|---|\n";
   for (const [code, { exit, http }] of Object.entries(errorCodes)) text += `| ${code} | ${exit} | ${http} |\n`;
-  return text;
-}
-
-async function sections(tree: VerbTree, path: readonly string[]): Promise<string> {
-  let text = "";
-  for (const [name, entry] of Object.entries(tree)) {
-    const words = [...path, name];
-    const own = "verbs" in entry ? entry.bare : entry;
-    if (own !== undefined) {
-      const help = renderVerbHelp(words, await own.load());
-      text += `\n## walb ${words.join(" ")}\n\n\`\`\`\n${help}\`\`\`\n`;
-    }
-    if ("verbs" in entry) text += await sections(entry.verbs, words);
-  }
   return text;
 }
 

@@ -1,25 +1,43 @@
-/** @module Finds the command, parses its line, runs it, and turns what it throws into text and an exit code. */
+/** @module Finds the command, has citty run it, and turns what it throws into text and an exit code. */
+import { runCommand } from "citty";
 import { asWalbError, errorCodes, exitCodes, WalbError } from "../errors.ts";
-import { commands } from "./commands.ts";
-import { renderTreeHelp, renderVerbHelp } from "./help.ts";
-import { environmentName, nearest, parseCommandLine } from "./parse.ts";
-import type { AnyVerb, Io, VerbGroup, VerbTree } from "./verb.ts";
+import { program } from "./commands.ts";
+import { renderGroupHelp, renderVerbHelp } from "./help.ts";
+import { environmentName, nearest } from "./parse.ts";
+import { bareCommand, namedCommands, type WalbCommand } from "./program.ts";
+import type { AnyVerb, Io } from "./verb.ts";
 
-const programSummary = "walb: continuous, point-in-time backup and replication of block volumes";
+/** Which command a line means. */
+interface Found {
+  /** Words that name it, after `walb`. */
+  readonly path: readonly string[];
+  readonly command: WalbCommand;
+  /** Words that follow the name. */
+  readonly rest: readonly string[];
+  readonly isHelpAsked: boolean;
+}
 
 /** Runs one command line (without the program's name). Answers the exit code; never throws. */
-export async function runCommandLine(words: readonly string[], io: Io, tree: VerbTree = commands): Promise<number> {
-  const path: string[] = [];
-  let verb: AnyVerb | undefined;
+export async function runCommandLine(words: readonly string[], io: Io, root: WalbCommand = program): Promise<number> {
+  let found: Found | undefined;
   try {
-    const found = await find(words, tree, io, path);
-    if (typeof found === "number") return found;
-    verb = found.verb;
-    const parsed = parseCommandLine(verb, found.rest, io.env);
-    return (await verb.run({ ...parsed, io } as never)) ?? exitCodes.done;
+    found = findCommand(words, root);
+    const { path, command, rest, isHelpAsked } = found;
+    if (command.subCommands !== undefined) {
+      io.out(await groupHelp(path, command));
+      return isHelpAsked ? exitCodes.done : exitCodes.usage;
+    }
+    if (isHelpAsked) {
+      io.out(renderVerbHelp(path, await command.load!()));
+      return exitCodes.done;
+    }
+    // Only the command itself is given to citty: of nested ones it would skip flags before the name and lose the result.
+    const { result } = await runCommand(command, { rawArgs: [...rest], data: io });
+    return typeof result === "number" ? result : exitCodes.done;
   } catch (thrown) {
     const error = asWalbError(thrown);
-    report(error, words, path, verb, io);
+    const verb = error.code === "usage" ? await found?.command.load?.() : undefined;
+    report(error, words, found?.path ?? [], verb, io);
     if (!(thrown instanceof WalbError) && thrown instanceof Error && io.env.WALB_DEBUG === "1") {
       io.err(`${thrown.stack ?? ""}\n`);
     }
@@ -27,51 +45,47 @@ export async function runCommandLine(words: readonly string[], io: Io, tree: Ver
   }
 }
 
-/** The command and the words that follow it; a number when there was nothing but help to give. */
-async function find(
-  words: readonly string[],
-  tree: VerbTree,
-  io: Io,
-  path: string[],
-): Promise<{ verb: AnyVerb; rest: string[] } | number> {
-  let group: VerbGroup = { summary: programSummary, verbs: tree };
-  let rest = [...words];
-  while (true) {
+/** Follows the words that name commands; a group is found when nothing in it is named. @throws WalbError `usage`. */
+function findCommand(words: readonly string[], root: WalbCommand): Found {
+  const path: string[] = [];
+  let command = root;
+  let rest = words[0] === "help" ? words.slice(1) : [...words];
+  let isHelpAsked = words[0] === "help";
+  while (command.subCommands !== undefined) {
     const word = rest[0];
-    const isHelp = word === "help" || word === "--help" || word === "-h";
-    const isBare = word === undefined || word.startsWith("-");
-    if (isHelp && rest.length > 1 && word === "help") {
-      rest = [...rest.slice(1), "--help"];
+    if (word === "--help" || word === "-h" || word === "help") {
+      isHelpAsked = true;
+      rest = rest.slice(1);
       continue;
     }
-    if (isBare && !isHelp && group.bare !== undefined) return { verb: await group.bare.load(), rest };
-    if (isHelp || word === undefined) {
-      io.out(renderTreeHelp(path, group.summary, group.verbs));
-      if (group.bare !== undefined) io.out(`\nAs a daemon:\n\n${renderVerbHelp(path, await group.bare.load())}`);
-      return isHelp ? exitCodes.done : exitCodes.usage;
-    }
+    const bare = bareCommand(command);
+    if (word === undefined && (isHelpAsked || bare === undefined)) break;
     const name = word === "--version" && path.length === 0 ? "version" : word;
-    const entry = Object.hasOwn(group.verbs, name) ? group.verbs[name] : undefined;
-    if (entry === undefined) throw unknownCommand(path, name, group.verbs);
-    path.push(name);
+    if (bare !== undefined && (name === undefined || name.startsWith("-"))) {
+      command = bare;
+      break;
+    }
+    const named = namedCommands(command).find(({ meta }) => meta.name === name);
+    if (named === undefined) throw unknownCommand(path, name ?? "", command);
+    path.push(named.meta.name);
     rest = rest.slice(1);
-    if ("verbs" in entry) {
-      group = entry;
-      continue;
-    }
-    const verb = await entry.load();
-    const end = rest.indexOf("--");
-    const before = end < 0 ? rest : rest.slice(0, end);
-    if (before.includes("--help") || before.includes("-h")) {
-      io.out(renderVerbHelp(path, verb));
-      return exitCodes.done;
-    }
-    return { verb, rest };
+    command = named;
   }
+  const end = rest.indexOf("--");
+  const before = end < 0 ? rest : rest.slice(0, end);
+  if (before.includes("--help") || before.includes("-h")) isHelpAsked = true;
+  return { path, command, rest, isHelpAsked };
 }
 
-function unknownCommand(path: readonly string[], name: string, verbs: VerbTree): WalbError {
-  const near = nearest(name, Object.keys(verbs));
+async function groupHelp(path: readonly string[], group: WalbCommand): Promise<string> {
+  const bare = await bareCommand(group)?.load?.();
+  const help = renderGroupHelp(path, group);
+  return bare === undefined ? help : `${help}\nAs a daemon:\n\n${renderVerbHelp(path, bare)}`;
+}
+
+function unknownCommand(path: readonly string[], name: string, group: WalbCommand): WalbError {
+  const names = namedCommands(group).map(({ meta }) => meta.name);
+  const near = nearest(name, names);
   const command = ["walb", ...path].join(" ");
   return new WalbError("usage", {
     what: `${command} has no command ${JSON.stringify(name)}`,

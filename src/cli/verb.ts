@@ -59,19 +59,3 @@ export function defineVerb<F extends Flags>(verb: Verb<F>): Verb<F> {
 export interface AnyVerb extends Omit<Verb, "run"> {
   run(input: never): Promise<number | undefined>;
 }
-
-/** A command in the tree: loaded when it is called, so that the others cost nothing. */
-export interface VerbEntry {
-  readonly summary: string;
-  readonly load: () => Promise<AnyVerb>;
-}
-
-/** A word that is followed by another: `device create`. */
-export interface VerbGroup {
-  readonly summary: string;
-  readonly verbs: VerbTree;
-  /** What the word means alone or with flags only: `walb device` runs the daemon. */
-  readonly bare?: VerbEntry;
-}
-
-export type VerbTree = Readonly<Record<string, VerbEntry | VerbGroup>>;

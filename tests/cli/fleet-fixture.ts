@@ -2,6 +2,8 @@
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { program } from "../../src/cli/commands.ts";
+import type { WalbCommand } from "../../src/cli/program.ts";
 import { runCommandLine } from "../../src/cli/run.ts";
 import type { Io } from "../../src/cli/verb.ts";
 import { type ArchiveCommands, archiveCommands } from "../../src/control/archive.ts";
@@ -242,9 +244,10 @@ export async function runIn(
   directory: string,
   words: readonly string[],
   io: Partial<Io> = {},
+  root: WalbCommand = program,
 ): Promise<{ code: number; out: string; err: string }> {
   let [out, err] = ["", ""];
-  const code = await runCommandLine(words, {
+  const whole: Io = {
     out: (text) => {
       out += text;
     },
@@ -260,7 +263,8 @@ export async function runIn(
     nowMs: () => Date.now(),
     signal: new AbortController().signal,
     ...io,
-  });
+  };
+  const code = await runCommandLine(words, whole, root);
   return { code, out, err };
 }
 

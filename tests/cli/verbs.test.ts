@@ -1,10 +1,11 @@
 import { afterEach, beforeEach, describe, expect, test } from "bun:test";
 import { writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { commands } from "../../src/cli/commands.ts";
+import { program } from "../../src/cli/commands.ts";
+import { command, commandLines, group, type WalbCommand } from "../../src/cli/program.ts";
 import { renderReference } from "../../src/cli/reference.ts";
 import { runCommandLine } from "../../src/cli/run.ts";
-import type { Io, VerbTree } from "../../src/cli/verb.ts";
+import type { Io } from "../../src/cli/verb.ts";
 import { type ErrorCode, errorCodes, WalbError } from "../../src/errors.ts";
 import { type FakeFleet, runIn, startFakeFleet } from "./fleet-fixture.ts";
 
@@ -239,19 +240,10 @@ describe("servers and fleet files", () => {
 });
 
 describe("help", () => {
-  const all = async (tree: VerbTree, path: readonly string[]): Promise<(readonly string[])[]> => {
-    const found: (readonly string[])[] = [];
-    for (const [name, entry] of Object.entries(tree)) {
-      if ("verbs" in entry) found.push(...(await all(entry.verbs, [...path, name])));
-      else found.push([...path, name]);
-    }
-    return found;
-  };
-
   test("every command has help with usage, examples that it would take, and exit codes", async () => {
-    const paths = await all(commands, []);
-    expect(paths.length).toBeGreaterThan(20);
-    for (const path of paths) {
+    const lines = commandLines(program);
+    expect(lines.length).toBeGreaterThan(20);
+    for (const { path } of lines) {
       const { code, out } = await fleet.run([...path, "--help"]);
       expect([path, code]).toEqual([path, 0]);
       expect(out).toContain(`Usage:\n  walb ${path.join(" ")}`);
@@ -262,19 +254,17 @@ describe("help", () => {
 });
 
 describe("exit codes", () => {
-  const failing = (error: unknown): VerbTree => ({
-    boom: {
-      summary: "fails",
-      load: async () => ({
-        summary: "Fails",
-        flags: {},
-        examples: ["walb boom"],
-        run: async () => {
-          throw error;
-        },
-      }),
-    },
-  });
+  const failing = (error: unknown): WalbCommand => {
+    const verb = {
+      summary: "Fails",
+      flags: {},
+      examples: ["walb boom"],
+      run: async () => {
+        throw error;
+      },
+    };
+    return group("walb", "walb", [command("boom", "fails", async () => ({ verb }))]);
+  };
 
   test("every error code ends with its exit code, telling what to do next", async () => {
     for (const [code, { exit }] of Object.entries(errorCodes)) {
