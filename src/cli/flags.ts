@@ -173,6 +173,12 @@ export function asCompression(text: string): string {
   return checked(compressionSchema.safeParse(text).success, text, "a compression", "codec[:level[:threads]]: zstd:3");
 }
 
+/** A label of a snapshot. */
+export function asLabel(text: string): string {
+  if (text.length >= 1 && text.length <= 200) return text;
+  throw new WalbError("usage", { what: "a label has 1 to 200 characters", hint: 'e.g. "before upgrade"' });
+}
+
 export function asGid(text: string): bigint {
   const parsed = /^\d{1,17}$/.test(text) ? gidSchema.safeParse(BigInt(text)) : undefined;
   checked(parsed?.success === true, text, "a gid", "a whole number, as walb snapshots shows them");

@@ -105,11 +105,7 @@ export const storageCommands = {
   }),
   snapshot: defineCommand({
     summary: "Takes a snapshot: the volume at this instant stays restorable",
-    params: z.strictObject({
-      volume: volumeSchema,
-      label: z.string().min(1).max(200).optional(),
-      protect: z.boolean().optional(),
-    }),
+    params: volumeParams,
     result: z.object({ gid: gidSchema, timeMs: timeMsSchema }),
     requires: ["Target", "Stopped"],
   }),

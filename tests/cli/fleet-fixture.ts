@@ -166,7 +166,11 @@ export async function startFakeFleet(): Promise<FakeFleet> {
         ...(all === true ? [{ gid: 3n, timeMs: Date.UTC(2026, 0, 2), ...point, isExplicit: false }] : []),
       ],
     }),
-    "label-snapshot": async ({ volume }) => refuse(volume),
+    "label-snapshot": async (params) => {
+      if (states.archive === "down") refuse(params.volume);
+      called("archive", "label-snapshot", params);
+      return {};
+    },
     restore: async (params) => {
       called("archive", "restore", params);
       if (params.volume === "lost") {

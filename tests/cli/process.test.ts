@@ -132,6 +132,20 @@ describe("a daemon", () => {
     expect((await run("delete", "vol0")).code).toBe(2);
     expect((await run("delete", "vol0", "--yes")).code).toBe(0);
     expect(JSON.parse((await run("list", "--json")).out)).toEqual({ devices: [] });
+    // A log that somebody named outlives its device, and can be taken over with what is in it.
+    const stores = ["--data", join(directory, "own.data"), "--log", join(directory, "own.log")];
+    const own = await run("create", "own", "--size", "8M", "--log-size", "4M", ...stores, "--json");
+    const { info } = JSON.parse(own.out) as { info: { uuid: string } };
+    expect((await run("delete", "own", "--yes")).code).toBe(0);
+    expect((await run("create", "own", "--size", "8M", ...stores)).code).not.toBe(0);
+    for (const bad of [[], ["--data", "x"], ["--log", "x"], [...stores, "--log-size", "4M"]]) {
+      expect([bad, (await run("create", "own", "--reuse-log", ...bad)).code]).toEqual([bad, 2]);
+    }
+    const again = await run("create", "own", ...stores, "--reuse-log", "--json");
+    expect([again.code, again.err]).toEqual([0, ""]);
+    expect(JSON.parse(again.out)).toMatchObject({ sizeBytes: 8 * 1024 ** 2, info: { uuid: info.uuid } });
+    const attached = await run("attach", "own", "/dev/sda");
+    expect([attached.code, attached.err]).toEqual([2, expect.stringContaining("is not an NBD block device")]);
     child.kill("SIGINT");
     expect(await child.exited).toBe(0);
   }, 30_000);

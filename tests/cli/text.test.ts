@@ -1,6 +1,6 @@
 import { describe, expect, test } from "bun:test";
 import fc from "fast-check";
-import { clientArguments } from "../../src/cli/device/attach.ts";
+import { chooseDevice, clientArguments } from "../../src/cli/device/attach.ts";
 import { asGid, asInt, asVolume, list, option, required, toggle } from "../../src/cli/flags.ts";
 import { nearest, parseCommandLine } from "../../src/cli/parse.ts";
 import { progressLine } from "../../src/cli/progress.ts";
@@ -275,5 +275,34 @@ describe("output", () => {
     ]);
     expect(clientArguments("nbd://127.0.0.1:10809/vol0", "vol0")).toEqual(["-N", "vol0", "127.0.0.1", "10809"]);
     expect(clientArguments("nbd://[::1]/vol0", "vol0")).toEqual(["-N", "vol0", "::1", "10809"]);
+  });
+});
+
+describe("attaching", () => {
+  const devices = [
+    { path: "/dev/nbd0", isInUse: true },
+    { path: "/dev/nbd1", isInUse: false },
+  ];
+
+  test("takes the first free device, or the one that was asked for", () => {
+    expect(chooseDevice(undefined, devices)).toBe("/dev/nbd1");
+    expect(chooseDevice("/dev/nbd1", devices)).toBe("/dev/nbd1");
+  });
+
+  test("says why there is none and what to do", () => {
+    const failure = (work: () => unknown): string => {
+      try {
+        work();
+      } catch (error) {
+        if (error instanceof WalbError) return `${error.code}: ${error.what}; ${error.hint}`;
+      }
+      return "nothing";
+    };
+    expect(failure(() => chooseDevice(undefined, []))).toStartWith("not-found: the kernel has no nbd devices; load");
+    expect(failure(() => chooseDevice("/dev/nbd0", devices))).toStartWith("busy: /dev/nbd0 is in use; leave it out");
+    expect(failure(() => chooseDevice(undefined, devices.slice(0, 1)))).toStartWith("busy: all 1 nbd devices are in");
+    expect(failure(() => chooseDevice("/dev/nbd7", devices))).toBe(
+      "not-found: there is no /dev/nbd7; there are /dev/nbd0 to /dev/nbd1",
+    );
   });
 });

@@ -78,12 +78,51 @@ describe("a volume's life through the verbs", () => {
   test("snapshot and snapshots show gid and time", async () => {
     const taken = await fleet.run(["snapshot", "vol0", "--label", "before upgrade", "--protect"]);
     expect(taken.out).toMatch(/^vol0 5 \d{4}-\d\d-\d\d \d\d:\d\d:\d\d\n$/);
-    expect(fleet.calls).toEqual(['storage snapshot {"volume":"vol0","label":"before upgrade","protect":true}']);
+    expect(fleet.calls).toEqual([
+      'storage snapshot {"volume":"vol0"}',
+      'archive label-snapshot {"volume":"vol0","gid":5,"label":"before upgrade","protect":true}',
+    ]);
     const listed = await fleet.run(["snapshots", "vol0"]);
     expect(listed.out.split("\n")[0]).toMatch(/^TIME +GID +CHANGES +SIZE +TAKEN BY +KEPT +LABEL$/);
     expect(listed.out.split("\n")[1]).toMatch(/ 1 +3\.00M +1\.00M +snapshot +first$/);
     const all = await fleet.run(["snapshots", "vol0", "--all", "--json"]);
     expect((JSON.parse(all.out) as { snapshots: { gid: number }[] }).snapshots.map(({ gid }) => gid)).toEqual([1, 3]);
+  });
+
+  test("a snapshot whose label the archive could not take is printed, and what to do is said", async () => {
+    for (const [volume, flags, hint] of [
+      ["vol0", ["--label", "it's late"], "walb label vol0 5 'it'\\''s late'"],
+      ["vol0", ["--label", "late", "--protect"], "walb protect vol0 5 --label late"],
+      ["vol0", ["--protect"], "walb protect vol0 5"],
+    ] as const) {
+      fleet.calls.length = 0;
+      fleet.states.archive = "down";
+      const { code, out, err } = await fleet.run(["snapshot", volume, ...flags, "--wait"]);
+      expect([code, out]).toEqual([4, expect.stringMatching(/^vol0 5 \d{4}-/)]);
+      expect(err).toContain("snapshot 5 was taken, but archive a0 could not be told");
+      expect(err).toContain("refused by the fake");
+      expect(err).toContain(`do not take it again; when the archive is back: ${hint}\n`);
+      expect(fleet.calls).toEqual(['storage snapshot {"volume":"vol0"}']);
+      const json = await fleet.run(["snapshot", volume, ...flags, "--json"]);
+      expect(JSON.parse(json.out)).toMatchObject({ gid: 5, isMarked: false });
+      expect(JSON.parse(json.err)).toMatchObject({ error: { code: "state", cause: expect.stringContaining("fake") } });
+    }
+  });
+
+  test("snapshots are labelled and protected later, too", async () => {
+    const lines = [
+      ["label", "vol0", "5", "before upgrade"],
+      ["label", "vol0", "5"],
+      ["protect", "vol0", "5", "--label", "x"],
+      ["unprotect", "vol0", "5"],
+    ];
+    for (const words of lines) expect([words, (await fleet.run(words)).code]).toEqual([words, 0]);
+    expect(fleet.calls.map((call) => call.slice("archive label-snapshot ".length))).toEqual([
+      '{"volume":"vol0","gid":5,"label":"before upgrade"}',
+      '{"volume":"vol0","gid":5,"label":""}',
+      '{"volume":"vol0","gid":5,"label":"x","protect":true}',
+      '{"volume":"vol0","gid":5,"protect":false}',
+    ]);
   });
 
   test("restore asks for a time or a gid, and a dry run says how much and how long", async () => {

@@ -1,7 +1,8 @@
 /** @module `walb device create NAME` */
 import { resolve } from "node:path";
+import { WalbError } from "../../errors.ts";
 import { print } from "../common.ts";
-import { asChoice, asInt, asPath, asSize, option, optionOr } from "../flags.ts";
+import { asChoice, asPath, asSize, option, optionOr, toggle } from "../flags.ts";
 import { defineVerb } from "../verb.ts";
 import { asDeviceName, deviceFlags, renderDevice, withDevices } from "./common.ts";
 
@@ -19,6 +20,7 @@ export const verb = defineVerb({
       },
     ),
     log: option("PATH", "file or block device for the log; formatted", asPath, { isFromEnvironment: false }),
+    "reuse-log": toggle("take over the log that is in --log, e.g. of the kernel driver, instead of formatting it"),
     "log-size": option("SIZE", "size of a log file to be made, default 1G", asSize),
     overflow: optionOr(
       "POLICY",
@@ -26,19 +28,20 @@ export const verb = defineVerb({
       asChoice(["keep-writing", "stop"]),
       "keep-writing",
     ),
-    "block-size": option("BYTES", "physical block size of the log, 512 or 4096", asInt(512, 4096)),
+    "block-size": option("BYTES", "physical block size of the log", asChoice(["512", "4096"])),
     ...deviceFlags,
   },
   examples: ["walb device create vol0 --size 10G", "walb device create vol0 --data /dev/vg/lv --log /dev/vg/lv-log"],
   async run({ flags, args, io }) {
-    const pbsBytes = flags["block-size"];
+    if (flags["reuse-log"]) checkReuse(flags);
     const volume = {
       name: asDeviceName(args[0]!),
       ...(flags.size === undefined ? {} : { sizeBytes: flags.size }),
       ...(flags.data === undefined ? {} : { dataPath: resolve(io.cwd, flags.data) }),
       ...(flags.log === undefined ? {} : { logPath: resolve(io.cwd, flags.log) }),
       ...(flags["log-size"] === undefined ? {} : { logSizeBytes: flags["log-size"] }),
-      ...(pbsBytes === 512 || pbsBytes === 4096 ? ({ pbsBytes } as const) : {}),
+      ...(flags["block-size"] === undefined ? {} : ({ pbsBytes: flags["block-size"] === "512" ? 512 : 4096 } as const)),
+      ...(flags["reuse-log"] ? { reuseLog: true } : {}),
       overflow: flags.overflow,
     };
     const report = await withDevices(flags, io, (client) => client.create(volume));
@@ -46,3 +49,24 @@ export const verb = defineVerb({
     return 0;
   },
 });
+
+/** What a log that is there already fixes cannot be asked for. */
+function checkReuse(flags: {
+  readonly log: string | undefined;
+  readonly data: string | undefined;
+  readonly "log-size": number | undefined;
+  readonly "block-size": string | undefined;
+}): void {
+  const refuse = (what: string): never => {
+    throw new WalbError("usage", {
+      what,
+      hint: "walb device create vol0 --data /dev/vg/lv --log /dev/vg/lv-log --reuse-log",
+    });
+  };
+  if (flags.log === undefined) refuse("--reuse-log needs --log, the store that has the log");
+  if (flags.data === undefined) refuse("--reuse-log needs --data, the store that the log belongs to");
+  if (flags["log-size"] !== undefined) refuse("--reuse-log: the log has its size already, leave --log-size out");
+  if (flags["block-size"] !== undefined) {
+    refuse("--reuse-log: the log has its block size already, leave --block-size out");
+  }
+}
