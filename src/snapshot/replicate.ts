@@ -1,7 +1,7 @@
 /**
  * @module What an archive sends to an archive behind it: nothing, a hash sync, or diffs. Pure.
  *
- * Source: `docs/wire-protocol.md`, repl-sync, decision of the client.
+ * Source: `docs/diff-algebra.md`, replication.
  */
 import { WalbError } from "../errors.ts";
 import { mib } from "../units.ts";

@@ -1,7 +1,7 @@
 /**
  * @module Text forms of snapshots, diffs, states and log points, and their parsers.
  *
- * Source: `docs/formats.md`, meta objects; `docs/wire-protocol.md`, status texts.
+ * Source: `docs/formats.md`, meta objects; `docs/protocol.md`, get targets.
  */
 import { u64Max } from "../units.ts";
 import { compactTimeText, parseCompactTime, parseTime, timeText } from "./time.ts";
