@@ -12,7 +12,7 @@ const layers: readonly (readonly string[])[] = [
   ["fleet"],
   ["http", "storage", "proxy", "archive"],
   ["control"],
-  ["volume", "wire", "device", "image"],
+  ["volume", "legacy", "wire", "device", "image"],
   ["log", "diff", "snapshot"],
   ["native", "platform"],
   ["errors.ts", "units.ts"],

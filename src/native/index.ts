@@ -5,4 +5,5 @@ export { checkCompressOption, createInlineCompute, createPoolCompute } from "./c
 export { ErrnoError } from "./errno.ts";
 export { deviceIoctl } from "./ioctl.ts";
 export { createInlineRunner, createJobPool, type JobPool } from "./pool.ts";
+export { SipHash } from "./siphash.ts";
 export { createMemoryPool } from "./slabs.ts";

@@ -10,6 +10,9 @@ const definitions = {
   walb_run_job: { args: [FFIType.ptr], returns: FFIType.void },
   walb_checksum: { args: [FFIType.ptr, FFIType.u64, FFIType.u32], returns: FFIType.u32 },
   walb_is_zero: { args: [FFIType.ptr, FFIType.u64], returns: FFIType.i32 },
+  walb_siphash_begin: { args: [FFIType.ptr], returns: FFIType.void },
+  walb_siphash_update: { args: [FFIType.ptr, FFIType.ptr, FFIType.u64], returns: FFIType.void },
+  walb_siphash_end: { args: [FFIType.ptr, FFIType.ptr], returns: FFIType.void },
   walb_memory_map: { args: [FFIType.u64], returns: FFIType.ptr },
   walb_memory_cool: { args: [FFIType.ptr, FFIType.u64], returns: FFIType.i32 },
   walb_error_text: { args: [FFIType.i32, FFIType.ptr, FFIType.u32], returns: FFIType.i32 },
@@ -29,6 +32,10 @@ export const shim = {
   runJob: (address: number): void => symbols.walb_run_job(address as Pointer),
   checksum: (bytes: Uint8Array, salt: number): number => symbols.walb_checksum(bytes, bytes.byteLength, salt),
   isZero: (bytes: Uint8Array): boolean => symbols.walb_is_zero(bytes, bytes.byteLength) !== 0,
+  siphashBegin: (state: number): void => symbols.walb_siphash_begin(state as Pointer),
+  siphashUpdate: (state: number, bytes: Uint8Array): void =>
+    symbols.walb_siphash_update(state as Pointer, bytes, bytes.byteLength),
+  siphashEnd: (state: number, out: number): void => symbols.walb_siphash_end(state as Pointer, out as Pointer),
   cool: (address: number, sizeBytes: number): number => symbols.walb_memory_cool(address as Pointer, sizeBytes),
   /** 0 when there is no memory or file descriptor for it. */
   poolCreate: (slots: number, fast: number, slow: number): number =>
