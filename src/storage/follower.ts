@@ -1,172 +1,223 @@
 /**
  * @module Follows the log of one volume for as long as it is a target (ships it) or standby (only frees it).
  *
- * One loop per volume: it decides (plan.ts), does one step, and sleeps until the device says that the log grew, somebody
+ * One loop per volume: it decides (plan.ts), does one step, and rests until the device says that the log grew, somebody
  * kicks it, or a delay is over. A failed step is tried again for ever, with the reason in the status.
  */
-import { asWalbError } from "../errors.ts";
+import { asWalbError, WalbError } from "../errors.ts";
 import { type RangePlan, undelivered } from "../snapshot/split.ts";
-import { planErase, planFollow, retryDelayMs } from "./plan.ts";
+import { planErase, planFollow, retryDelayMs, retryDelayMsCap } from "./plan.ts";
 import type { StorageVolume } from "./volume.ts";
 
 /** What a follower needs from the role. */
 export interface FollowerParts {
   /** Ships one range and makes it delivered; throws when no proxy took it. */
   readonly send: (volume: StorageVolume, range: RangePlan, signal: AbortSignal) => Promise<void>;
-  /** Runs work under the limit of background tasks. */
-  readonly limit: <T>(work: () => Promise<T>) => Promise<T>;
+  /** Runs work under the limit of background tasks; the signal ends the wait for a place. */
+  readonly limit: <T>(work: () => Promise<T>, signal: AbortSignal) => Promise<T>;
 }
+
+/** `target` ships the log, `standby` only erases it. */
+export type FollowMode = "target" | "standby";
 
 /** Looks at least this often, whatever the device says: also catches a device that came back under another log. */
 const lookAgainMs = 10_000;
+/** How soon to look again while delivered log waits for the device's checkpoint before it can be erased. */
+const eraseWaitMs = 1_000;
+
+/** What to do after a step. Growth of the log ends a rest only where it says so. */
+type Rest =
+  | { readonly kind: "none" }
+  | { readonly kind: "until-growth"; readonly delayMs: number }
+  | { readonly kind: "fixed"; readonly delayMs: number };
 
 /** The loop of one volume. */
 export class Follower {
   readonly #volume: StorageVolume;
   readonly #parts: FollowerParts;
+  readonly #mode: FollowMode;
+  /** Aborts what is under way. */
   readonly #abort = new AbortController();
+  /** Ends rests and waits; a transfer under way may go on. */
+  readonly #closing = new AbortController();
   readonly #loop: Promise<void>;
-  readonly #unwatch: () => void;
   #wake: (() => void) | undefined;
-  #isWakeDue = false;
-  /** A back-off is not cut short by every write on the device, only by somebody who knows better. */
-  #isBackingOff = false;
+  #isResting: Rest["kind"] = "none";
+  #isKicked = false;
+  #hasGrown = false;
+  #isEnded = false;
+  #isTransferring = false;
   #attempt = 0;
   #lastTransferMs = Number.NEGATIVE_INFINITY;
 
-  constructor(volume: StorageVolume, parts: FollowerParts) {
+  constructor(volume: StorageVolume, mode: FollowMode, parts: FollowerParts) {
     this.#volume = volume;
+    this.#mode = mode;
     this.#parts = parts;
-    this.#unwatch = volume.device.watch(() => {
-      if (!this.#isBackingOff) this.kick();
-    });
     this.#loop = this.#run();
+  }
+
+  /** True when it will not do anything any more. */
+  get isEnded(): boolean {
+    return this.#isEnded;
   }
 
   /** Decides again now, whatever it waits for. */
   kick(): void {
-    this.#isWakeDue = true;
+    this.#isKicked = true;
     this.#wake?.();
   }
 
-  /** Ends the loop; a transfer under way is given up. Resolves when nothing runs any more. */
-  async close(): Promise<void> {
-    this.#abort.abort();
-    this.#unwatch();
-    this.kick();
+  /** Ends the loop: graceful lets a transfer under way end, force gives it up. Resolves when nothing runs any more. */
+  async close(mode: "graceful" | "force"): Promise<void> {
+    const reason = new WalbError("cancelled", { what: "the volume is being stopped" });
+    if (mode === "force") this.#abort.abort(reason);
+    this.#closing.abort(reason);
+    this.#wake?.();
     await this.#loop;
   }
 
   async #run(): Promise<void> {
-    while (!this.#abort.signal.aborted) {
-      let delayMs: number;
-      try {
-        delayMs = await this.#step();
+    const unwatch = this.#volume.device.watch(() => {
+      this.#hasGrown = true;
+      if (this.#isResting === "until-growth") this.#wake?.();
+    });
+    try {
+      while (!this.#closing.signal.aborted && !this.#isEnded) {
+        this.#isKicked = false;
+        this.#hasGrown = false;
+        await this.#rest(await this.#stepOrFailure());
+      }
+    } finally {
+      this.#isEnded = true;
+      unwatch();
+    }
+  }
+
+  async #stepOrFailure(): Promise<Rest> {
+    try {
+      const rest = this.#mode === "standby" ? await this.#freeStandby() : await this.#step();
+      if (!this.#isEnded) {
         this.#attempt = 0;
         this.#volume.clearTrouble();
-      } catch (error) {
-        if (this.#abort.signal.aborted) return;
-        delayMs = this.#failed(error);
-        this.#isBackingOff = true;
       }
-      if (delayMs > 0) await this.#sleep(delayMs);
-      this.#isBackingOff = false;
+      return rest;
+    } catch (error) {
+      if (this.#closing.signal.aborted) return { kind: "none" };
+      return { kind: "fixed", delayMs: this.#failed(error) };
+    } finally {
+      this.#isTransferring = false;
     }
   }
 
   #failed(error: unknown): number {
     const { settings, platform, log } = this.#volume;
     const failure = asWalbError(error, { volume: this.#volume.name });
-    const delayMs = retryDelayMs(
-      this.#attempt,
-      settings.retryDelayMs,
-      settings.retryDelayMsMax,
-      platform.random.fraction(),
-    );
+    const maxMs = retryDelayMsCap(failure.code, this.#isTransferring, settings.retryDelayMsMax);
+    const delayMs = retryDelayMs(this.#attempt, settings.retryDelayMs, maxMs, platform.random.fraction());
     this.#attempt += 1;
     this.#volume.setTrouble(failure, platform.clock.nowMs() + delayMs);
     log.warn("shipping the log failed, trying again", { error: failure, retryInMs: delayMs });
     return delayMs;
   }
 
-  /** One step. @returns how long to sleep when nothing happens. */
-  async #step(): Promise<number> {
+  async #step(): Promise<Rest> {
     const volume = this.#volume;
     const status = await volume.deviceStatus();
-    if (volume.machine.state === "Standby") return this.#freeStandby(status.lsids);
     if (status.isOverflow) return this.#stopOnOverflow();
     const done = volume.requireDone();
     const pending = undelivered(done, volume.store.queue);
     if (pending.length < volume.store.queue.length) volume.store.setQueue(pending);
     const erase = planErase(done.lsid, status.lsids);
     if (erase !== undefined) await volume.device.setOldest(erase);
-    const info = await volume.device.info();
-    const nowMs = volume.platform.clock.monotonicMs();
+    const maxPb = volume.maxPb((await volume.deviceInfo()).pbsBytes);
+    this.#closing.signal.throwIfAborted();
     const step = planFollow({
       done,
-      queue: pending,
+      queue: volume.store.queue,
       lsids: status.lsids,
-      maxPb: volume.maxPb(info.pbsBytes),
-      nowS: Math.floor(volume.platform.clock.nowMs() / 1000),
+      maxPb,
+      cutPb: volume.store.cutPb ?? maxPb,
+      nowS: volume.nowS(),
       snapshotIntervalS: volume.settings.snapshotIntervalMs / 1000,
-      sinceTransferMs: nowMs - this.#lastTransferMs,
+      sinceTransferMs: volume.platform.clock.monotonicMs() - this.#lastTransferMs,
     });
     switch (step.kind) {
-      case "wait":
-        return step.delayMs ?? lookAgainMs;
+      case "wait": {
+        if (step.delayMs !== undefined) return { kind: "fixed", delayMs: step.delayMs };
+        const isErased = (erase ?? status.lsids.oldest) >= done.lsid;
+        return { kind: "until-growth", delayMs: isErased ? lookAgainMs : eraseWaitMs };
+      }
       case "snapshot":
         await volume.takeSnapshot(true);
-        return 0;
+        return { kind: "none" };
       case "send":
-        await this.#parts.limit(async () => {
-          this.#abort.signal.throwIfAborted();
-          this.#lastTransferMs = volume.platform.clock.monotonicMs();
-          const end = volume.machine.beginAction("WlogSend");
-          try {
-            await this.#parts.send(volume, step.range, this.#abort.signal);
-          } finally {
-            end();
-          }
-        });
-        volume.lastSentMs = volume.platform.clock.nowMs();
-        return 0;
+        await this.#parts.limit(() => this.#transfer(step.range), this.#closing.signal);
+        return { kind: "none" };
     }
+  }
+
+  async #transfer(range: RangePlan): Promise<void> {
+    const volume = this.#volume;
+    const startMs = volume.platform.clock.monotonicMs();
+    const end = volume.machine.beginAction("WlogSend");
+    this.#isTransferring = true;
+    try {
+      await this.#parts.send(volume, range, this.#abort.signal);
+    } finally {
+      end();
+    }
+    // Only what went well is paced: a failed transfer has waited long enough.
+    this.#lastTransferMs = startMs;
+    volume.lastSentMs = volume.platform.clock.nowMs();
   }
 
   /** Standby keeps the log empty; looks again until it is, since the device tells only when it grows. */
-  async #freeStandby(lsids: { oldest: number; prevWritten: number; latest: number }): Promise<number> {
-    if (lsids.oldest < lsids.prevWritten) await this.#volume.device.setOldest(lsids.prevWritten);
-    return lsids.prevWritten < lsids.latest ? 1000 : lookAgainMs;
+  async #freeStandby(): Promise<Rest> {
+    const { lsids } = await this.#volume.device.status();
+    if (lsids.oldest < lsids.prevWritten) {
+      const end = this.#volume.machine.beginAction("WlogRemove");
+      try {
+        await this.#volume.device.setOldest(lsids.prevWritten);
+      } finally {
+        end();
+      }
+    }
+    if (lsids.prevWritten < lsids.latest) return { kind: "fixed", delayMs: eraseWaitMs };
+    return { kind: "until-growth", delayMs: lookAgainMs };
   }
 
   /** Un-shipped log is gone: stop, say so, and stay stopped until a new backup. */
-  async #stopOnOverflow(): Promise<number> {
+  #stopOnOverflow(): Rest {
     const volume = this.#volume;
     const error = volume.overflowError();
-    if (volume.machine.state === "Target") {
+    if (volume.machine.state === "Target" && !volume.machine.isInTransition) {
       const transition = volume.machine.begin(["Target"], "StopTarget", "stop on log overflow");
-      volume.store.setState("Stopped");
-      transition.commit("Stopped");
+      try {
+        volume.store.setState("Stopped");
+        transition.commit("Stopped");
+      } finally {
+        transition.rollback();
+      }
     }
+    this.#isEnded = true;
     volume.setTrouble(error);
     volume.log.error("the log overflowed: the volume is not protected until it is backed up again", { error });
-    this.#abort.abort();
-    return 0;
+    return { kind: "none" };
   }
 
-  async #sleep(delayMs: number): Promise<void> {
-    if (this.#isWakeDue) {
-      this.#isWakeDue = false;
-      return;
-    }
+  async #rest(rest: Rest): Promise<void> {
+    if (rest.kind === "none" || this.#isKicked || this.#closing.signal.aborted) return;
+    if (rest.kind === "until-growth" && this.#hasGrown) return;
+    this.#isResting = rest.kind;
     await new Promise<void>((resolve) => {
-      const timer = this.#volume.platform.clock.timer(delayMs, () => this.#wake?.());
+      const timer = this.#volume.platform.clock.timer(rest.delayMs, () => this.#wake?.());
       this.#wake = () => {
         timer.cancel();
         this.#wake = undefined;
-        this.#isWakeDue = false;
         resolve();
       };
     });
+    this.#isResting = "none";
   }
 }

@@ -7,6 +7,7 @@
 import type { ProgressReport } from "../control/job.ts";
 import { asWalbError, WalbError } from "../errors.ts";
 import type { MemoryPool } from "../native/memory.ts";
+import type { DiskFile } from "../platform/disk.ts";
 import { addressText } from "../platform/net.ts";
 import { lbBytes } from "../units.ts";
 import { runFullSync } from "../wire/full-sync.ts";
@@ -26,6 +27,8 @@ export interface FullBackupParts {
   readonly follow: () => void;
   /** Ends shipping after a failure. */
   readonly unfollow: () => Promise<void>;
+  /** Ships at once what is there: the snapshot that ends the copy. */
+  readonly kick: () => void;
 }
 
 /** What a full backup was. */
@@ -43,14 +46,15 @@ export async function fullBackup(volume: StorageVolume, parts: FullBackupParts):
     const result = await copyToArchive(volume, parts);
     volume.store.setState("Target");
     transition.commit("Target");
-    volume.clearTrouble();
     volume.log.info("full backup done", { gid: result.gid, sentBytes: result.sentBytes });
     return result;
   } catch (error) {
     await parts.unfollow();
     transition.rollback();
     const failure = asWalbError(error, { volume: volume.name, step: "full backup" });
-    volume.setTrouble(failure);
+    // Who cancelled knows why; nothing is wrong with the volume.
+    if (parts.signal.aborted) volume.clearTrouble();
+    else volume.setTrouble(failure);
     throw failure;
   }
 }
@@ -68,27 +72,29 @@ async function copyToArchive(volume: StorageVolume, parts: FullBackupParts): Pro
   });
   const abort = (): void => stream.close(new WalbError("cancelled", { what: "the backup was cancelled" }));
   parts.signal.addEventListener("abort", abort);
-  const data = await volume.device.openData();
+  let data: DiskFile | undefined;
   let gid = 0n;
   try {
+    parts.signal.throwIfAborted();
+    const file = await volume.device.openData();
+    data = file;
     const request = {
       hostType: "storage",
       volume: volume.name,
       sizeLb: info.sizeLb,
-      timestampS: nowS(volume),
+      timestampS: volume.nowS(),
       bulkLb: parts.bulkLb,
       compress: { ...settings.compress, cpuCount: 1 },
     };
     const answer = await runFullSync(stream, request, {
       async accepted() {
-        const fresh = await volume.device.resetLog();
-        volume.store.reset(fresh.uuid, 0n, nowS(volume));
-        return fresh.uuid;
+        await volume.resetLog(0n);
+        return volume.store.logUuid!;
       },
       bulks() {
         parts.follow();
         return scanBulks({
-          file: data,
+          file,
           pool: parts.pool,
           clock: platform.clock,
           sizeLb: info.sizeLb,
@@ -102,6 +108,7 @@ async function copyToArchive(volume: StorageVolume, parts: FullBackupParts): Pro
         parts.progress({ doneBytes: totalBytes, totalBytes, step: "taking the snapshot that ends the copy" });
         const point = await volume.takeSnapshot(false);
         gid = point.gid;
+        parts.kick();
         return { gidB: 0n, gidE: gid };
       },
       progress: (doneLb) => parts.progress({ doneBytes: doneLb * lbBytes, totalBytes, step: "copying the volume" }),
@@ -116,10 +123,6 @@ async function copyToArchive(volume: StorageVolume, parts: FullBackupParts): Pro
   } finally {
     parts.signal.removeEventListener("abort", abort);
     stream.close();
-    await data.close();
+    await data?.close();
   }
-}
-
-function nowS(volume: StorageVolume): number {
-  return Math.floor(volume.platform.clock.nowMs() / 1000);
 }

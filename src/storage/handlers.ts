@@ -4,13 +4,14 @@ import type { StorageCommands } from "../control/storage.ts";
 import { WalbError } from "../errors.ts";
 import { addressText } from "../platform/net.ts";
 import type { Platform } from "../platform/platform.ts";
+import { kib, lbBytes } from "../units.ts";
 import { clearStatus } from "../volume/trouble.ts";
 import { fullBackup } from "./full-backup.ts";
 import type { TransferMemory } from "./memory.ts";
 import type { ProxyList } from "./proxies.ts";
 import type { StorageSettings } from "./settings.ts";
 import { brokenReport, volumeReport } from "./status.ts";
-import type { StorageVolume } from "./volume.ts";
+import type { StorageState, StorageVolume } from "./volume.ts";
 import type { StorageVolumes } from "./volumes.ts";
 
 /** What the handlers work on. */
@@ -22,8 +23,10 @@ export interface HandlerParts {
   readonly memory: TransferMemory;
 }
 
-/** Bulk of full backups: 256 KiB. */
-const bulkLb = 512;
+/** Bulk of full backups by default. */
+const bulkBytesDefault = 256 * kib;
+/** Bulks begin where direct I/O can read. */
+const bulkUnitBytes = 4096;
 
 /** Makes the handlers of a storage's commands. */
 export function storageHandlers(parts: HandlerParts): Handlers<StorageCommands> {
@@ -72,8 +75,16 @@ export function storageHandlers(parts: HandlerParts): Handlers<StorageCommands> 
       return {};
     },
 
-    async backup({ volume: name, mode }, context) {
+    async backup({ volume: name, mode, bulkBytes }, context) {
       const volume = volumes.get(name);
+      const bulkLb = (bulkBytes ?? bulkBytesDefault) / lbBytes;
+      if ((bulkLb * lbBytes) % bulkUnitBytes !== 0) {
+        throw new WalbError("bad-parameter", {
+          what: `a bulk of ${bulkBytes} bytes is not a multiple of ${bulkUnitBytes}`,
+          where: { volume: name, field: "bulkBytes" },
+          hint: `for example ${bulkBytesDefault}`,
+        });
+      }
       if (mode === "hash") {
         throw new WalbError("unsupported", {
           what: "hash backups are not built yet",
@@ -90,20 +101,25 @@ export function storageHandlers(parts: HandlerParts): Handlers<StorageCommands> 
       }
       backupsRunning += 1;
       const startMs = platform.clock.monotonicMs();
+      const stopped = new AbortController();
       try {
+        volume.machine.require(["SyncReady"], "take a full backup");
+        volume.cancelBackup = (reason) => stopped.abort(reason);
         const result = await fullBackup(volume, {
           pool: memory.scanning,
           bulkLb,
           rateBytesPerS: () => settings.fullScanBytesPerS,
-          signal: context.signal,
+          signal: AbortSignal.any([context.signal, stopped.signal]),
           progress: context.progress,
-          follow: () => volumes.follow(volume),
-          unfollow: () => volumes.unfollow(volume),
+          follow: () => volumes.follow(volume, "target"),
+          unfollow: () => volumes.unfollow(volume, "force"),
+          kick: () => volumes.kick(name),
         });
         const elapsedMs = Math.round(platform.clock.monotonicMs() - startMs);
         return { mode: "full" as const, ...result, elapsedMs };
       } finally {
         backupsRunning -= 1;
+        if (!volume.machine.isInTransition) volume.cancelBackup = undefined;
       }
     },
 
@@ -124,20 +140,7 @@ export function storageHandlers(parts: HandlerParts): Handlers<StorageCommands> 
     },
 
     async stop({ volume: name, mode }, context) {
-      const volume = volumes.get(name);
-      volume.machine.requireNotStopping("stop");
-      volume.machine.setStopState(mode === "force" ? "force-stopping" : "stopping");
-      try {
-        if (mode === "graceful") await volume.machine.until(() => !volume.machine.isInTransition, context.signal);
-        const isTarget = volume.machine.state === "Target";
-        const transition = volume.machine.begin(["Target", "Standby"], isTarget ? "StopTarget" : "StopStandby", "stop");
-        const to = isTarget ? "Stopped" : "SyncReady";
-        await volumes.unfollow(volume);
-        volume.store.setState(to);
-        transition.commit(to);
-      } finally {
-        volume.machine.setStopState("not-stopping");
-      }
+      await stopVolume(volumes.get(name), volumes, mode, context.signal);
       return {};
     },
 
@@ -146,7 +149,7 @@ export function storageHandlers(parts: HandlerParts): Handlers<StorageCommands> 
       volume.machine.requireNotStopping("reset");
       const transition = volume.machine.begin(["Stopped"], "Reset", "reset");
       try {
-        await resetLog(volume, gid ?? 0n);
+        await volume.resetLog(gid ?? 0n);
         transition.commit("SyncReady");
         volume.clearTrouble();
       } catch (error) {
@@ -179,27 +182,73 @@ async function startTarget(volume: StorageVolume, volumes: StorageVolumes): Prom
     if ((await volume.deviceStatus()).isOverflow) throw volume.overflowError();
     volume.store.setState("Target");
     transition.commit("Target");
+    volume.clearTrouble();
   } catch (error) {
     transition.rollback();
     throw error;
   }
-  volumes.follow(volume);
+  volumes.follow(volume, "target");
 }
 
 async function startStandby(volume: StorageVolume, volumes: StorageVolumes): Promise<void> {
   const transition = volume.machine.begin(["SyncReady"], "StartStandby", "start as standby");
   try {
-    if ((await volume.device.status()).isOverflow) await resetLog(volume, 0n);
+    if ((await volume.device.status()).isOverflow) await volume.resetLog(0n);
     volume.store.setState("Standby");
     transition.commit("Standby");
   } catch (error) {
     transition.rollback();
     throw error;
   }
-  volumes.follow(volume);
+  volumes.follow(volume, "standby");
 }
 
-async function resetLog(volume: StorageVolume, gid: bigint): Promise<void> {
-  const fresh = await volume.device.resetLog();
-  volume.store.reset(fresh.uuid, gid, Math.floor(volume.platform.clock.nowMs() / 1000));
+/**
+ * Stops following. Graceful waits for a backup and a transfer under way; force gives them up, also when a graceful stop
+ * waits for them already. A backup that is given up leaves the volume as before it: SyncReady.
+ */
+async function stopVolume(
+  volume: StorageVolume,
+  volumes: StorageVolumes,
+  mode: "graceful" | "force",
+  signal: AbortSignal,
+): Promise<void> {
+  const { machine } = volume;
+  const hurry = (): void => {
+    volume.cancelBackup?.(
+      new WalbError("cancelled", { what: "the volume was stopped", where: { volume: volume.name } }),
+    );
+    void volumes.unfollow(volume, "force");
+  };
+  if (mode === "force" && machine.stopState === "stopping") {
+    machine.setStopState("force-stopping");
+    hurry();
+    await machine.until(() => machine.stopState === "not-stopping", signal);
+    machine.require(["Stopped", "SyncReady"], "stop");
+    return;
+  }
+  machine.requireNotStopping("stop");
+  const startState: StorageState = machine.state;
+  const isBackup = startState === "FullSync";
+  if (!machine.isInTransition) machine.require(["Target", "Standby"], "stop");
+  machine.setStopState(mode === "force" ? "force-stopping" : "stopping");
+  try {
+    if (mode === "force" && isBackup) hurry();
+    await machine.until(() => !machine.isInTransition, signal);
+    if (isBackup && machine.state === "SyncReady") return;
+    const isTarget = machine.state === "Target";
+    const transition = machine.begin(["Target", "Standby"], isTarget ? "StopTarget" : "StopStandby", "stop");
+    try {
+      await volumes.unfollow(volume, mode);
+      const to = isTarget ? "Stopped" : "SyncReady";
+      volume.store.setState(to);
+      transition.commit(to);
+    } catch (error) {
+      transition.rollback();
+      volumes.follow(volume, isTarget ? "target" : "standby");
+      throw error;
+    }
+  } finally {
+    machine.setStopState("not-stopping");
+  }
 }

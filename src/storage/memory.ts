@@ -1,6 +1,7 @@
 /** @module How a storage shares out its memory: each pipeline has its own bound. */
+import { WalbError } from "../errors.ts";
 import type { MemoryPool } from "../native/memory.ts";
-import { mib } from "../units.ts";
+import { alignDown, mib } from "../units.ts";
 
 /** Memory of log transfers and backups. */
 export interface TransferMemory {
@@ -12,7 +13,28 @@ export interface TransferMemory {
   readonly scanning: MemoryPool;
 }
 
-/** Carves the pools out of the process's budget. A record may be 32 MiB, so reading needs room for one and a chunk. */
+/** Smallest shares: a record of a log may be 32 MiB, a bulk of 4 MiB takes 16 MiB with its compressed form. */
+const least = { reading: 32 * mib, sending: 32 * mib, scanning: 16 * mib };
+/** Beyond these shares more memory makes nothing faster. */
+const usual = { reading: 80 * mib, sending: 48 * mib, scanning: 32 * mib };
+
+/**
+ * Carves the pools out of what is left of the process's budget.
+ * @throws WalbError `bad-parameter` when it is not enough for the largest record.
+ */
 export function carveTransferMemory(pool: MemoryPool): TransferMemory {
-  return { reading: pool.carve(80 * mib), sending: pool.carve(48 * mib), scanning: pool.carve(32 * mib) };
+  const freeBytes = pool.budgetBytes - pool.leasedBytes;
+  const leastBytes = least.reading + least.sending + least.scanning;
+  const usualBytes = usual.reading + usual.sending + usual.scanning;
+  if (freeBytes < leastBytes) {
+    throw new WalbError("bad-parameter", {
+      what: `a storage needs ${leastBytes / mib} MiB of memory for data, but has ${Math.floor(freeBytes / mib)} MiB`,
+      where: { field: "memory" },
+      hint: `give it more: --memory ${leastBytes / mib}M`,
+    });
+  }
+  const share = Math.min(1, (freeBytes - leastBytes) / (usualBytes - leastBytes));
+  const carve = (name: keyof typeof least): MemoryPool =>
+    pool.carve(alignDown(least[name] + Math.floor((usual[name] - least[name]) * share), mib));
+  return { reading: carve("reading"), sending: carve("sending"), scanning: carve("scanning") };
 }

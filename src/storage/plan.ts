@@ -1,6 +1,7 @@
 /** @module Decisions of the storage role: when to send, how long to wait, what log may go. Pure. */
 import type { Lsids } from "../device/device.ts";
-import { type LogPoint, planRange, type RangePlan } from "../snapshot/split.ts";
+import type { ErrorCode } from "../errors.ts";
+import { isSnapshotDue, type LogPoint, planRange, type RangePlan } from "../snapshot/split.ts";
 
 /** What a volume knows when it decides. */
 export interface FollowInput {
@@ -10,6 +11,8 @@ export interface FollowInput {
   readonly lsids: Lsids;
   /** Most PB in one transfer. */
   readonly maxPb: number;
+  /** Where a range is cut: `maxPb`, or what the cut that is not finished yet was begun with. */
+  readonly cutPb: number;
   readonly nowS: number;
   readonly snapshotIntervalS: number;
   /** Milliseconds since the last transfer began; large when there was none. */
@@ -32,15 +35,12 @@ const flushWaitMs = 100;
  * a good part of a transfer has come together, or a second after the last one.
  */
 export function planFollow(input: FollowInput): FollowStep {
-  const { done, queue, lsids, maxPb } = input;
+  const { done, queue, lsids, maxPb, cutPb } = input;
   if (queue.length === 0 && done.lsid >= lsids.latest) return { kind: "wait", delayMs: undefined };
   const isUrgent = queue.some((point) => !point.isMergeable) || lsids.latest - done.lsid >= maxPb / 10;
   if (!isUrgent && input.sinceTransferMs < paceMs) return { kind: "wait", delayMs: paceMs - input.sinceTransferMs };
-  const newest = queue.at(-1);
-  const isSnapshotDue =
-    newest === undefined || (newest.lsid < lsids.latest && newest.timestampS + input.snapshotIntervalS <= input.nowS);
-  if (isSnapshotDue) return { kind: "snapshot" };
-  const range = planRange(done, queue, lsids.permanent, maxPb);
+  if (isSnapshotDue(queue, lsids.latest, input.nowS, input.snapshotIntervalS)) return { kind: "snapshot" };
+  const range = planRange(done, queue, lsids.permanent, cutPb);
   return range === undefined ? { kind: "wait", delayMs: flushWaitMs } : { kind: "send", range };
 }
 
@@ -48,6 +48,18 @@ export function planFollow(input: FollowInput): FollowStep {
 export function planErase(doneLsid: number, lsids: Lsids): number | undefined {
   const target = Math.min(doneLsid, lsids.prevWritten);
   return target > lsids.oldest ? target : undefined;
+}
+
+/** Longest wait before something is tried again that is likely to have changed soon. */
+const soonMs = 10_000;
+
+/**
+ * Longest delay between retries after a failure. A proxy that refused (`state`) is there and mostly busy; a device that
+ * failed before the transfer began comes back without a word. What no proxy could be reached for is kicked by the
+ * heartbeat, and damage stays until somebody acts.
+ */
+export function retryDelayMsCap(code: ErrorCode, isTransfer: boolean, maxMs: number): number {
+  return !isTransfer || code === "state" || code === "busy" ? Math.min(soonMs, maxMs) : maxMs;
 }
 
 /** Delay before the n-th retry in a row (n from 0): doubled each time up to the longest, with a quarter of jitter. */

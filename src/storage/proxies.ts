@@ -72,6 +72,12 @@ export class ProxyList {
     if (entry !== undefined) this.#set(entry, error);
   }
 
+  /** A transfer learned that a proxy is there. */
+  reportSuccess(address: Address): void {
+    const entry = this.#entries.find((known) => known.address === address);
+    if (entry !== undefined && !entry.isAvailable) this.#set(entry, undefined);
+  }
+
   /** Calls back whenever a proxy becomes available again. Returns how to stop. */
   onRecovery(callback: () => void): () => void {
     this.#recovered.add(callback);
@@ -80,7 +86,6 @@ export class ProxyList {
 
   /** Probes all now. */
   kick(): void {
-    this.#timer?.cancel();
     this.#schedule(0);
   }
 
@@ -90,6 +95,7 @@ export class ProxyList {
   }
 
   #schedule(delayMs: number): void {
+    this.#timer?.cancel();
     if (this.#isClosed) return;
     this.#timer = this.#platform.clock.timer(delayMs, () => void this.#probeAll());
   }
@@ -131,6 +137,7 @@ export class ProxyList {
   }
 
   #set(entry: Entry, error: WalbError | undefined): void {
+    if (this.#isClosed) return;
     const wasAvailable = entry.isAvailable;
     entry.checkedMs = this.#platform.clock.nowMs();
     entry.error = error;

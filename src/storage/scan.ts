@@ -10,9 +10,12 @@ import type { DiskFile } from "../platform/disk.ts";
 import { lbBytes, mib } from "../units.ts";
 import type { EncodedBulk } from "../wire/bulk-stream.ts";
 
-/** Bytes one job reads; a bulk may be larger. */
-const jobBytes = mib;
+/** Most bytes one job reads; a bulk may be larger. */
+const jobBytesMax = mib;
 const jobsInFlightMax = 4;
+/** A limited scan reads in pieces that take about this long, and never rests longer: the archive waits for the next bulk. */
+const pieceMs = 1_000;
+const restMsMax = 4_000;
 
 /** What a scan needs. */
 export interface ScanOptions {
@@ -45,7 +48,8 @@ export async function* scanBulks(options: ScanOptions): AsyncGenerator<EncodedBu
   try {
     for (;;) {
       while (pieces.length < jobsInFlightMax) {
-        const piece = await planner.next();
+        // Never waits for memory while it holds some: other scans may hold the rest and wait as well.
+        const piece = await planner.next(pieces.length === 0);
         if (piece === undefined) break;
         pieces.push(piece);
       }
@@ -107,15 +111,18 @@ class ScanPlanner {
     this.#budgetTimeMs = options.clock.monotonicMs();
   }
 
-  async next(): Promise<Piece | undefined> {
+  /** The next piece; undefined at the end, or when there is no memory now and it may not wait. */
+  async next(mayWait: boolean): Promise<Piece | undefined> {
     this.#options.signal.throwIfAborted();
     if (this.#offsetBytes >= this.#endBytes) return undefined;
     await this.#findData();
     const holeBulks = Math.floor((this.#dataStartBytes - this.#offsetBytes) / this.#bulkBytes);
     if (this.#dataStartBytes >= this.#endBytes) return this.#hole(Math.ceil(this.#restBytes / this.#bulkBytes));
     if (holeBulks > 0) return this.#hole(holeBulks);
-    await this.#keepRate();
-    return { kind: "job", job: await this.#startJob() };
+    // Holes are free; a limited scan does not read ahead.
+    if (!mayWait && this.#options.rateBytesPerS() > 0) return undefined;
+    const job = await this.#startJob(mayWait);
+    return job === undefined ? undefined : { kind: "job", job };
   }
 
   get #restBytes(): number {
@@ -137,15 +144,17 @@ class ScanPlanner {
     if (this.#dataStartBytes < this.#offsetBytes) this.#dataStartBytes = this.#offsetBytes;
   }
 
-  async #startJob(): Promise<Job> {
+  async #startJob(mayWait: boolean): Promise<Job | undefined> {
     const { file, pool, compress } = this.#options;
     const offsetBytes = this.#offsetBytes;
-    const wantBytes = Math.max(this.#bulkBytes, jobBytes - (jobBytes % this.#bulkBytes));
+    const wantBytes = await this.#keepRate();
     const readBytes = Math.min(wantBytes, this.#restBytes);
     const count = Math.ceil(readBytes / this.#bulkBytes);
     // Targets keep the alignment of the lease, so that the codecs work on whole pages.
     const targetBytes = Math.ceil(maxEncodedBytes(this.#bulkBytes) / 4096) * 4096;
-    const lease = await pool.lease(wantBytes + count * targetBytes);
+    const leaseBytes = wantBytes + count * targetBytes;
+    const lease = mayWait ? await pool.lease(leaseBytes) : pool.tryLease(leaseBytes);
+    if (lease === undefined) return undefined;
     const sources: Memory[] = [];
     const targets: Memory[] = [];
     for (let i = 0; i < count; i += 1) {
@@ -160,15 +169,20 @@ class ScanPlanner {
     return { lease, sources, targets, encoded, bulksOut: 0 };
   }
 
-  async #keepRate(): Promise<void> {
+  /** Waits as the rate demands. @returns bytes the next job reads, whole bulks. */
+  async #keepRate(): Promise<number> {
     const { clock, rateBytesPerS, signal } = this.#options;
+    const whole = (bytes: number): number => Math.max(this.#bulkBytes, bytes - (bytes % this.#bulkBytes));
     const rate = rateBytesPerS();
-    const nowMs = clock.monotonicMs();
     if (rate <= 0) {
-      this.#budgetTimeMs = nowMs;
-      return;
+      this.#budgetTimeMs = clock.monotonicMs();
+      return whole(jobBytesMax);
     }
-    if (this.#budgetTimeMs > nowMs) await clock.sleep(this.#budgetTimeMs - nowMs, signal);
-    this.#budgetTimeMs = Math.max(this.#budgetTimeMs, nowMs) + (Math.max(jobBytes, this.#bulkBytes) / rate) * 1000;
+    const restMs = Math.min(this.#budgetTimeMs - clock.monotonicMs(), restMsMax);
+    if (restMs > 0) await clock.sleep(restMs, signal);
+    const bytes = whole(Math.min(jobBytesMax, Math.floor((rate * pieceMs) / 1000)));
+    const startMs = Math.max(this.#budgetTimeMs, clock.monotonicMs());
+    this.#budgetTimeMs = startMs + (Math.min(bytes, this.#restBytes) / rate) * 1000;
+    return bytes;
   }
 }

@@ -16,6 +16,8 @@ export const volumeTable = sqliteTable("volume", {
   doneTimestampS: numberColumn("done_timestamp_s"),
   /** Largest gid ever given out, over all resets: a reset never starts below it by mistake. */
   gidMax: gidColumn("gid_max").notNull(),
+  /** Limit in PB at which the range behind `done` was last cut; NULL when no cut was tried since `done` moved. */
+  cutPb: numberColumn("cut_pb"),
 });
 
 /** Snapshots that have not been delivered yet, oldest first by `position`. */
@@ -47,4 +49,5 @@ export const migrations: readonly string[] = [
      is_mergeable INTEGER NOT NULL,
      timestamp_s INTEGER NOT NULL
    ) STRICT`,
+  "ALTER TABLE volume ADD COLUMN cut_pb INTEGER",
 ];

@@ -1,22 +1,36 @@
 /** @module Ships one range of a log to the first proxy that takes it, and remembers that it is delivered. */
+import type { DeviceInfo } from "../device/device.ts";
 import { asWalbError, WalbError } from "../errors.ts";
 import type { PackBatch, PackPart } from "../log/batch.ts";
 import { nextPackLsid } from "../log/pack.ts";
 import { LogDeviceReader } from "../log/reader.ts";
-import { addressText } from "../platform/net.ts";
-import { finishRange, type RangePlan, undelivered } from "../snapshot/split.ts";
-import { diffMeta, snapshot } from "../snapshot/types.ts";
+import { type Address, addressText } from "../platform/net.ts";
+import { finishRange, type LogPoint, type RangePlan, rangeDiffMeta, undelivered } from "../snapshot/split.ts";
 import { connectWire } from "../wire/handshake.ts";
 import { runWlogTransfer } from "../wire/wlog-transfer.ts";
 import { refusedError } from "../wire/words.ts";
 import type { TransferMemory } from "./memory.ts";
-import { planErase } from "./plan.ts";
 import type { ProxyList } from "./proxies.ts";
 import type { StorageVolume } from "./volume.ts";
 
+/** A range that is being offered, with what is the same for every proxy. */
+interface Shipment {
+  readonly volume: StorageVolume;
+  readonly range: RangePlan;
+  /** Delivered before it. */
+  readonly done: LogPoint;
+  readonly info: DeviceInfo;
+  readonly memory: TransferMemory;
+  readonly signal: AbortSignal;
+  /** Packs of the range, in batches, from the start. */
+  readonly packs: () => AsyncGenerator<PackBatch, void, undefined>;
+  /** What is wrong with our own log: no reason to try another proxy. */
+  logFailure: WalbError | undefined;
+}
+
 /**
- * Ships a range. Order: data → diff → the proxy's Ack → delivered (durable) → log erased.
- * @throws WalbError of the last proxy tried, when none took it.
+ * Ships a range. Order: data → diff → the proxy's Ack → delivered (durable). Whoever calls erases the log then.
+ * @throws WalbError about our own log or device; or of the proxies that were tried, when none took it.
  */
 export async function sendLogRange(
   volume: StorageVolume,
@@ -25,105 +39,127 @@ export async function sendLogRange(
   memory: TransferMemory,
   signal: AbortSignal,
 ): Promise<void> {
-  let failure: WalbError | undefined;
-  for (const address of proxies.candidates()) {
-    signal.throwIfAborted();
-    try {
-      const endLsid = await transferTo(volume, range, address, memory, signal);
-      await delivered(volume, range, endLsid);
-      volume.log.debug("log shipped", { proxy: addressText(address), fromLsid: range.fromLsid, endLsid });
-      return;
-    } catch (error) {
-      signal.throwIfAborted();
-      const problem = asWalbError(error, { volume: volume.name, step: "log transfer" });
-      // What is wrong with our own log is no reason to try another proxy.
-      if (problem.code === "damaged" || problem.code === "log-overflow" || problem.code === "io") throw problem;
-      if (problem.code === "unreachable" || problem.code === "timed-out") proxies.reportFailure(address, problem);
-      failure = problem;
-    }
-  }
-  throw failure ?? new WalbError("unreachable", { what: "there is no proxy to try", where: { volume: volume.name } });
-}
-
-/** @returns the lsid behind the last pack that the proxy has made durable. */
-async function transferTo(
-  volume: StorageVolume,
-  range: RangePlan,
-  address: Parameters<typeof connectWire>[1],
-  memory: TransferMemory,
-  signal: AbortSignal,
-): Promise<number> {
-  const { platform, settings } = volume;
-  const info = await volume.device.info();
-  const done = volume.requireDone();
+  signal.throwIfAborted();
+  const info = await volume.deviceInfo();
   // Beyond `permanent` a pack may still be on its way into the log.
   const readLimitLsid = Math.min(range.end.lsid, (await volume.deviceStatus()).lsids.permanent);
   const file = await volume.device.openLog();
-  let endLsid = range.fromLsid;
   try {
-    const { stream } = await connectWire(platform.net, address, {
-      clock: platform.clock,
-      clientId: settings.nodeId,
-      protocol: "wlog-transfer",
-      deadlineMs: settings.socketTimeoutMs,
-    });
-    const abort = (): void => stream.close(new WalbError("cancelled", { what: "the transfer was given up" }));
-    signal.addEventListener("abort", abort);
-    try {
-      const reader = new LogDeviceReader({ file, ring: info, pool: memory.reading, compute: platform.compute });
-      const request = {
-        volume: volume.name,
-        uuid: info.uuid,
-        pbsBytes: info.pbsBytes,
-        salt: info.salt,
-        sizeLb: info.sizeLb,
-        logSizePb: range.limitLsid - range.fromLsid,
-      };
-      const parts = { pool: memory.sending, compute: platform.compute };
-      const answer = await runWlogTransfer(stream, request, parts, {
-        batches: () =>
-          cutBatches(
-            reader.packs(range.fromLsid, readLimitLsid, signal),
-            range,
-            volume.maxPb(info.pbsBytes),
-            (lsid) => {
-              endLsid = lsid;
-            },
-          ),
-        diff: () => {
-          const { diff } = finishRange(done, range, endLsid);
-          return diffMeta({
-            from: snapshot(diff.fromGid),
-            to: snapshot(diff.toGid),
-            isMergeable: diff.isMergeable,
-            timestampS: diff.timestampS,
-          });
-        },
-      });
-      if (answer.kind !== "accept") throw refusedError(stream.peerName, "the log transfer", answer);
-      return endLsid;
-    } finally {
-      signal.removeEventListener("abort", abort);
-      stream.close();
-    }
+    const reader = new LogDeviceReader({ file, ring: info, pool: memory.reading, compute: volume.platform.compute });
+    const done = volume.requireDone();
+    const packs = () => reader.packs(range.fromLsid, readLimitLsid, signal);
+    const shipment: Shipment = { volume, range, done, info, memory, signal, packs, logFailure: undefined };
+    const maxPb = volume.store.cutPb ?? volume.maxPb(info.pbsBytes);
+    if (!range.isWhole) volume.store.setCutPb(maxPb);
+    const endLsid = await offer(shipment, proxies);
+    const { done: after } = finishRange(done, range, endLsid);
+    volume.store.setDone(after, undelivered(after, volume.store.queue));
   } finally {
     await file.close();
   }
 }
 
-async function delivered(volume: StorageVolume, range: RangePlan, endLsid: number): Promise<void> {
-  const { done } = finishRange(volume.requireDone(), range, endLsid);
-  volume.store.setDone(done, undelivered(done, volume.store.queue));
-  const { lsids } = await volume.deviceStatus();
-  const erase = planErase(done.lsid, lsids);
-  if (erase !== undefined) await volume.device.setOldest(erase);
+/** Tries the proxies in order. @returns the lsid behind the last pack that one of them has made durable. */
+async function offer(shipment: Shipment, proxies: ProxyList): Promise<number> {
+  const { volume, range, signal } = shipment;
+  const failures: WalbError[] = [];
+  for (const address of proxies.candidates()) {
+    signal.throwIfAborted();
+    try {
+      const endLsid = await transferTo(shipment, address);
+      proxies.reportSuccess(address);
+      volume.log.debug("log shipped", { proxy: addressText(address), fromLsid: range.fromLsid, endLsid });
+      return endLsid;
+    } catch (error) {
+      signal.throwIfAborted();
+      if (shipment.logFailure !== undefined) throw shipment.logFailure;
+      const failure = asWalbError(error, { volume: volume.name, peer: addressText(address), step: "log transfer" });
+      if (failure.code === "unreachable" || failure.code === "timed-out") proxies.reportFailure(address, failure);
+      failures.push(failure);
+    }
+  }
+  throw failureOf(failures, volume.name);
 }
 
-/** Passes on whole packs that end at or below the limit, and tells where they end. */
-async function* cutBatches(
+/** One error of all proxies that were tried; a refusal counts more, since it tells that a proxy is there. */
+function failureOf(failures: readonly WalbError[], volume: string): WalbError {
+  const main = failures.find((failure) => failure.code === "state") ?? failures[0];
+  if (main === undefined) return new WalbError("unreachable", { what: "there is no proxy to try", where: { volume } });
+  if (failures.length === 1) return main;
+  return new WalbError(main.code, {
+    what: `no proxy took the log: ${failures.map((failure) => failure.message).join("; ")}`,
+    where: { volume },
+    ...(main.hint === undefined ? {} : { hint: main.hint }),
+  });
+}
+
+async function transferTo(shipment: Shipment, address: Address): Promise<number> {
+  const { volume, range, done, info, memory, signal } = shipment;
+  const { platform, settings } = volume;
+  const { stream } = await connectWire(platform.net, address, {
+    clock: platform.clock,
+    clientId: settings.nodeId,
+    protocol: "wlog-transfer",
+    deadlineMs: settings.socketTimeoutMs,
+  });
+  const abort = (): void => stream.close(new WalbError("cancelled", { what: "the transfer was given up" }));
+  signal.addEventListener("abort", abort);
+  try {
+    signal.throwIfAborted();
+    let endLsid = range.fromLsid;
+    const request = {
+      volume: volume.name,
+      uuid: info.uuid,
+      pbsBytes: info.pbsBytes,
+      salt: info.salt,
+      sizeLb: info.sizeLb,
+      logSizePb: range.limitLsid - range.fromLsid,
+    };
+    const parts = { pool: memory.sending, compute: platform.compute };
+    const answer = await runWlogTransfer(stream, request, parts, {
+      batches: () =>
+        watched(shipment, (lsid) => {
+          endLsid = lsid;
+        }),
+      diff: () => rangeDiffMeta(finishRange(done, range, endLsid).diff),
+    });
+    if (answer.kind !== "accept") throw refusedError(stream.peerName, "the log transfer", answer);
+    return endLsid;
+  } finally {
+    signal.removeEventListener("abort", abort);
+    stream.close();
+  }
+}
+
+/** The batches of a shipment; remembers when it is they that fail. */
+async function* watched(shipment: Shipment, onEnd: (lsid: number) => void): AsyncGenerator<PackBatch, void, undefined> {
+  const { volume, range } = shipment;
+  const batches = cutBatches(shipment.packs(), range, onEnd);
+  try {
+    for (;;) {
+      const next = await batches.next().catch((error: unknown) => {
+        shipment.logFailure = asWalbError(error, { volume: volume.name, step: "reading the log" });
+        throw error;
+      });
+      if (next.done === true) return;
+      yield next.value;
+    }
+  } catch (error) {
+    // Nothing can have been cut with a limit that not even one pack fits into.
+    if (shipment.logFailure?.code === "out-of-range") volume.store.setCutPb(undefined);
+    throw error;
+  } finally {
+    await batches.return();
+  }
+}
+
+/**
+ * Passes on whole packs that end at or below the limit of a range, and tells where they end.
+ * @throws WalbError `out-of-range` when not even the first fits.
+ */
+export async function* cutBatches(
   batches: AsyncIterable<PackBatch>,
-  range: RangePlan,
-  maxPb: number,
+  range: Pick<RangePlan, "fromLsid" | "limitLsid">,
   onEnd: (lsid: number) => void,
 ): AsyncGenerator<PackBatch, void, undefined> {
   let endLsid = range.fromLsid;
@@ -142,7 +178,7 @@ async function* cutBatches(
     if (isCut && endLsid === range.fromLsid) {
       batch.release();
       throw new WalbError("out-of-range", {
-        what: `one log pack is larger than a transfer may be (${maxPb} blocks)`,
+        what: `one log pack is larger than a transfer may be (${range.limitLsid - range.fromLsid} blocks)`,
         where: { field: "wlog-send-max" },
         hint: "start the storage with a larger --wlog-send-max",
       });

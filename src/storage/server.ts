@@ -20,67 +20,78 @@ const graceMs = 5_000;
 
 /**
  * Locks the data directory, opens every volume (following targets and standbys), and serves.
- * @throws WalbError `locked`, `port-in-use`, `bad-parameter`.
+ * @throws WalbError `locked`, `port-in-use`, `bad-parameter`; nothing stays open then.
  */
 export async function openStorage(platform: Platform, options: StorageOptions, log: Logger): Promise<RunningRole> {
   const settings = storageSettings(options);
   const lock = await lockDataDirectory(platform.disk, settings.dataDir);
-  const proxies = new ProxyList(platform, settings.nodeId, settings.proxies, log);
-  const memory = carveTransferMemory(platform.memory);
-  const limiter = new Limiter(settings.maxBackgroundTasks);
-  const volumes = new StorageVolumes({
-    platform,
-    settings,
-    log,
-    follower: {
-      send: (volume, range, signal) => sendLogRange(volume, range, proxies, memory, signal),
-      limit: (work) => limiter.run(work),
-    },
-  });
-  const control = createControl({
-    role: "storage",
-    commands: storageCommands,
-    handlers: storageHandlers({ platform, settings, volumes, proxies, memory }),
-    nodeId: settings.nodeId,
-    security: options.security,
-    clock: platform.clock,
-    random: platform.random,
-    log,
-    ...(options.onShutdown === undefined ? {} : { onShutdown: options.onShutdown }),
-  });
-  const http = options.http?.(control, log);
+  /** What was opened, to be closed in reverse order. */
+  const opened: (() => void | Promise<void>)[] = [() => lock.close()];
   try {
+    const memory = carveTransferMemory(platform.memory);
+    const proxies = new ProxyList(platform, settings.nodeId, settings.proxies, log);
+    opened.push(() => proxies.close());
+    const limiter = new Limiter(settings.maxBackgroundTasks);
+    const volumes = new StorageVolumes({
+      platform,
+      settings,
+      log,
+      follower: {
+        send: (volume, range, signal) => sendLogRange(volume, range, proxies, memory, signal),
+        limit: (work, signal) => limiter.run(work, signal),
+      },
+    });
+    let closeMode: "graceful" | "force" = "graceful";
+    opened.push(() => volumes.close(closeMode));
+    // Every volume is known before the first command can come: one that is not looks like one that can be made.
+    await volumes.open();
+    opened.push(proxies.onRecovery(() => volumes.kick()));
+    const control = createControl({
+      role: "storage",
+      commands: storageCommands,
+      handlers: storageHandlers({ platform, settings, volumes, proxies, memory }),
+      nodeId: settings.nodeId,
+      security: options.security,
+      clock: platform.clock,
+      random: platform.random,
+      log,
+      ...(options.onShutdown === undefined ? {} : { onShutdown: options.onShutdown }),
+    });
+    // Cancels backups, before the volumes they work on go.
+    opened.push(() => control.close());
+    const http = options.http?.(control, log);
+    opened.push(async () => http?.close());
     const server = await serveWire(platform.net, options.listen, {
       nodeId: settings.nodeId,
       clock: platform.clock,
       handlers: storageWireHandlers(control),
+      maxConversations: settings.maxConnections,
       deadlineMs: settings.socketTimeoutMs,
       ...(http === undefined ? {} : { http: http.accept }),
     });
-    await volumes.open();
-    const stopRecovery = proxies.onRecovery(() => volumes.kick());
+    opened.push(() => server.shutdown(closeMode === "force" ? 0 : graceMs));
     let closing: Promise<void> | undefined;
     return {
       address: server.address,
       control,
       close(mode) {
-        if (mode === "force") void server.shutdown(0);
-        closing ??= (async () => {
-          stopRecovery();
-          proxies.close();
-          await volumes.close();
-          await control.close();
-          await http?.close();
-          await server.shutdown(mode === "force" ? 0 : graceMs);
-          await lock.close();
-        })();
+        if (mode === "force") {
+          closeMode = mode;
+          if (closing !== undefined) {
+            void server.shutdown(0);
+            void volumes.unfollowAll(mode);
+          }
+        }
+        closing ??= closeAll(opened);
         return closing;
       },
     };
   } catch (error) {
-    proxies.close();
-    await http?.close();
-    await lock.close();
+    await closeAll(opened);
     throw error;
   }
+}
+
+async function closeAll(opened: (() => void | Promise<void>)[]): Promise<void> {
+  for (let close = opened.pop(); close !== undefined; close = opened.pop()) await close();
 }

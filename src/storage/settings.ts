@@ -18,6 +18,7 @@ export interface StorageSettings {
   readonly retryDelayMs: number;
   readonly retryDelayMsMax: number;
   readonly socketTimeoutMs: number;
+  readonly maxConnections: number;
   readonly maxForegroundTasks: number;
   readonly maxBackgroundTasks: number;
   readonly fullScanBytesPerS: number;
@@ -44,6 +45,7 @@ export function storageSettings(options: StorageOptions): StorageSettings {
     retryDelayMs: options.retryDelayMs ?? 1_000,
     retryDelayMsMax: options.retryDelayMsMax ?? 300_000,
     socketTimeoutMs: options.socketTimeoutMs ?? 10_000,
+    maxConnections: options.maxConnections ?? 64,
     maxForegroundTasks: options.maxForegroundTasks ?? 2,
     maxBackgroundTasks: options.maxBackgroundTasks ?? 1,
     fullScanBytesPerS: options.fullScanBytesPerS ?? 0,

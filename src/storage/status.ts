@@ -1,10 +1,12 @@
 /** @module What a storage tells of its volumes. */
 import type { StorageVolume as VolumeReport } from "../control/storage.ts";
-import { asWalbError } from "../errors.ts";
+import { asWalbError, WalbError } from "../errors.ts";
+import type { Timer } from "../platform/clock.ts";
 import type { BrokenVolume } from "../volume/directories.ts";
 import { troubleReport } from "../volume/trouble.ts";
 import type { StorageAction, StorageVolume } from "./volume.ts";
 
+const deviceWaitMs = 3_000;
 const actions: readonly StorageAction[] = ["WlogSend", "WlogRemove"];
 
 /** The status of one volume; a device that does not answer is said, not thrown. */
@@ -30,7 +32,7 @@ export async function volumeReport(volume: StorageVolume): Promise<VolumeReport>
     ...troubleReport(volume.trouble),
   };
   try {
-    return { ...report, ...(await devicePart(volume)) };
+    return { ...report, ...(await inTime(volume, devicePart(volume))) };
   } catch (error) {
     const failure = { error: asWalbError(error, { volume: volume.name }), atMs: volume.platform.clock.nowMs() };
     return { ...report, ...troubleReport(volume.trouble ?? failure) };
@@ -46,6 +48,22 @@ export function brokenReport(broken: BrokenVolume, nowMs: number): VolumeReport 
     running: [],
     ...troubleReport({ error: broken.error, atMs: nowMs }),
   };
+}
+
+/** A device that hangs must not hold up the status of all volumes. */
+async function inTime<T>(volume: StorageVolume, work: Promise<T>): Promise<T> {
+  let timer: Timer | undefined;
+  const late = new Promise<never>((_, reject) => {
+    timer = volume.platform.clock.timer(deviceWaitMs, () => {
+      const what = `the device ${volume.device.name} does not answer within ${deviceWaitMs} ms`;
+      reject(new WalbError("timed-out", { what, where: { volume: volume.name }, hint: "look at walb device" }));
+    });
+  });
+  try {
+    return await Promise.race([work, late]);
+  } finally {
+    timer?.cancel();
+  }
 }
 
 async function devicePart(volume: StorageVolume): Promise<Partial<VolumeReport>> {

@@ -18,6 +18,8 @@ export class StorageStore {
   #done: LogPoint | undefined;
   #queue: LogPoint[];
   #gidMax: bigint;
+  #cutPb: number | undefined;
+  #positionMax: number;
   readonly device: DeviceReference;
 
   private constructor(database: VolumeDatabase, volume: string) {
@@ -33,6 +35,7 @@ export class StorageStore {
     this.#state = row.state;
     this.#logUuid = row.logUuid ?? undefined;
     this.#gidMax = row.gidMax;
+    this.#cutPb = row.cutPb ?? undefined;
     this.device = deviceReferenceSchema.parse(JSON.parse(row.device));
     this.#done =
       row.doneLsid === null || row.doneGid === null
@@ -43,12 +46,14 @@ export class StorageStore {
             isMergeable: row.doneIsMergeable ?? false,
             timestampS: row.doneTimestampS ?? 0,
           };
-    this.#queue = database.orm
-      .select()
-      .from(queueTable)
-      .orderBy(asc(queueTable.position))
-      .all()
-      .map(({ lsid, gid, isMergeable, timestampS }) => ({ lsid, gid, isMergeable, timestampS }));
+    const rows = database.orm.select().from(queueTable).orderBy(asc(queueTable.position)).all();
+    this.#positionMax = rows.at(-1)?.position ?? 0;
+    this.#queue = rows.map(({ lsid, gid, isMergeable, timestampS }) => ({
+      lsid,
+      gid,
+      isMergeable,
+      timestampS,
+    }));
   }
 
   /** Opens the store of a volume directory. */
@@ -100,6 +105,24 @@ export class StorageStore {
     return this.#gidMax;
   }
 
+  /**
+   * Limit in PB of a cut that may have arrived though its Ack did not. The next transfer from `done` must use the same
+   * one: a cut takes the gid behind `done`, and one gid may not stand for two positions of the log.
+   */
+  get cutPb(): number | undefined {
+    return this.#cutPb;
+  }
+
+  /** Remembers the limit of a cut before it is tried; undefined when no cut can have been made with it. */
+  setCutPb(cutPb: number | undefined): void {
+    if (cutPb === this.#cutPb) return;
+    this.#database.orm
+      .update(volumeTable)
+      .set({ cutPb: cutPb ?? null })
+      .run();
+    this.#cutPb = cutPb;
+  }
+
   setState(state: SteadyState): void {
     this.#database.orm.update(volumeTable).set({ state }).run();
     this.#state = state;
@@ -113,27 +136,28 @@ export class StorageStore {
       this.#database.orm.delete(queueTable).run();
       this.#database.orm
         .update(volumeTable)
-        .set({ state: "SyncReady", logUuid, gidMax, ...doneColumns(done) })
+        .set({ state: "SyncReady", logUuid, gidMax, cutPb: null, ...doneColumns(done) })
         .run();
     });
     this.#state = "SyncReady";
     this.#logUuid = logUuid;
     this.#gidMax = gidMax;
     this.#done = done;
+    this.#cutPb = undefined;
     this.#queue = [];
   }
 
   /** Adds the newest snapshot. */
   push(point: LogPoint): void {
+    const position = this.#positionMax + 1;
     this.#database.transaction(() => {
-      const last = this.#database.orm.select({ position: queueTable.position }).from(queueTable).all();
-      const position = last.reduce((max, row) => Math.max(max, row.position), 0) + 1;
       this.#database.orm
         .insert(queueTable)
         .values({ position, ...point })
         .run();
       this.#database.orm.update(volumeTable).set({ gidMax: point.gid }).run();
     });
+    this.#positionMax = position;
     this.#queue = [...this.#queue, point];
     this.#gidMax = point.gid;
   }
@@ -141,10 +165,14 @@ export class StorageStore {
   /** The log up to `done` is delivered: drops the snapshots it covers in the same transaction. */
   setDone(done: LogPoint, remaining: readonly LogPoint[]): void {
     this.#database.transaction(() => {
-      this.#database.orm.update(volumeTable).set(doneColumns(done)).run();
+      this.#database.orm
+        .update(volumeTable)
+        .set({ cutPb: null, ...doneColumns(done) })
+        .run();
       this.#dropExcept(remaining);
     });
     this.#done = done;
+    this.#cutPb = undefined;
     this.#queue = [...remaining];
   }
 

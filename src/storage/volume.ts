@@ -1,6 +1,6 @@
 /** @module One volume of a storage: its device, what it remembers, its state, and snapshots of it. */
 import type { Logger } from "../control/logger.ts";
-import type { DeviceStatus, WalbDevice } from "../device/device.ts";
+import type { DeviceInfo, DeviceStatus, WalbDevice } from "../device/device.ts";
 import { WalbError } from "../errors.ts";
 import type { Platform } from "../platform/platform.ts";
 import { type LogPoint, nextPoint } from "../snapshot/split.ts";
@@ -32,6 +32,8 @@ export class StorageVolume {
   trouble: Trouble | undefined;
   /** Wall clock of the last transfer that a proxy acknowledged. */
   lastSentMs: number | undefined;
+  /** Gives up the backup under way, when one is. */
+  cancelBackup: ((reason: WalbError) => void) | undefined;
 
   constructor(
     readonly name: string,
@@ -56,14 +58,29 @@ export class StorageVolume {
    */
   async deviceStatus(): Promise<DeviceStatus> {
     const status = await this.device.status();
-    if (this.store.logUuid !== undefined && status.uuid !== this.store.logUuid) {
-      throw new WalbError("different-uuid", {
-        what: "the log of the device was reset by somebody else, so writes may be missing",
-        where: { volume: this.name },
-        hint: `take a new backup: walb stop ${this.name}, walb reset ${this.name}, walb backup ${this.name}`,
-      });
-    }
+    this.#checkUuid(status.uuid);
     return status;
+  }
+
+  /** The device, with the same check. @throws WalbError `different-uuid`. */
+  async deviceInfo(): Promise<DeviceInfo> {
+    const info = await this.device.info();
+    this.#checkUuid(info.uuid);
+    return info;
+  }
+
+  #checkUuid(uuid: string): void {
+    if (this.store.logUuid === undefined || uuid === this.store.logUuid) return;
+    throw new WalbError("different-uuid", {
+      what: "the log of the device was reset by somebody else, so writes may be missing",
+      where: { volume: this.name },
+      hint: `take a new backup: walb stop ${this.name}, walb reset ${this.name}, walb backup ${this.name}`,
+    });
+  }
+
+  /** Seconds since 1970, for snapshots. */
+  nowS(): number {
+    return Math.floor(this.platform.clock.nowMs() / 1000);
   }
 
   /** What must have been reset once before anything can be sent. */
@@ -79,7 +96,7 @@ export class StorageVolume {
 
   /** Remembers the log's end as a snapshot, durably, before it answers. */
   async takeSnapshot(isMergeable: boolean): Promise<LogPoint> {
-    const info = await this.device.info();
+    const info = await this.deviceInfo();
     const status = await this.deviceStatus();
     if (status.isOverflow) throw this.overflowError();
     const done = this.requireDone();
@@ -87,11 +104,17 @@ export class StorageVolume {
     const lsid = Math.max(status.lsids.latest, this.store.queue.at(-1)?.lsid ?? done.lsid);
     const point = nextPoint(done, this.store.queue, lsid, {
       isMergeable,
-      timestampS: Math.floor(this.platform.clock.nowMs() / 1000),
+      timestampS: this.nowS(),
       maxPb: this.maxPb(info.pbsBytes),
     });
     this.store.push(point);
     return point;
+  }
+
+  /** Starts the log afresh: nothing is pending, the gid given is delivered. The caller holds a transition. */
+  async resetLog(gid: bigint): Promise<void> {
+    const { uuid } = await this.device.resetLog();
+    this.store.reset(uuid, gid, this.nowS());
   }
 
   overflowError(): WalbError {

@@ -5,7 +5,7 @@ import { connectUserDevice } from "../device/user/control/client.ts";
 import { WalbError } from "../errors.ts";
 import type { Platform } from "../platform/platform.ts";
 import { type BrokenVolume, checkVolumeId, openVolumes } from "../volume/directories.ts";
-import { Follower, type FollowerParts } from "./follower.ts";
+import { Follower, type FollowerParts, type FollowMode } from "./follower.ts";
 import type { StorageSettings } from "./settings.ts";
 import { StorageStore } from "./store.ts";
 import { StorageVolume } from "./volume.ts";
@@ -46,7 +46,8 @@ export class StorageVolumes {
     for (const { volume, error } of broken) log.error("a volume could not be opened", { volume, error });
     for (const [name, volume] of volumes) {
       this.#volumes.set(name, volume);
-      if (volume.store.state === "Target" || volume.store.state === "Standby") this.follow(volume);
+      if (volume.store.state === "Target") this.follow(volume, "target");
+      if (volume.store.state === "Standby") this.follow(volume, "standby");
     }
   }
 
@@ -83,14 +84,7 @@ export class StorageVolumes {
         hint: `look at it with: walb status ${name}`,
       });
     }
-    const user = this.all.find((volume) => isSameDevice(volume.store.device, device, settings.deviceSocket));
-    if (user !== undefined) {
-      throw new WalbError("already-exists", {
-        what: `the device ${device.name} is backed up as volume ${user.name} already`,
-        where: { host: settings.nodeId, volume: name, field: "device" },
-        hint: `use another device, or clear the other volume first: walb clear ${user.name}`,
-      });
-    }
+    this.#checkUnused(device, name);
     this.#making.add(name);
     try {
       // The device must be there before anything is written.
@@ -101,6 +95,8 @@ export class StorageVolumes {
         await probe.close();
       }
       await platform.disk.makeDirectory(this.#directory(name));
+      // Another volume may have been made of it meanwhile.
+      this.#checkUnused(device, name);
       const volume = this.#make(name, StorageStore.create(platform.databases, this.#directory(name), name, device));
       this.#volumes.set(name, volume);
       return volume;
@@ -109,9 +105,20 @@ export class StorageVolumes {
     }
   }
 
+  #checkUnused(device: DeviceReference, name: string): void {
+    const { nodeId, deviceSocket } = this.#parts.settings;
+    const user = this.all.find((volume) => isSameDevice(volume.store.device, device, deviceSocket));
+    if (user === undefined) return;
+    throw new WalbError("already-exists", {
+      what: `the device ${device.name} is backed up as volume ${user.name} already`,
+      where: { host: nodeId, volume: name, field: "device" },
+      hint: `use another device, or clear the other volume first: walb clear ${user.name}`,
+    });
+  }
+
   /** Forgets a volume and removes its directory. The device is left alone. */
   async remove(volume: StorageVolume): Promise<void> {
-    await this.unfollow(volume);
+    await this.unfollow(volume, "force");
     this.#volumes.delete(volume.name);
     volume.store.close();
     await volume.device.close();
@@ -119,16 +126,17 @@ export class StorageVolumes {
   }
 
   /** Begins to follow the log, when it is not followed yet. */
-  follow(volume: StorageVolume): void {
-    if (this.#followers.has(volume.name)) return;
-    this.#followers.set(volume.name, new Follower(volume, this.#parts.follower));
+  follow(volume: StorageVolume, mode: FollowMode): void {
+    // One that ended by itself, after an overflow, makes room for the next.
+    if (this.#followers.get(volume.name)?.isEnded === false) return;
+    this.#followers.set(volume.name, new Follower(volume, mode, this.#parts.follower));
   }
 
-  /** Ends following; resolves when nothing runs any more. */
-  async unfollow(volume: StorageVolume): Promise<void> {
+  /** Ends following; resolves when nothing runs any more. `force` also hurries a graceful one that is under way. */
+  async unfollow(volume: StorageVolume, mode: "graceful" | "force"): Promise<void> {
     const follower = this.#followers.get(volume.name);
-    this.#followers.delete(volume.name);
-    await follower?.close();
+    await follower?.close(mode);
+    if (this.#followers.get(volume.name) === follower) this.#followers.delete(volume.name);
   }
 
   /** Lets followers decide now, whatever they wait for. */
@@ -136,13 +144,18 @@ export class StorageVolumes {
     for (const [volume, follower] of this.#followers) if (name === undefined || name === volume) follower.kick();
   }
 
-  async close(): Promise<void> {
-    await Promise.all(this.all.map((volume) => this.unfollow(volume)));
+  /** Ends all following, then lets go of stores and devices. */
+  async close(mode: "graceful" | "force"): Promise<void> {
+    await this.unfollowAll(mode);
     for (const volume of this.all) {
       volume.store.close();
       await volume.device.close();
     }
     this.#volumes.clear();
+  }
+
+  async unfollowAll(mode: "graceful" | "force"): Promise<void> {
+    await Promise.all(this.all.map((volume) => this.unfollow(volume, mode)));
   }
 
   #directory(name: string): string {
