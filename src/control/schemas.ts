@@ -41,7 +41,14 @@ export const pathSchema = z.string().min(1).max(4096).startsWith("/", "an absolu
 export const stopStateSchema = z.enum(["not-stopping", "waiting-for-empty", "stopping", "force-stopping"]);
 
 /** An action under way on a volume. */
-export const runningSchema = z.object({ action: z.string(), count: countSchema, beganMs: timeMsSchema.optional() });
+export const runningSchema = z.object({
+  action: z.string(),
+  count: countSchema,
+  beganMs: timeMsSchema.optional(),
+  /** How far it has come, where that is known. */
+  doneBytes: countSchema.optional(),
+  totalBytes: countSchema.optional(),
+});
 
 /** The last thing that went wrong with a volume or a step, until it goes well again. */
 export const troubleSchema = z.object({

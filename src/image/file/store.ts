@@ -1,6 +1,7 @@
 /** @module Base images as sparse files, one per volume, with reflink clones where the file system has them. */
 import { WalbError } from "../../errors.ts";
 import type { Disk, DiskFile } from "../../platform/disk.ts";
+import { lbBytes } from "../../units.ts";
 import type { ImageStore } from "../image.ts";
 
 /** Name of the image in a volume's directory. */
@@ -51,7 +52,13 @@ export function createFileImageStore(disk: Disk, dataDir: string): ImageStore {
       }
       await withFile(pathOf(volume), "write", (file) => file.truncate(size));
     },
-    open: (volume, mode) => disk.open(pathOf(volume), { mode, direct: true }),
+    async open(volume, mode) {
+      const direct = await disk.open(pathOf(volume), { mode, direct: true });
+      if (lbBytes % direct.alignmentBytes === 0) return direct;
+      // Blocks of the volume are 512 bytes: on larger ones of the disk, the page cache puts them together.
+      await direct.close();
+      return disk.open(pathOf(volume), { mode });
+    },
     remove: (volume) => disk.remove(pathOf(volume)),
     cloneToFile: (volume, path, options) => disk.cloneFile(pathOf(volume), path, options),
   };

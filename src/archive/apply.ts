@@ -1,0 +1,108 @@
+/**
+ * @module Moves the base image forward: applies diffs to it, in rounds.
+ *
+ * Order of a round: diffs checked → row `applying`, manifest → writes → fdatasync → row `applied` without the diffs,
+ * manifest → files removed. A round that was cut off is repeated by the next apply.
+ */
+import type { ProgressReport } from "../control/job.ts";
+import { applyDiffs } from "../diff/apply.ts";
+import { planMerge } from "../diff/merge.ts";
+import type { DiffIo } from "../diff/types.ts";
+import { WalbError } from "../errors.ts";
+import { garbageBefore } from "../snapshot/collect.ts";
+import { applyRound } from "../snapshot/restore.ts";
+import { beginState, endState } from "../snapshot/state.ts";
+import { stateText } from "../snapshot/text.ts";
+import { lbBytes } from "../units.ts";
+import { explained, openRound, type Round, verifyPlan } from "./diffs.ts";
+import { appliedSnapshot, requireUnprotected } from "./plan.ts";
+import type { ArchiveVolume } from "./volume.ts";
+
+/** What a job gets. */
+export interface JobContext {
+  readonly signal: AbortSignal;
+  progress(report: ProgressReport): void;
+}
+
+/** Applies diffs up to `gid`. The caller has checked states and counts the action. */
+export async function applyToBase(
+  volume: ArchiveVolume,
+  io: DiffIo,
+  gid: bigint,
+  context: JobContext,
+): Promise<{ readonly gid: bigint; readonly bytes: number }> {
+  const { store } = volume;
+  const base = volume.requireBase();
+  if (applyRound(store.set, base, gid).length === 0) {
+    throw new WalbError("state", {
+      what: `there is nothing to apply up to gid ${gid}: the image is at ${stateText(base)}`,
+      where: { volume: volume.name, field: "gid" },
+      hint: `choose a later point of: walb snapshots ${volume.name} --all`,
+    });
+  }
+  const newBaseGid = appliedSnapshot(store.set, base, gid).gidB;
+  requireUnprotected(
+    volume.points().map(({ point }) => point),
+    store.labels,
+    newBaseGid,
+  );
+  let bytes = 0;
+  for (;;) {
+    const choose = (countMax: number) =>
+      applyRound(store.set, volume.requireBase(), gid, countMax).map((meta) => store.diff(meta));
+    const round = await openRound(volume, io, choose, context.signal);
+    if (round === undefined) break;
+    try {
+      bytes += await applyOneRound(volume, io, round, context);
+    } finally {
+      await round.close();
+    }
+  }
+  volume.log.info("diffs applied", { gid: volume.requireBase().from.gidB, bytes });
+  return { gid: volume.requireBase().from.gidB, bytes };
+}
+
+async function applyOneRound(volume: ArchiveVolume, io: DiffIo, round: Round, context: JobContext): Promise<number> {
+  const { store, settings } = volume;
+  const plan = planMerge(round.open.records);
+  const totalBytes = plan.totalLb * lbBytes;
+  const report = (step: string) => (doneLb: number) =>
+    context.progress({ doneBytes: doneLb * lbBytes, totalBytes, step });
+  await verifyPlan(volume, io, round, plan, context.signal, report("checking the diffs"));
+  const image = await volume.images.open(volume.name, "write");
+  let result: Awaited<ReturnType<typeof applyDiffs>>;
+  try {
+    store.setBase(beginState(volume.requireBase(), round.metas));
+    await volume.saveManifest();
+    const onProgress = report("applying the diffs");
+    result = await applyDiffs(io, round.open, plan, image, {
+      sizeLb: store.sizeLb,
+      discard: settings.discard,
+      signal: context.signal,
+      onProgress: ({ doneLb }) => onProgress(doneLb),
+      ...(settings.applySleepPercent === 0 ? {} : { throttle: sleeper(volume, context.signal) }),
+    });
+  } catch (error) {
+    throw explained(volume, error);
+  } finally {
+    await image.close();
+  }
+  const base = endState(volume.requireBase(), round.metas);
+  const gone = garbageBefore(store.set, base.from.gidB).map((meta) => store.diff(meta));
+  store.setBase(base, gone);
+  await volume.saveManifest();
+  await volume.removeDiffFiles(gone);
+  return (result.writtenLb + result.zeroedLb) * lbBytes;
+}
+
+/** Sleeps its share of the time between batches. */
+function sleeper(volume: ArchiveVolume, signal: AbortSignal): () => Promise<void> {
+  const { clock } = volume.platform;
+  const percent = volume.settings.applySleepPercent;
+  let busySinceMs = clock.monotonicMs();
+  return async () => {
+    const busyMs = clock.monotonicMs() - busySinceMs;
+    await clock.sleep((busyMs * percent) / (100 - percent), signal);
+    busySinceMs = clock.monotonicMs();
+  };
+}

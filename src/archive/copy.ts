@@ -1,0 +1,93 @@
+/** @module Copies an image onto a block device: data read and written in parallel, holes zeroed. */
+import { checkAborted } from "../diff/types.ts";
+import type { MemoryPool } from "../native/memory.ts";
+import type { DiskFile } from "../platform/disk.ts";
+import { gib, mib } from "../units.ts";
+
+const partBytes = mib;
+const partsInFlightMax = 8;
+/** Longest range zeroed by one call, so that cancelling stays lively. */
+const zeroBytesMax = gib;
+
+/** What to copy. */
+export interface CopyParts {
+  readonly from: DiskFile;
+  readonly to: DiskFile;
+  /** From address 0; what the source does not have is zeroed. */
+  readonly sizeBytes: number;
+  readonly memory: MemoryPool;
+  readonly signal: AbortSignal;
+  readonly onProgress: (doneBytes: number) => void;
+}
+
+interface Part {
+  readonly kind: "data" | "hole";
+  readonly offsetBytes: number;
+  readonly sizeBytes: number;
+}
+
+/** Copies; not durable before the target's sync. @returns bytes of data copied. */
+export async function copyImage(parts: CopyParts): Promise<number> {
+  const pieces = piecesOf(parts);
+  let next = await pieces.next();
+  let dataBytes = 0;
+  let doneBytes = 0;
+  const jobs: Promise<Part>[] = [];
+  const finishOne = async (): Promise<void> => {
+    const job = jobs.shift();
+    if (job === undefined) return;
+    const part = await job;
+    doneBytes += part.sizeBytes;
+    if (part.kind === "data") dataBytes += part.sizeBytes;
+    parts.onProgress(doneBytes);
+  };
+  try {
+    while (next.done !== true) {
+      checkAborted(parts.signal, "copying the base image");
+      const job = copyPart(parts, next.value);
+      job.catch(() => undefined);
+      jobs.push(job);
+      if (jobs.length >= partsInFlightMax) await finishOne();
+      next = await pieces.next();
+    }
+    while (jobs.length > 0) await finishOne();
+  } finally {
+    await Promise.allSettled(jobs);
+  }
+  return dataBytes;
+}
+
+async function* piecesOf({ from, sizeBytes }: CopyParts): AsyncGenerator<Part, void> {
+  const readable = Math.min(sizeBytes, await from.size());
+  let at = 0;
+  while (at < sizeBytes) {
+    const extent = at < readable ? await from.nextData(at) : undefined;
+    const startBytes = Math.min(extent?.startBytes ?? sizeBytes, readable, sizeBytes);
+    const holeEnd = extent === undefined || startBytes >= readable ? sizeBytes : Math.max(at, startBytes);
+    for (; at < holeEnd; at += zeroBytesMax) {
+      yield { kind: "hole", offsetBytes: at, sizeBytes: Math.min(zeroBytesMax, holeEnd - at) };
+    }
+    at = holeEnd;
+    if (extent === undefined || at >= sizeBytes) continue;
+    const dataEnd = Math.min(Math.max(extent.endBytes, at + 512), readable);
+    for (; at < dataEnd; at += partBytes) {
+      yield { kind: "data", offsetBytes: at, sizeBytes: Math.min(partBytes, dataEnd - at) };
+    }
+    at = dataEnd;
+  }
+}
+
+async function copyPart({ from, to, memory }: CopyParts, part: Part): Promise<Part> {
+  if (part.kind === "hole") {
+    await to.zero(part.offsetBytes, part.sizeBytes);
+    return part;
+  }
+  const lease = await memory.lease(part.sizeBytes);
+  try {
+    await from.read(part.offsetBytes, lease);
+    await to.write(part.offsetBytes, lease);
+  } finally {
+    lease.release();
+  }
+  return part;
+}

@@ -1,0 +1,158 @@
+/** @module Opens the diffs of a volume in rounds of bounded size, checks them, and says what a damaged one costs. */
+import { basename, dirname } from "node:path";
+import { batchBytesMax, batchEnd, planImages } from "../diff/images.ts";
+import { checkImages, leaseBatch, readImages } from "../diff/load.ts";
+import type { MergePlan } from "../diff/merge.ts";
+import { type DiffSet as OpenDiffs, openDiffSet } from "../diff/set.ts";
+import { checkAborted, type DiffIo } from "../diff/types.ts";
+import { inOrder } from "../diff/window.ts";
+import { asWalbError, WalbError } from "../errors.ts";
+import { pointsInTime } from "../snapshot/restore.ts";
+import type { DiffMeta } from "../snapshot/types.ts";
+import { pointsText } from "./plan.ts";
+import type { StoredDiff } from "./store.ts";
+import type { ArchiveVolume } from "./volume.ts";
+
+/** Most diffs of a round when nothing else is said, and most of their records: about 160 MiB of index. */
+const roundDiffsMax = 10_000;
+const roundRecordsMax = 4 * 1024 * 1024;
+/** Files open at once, whatever the size of a round. */
+const openFilesMax = 64;
+
+/** Diffs that are open, with their files kept until closed. */
+export interface Round {
+  readonly metas: readonly DiffMeta[];
+  readonly open: OpenDiffs;
+  close(): Promise<void>;
+}
+
+/** Opens diffs. @throws WalbError `damaged` that says which points a damaged one costs; `out-of-range` for too many. */
+export async function openDiffs(
+  volume: ArchiveVolume,
+  io: DiffIo,
+  diffs: readonly StoredDiff[],
+  options: { readonly signal?: AbortSignal; readonly recordsMax?: number } = {},
+): Promise<Round> {
+  const names = diffs.map((diff) => diff.fileName);
+  const letGo = volume.pins.hold(names);
+  try {
+    const paths = names.map((name) => volume.pathOf(name));
+    const open = await openDiffSet(io, paths, { openFilesMax, ...options });
+    return {
+      metas: diffs.map((diff) => diff.meta),
+      open,
+      async close() {
+        await open.close();
+        await letGo();
+      },
+    };
+  } catch (error) {
+    await letGo();
+    throw explained(volume, error);
+  }
+}
+
+/**
+ * Opens the next round: as many diffs as the options and memory allow.
+ * @param choose the next diffs, at most so many where that is possible.
+ * @returns undefined when there is nothing more to do.
+ */
+export async function openRound(
+  volume: ArchiveVolume,
+  io: DiffIo,
+  choose: (countMax: number) => readonly StoredDiff[],
+  signal: AbortSignal,
+): Promise<Round | undefined> {
+  let countMax = volume.settings.openDiffsMax === 0 ? roundDiffsMax : volume.settings.openDiffsMax;
+  for (;;) {
+    const diffs = choose(countMax);
+    if (diffs.length === 0) return undefined;
+    try {
+      return await openDiffs(volume, io, diffs, { signal, recordsMax: roundRecordsMax });
+    } catch (error) {
+      const isTooMuch = error instanceof WalbError && error.code === "out-of-range" && error.where.field === "records";
+      const fewer = Math.max(1, Math.floor(diffs.length / 2));
+      if (!isTooMuch || choose(fewer).length >= diffs.length) throw error;
+      countMax = fewer;
+    }
+  }
+}
+
+/**
+ * Reads all data that a plan uses and checks it: before an image is changed for good, because after a half-done apply
+ * nothing older could be restored either.
+ */
+export async function verifyPlan(
+  volume: ArchiveVolume,
+  io: DiffIo,
+  round: Round,
+  plan: MergePlan,
+  signal: AbortSignal,
+  onProgress: (doneLb: number, totalLb: number) => void,
+): Promise<void> {
+  const { records, pieces } = plan;
+  const bytesMax = Math.min(batchBytesMax, Math.floor(io.memory.budgetBytes / 8));
+  let next = 0;
+  const start = (): Promise<number> | undefined => {
+    if (next >= pieces.count) return undefined;
+    checkAborted(signal, "checking diffs");
+    const from = next;
+    next = batchEnd(records, pieces, from, bytesMax, (piece, isNew) =>
+      isNew ? records.storedBytes[pieces.record[piece]!]! : 0,
+    );
+    return verifyBatch(io, round.open, plan, from, next);
+  };
+  let doneLb = 0;
+  try {
+    for await (const batchLb of inOrder(start, 4, () => undefined)) {
+      doneLb += batchLb;
+      onProgress(doneLb, plan.totalLb);
+    }
+  } catch (error) {
+    throw explained(volume, error);
+  }
+}
+
+async function verifyBatch(io: DiffIo, open: OpenDiffs, plan: MergePlan, from: number, to: number): Promise<number> {
+  const { records, pieces } = plan;
+  const images = planImages(records, pieces, from, to, 0, () => false);
+  let batchLb = 0;
+  for (let i = from; i < to; i++) batchLb += pieces.blocksLb[i]!;
+  if (images.images.length === 0) return batchLb;
+  const lease = await leaseBatch(io, images.endOffset);
+  try {
+    await readImages(open, images, lease);
+    await checkImages(io, open, images, lease, true);
+  } finally {
+    lease.release();
+  }
+  return batchLb;
+}
+
+/**
+ * An error about a diff of the volume, with the points that the diff costs and those that are left; it becomes the
+ * volume's trouble. Any other error as it is.
+ */
+export function explained(volume: ArchiveVolume, thrown: unknown): WalbError {
+  const error = asWalbError(thrown, { volume: volume.name });
+  const { file } = error.where;
+  if (file === undefined || dirname(file) !== volume.directory) return error;
+  if (!["damaged", "bad-format", "not-found", "io"].includes(error.code)) return error;
+  const diff = volume.store.diffs.find((candidate) => candidate.fileName === basename(file));
+  const { base, set } = volume.store;
+  if (diff === undefined || base === undefined) return error;
+  const left = pointsInTime(set.erase(diff.meta), base);
+  const gids = new Set(left.map((point) => point.gid));
+  const lost = volume
+    .points()
+    .map(({ point }) => point)
+    .filter((point) => !gids.has(point.gid));
+  const failure = new WalbError("damaged", {
+    what: `${error.what}; without this diff these points are lost: ${pointsText(lost)}; still restorable: ${pointsText(left)}`,
+    where: error.where,
+    hint: `put the file back from another copy, or restore one of the other points; then take a new backup: walb backup ${volume.name}`,
+    ...(error.cause === undefined ? {} : { cause: error.cause }),
+  });
+  volume.setTrouble(failure);
+  return failure;
+}

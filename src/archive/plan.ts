@@ -1,0 +1,129 @@
+/** @module Decisions of the archive role: which diff to take, which to merge, which points an apply costs. Pure. */
+import { WalbError } from "../errors.ts";
+import { apply, applyAll, canMerge, glue, relation } from "../snapshot/algebra.ts";
+import type { DiffSet } from "../snapshot/diffset.ts";
+import { applyRound, type RestorePoint } from "../snapshot/restore.ts";
+import { mergeableList, mergeableToGid, truncateList } from "../snapshot/select.ts";
+import { diffText, snapshotText } from "../snapshot/text.ts";
+import { timestampMaxS, timeText } from "../snapshot/time.ts";
+import type { ArchiveState, DiffMeta, Snapshot } from "../snapshot/types.ts";
+import type { WdiffRequest } from "../wire/wdiff-transfer.ts";
+import { accept, type Decision, refuse, refuseWith } from "../wire/words.ts";
+import type { Label } from "./store.ts";
+
+/** What decides about a diff that is offered to an idle archived volume. */
+export interface DiffSituation {
+  readonly logUuid: string | undefined;
+  readonly imageBytes: number;
+  readonly neededBytes: number;
+  readonly latest: Snapshot;
+}
+
+/**
+ * Whether to take a diff. The order matters: a proxy drops its diffs on `different-uuid` and `too-old-diff`.
+ * Source: `docs/protocol.md`, wdiff-transfer, decision order, conditions 8 to 12.
+ */
+export function decideDiff(request: WdiffRequest, situation: DiffSituation): Decision {
+  const { diff } = request;
+  if (request.hostType === "proxy" && request.uuid !== situation.logUuid) return refuseWith("different-uuid");
+  if (situation.imageBytes < situation.neededBytes) return refuseWith("smaller-lv-size");
+  // Larger numbers could neither be stored nor shown; no real history has them.
+  if (diff.to.gidE > BigInt(Number.MAX_SAFE_INTEGER) || diff.timestampS > timestampMaxS) {
+    return refuse(new WalbError("out-of-range", { what: `the diff ${diffText(diff)} has numbers beyond any history` }));
+  }
+  switch (relation(situation.latest, diff)) {
+    case "too-old":
+      return refuseWith("too-old-diff");
+    case "too-new":
+      return refuseWith("too-new-diff");
+    case "not-applicable":
+      return refuse(
+        new WalbError("state", {
+          what: `the compared diff ${diffText(diff)} does not begin at ${snapshotText(situation.latest)}`,
+        }),
+      );
+    case "applicable":
+      return accept;
+  }
+}
+
+/** What to merge. */
+export interface MergeRequest {
+  readonly fromGid: bigint;
+  readonly toGid?: bigint | undefined;
+  readonly maxBytes?: number | undefined;
+}
+
+/**
+ * Diffs to merge into one, oldest first. A point that is protected or has a label is never merged away.
+ * @throws WalbError `state` when there are fewer than two.
+ */
+export function planMergeList(set: DiffSet, request: MergeRequest, labels: ReadonlyMap<bigint, Label>): DiffMeta[] {
+  const all =
+    request.toGid === undefined
+      ? mergeableList(set, request.fromGid)
+      : mergeableToGid(set, request.fromGid, request.toGid);
+  const list = untilKept(truncateList(all, { sizeBytesMax: request.maxBytes }), [...labels.keys()]);
+  if (list.length >= 2) return list;
+  throw new WalbError("state", {
+    what: `there are no two diffs from gid ${request.fromGid} on that can be merged within these limits`,
+    hint: "snapshots that somebody took, labelled or protected end a merge; look at them with: walb snapshots VOL --all",
+  });
+}
+
+/** The longest prefix whose merge has none of the gids inside. */
+function untilKept(list: readonly DiffMeta[], kept: readonly bigint[]): DiffMeta[] {
+  const [first, ...rest] = list;
+  if (first === undefined) return [];
+  const chosen = [first];
+  let merged = first;
+  for (const next of rest) {
+    const { from, to } = merged;
+    const isKept = kept.some((gid) => from.gidB < gid && to.gidB <= gid && gid < next.to.gidB);
+    if (isKept || !canMerge(merged, next)) break;
+    merged = glue(merged, next);
+    chosen.push(next);
+  }
+  return chosen;
+}
+
+/** The snapshot the base image has when everything up to `gid` was applied. */
+export function appliedSnapshot(set: DiffSet, state: ArchiveState, gid: bigint): Snapshot {
+  return applyAll(state.from, applyRound(set, state, gid));
+}
+
+/** Refuses an apply that protected points do not survive. @throws WalbError `state` naming them. */
+export function requireUnprotected(
+  points: readonly RestorePoint[],
+  labels: ReadonlyMap<bigint, Label>,
+  newBaseGid: bigint,
+): void {
+  const lost = points.filter((point) => point.gid < newBaseGid && labels.get(point.gid)?.isProtected === true);
+  if (lost.length === 0) return;
+  throw new WalbError("state", {
+    what: `applying up to gid ${newBaseGid} would destroy protected points: ${pointsText(lost)}`,
+    where: { field: "gid" },
+    hint: `apply no further than gid ${lost[0]?.gid}, or take the protection away first: walb unprotect VOL ${lost[0]?.gid}`,
+  });
+}
+
+const pointsNamedMax = 8;
+
+/** Points for people: each by gid and time, of many the first and the last ones. */
+export function pointsText(points: readonly RestorePoint[]): string {
+  const name = (point: RestorePoint): string => `gid ${point.gid} (${timeText(point.timestampS)})`;
+  if (points.length === 0) return "none";
+  if (points.length <= pointsNamedMax) return points.map(name).join(", ");
+  const half = pointsNamedMax / 2;
+  const [head, tail] = [points.slice(0, half), points.slice(-half)];
+  return `${head.map(name).join(", ")}, ${points.length - pointsNamedMax} more, ${tail.map(name).join(", ")}`;
+}
+
+/** The state of a copy of the image after a round of diffs. */
+export function advanced(state: ArchiveState, diffs: readonly DiffMeta[]): ArchiveState {
+  const last = diffs.at(-1);
+  if (last === undefined) return state;
+  let at = state.from;
+  for (const diff of diffs) at = apply(at, diff);
+  return { from: at, timestampS: last.timestampS };
+}

@@ -1,0 +1,132 @@
+/**
+ * @module Receives a diff: verified packs go verbatim into a temporary sorted file.
+ *
+ * Order: file complete → fsync → final name → fsync of the directory → row → Ack. What breaks off before leaves nothing
+ * behind and is sent again.
+ */
+import { commitDiffFile } from "../diff/commit.ts";
+import { packHeaderBytes } from "../diff/format.ts";
+import { SortedDiffWriter } from "../diff/sorted.ts";
+import { countRecords } from "../diff/stats.ts";
+import type { DiffIo } from "../diff/types.ts";
+import { asWalbError, WalbError } from "../errors.ts";
+import type { DiskFile } from "../platform/disk.ts";
+import { diffFileName } from "../snapshot/filename.ts";
+import { mib } from "../units.ts";
+import type { PackSink, ReceivedPack } from "../wire/pack-stream.ts";
+import type { WdiffRequest } from "../wire/wdiff-transfer.ts";
+import type { ArchiveVolume } from "./volume.ts";
+
+/** Temporary files of receptions; removed at start. */
+export const receivingPrefix = "receiving-";
+/** Kept free beyond what a diff needs, for databases and manifests. */
+const spareBytes = 16 * mib;
+
+/** A diff being received. */
+export class DiffReception implements PackSink {
+  readonly #volume: ArchiveVolume;
+  readonly #request: WdiffRequest;
+  readonly #file: DiskFile;
+  readonly #writer: SortedDiffWriter;
+  readonly #jobs = new Set<Promise<void>>();
+  #unsyncedBytes = 0;
+  #failure: unknown;
+
+  private constructor(volume: ArchiveVolume, request: WdiffRequest, file: DiskFile, writer: SortedDiffWriter) {
+    this.#volume = volume;
+    this.#request = request;
+    this.#file = file;
+    this.#writer = writer;
+  }
+
+  /** Makes room and the temporary file. @throws WalbError `no-space` before anything is accepted. */
+  static async begin(volume: ArchiveVolume, request: WdiffRequest, io: DiffIo): Promise<DiffReception> {
+    const { freeBytes } = await io.disk.freeSpace(volume.directory);
+    const neededBytes = request.diff.dataSizeBytes + spareBytes;
+    if (freeBytes < neededBytes) {
+      throw new WalbError("no-space", {
+        what: `the archive has ${Math.floor(freeBytes / mib)} MiB free, but needs ${Math.ceil(neededBytes / mib)} MiB to take this diff`,
+        where: { host: volume.settings.nodeId, volume: volume.name, file: volume.directory },
+        hint: "make room on the archive's file system: apply or merge diffs, or grow it",
+      });
+    }
+    const file = await io.disk.open(volume.temporaryPath(receivingPrefix), { mode: "create" });
+    try {
+      const writer = await SortedDiffWriter.create(io, file, Buffer.from(request.uuid, "hex"));
+      return new DiffReception(volume, request, file, writer);
+    } catch (error) {
+      await discardFile(volume, file);
+      throw error;
+    }
+  }
+
+  write(pack: ReceivedPack): void {
+    if (this.#failure !== undefined) {
+      pack.release();
+      throw this.#failure;
+    }
+    const { memory, records } = pack;
+    const stats = countRecords(records, 0, records.count);
+    stats.dataBytes = memory.sizeBytes - packHeaderBytes;
+    const startLb = records.addressLb[0] ?? this.#writer.endLb;
+    const last = records.count - 1;
+    const endLb = last < 0 ? this.#writer.endLb : records.addressLb[last]! + records.blocksLb[last]!;
+    this.#start(
+      this.#writer.appendPack({ memory, startLb, endLb, stats }).finally(() => pack.release()),
+      memory.sizeBytes,
+    );
+  }
+
+  /** Makes the diff durable and registers it. */
+  async finish(): Promise<void> {
+    const volume = this.#volume;
+    const { platform, store } = volume;
+    await Promise.all(this.#jobs);
+    if (this.#failure !== undefined) throw this.#failure;
+    const stats = await this.#writer.finish();
+    const sizeBytes = await this.#file.size();
+    const meta = { ...this.#request.diff, dataSizeBytes: sizeBytes };
+    const fileName = diffFileName(meta);
+    const { uuid } = this.#request;
+    const isNewUuid = !store.manifest().diffUuids.includes(uuid);
+    await commitDiffFile(platform.disk, this.#file, volume.pathOf(fileName));
+    volume.pins.keep(fileName);
+    const replaced = store.addDiff({ fileName, meta, uuid, contentLb: stats.normalLb }, platform.clock.nowMs());
+    if (replaced !== undefined && replaced.fileName !== fileName) await volume.removeDiffFiles([replaced]);
+    if (isNewUuid) await volume.saveManifest();
+  }
+
+  async abandon(error: unknown): Promise<void> {
+    await Promise.all(this.#jobs);
+    await discardFile(this.#volume, this.#file);
+    this.#volume.setTrouble(asWalbError(error, { step: "receiving a diff" }));
+    this.#volume.log.warn("a diff was not received completely; it is sent again", { error });
+  }
+
+  #start(work: Promise<void>, bytes: number): void {
+    this.#follow(work);
+    this.#unsyncedBytes += bytes;
+    if (this.#unsyncedBytes < this.#volume.settings.fsyncIntervalBytes) return;
+    this.#unsyncedBytes = 0;
+    this.#follow(this.#file.sync());
+  }
+
+  #follow(work: Promise<void>): void {
+    const job: Promise<void> = work
+      .catch((error: unknown) => {
+        this.#failure ??= error;
+      })
+      .finally(() => this.#jobs.delete(job));
+    this.#jobs.add(job);
+  }
+}
+
+/** Closes and removes a temporary file. Never throws. */
+export async function discardFile(volume: ArchiveVolume, file: DiskFile): Promise<void> {
+  try {
+    await file.close();
+    await volume.platform.disk.remove(file.path);
+  } catch (error) {
+    volume.log.warn("a temporary file could not be removed", { file: file.path, error });
+  }
+}

@@ -1,0 +1,293 @@
+/**
+ * @module Restores a volume as it was: a clone of the base image (or a copy on a device) with the diffs laid over it.
+ *
+ * A file appears under its name only when it is complete and durable. Every checksum is verified on the way.
+ */
+import { dirname } from "node:path";
+import type { z } from "zod";
+import type { restoreResult } from "../control/archive.ts";
+import { applyDiffs } from "../diff/apply.ts";
+import { planMerge } from "../diff/merge.ts";
+import { checkAborted, type DiffIo } from "../diff/types.ts";
+import { WalbError } from "../errors.ts";
+import type { DiskFile } from "../platform/disk.ts";
+import type { DiffSet } from "../snapshot/diffset.ts";
+import { pointAt, pointOfGid, type RestorePoint, restoreRound } from "../snapshot/restore.ts";
+import type { ArchiveState, DiffMeta } from "../snapshot/types.ts";
+import { lbBytes, mib } from "../units.ts";
+import type { JobContext } from "./apply.ts";
+import { copyImage } from "./copy.ts";
+import { explained, openRound } from "./diffs.ts";
+import { advanced } from "./plan.ts";
+import type { StoredDiff } from "./store.ts";
+import { alreadyThere, checkTarget, openDevice, type RestoreTarget } from "./target.ts";
+import type { ArchiveVolume } from "./volume.ts";
+
+/** What to restore. */
+export interface RestoreRequest {
+  readonly gid?: bigint | undefined;
+  readonly atMs?: number | undefined;
+  readonly to: string;
+  readonly overwrite?: boolean | undefined;
+  readonly dryRun?: boolean | undefined;
+}
+
+/** See `restoreResult` of the commands. */
+export type RestoreResult = z.input<typeof restoreResult>;
+
+/** Rate that estimates begin with, and the least work a rate is learnt from. */
+const firstBytesPerMs = 100_000;
+const learnBytesMin = 16 * mib;
+
+/** What restores of this process have taught about its disks, and the files they are writing. */
+export class RestoreExperience {
+  #bytesPerMs = firstBytesPerMs;
+  readonly #isReflink = new Map<string, boolean>();
+  readonly #targets = new Set<string>();
+
+  /** How long writing so much takes. */
+  estimateMs(bytes: number): number {
+    return Math.ceil(bytes / this.#bytesPerMs);
+  }
+
+  /** Whether a clone into a directory shared blocks the last time; undefined when none was made. */
+  isReflink(directory: string): boolean | undefined {
+    return this.#isReflink.get(directory);
+  }
+
+  learnRate(bytes: number, elapsedMs: number): void {
+    if (bytes >= learnBytesMin && elapsedMs > 0) this.#bytesPerMs = bytes / elapsedMs;
+  }
+
+  learnClone(directory: string, isReflink: boolean): void {
+    this.#isReflink.set(directory, isReflink);
+  }
+
+  /** Keeps other restores away from a target. @throws WalbError `busy`. */
+  claim(path: string): () => void {
+    if (this.#targets.has(path)) {
+      throw new WalbError("busy", { what: "another restore writes to this path", where: { file: path, field: "to" } });
+    }
+    this.#targets.add(path);
+    return () => this.#targets.delete(path);
+  }
+}
+
+/** The point a request means: the newest without gid and time. @throws WalbError `not-restorable` naming near points. */
+export function choosePoint(points: readonly RestorePoint[], request: RestoreRequest, volume: string): RestorePoint {
+  if (request.gid !== undefined) return pointOfGid(points, request.gid);
+  if (request.atMs !== undefined) return pointAt(points, Math.floor(request.atMs / 1000));
+  const newest = points.at(-1);
+  if (newest !== undefined) return newest;
+  throw new WalbError("not-restorable", {
+    what: "the volume cannot be restored to any point yet",
+    where: { volume },
+    hint: `take a backup, or wait until the diffs of the running one have arrived: walb status ${volume}`,
+  });
+}
+
+/** Restores, or says what it would take. The caller has checked states and counts the action. */
+export async function restoreVolume(
+  volume: ArchiveVolume,
+  io: DiffIo,
+  experience: RestoreExperience,
+  request: RestoreRequest,
+  context: JobContext,
+): Promise<RestoreResult> {
+  const { clock } = volume.platform;
+  const startMs = clock.monotonicMs();
+  const elapsedMs = (): number => Math.round(clock.monotonicMs() - startMs);
+  const points = volume.points().map(({ point }) => point);
+  const { gid, timestampS } = choosePoint(points, request, volume.name);
+  const { sizeBytes } = volume;
+  const rules = { dataDir: volume.settings.dataDir, sizeBytes, overwrite: request.overwrite === true };
+  const target = await checkTarget(io.disk, request.to, rules);
+  const point = { gid, timeMs: timestampS * 1000, sizeBytes };
+  const giveBack = experience.claim(target.path);
+  const run = new RestoreRun(volume, io, gid, context);
+  try {
+    if (request.dryRun === true) {
+      const bytes = (await run.countDiffBytes()) + (await imageCopyBytes(volume, target, experience));
+      const method = target.kind === "device" ? ({ method: "device" } as const) : {};
+      return { ...point, bytes, elapsedMs: elapsedMs(), estimateMs: experience.estimateMs(bytes), ...method };
+    }
+    const done = target.kind === "file" ? await run.toFile(target, rules.overwrite) : await run.toDevice(target);
+    if (target.kind === "file") experience.learnClone(dirname(target.path), done.method === "reflink");
+    experience.learnRate(done.bytes, elapsedMs());
+    volume.log.info("restored", { gid, to: target.path, ...done });
+    return { ...point, ...done, elapsedMs: elapsedMs() };
+  } catch (error) {
+    checkAborted(context.signal, "the restore");
+    throw explained(volume, error);
+  } finally {
+    await run.end();
+    giveBack();
+  }
+}
+
+/** Bytes of the base image that a restore to a target copies, as far as it can be known. */
+async function imageCopyBytes(
+  volume: ArchiveVolume,
+  target: RestoreTarget,
+  experience: RestoreExperience,
+): Promise<number> {
+  if (target.kind === "file" && experience.isReflink(dirname(target.path)) === true) return 0;
+  const image = await volume.images.open(volume.name, "read");
+  try {
+    return (await volume.platform.disk.info(image.path))?.allocatedBytes ?? volume.sizeBytes;
+  } finally {
+    await image.close();
+  }
+}
+
+/** One restore. The base image does not change while it runs: no apply runs beside it. */
+class RestoreRun {
+  readonly #volume: ArchiveVolume;
+  readonly #io: DiffIo;
+  readonly #gid: bigint;
+  readonly #context: JobContext;
+  readonly #base: ArchiveState;
+  readonly #set: DiffSet;
+  /** Files of the diffs as they are now; a merge beside the restore does not take them away. */
+  readonly #diffs = new Map<DiffMeta, StoredDiff>();
+  /** Lets go of the files. */
+  readonly end: () => Promise<void>;
+
+  constructor(volume: ArchiveVolume, io: DiffIo, gid: bigint, context: JobContext) {
+    const { store } = volume;
+    this.#volume = volume;
+    this.#io = io;
+    this.#gid = gid;
+    this.#context = context;
+    this.#base = volume.requireBase();
+    this.#set = store.set;
+    for (const meta of restoreRound(store.set, this.#base, gid)) this.#diffs.set(meta, store.diff(meta));
+    this.end = volume.pins.hold([...this.#diffs.values()].map((diff) => diff.fileName));
+  }
+
+  /** What the diffs write, from their indexes alone; finds damaged ones too. */
+  async countDiffBytes(): Promise<number> {
+    let bytes = 0;
+    await this.#rounds(async (plan) => {
+      bytes += plan.stats.normalLb * lbBytes;
+      return undefined;
+    });
+    return bytes;
+  }
+
+  async toFile(
+    target: Extract<RestoreTarget, { kind: "file" }>,
+    overwrite: boolean,
+  ): Promise<{ readonly bytes: number; readonly method: "reflink" | "copy" }> {
+    const { images, name, sizeBytes } = this.#volume;
+    const { disk } = this.#io;
+    const { signal } = this.#context;
+    // Indexes are read first: a damaged diff shows before hours of copying.
+    await this.countDiffBytes();
+    // Left by a daemon that was killed: nobody else writes under this name.
+    await disk.remove(target.partialPath);
+    let copiedBytes = 0;
+    try {
+      const onProgress = (doneBytes: number, totalBytes: number): void => {
+        copiedBytes = doneBytes;
+        this.#context.progress({ doneBytes, totalBytes, step: "copying the base image" });
+      };
+      const method = await images.cloneToFile(name, target.partialPath, { signal, onProgress });
+      const allocated = (await disk.info(target.partialPath))?.allocatedBytes ?? copiedBytes;
+      const file = await disk.open(target.partialPath, { mode: "write" });
+      let diffBytes: number;
+      try {
+        if ((await file.size()) !== sizeBytes) await file.truncate(sizeBytes);
+        diffBytes = await this.#applyTo(file);
+        await file.sync();
+      } finally {
+        await file.close();
+      }
+      checkAborted(signal, "the restore");
+      if (!overwrite && (await disk.info(target.path)) !== undefined) throw alreadyThere(target.path);
+      await disk.rename(target.partialPath, target.path);
+      await disk.syncDirectory(dirname(target.path));
+      return { bytes: diffBytes + (method === "copy" ? Math.min(allocated, copiedBytes) : 0), method };
+    } catch (error) {
+      await this.#removePartial(target.partialPath);
+      throw error;
+    }
+  }
+
+  async toDevice(
+    target: Extract<RestoreTarget, { kind: "device" }>,
+  ): Promise<{ readonly bytes: number; readonly method: "device" }> {
+    const { images, name, sizeBytes } = this.#volume;
+    await this.countDiffBytes();
+    const device = await openDevice(this.#io.disk, target.path);
+    try {
+      const image = await images.open(name, "read");
+      let copiedBytes: number;
+      try {
+        copiedBytes = await copyImage({
+          from: image,
+          to: device,
+          sizeBytes,
+          memory: this.#io.memory,
+          signal: this.#context.signal,
+          onProgress: (doneBytes) =>
+            this.#context.progress({ doneBytes, totalBytes: sizeBytes, step: "copying the base image" }),
+        });
+      } finally {
+        await image.close();
+      }
+      const diffBytes = await this.#applyTo(device);
+      await device.sync();
+      return { bytes: copiedBytes + diffBytes, method: "device" };
+    } finally {
+      await device.close();
+    }
+  }
+
+  /** Writes the diffs over a copy of the base image. @returns bytes written. */
+  async #applyTo(file: DiskFile): Promise<number> {
+    let bytes = 0;
+    await this.#rounds(async (plan, open) => {
+      const totalBytes = plan.totalLb * lbBytes;
+      const result = await applyDiffs(this.#io, open, plan, file, {
+        sizeLb: this.#volume.store.sizeLb,
+        discard: this.#volume.settings.discard,
+        signal: this.#context.signal,
+        onProgress: ({ doneLb }) =>
+          this.#context.progress({ doneBytes: doneLb * lbBytes, totalBytes, step: "applying the diffs" }),
+      });
+      bytes += result.writtenLb * lbBytes;
+    });
+    return bytes;
+  }
+
+  /** Goes through the diffs to the point, a round after the other. */
+  async #rounds(
+    work: (
+      plan: ReturnType<typeof planMerge>,
+      open: NonNullable<Awaited<ReturnType<typeof openRound>>>["open"],
+    ) => Promise<void>,
+  ): Promise<void> {
+    let state = this.#base;
+    for (;;) {
+      const choose = (countMax: number) =>
+        restoreRound(this.#set, state, this.#gid, countMax).map((meta) => this.#diffs.get(meta)!);
+      const round = await openRound(this.#volume, this.#io, choose, this.#context.signal);
+      if (round === undefined) return;
+      try {
+        await work(planMerge(round.open.records), round.open);
+        state = advanced(state, round.metas);
+      } finally {
+        await round.close();
+      }
+    }
+  }
+
+  async #removePartial(path: string): Promise<void> {
+    try {
+      await this.#io.disk.remove(path);
+    } catch (error) {
+      this.#volume.log.warn("an incomplete restore could not be removed", { file: path, error });
+    }
+  }
+}

@@ -1,0 +1,100 @@
+/** @module Tables of an archive volume's database. */
+import { sqliteTable, text } from "drizzle-orm/sqlite-core";
+import { booleanColumn, gidColumn, numberColumn } from "../volume/columns.ts";
+
+/** One row: the volume. The base is NULL until the first full backup is complete. */
+export const volumeTable = sqliteTable("volume", {
+  id: numberColumn("id").notNull(),
+  state: text("state", { enum: ["SyncReady", "Archived", "Stopped"] }).notNull(),
+  sizeLb: numberColumn("size_lb").notNull(),
+  /** uuid of the log that diffs come from, 32 hex digits. */
+  logUuid: text("log_uuid"),
+  /** uuid of this line of backups, made at the full backup. */
+  archiveUuid: text("archive_uuid"),
+  baseFromB: gidColumn("base_from_b"),
+  baseFromE: gidColumn("base_from_e"),
+  /** Set while diffs are being applied. */
+  baseToB: gidColumn("base_to_b"),
+  baseToE: gidColumn("base_to_e"),
+  baseTimestampS: numberColumn("base_timestamp_s"),
+  lastReceivedMs: numberColumn("last_received_ms"),
+  lastSyncMs: numberColumn("last_sync_ms"),
+  /** A reset was asked for: files of before are being deleted. */
+  isResetting: booleanColumn("is_resetting").notNull(),
+});
+
+/** Diffs beside the base image. */
+export const diffTable = sqliteTable("diff", {
+  fileName: text("file_name").notNull(),
+  fromB: gidColumn("from_b").notNull(),
+  fromE: gidColumn("from_e").notNull(),
+  toB: gidColumn("to_b").notNull(),
+  toE: gidColumn("to_e").notNull(),
+  isMergeable: booleanColumn("is_mergeable").notNull(),
+  isCompared: booleanColumn("is_compared").notNull(),
+  timestampS: numberColumn("timestamp_s").notNull(),
+  sizeBytes: numberColumn("size_bytes").notNull(),
+  uuid: text("uuid").notNull(),
+  /** LB of its normal records, expanded: what applying it writes. */
+  contentLb: numberColumn("content_lb").notNull(),
+});
+
+/** What people said about snapshots; also about ones that have not arrived yet. */
+export const labelTable = sqliteTable("label", {
+  gid: gidColumn("gid").notNull(),
+  label: text("label"),
+  isProtected: booleanColumn("is_protected").notNull(),
+});
+
+/** Diffs that are lost, until they are back or do not matter any more. */
+export const lossTable = sqliteTable("loss", {
+  fileName: text("file_name").notNull(),
+  toB: gidColumn("to_b").notNull(),
+  /** What happened to the file, and the points it cost. */
+  message: text("message").notNull(),
+  atMs: numberColumn("at_ms").notNull(),
+});
+
+/** Migration i takes the schema from version i to i + 1. */
+export const migrations: readonly string[] = [
+  `CREATE TABLE volume (
+     id INTEGER PRIMARY KEY CHECK (id = 1),
+     state TEXT NOT NULL,
+     size_lb INTEGER NOT NULL,
+     log_uuid TEXT,
+     archive_uuid TEXT,
+     base_from_b INTEGER,
+     base_from_e INTEGER,
+     base_to_b INTEGER,
+     base_to_e INTEGER,
+     base_timestamp_s INTEGER,
+     last_received_ms INTEGER,
+     last_sync_ms INTEGER,
+     is_resetting INTEGER NOT NULL
+   ) STRICT;
+   CREATE TABLE diff (
+     file_name TEXT PRIMARY KEY,
+     from_b INTEGER NOT NULL,
+     from_e INTEGER NOT NULL,
+     to_b INTEGER NOT NULL,
+     to_e INTEGER NOT NULL,
+     is_mergeable INTEGER NOT NULL,
+     is_compared INTEGER NOT NULL,
+     timestamp_s INTEGER NOT NULL,
+     size_bytes INTEGER NOT NULL,
+     uuid TEXT NOT NULL,
+     content_lb INTEGER NOT NULL,
+     UNIQUE (from_b, from_e, to_b, to_e)
+   ) STRICT;
+   CREATE TABLE label (
+     gid INTEGER PRIMARY KEY,
+     label TEXT,
+     is_protected INTEGER NOT NULL
+   ) STRICT;
+   CREATE TABLE loss (
+     file_name TEXT PRIMARY KEY,
+     to_b INTEGER NOT NULL,
+     message TEXT NOT NULL,
+     at_ms INTEGER NOT NULL
+   ) STRICT`,
+];

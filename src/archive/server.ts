@@ -1,0 +1,79 @@
+/** @module The archive role: keeps images and diffs of volumes, and restores them to any point they have. */
+import { archiveCommands } from "../control/archive.ts";
+import { createControl } from "../control/control.ts";
+import type { Logger } from "../control/logger.ts";
+import type { ArchiveOptions, RunningRole } from "../control/role.ts";
+import { createFileImageStore } from "../image/file/store.ts";
+import type { Platform } from "../platform/platform.ts";
+import { lockDataDirectory } from "../volume/directories.ts";
+import { serveWire } from "../wire/server.ts";
+import { ForegroundLimit } from "./foreground.ts";
+import { archiveHandlers } from "./handlers.ts";
+import { carveArchiveMemory } from "./memory.ts";
+import { archiveSettings } from "./settings.ts";
+import { ArchiveVolumes } from "./volumes.ts";
+import { archiveWireHandlers } from "./wire-handlers.ts";
+
+/** How long conversations may go on in a graceful close. */
+const graceMs = 5_000;
+
+/**
+ * Locks the data directory, opens every volume (finishing or undoing what a crash cut off), and serves.
+ * @throws WalbError `locked`, `port-in-use`, `bad-parameter`.
+ */
+export async function openArchive(platform: Platform, options: ArchiveOptions, log: Logger): Promise<RunningRole> {
+  const settings = archiveSettings(options);
+  const lock = await lockDataDirectory(platform.disk, settings.dataDir);
+  const memory = carveArchiveMemory(platform);
+  const images = createFileImageStore(platform.disk, settings.dataDir);
+  const io = memory.working;
+  const volumes = new ArchiveVolumes({ platform, settings, images, log, io });
+  const foreground = new ForegroundLimit(settings.nodeId, settings.maxForegroundTasks);
+  const control = createControl({
+    role: "archive",
+    commands: archiveCommands,
+    handlers: archiveHandlers({ platform, settings, volumes, imagesKind: images.kind, io, foreground }),
+    nodeId: settings.nodeId,
+    security: options.security,
+    clock: platform.clock,
+    random: platform.random,
+    log,
+    ...(options.onShutdown === undefined ? {} : { onShutdown: options.onShutdown }),
+  });
+  const http = options.http?.(control, log);
+  try {
+    await volumes.open();
+    const server = await serveWire(platform.net, options.listen, {
+      nodeId: settings.nodeId,
+      clock: platform.clock,
+      handlers: archiveWireHandlers({ platform, control, settings, volumes, memory, foreground }),
+      deadlineMs: settings.socketTimeoutMs,
+      maxConversations: settings.maxConnections,
+      ended: (report) => {
+        if (report.error !== undefined) log.info("a conversation ended with an error", { ...report });
+      },
+      ...(http === undefined ? {} : { http: http.accept }),
+    });
+    let closing: Promise<void> | undefined;
+    return {
+      address: server.address,
+      control,
+      close(mode) {
+        if (mode === "force") void server.shutdown(0);
+        closing ??= (async () => {
+          await control.close();
+          await http?.close();
+          await server.shutdown(mode === "force" ? 0 : graceMs);
+          await volumes.close();
+          await lock.close();
+        })();
+        return closing;
+      },
+    };
+  } catch (error) {
+    await volumes.close();
+    await http?.close();
+    await lock.close();
+    throw error;
+  }
+}

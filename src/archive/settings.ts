@@ -1,0 +1,41 @@
+/** @module Options of an archive with every default filled in. */
+import type { ArchiveOptions } from "../control/role.ts";
+import { WalbError } from "../errors.ts";
+import { checkRange, gib } from "../units.ts";
+
+/** See ArchiveOptions for the meaning of each. */
+export interface ArchiveSettings {
+  readonly nodeId: string;
+  readonly dataDir: string;
+  readonly discard: "zero" | "ignore" | "passdown";
+  readonly fsyncIntervalBytes: number;
+  readonly isAutoResize: boolean;
+  readonly openDiffsMax: number;
+  readonly applySleepPercent: number;
+  readonly socketTimeoutMs: number;
+  readonly maxConnections: number;
+  readonly maxForegroundTasks: number;
+}
+
+/** Fills in defaults. @throws WalbError `bad-parameter`, `unsupported` for a kind of images that is not built. */
+export function archiveSettings(options: ArchiveOptions): ArchiveSettings {
+  if ((options.images ?? "file") !== "file") {
+    throw new WalbError("unsupported", {
+      what: `images in ${options.images} are not built yet`,
+      where: { field: "images" },
+      hint: "keep images in sparse files: --images file, best on XFS or btrfs, where a restore is a reflink",
+    });
+  }
+  return {
+    nodeId: options.nodeId,
+    dataDir: options.dataDir.replace(/(?<=.)\/+$/, ""),
+    discard: options.discard ?? "zero",
+    fsyncIntervalBytes: checkRange(options.fsyncIntervalBytes ?? gib, 1, Number.MAX_SAFE_INTEGER, "fsync-interval"),
+    isAutoResize: options.isAutoResize ?? false,
+    openDiffsMax: checkRange(options.openDiffsMax ?? 0, 0, 1_000_000, "open-diffs-max"),
+    applySleepPercent: checkRange(options.applySleepPercent ?? 0, 0, 99, "apply-sleep-percent"),
+    socketTimeoutMs: options.socketTimeoutMs ?? 10_000,
+    maxConnections: options.maxConnections ?? 64,
+    maxForegroundTasks: options.maxForegroundTasks ?? 2,
+  };
+}

@@ -1,0 +1,81 @@
+/** @module What an archive tells about its volumes. */
+import type { ArchiveVolume as VolumeReport } from "../control/archive.ts";
+import { WalbError } from "../errors.ts";
+import { snapshotText, stateText } from "../snapshot/text.ts";
+import type { BrokenVolume } from "../volume/directories.ts";
+import { type Trouble, troubleReport } from "../volume/trouble.ts";
+import type { ArchiveAction, ArchiveVolume } from "./volume.ts";
+
+const actions: readonly ArchiveAction[] = ["Apply", "Merge", "Restore", "Resize", "Scan", "ReplSyncAsClient"];
+/** Losses named in a status; the log has all. */
+const lossesNamedMax = 4;
+
+/** The status of one volume. */
+export async function volumeReport(volume: ArchiveVolume): Promise<VolumeReport> {
+  const { machine, store } = volume;
+  const points = volume.points().map(({ point }) => point);
+  const [oldest, newest] = [points[0], points.at(-1)];
+  const { base } = store;
+  const hasImage = base !== undefined && (await volume.images.exists(volume.name));
+  return {
+    volume: volume.name,
+    state: machine.state,
+    stopState: machine.stopState,
+    sinceMs: machine.sinceMs,
+    ...(store.sizeLb === 0 ? {} : { sizeLb: store.sizeLb }),
+    running: [...runningState(volume), ...runningActions(volume)],
+    ...(hasImage ? { imageBytes: await volume.images.sizeBytes(volume.name) } : {}),
+    ...(store.logUuid === undefined ? {} : { uuid: store.logUuid }),
+    ...(store.archiveUuid === undefined ? {} : { archiveUuid: store.archiveUuid }),
+    ...(base === undefined ? {} : { base: stateText(base), latest: snapshotText(volume.latest().from) }),
+    ...(oldest === undefined ? {} : { oldestPoint: { gid: oldest.gid, timeMs: oldest.timestampS * 1000 } }),
+    ...(newest === undefined ? {} : { newestPoint: { gid: newest.gid, timeMs: newest.timestampS * 1000 } }),
+    pointCount: points.length,
+    explicitPointCount: points.filter((point) => point.isExplicit).length,
+    wdiffCount: store.set.count,
+    wdiffBytes: store.set.sizeBytes,
+    ...(store.lastReceivedMs === undefined ? {} : { lastReceivedMs: store.lastReceivedMs }),
+    ...(store.lastSyncMs === undefined ? {} : { lastSyncMs: store.lastSyncMs }),
+    ...troubleReport(lossTrouble(volume) ?? volume.trouble),
+  };
+}
+
+/** The status of a volume that could not be opened. */
+export function brokenReport(broken: BrokenVolume, nowMs: number): VolumeReport {
+  return {
+    volume: broken.volume,
+    state: "Broken",
+    stopState: "not-stopping",
+    running: [],
+    ...troubleReport({ error: broken.error, atMs: nowMs }),
+  };
+}
+
+/** A transition that is work, with how far it is. */
+function runningState({ machine, syncProgress }: ArchiveVolume): VolumeReport["running"] {
+  if (!machine.isInTransition) return [];
+  return [{ action: machine.state, count: 1, beganMs: machine.sinceMs, ...(syncProgress ?? {}) }];
+}
+
+function runningActions({ machine }: ArchiveVolume): VolumeReport["running"] {
+  return actions.flatMap((action) => {
+    const count = machine.running(action);
+    const beganMs = machine.lastBeganMs(action);
+    return count === 0 ? [] : [{ action, count, ...(beganMs === undefined ? {} : { beganMs }) }];
+  });
+}
+
+/** Lost diffs matter until a new backup: they come before anything else. */
+function lossTrouble({ name, store }: ArchiveVolume): Trouble | undefined {
+  const { losses } = store;
+  const last = losses.at(-1);
+  if (last === undefined) return undefined;
+  const named = losses.slice(0, lossesNamedMax).map((loss) => loss.message);
+  const more = losses.length > named.length ? `; and ${losses.length - named.length} more` : "";
+  const error = new WalbError("damaged", {
+    what: `${named.join("; ")}${more}`,
+    where: { volume: name },
+    hint: `put the files back and restart the archive, or take a new backup: walb stop ${name}, walb reset ${name}, walb backup ${name}`,
+  });
+  return { error, atMs: last.atMs };
+}

@@ -1,0 +1,366 @@
+/**
+ * @module What an archive volume remembers: its state, the base image's state, the diffs, labels, losses. Every change
+ * is one durable transaction; reads are served from memory.
+ */
+import { eq, inArray } from "drizzle-orm";
+import { WalbError } from "../errors.ts";
+import type { Databases } from "../platform/database.ts";
+import { DiffSet } from "../snapshot/diffset.ts";
+import { diffText } from "../snapshot/text.ts";
+import { type ArchiveState, type DiffMeta, diffMeta, snapshot } from "../snapshot/types.ts";
+import { openVolumeDatabase, type VolumeDatabase, volumeDatabaseName } from "../volume/database.ts";
+import type { Manifest } from "./manifest.ts";
+import { diffTable, labelTable, lossTable, migrations, volumeTable } from "./schema.ts";
+
+/** States that are kept across restarts. */
+export type SteadyState = "SyncReady" | "Archived" | "Stopped";
+
+/** A diff with its file. */
+export interface StoredDiff {
+  readonly fileName: string;
+  /** `dataSizeBytes` is the size of the file. */
+  readonly meta: DiffMeta;
+  /** uuid of the log it came from, 32 hex digits. */
+  readonly uuid: string;
+  /** LB that applying it writes. */
+  readonly contentLb: number;
+}
+
+/** What somebody said about a snapshot. */
+export interface Label {
+  readonly gid: bigint;
+  readonly label: string | undefined;
+  readonly isProtected: boolean;
+}
+
+/** A diff that is lost. */
+export type Loss = typeof lossTable.$inferSelect;
+
+/** What a full backup commits. */
+export interface FullBackup {
+  readonly sizeLb: number;
+  readonly logUuid: string;
+  readonly archiveUuid: string;
+  readonly base: ArchiveState;
+  readonly lastSyncMs: number;
+}
+
+/** SQLite takes so many variables in one statement, with room to spare. */
+const namesPerStatement = 500;
+
+/** The metadata of one archive volume. */
+export class ArchiveStore {
+  readonly #volume: string;
+  readonly #database: VolumeDatabase;
+  #row: typeof volumeTable.$inferSelect;
+  #base: ArchiveState | undefined;
+  #set: DiffSet;
+  readonly #diffs = new Map<string, StoredDiff>();
+  readonly #labels = new Map<bigint, Label>();
+  readonly #losses = new Map<string, Loss>();
+
+  private constructor(database: VolumeDatabase, volume: string) {
+    this.#database = database;
+    this.#volume = volume;
+    const row = database.orm.select().from(volumeTable).get();
+    if (row === undefined) {
+      throw new WalbError("damaged", { what: "the volume's database has no volume in it", where: { volume } });
+    }
+    this.#row = row;
+    this.#base = baseOf(row);
+    for (const diff of database.orm.select().from(diffTable).orderBy(diffTable.fileName).all()) {
+      this.#diffs.set(keyOf(storedDiff(diff).meta), storedDiff(diff));
+    }
+    this.#set = DiffSet.from([...this.#diffs.values()].map((diff) => diff.meta));
+    for (const { gid, label, isProtected } of database.orm.select().from(labelTable).all()) {
+      this.#labels.set(gid, { gid, label: label ?? undefined, isProtected });
+    }
+    for (const loss of database.orm.select().from(lossTable).all()) this.#losses.set(loss.fileName, loss);
+  }
+
+  /** Opens the store of a volume directory. @throws WalbError `damaged` when it is no database or has no volume. */
+  static open(databases: Databases, directory: string, volume: string): ArchiveStore {
+    const database = openVolumeDatabase(databases, `${directory}/${volumeDatabaseName}`, migrations);
+    try {
+      return new ArchiveStore(database, volume);
+    } catch (error) {
+      database.close();
+      throw error;
+    }
+  }
+
+  /** Makes the store of a new volume, or of one whose database is lost: without diffs. */
+  static create(databases: Databases, directory: string, manifest: Manifest): ArchiveStore {
+    const database = openVolumeDatabase(databases, `${directory}/${volumeDatabaseName}`, migrations);
+    try {
+      database.transaction(() => {
+        const { orm } = database;
+        for (const table of [volumeTable, diffTable, labelTable, lossTable]) orm.delete(table).run();
+        orm
+          .insert(volumeTable)
+          .values({
+            id: 1,
+            state: manifest.state,
+            sizeLb: manifest.sizeLb,
+            logUuid: manifest.logUuid ?? null,
+            archiveUuid: manifest.archiveUuid ?? null,
+            ...baseColumns(manifest.base),
+            lastSyncMs: manifest.lastSyncMs ?? null,
+            isResetting: false,
+          })
+          .run();
+        for (const label of manifest.labels) orm.insert(labelTable).values(label).run();
+      });
+      return new ArchiveStore(database, manifest.volume);
+    } catch (error) {
+      database.close();
+      throw error;
+    }
+  }
+
+  get state(): SteadyState {
+    return this.#row.state;
+  }
+  get sizeLb(): number {
+    return this.#row.sizeLb;
+  }
+  get logUuid(): string | undefined {
+    return this.#row.logUuid ?? undefined;
+  }
+  get archiveUuid(): string | undefined {
+    return this.#row.archiveUuid ?? undefined;
+  }
+  /** State of the base image; undefined before the first full backup. */
+  get base(): ArchiveState | undefined {
+    return this.#base;
+  }
+  get lastReceivedMs(): number | undefined {
+    return this.#row.lastReceivedMs ?? undefined;
+  }
+  get lastSyncMs(): number | undefined {
+    return this.#row.lastSyncMs ?? undefined;
+  }
+  get isResetting(): boolean {
+    return this.#row.isResetting;
+  }
+  /** The diffs, an immutable version: later changes make another one. */
+  get set(): DiffSet {
+    return this.#set;
+  }
+  get diffs(): StoredDiff[] {
+    return [...this.#diffs.values()];
+  }
+  /** By gid. */
+  get labels(): ReadonlyMap<bigint, Label> {
+    return this.#labels;
+  }
+  get losses(): Loss[] {
+    return [...this.#losses.values()];
+  }
+
+  /** The file of a diff. @throws WalbError `internal` when there is none. */
+  diff(meta: DiffMeta): StoredDiff {
+    const diff = this.#diffs.get(keyOf(meta));
+    if (diff === undefined) throw new WalbError("internal", { what: `the diff ${diffText(meta)} has no row` });
+    return diff;
+  }
+
+  /** What the manifest is to say now. */
+  manifest(): Manifest {
+    const uuids = new Set(this.diffs.map((diff) => diff.uuid));
+    if (this.logUuid !== undefined) uuids.add(this.logUuid);
+    return {
+      volume: this.#volume,
+      state: this.state,
+      sizeLb: this.sizeLb,
+      logUuid: this.logUuid,
+      archiveUuid: this.archiveUuid,
+      base: this.base,
+      diffUuids: [...uuids].sort(),
+      labels: [...this.#labels.values()].sort((a, b) => (a.gid < b.gid ? -1 : 1)),
+      lastSyncMs: this.lastSyncMs,
+    };
+  }
+
+  setState(state: SteadyState): void {
+    this.#update({ state });
+  }
+
+  setSize(sizeLb: number): void {
+    this.#update({ sizeLb });
+  }
+
+  /** The base image is complete: Archived. */
+  commitFullBackup(backup: FullBackup): void {
+    const { base, ...rest } = backup;
+    this.#update({ state: "Archived", ...rest, ...baseColumns(base) });
+  }
+
+  /** Registers a diff that is durable. One with the same ends is replaced. @returns the one that was replaced. */
+  addDiff(diff: StoredDiff, receivedMs?: number): StoredDiff | undefined {
+    const replaced = this.#diffs.get(keyOf(diff.meta));
+    this.#database.transaction(() => {
+      if (replaced !== undefined) this.#deleteRows([replaced]);
+      this.#insertRow(diff);
+      this.#database.orm.delete(lossTable).where(eq(lossTable.fileName, diff.fileName)).run();
+      if (receivedMs !== undefined) this.#database.orm.update(volumeTable).set({ lastReceivedMs: receivedMs }).run();
+    });
+    this.#losses.delete(diff.fileName);
+    if (receivedMs !== undefined) this.#row = { ...this.#row, lastReceivedMs: receivedMs };
+    this.#put(diff);
+    return replaced;
+  }
+
+  /** Puts a merged diff in the place of others. */
+  replaceDiffs(merged: StoredDiff, gone: readonly StoredDiff[]): void {
+    this.#database.transaction(() => {
+      this.#deleteRows(gone);
+      this.#insertRow(merged);
+    });
+    this.#forget(gone);
+    this.#put(merged);
+  }
+
+  /** Forgets diffs whose files are gone, and says what that cost. */
+  loseDiff(diff: StoredDiff, loss: Loss): void {
+    this.#database.transaction(() => {
+      this.#deleteRows([diff]);
+      this.#putLossRow(loss);
+    });
+    this.#forget([diff]);
+    this.#losses.set(loss.fileName, loss);
+  }
+
+  /** Remembers a file that could not be used. */
+  addLoss(loss: Loss): void {
+    this.#putLossRow(loss);
+    this.#losses.set(loss.fileName, loss);
+  }
+
+  /** The image is being brought, or was brought, to a new state; diffs it does not need any more go with that. */
+  setBase(base: ArchiveState, gone: readonly StoredDiff[] = []): void {
+    const losses = this.losses.filter((loss) => base.to === undefined && loss.toB <= base.from.gidB);
+    this.#database.transaction(() => {
+      this.#database.orm.update(volumeTable).set(baseColumns(base)).run();
+      this.#deleteRows(gone);
+      for (const { fileName } of losses) {
+        this.#database.orm.delete(lossTable).where(eq(lossTable.fileName, fileName)).run();
+      }
+    });
+    this.#row = { ...this.#row, ...baseColumns(base) };
+    this.#base = base;
+    for (const { fileName } of losses) this.#losses.delete(fileName);
+    this.#forget(gone);
+  }
+
+  /** Sets what is said about a snapshot; nothing is said any more without a label and protection. */
+  setLabel(label: Label): void {
+    const isEmpty = label.label === undefined && !label.isProtected;
+    this.#database.transaction(() => {
+      this.#database.orm.delete(labelTable).where(eq(labelTable.gid, label.gid)).run();
+      if (!isEmpty) this.#database.orm.insert(labelTable).values(label).run();
+    });
+    if (isEmpty) this.#labels.delete(label.gid);
+    else this.#labels.set(label.gid, label);
+  }
+
+  /** Forgets all backups: SyncReady. Files are deleted behind it, until {@link endReset}. */
+  beginReset(): void {
+    this.#database.transaction(() => {
+      for (const table of [diffTable, labelTable, lossTable]) this.#database.orm.delete(table).run();
+      this.#database.orm
+        .update(volumeTable)
+        .set({ state: "SyncReady", logUuid: null, archiveUuid: null, ...baseColumns(undefined), isResetting: true })
+        .run();
+    });
+    this.#row = this.#database.orm.select().from(volumeTable).get() ?? this.#row;
+    this.#base = undefined;
+    this.#set = DiffSet.empty;
+    this.#diffs.clear();
+    this.#labels.clear();
+    this.#losses.clear();
+  }
+
+  endReset(): void {
+    this.#update({ isResetting: false });
+  }
+
+  close(): void {
+    this.#database.close();
+  }
+
+  #update(values: Partial<typeof volumeTable.$inferInsert>): void {
+    this.#database.orm.update(volumeTable).set(values).run();
+    this.#row = this.#database.orm.select().from(volumeTable).get() ?? this.#row;
+    this.#base = baseOf(this.#row);
+  }
+
+  #put(diff: StoredDiff): void {
+    this.#set = this.#set.erase(diff.meta).add(diff.meta);
+    this.#diffs.set(keyOf(diff.meta), diff);
+  }
+
+  #forget(gone: readonly StoredDiff[]): void {
+    for (const { meta } of gone) this.#diffs.delete(keyOf(meta));
+    this.#set = this.#set.eraseAll(gone.map((diff) => diff.meta));
+  }
+
+  #insertRow({ fileName, meta, uuid, contentLb }: StoredDiff): void {
+    const { from, to, isMergeable, isCompared, timestampS, dataSizeBytes: sizeBytes } = meta;
+    const gids = { fromB: from.gidB, fromE: from.gidE, toB: to.gidB, toE: to.gidE };
+    this.#database.orm
+      .insert(diffTable)
+      .values({ fileName, ...gids, isMergeable, isCompared, timestampS, sizeBytes, uuid, contentLb })
+      .run();
+  }
+
+  #deleteRows(diffs: readonly StoredDiff[]): void {
+    for (let at = 0; at < diffs.length; at += namesPerStatement) {
+      const names = diffs.slice(at, at + namesPerStatement).map((diff) => diff.fileName);
+      this.#database.orm.delete(diffTable).where(inArray(diffTable.fileName, names)).run();
+    }
+  }
+
+  #putLossRow(loss: Loss): void {
+    this.#database.orm
+      .insert(lossTable)
+      .values(loss)
+      .onConflictDoUpdate({ target: lossTable.fileName, set: loss })
+      .run();
+  }
+}
+
+function keyOf(meta: DiffMeta): string {
+  return diffText(meta);
+}
+
+function storedDiff(row: typeof diffTable.$inferSelect): StoredDiff {
+  const meta = diffMeta({
+    from: snapshot(row.fromB, row.fromE),
+    to: snapshot(row.toB, row.toE),
+    isMergeable: row.isMergeable,
+    isCompared: row.isCompared,
+    timestampS: row.timestampS,
+    dataSizeBytes: row.sizeBytes,
+  });
+  return { fileName: row.fileName, meta, uuid: row.uuid, contentLb: row.contentLb };
+}
+
+function baseColumns(base: ArchiveState | undefined) {
+  return {
+    baseFromB: base?.from.gidB ?? null,
+    baseFromE: base?.from.gidE ?? null,
+    baseToB: base?.to?.gidB ?? null,
+    baseToE: base?.to?.gidE ?? null,
+    baseTimestampS: base?.timestampS ?? null,
+  };
+}
+
+function baseOf(row: typeof volumeTable.$inferSelect): ArchiveState | undefined {
+  const { baseFromB, baseFromE, baseToB, baseToE, baseTimestampS: timestampS } = row;
+  if (baseFromB === null || baseFromE === null || timestampS === null) return undefined;
+  const from = snapshot(baseFromB, baseFromE);
+  return baseToB === null || baseToE === null
+    ? { from, timestampS }
+    : { from, to: snapshot(baseToB, baseToE), timestampS };
+}

@@ -1,0 +1,82 @@
+/** @module Where a restore writes to: checked, opened, and put in place when it is complete. */
+import { basename, dirname, resolve } from "node:path";
+import { WalbError } from "../errors.ts";
+import type { Disk, DiskFile } from "../platform/disk.ts";
+import { lbBytes } from "../units.ts";
+
+/** Behind the name of a file that is being restored; removed when the restore fails. */
+export const partialSuffix = ".walb-partial";
+
+/** A checked target. */
+export type RestoreTarget =
+  | { readonly kind: "file"; readonly path: string; readonly partialPath: string }
+  | { readonly kind: "device"; readonly path: string };
+
+/** What a target is checked against. */
+export interface TargetRules {
+  readonly dataDir: string;
+  readonly sizeBytes: number;
+  readonly overwrite: boolean;
+}
+
+/**
+ * Checks a target without changing anything.
+ * @throws WalbError `already-exists` without `overwrite`, `out-of-range` for a device that is too small, `bad-parameter`
+ * for a path inside the data directory or of another kind, `not-found` for a missing directory.
+ */
+export async function checkTarget(disk: Disk, to: string, rules: TargetRules): Promise<RestoreTarget> {
+  const path = resolve("/", to);
+  if (`${path}/`.startsWith(`${resolve("/", rules.dataDir)}/`)) {
+    throw new WalbError("bad-parameter", {
+      what: "a restore into the archive's own data directory could damage the backups",
+      where: { file: path, field: "to" },
+      hint: "restore to another directory, for example /restore",
+    });
+  }
+  const info = await disk.info(path);
+  if (info === undefined || info.kind === "file") {
+    if (info !== undefined && !rules.overwrite) throw alreadyThere(path);
+    const parent = await disk.info(dirname(path));
+    if (parent?.kind !== "directory") {
+      throw new WalbError("not-found", {
+        what: `the directory ${dirname(path)} is not there`,
+        where: { file: path, field: "to" },
+        hint: `make it first: mkdir -p ${dirname(path)}`,
+      });
+    }
+    return { kind: "file", path, partialPath: `${dirname(path)}/${basename(path)}${partialSuffix}` };
+  }
+  if (info.kind !== "block") {
+    throw new WalbError("bad-parameter", {
+      what: `a restore writes to a file or a block device, not to ${info.kind === "directory" ? "a directory" : "this"}`,
+      where: { file: path, field: "to" },
+      ...(info.kind === "directory" ? { hint: `name the file: --to ${path}/volume.img` } : {}),
+    });
+  }
+  if (info.sizeBytes < rules.sizeBytes) {
+    throw new WalbError("out-of-range", {
+      what: `the device has ${info.sizeBytes} bytes, the volume ${rules.sizeBytes}`,
+      where: { file: path, field: "to" },
+      hint: "choose a device that is at least as large as the volume",
+    });
+  }
+  if (!rules.overwrite) throw alreadyThere(path, "all that is on the device would be lost");
+  return { kind: "device", path };
+}
+
+/** Opens a device for a restore, exclusively; without direct I/O where its blocks are larger than those of diffs. */
+export async function openDevice(disk: Disk, path: string): Promise<DiskFile> {
+  const direct = await disk.open(path, { mode: "write", direct: true, lock: true });
+  if (lbBytes % direct.alignmentBytes === 0) return direct;
+  await direct.close();
+  return disk.open(path, { mode: "write", lock: true });
+}
+
+/** The refusal of a target that has something already. */
+export function alreadyThere(path: string, what = "there is a file already"): WalbError {
+  return new WalbError("already-exists", {
+    what,
+    where: { file: path, field: "to" },
+    hint: "say --overwrite to replace it",
+  });
+}

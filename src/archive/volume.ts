@@ -1,0 +1,176 @@
+/** @module One volume of an archive: what it remembers, its state, its files, and the points it can be restored at. */
+import type { Logger } from "../control/logger.ts";
+import { WalbError } from "../errors.ts";
+import type { ImageStore } from "../image/image.ts";
+import type { Platform } from "../platform/platform.ts";
+import { pointsInTime, type RestorePoint } from "../snapshot/restore.ts";
+import { applicableList, latestState } from "../snapshot/select.ts";
+import type { ArchiveState } from "../snapshot/types.ts";
+import { lbBytes } from "../units.ts";
+import { VolumeMachine } from "../volume/machine.ts";
+import type { Trouble } from "../volume/trouble.ts";
+import { type Manifest, manifestName, manifestText } from "./manifest.ts";
+import { Pins } from "./pins.ts";
+import type { ArchiveSettings } from "./settings.ts";
+import type { ArchiveStore, StoredDiff } from "./store.ts";
+
+/** All states of an archive volume, temporary ones included. */
+export type ArchiveVolumeState =
+  | "SyncReady"
+  | "Archived"
+  | "Stopped"
+  | "FullSync"
+  | "HashSync"
+  | "WdiffRecv"
+  | "ReplSyncAsServer"
+  | "Start"
+  | "Stop"
+  | "ResetVol"
+  | "ClearVol";
+/** Actions that run beside a state. */
+export type ArchiveAction = "Apply" | "Merge" | "Restore" | "Resize" | "Scan" | "ReplSyncAsClient";
+
+/** States in which a volume has an image that can be used. */
+export const activeStates: readonly ArchiveVolumeState[] = ["Archived", "HashSync", "WdiffRecv", "ReplSyncAsServer"];
+
+/** A restorable point with what it takes to restore it. */
+export interface PointCost {
+  readonly point: RestorePoint;
+  /** Data the diffs write over the base image, expanded, before what overlaps is taken off. */
+  readonly bytesToRestore: number;
+}
+
+/** A volume of a running archive. */
+export class ArchiveVolume {
+  readonly machine: VolumeMachine<ArchiveVolumeState, ArchiveAction>;
+  readonly log: Logger;
+  /** Files of diffs that are being read. */
+  readonly pins: Pins;
+  trouble: Trouble | undefined;
+  /** How far a full backup that is being received has come. */
+  syncProgress: { readonly doneBytes: number; readonly totalBytes: number } | undefined;
+  /** Conversations and jobs to be ended by a forced stop. */
+  readonly #interrupts = new Set<(error: WalbError) => void>();
+  #manifestWrite: Promise<void> = Promise.resolve();
+  #points: { set: unknown; base: unknown; list: readonly PointCost[] } | undefined;
+
+  constructor(
+    readonly name: string,
+    readonly directory: string,
+    readonly store: ArchiveStore,
+    readonly images: ImageStore,
+    readonly platform: Platform,
+    readonly settings: ArchiveSettings,
+    log: Logger,
+  ) {
+    this.log = log.with({ volume: name });
+    this.machine = new VolumeMachine(name, store.state, () => platform.clock.nowMs());
+    this.pins = new Pins((fileName) => this.#removeFile(fileName));
+  }
+
+  get sizeBytes(): number {
+    return this.store.sizeLb * lbBytes;
+  }
+
+  pathOf(fileName: string): string {
+    return `${this.directory}/${fileName}`;
+  }
+
+  /** A name for a temporary file, never used before. */
+  temporaryPath(prefix: string): string {
+    const hex = Array.from(this.platform.random.bytes(6), (byte) => byte.toString(16).padStart(2, "0")).join("");
+    return this.pathOf(`${prefix}${hex}.tmp`);
+  }
+
+  /** @throws WalbError `state` before the first backup. */
+  requireBase(): ArchiveState {
+    const base = this.store.base;
+    if (base !== undefined) return base;
+    throw new WalbError("state", {
+      what: "the volume has no backup yet",
+      where: { volume: this.name },
+      hint: `take one: walb backup ${this.name}`,
+    });
+  }
+
+  /** State of the newest image that base and diffs make. */
+  latest(): ArchiveState {
+    return latestState(this.store.set, this.requireBase());
+  }
+
+  /** All points the volume can be restored at, oldest first. */
+  points(): readonly PointCost[] {
+    const { base, set } = this.store;
+    if (base === undefined) return [];
+    if (this.#points?.set === set && this.#points.base === base) return this.#points.list;
+    const sums = [0];
+    for (const meta of applicableList(set, base.from)) {
+      sums.push(sums.at(-1)! + this.store.diff(meta).contentLb * lbBytes);
+    }
+    const list = pointsInTime(set, base).map((point) => ({ point, bytesToRestore: sums[point.diffCount] ?? 0 }));
+    this.#points = { set, base, list };
+    return list;
+  }
+
+  /**
+   * Writes the manifest durably; calls are served in order. @param manifest default: what the store says when its turn
+   * comes.
+   */
+  saveManifest(manifest?: Manifest): Promise<void> {
+    const write = this.#manifestWrite.then(() =>
+      this.platform.disk.writeSmall(
+        this.pathOf(manifestName),
+        new TextEncoder().encode(manifestText(manifest ?? this.store.manifest())),
+      ),
+    );
+    this.#manifestWrite = write.catch(() => undefined);
+    return write;
+  }
+
+  /** Removes the files of diffs whose rows are gone; those being read later. */
+  async removeDiffFiles(diffs: readonly StoredDiff[]): Promise<void> {
+    await this.pins.remove(diffs.map((diff) => diff.fileName));
+  }
+
+  /** Registers something that a forced stop ends. @returns takes it back. */
+  onInterrupt(interrupt: (error: WalbError) => void): () => void {
+    this.#interrupts.add(interrupt);
+    return () => this.#interrupts.delete(interrupt);
+  }
+
+  /** A signal that also aborts on a forced stop. */
+  interruptible(signal: AbortSignal): { readonly signal: AbortSignal; done(): void } {
+    const controller = new AbortController();
+    const done = this.onInterrupt((error) => controller.abort(error));
+    return { signal: AbortSignal.any([signal, controller.signal]), done };
+  }
+
+  /** Ends all that runs. */
+  interrupt(): void {
+    const error = new WalbError("cancelled", { what: "the volume is being stopped", where: { volume: this.name } });
+    for (const interrupt of [...this.#interrupts]) interrupt(error);
+  }
+
+  setTrouble(error: WalbError): void {
+    this.trouble = { error: error.at({ volume: this.name }), atMs: this.platform.clock.nowMs() };
+  }
+
+  clearTrouble(): void {
+    this.trouble = undefined;
+  }
+
+  /** Waits for writes of the manifest, then lets go of the database. */
+  async close(): Promise<void> {
+    await this.#manifestWrite;
+    this.store.close();
+  }
+
+  /** A failure costs only space until the next start, which tries again. */
+  async #removeFile(fileName: string): Promise<void> {
+    try {
+      await this.platform.disk.remove(this.pathOf(fileName));
+    } catch (error) {
+      this.log.warn("a diff that is not needed any more could not be removed", { file: this.pathOf(fileName), error });
+    }
+  }
+}
