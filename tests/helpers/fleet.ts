@@ -82,6 +82,13 @@ export class Fleet {
     return existsSync(path) ? readFileSync(path, "utf8") : "";
   }
 
+  /** Process id of a running daemon. */
+  pidOf(role: Role): number {
+    const running = this.#running.get(role);
+    if (running === undefined) throw new Error(`walb ${role} is not running`);
+    return running.child.pid;
+  }
+
   /** Starts one daemon and waits for its ready line. */
   async run(role: Role): Promise<void> {
     const { ports } = this;

@@ -1,0 +1,82 @@
+/** @module `npm run bench`: the rates of walb's data paths beside the limits of the machine, measured in the same run. */
+import { writeFileSync } from "node:fs";
+import type { Path, Row } from "./lib/bench.ts";
+import { measureLimits } from "./lib/limits.ts";
+import { describeMachine, machineLine } from "./lib/machine.ts";
+import { parseOptions } from "./lib/options.ts";
+import { renderReport } from "./lib/report.ts";
+import { withWorkplace } from "./lib/workplace.ts";
+import { device } from "./paths/device.ts";
+import { diff } from "./paths/diff.ts";
+import { fullBackup } from "./paths/full-backup.ts";
+import { redo } from "./paths/redo.ts";
+import { restoring } from "./paths/restore.ts";
+import { shipping } from "./paths/shipping.ts";
+
+const paths: readonly Path[] = [device, redo, fullBackup, shipping, restoring, diff];
+
+function help(): string {
+  return [
+    "usage: npm run bench -- [--quick] [--only NAME[,NAME]] [--json FILE]",
+    "",
+    "  --quick      less data, one run each, under a minute in all; without diff",
+    "  --only NAME  only these paths; the limits are always measured",
+    "  --json FILE  also writes everything to a file",
+    "",
+    "Works below WALB_BENCH_DIR, by default the temporary directory, and leaves nothing behind.",
+    "",
+    ...paths.map(({ name, summary }) => `  ${name.padEnd(12)} ${summary}`),
+    "",
+  ].join("\n");
+}
+
+async function main(words: readonly string[]): Promise<number> {
+  const options = parseOptions(
+    words,
+    paths.map(({ name }) => name),
+  );
+  if (options === "help") {
+    process.stdout.write(help());
+    return 0;
+  }
+  const { isQuick, only, jsonPath } = options;
+  const chosen = paths.filter(({ name }) => (only.length === 0 ? !(isQuick && name === "diff") : only.includes(name)));
+  return withWorkplace(async (directory) => {
+    const machine = describeMachine(directory);
+    console.log(machineLine(machine));
+    const startMs = performance.now();
+    const say = (text: string): void => {
+      process.stderr.write(`bench: ${((performance.now() - startMs) / 1000).toFixed(0).padStart(3)} s  ${text}\n`);
+    };
+    const runs = isQuick ? 1 : 3;
+    say("the limits of the machine");
+    const { limits, rows: limitRows } = await measureLimits(directory, isQuick, 3);
+    const rows: Row[] = [...limitRows];
+    const failures: { path: string; error: string }[] = [];
+    for (const path of chosen) {
+      say(`${path.name}: ${path.summary}`);
+      try {
+        rows.push(...(await path.run({ directory, isQuick, runs, limits })));
+      } catch (error) {
+        // One path that fails does not hide what the others are like, but the run has failed.
+        failures.push({ path: path.name, error: error instanceof Error ? (error.stack ?? error.message) : `${error}` });
+        say(`${path.name} FAILED`);
+      }
+    }
+    say("done");
+    console.log(`\n${renderReport(rows)}`);
+    for (const { path, error } of failures) console.error(`${path} failed: ${error}`);
+    if (jsonPath !== undefined) {
+      const at = new Date().toISOString();
+      writeFileSync(jsonPath, `${JSON.stringify({ at, machine, isQuick, rows, failures }, undefined, 2)}\n`);
+    }
+    return failures.length === 0 ? 0 : 1;
+  });
+}
+
+try {
+  process.exitCode = await main(process.argv.slice(2));
+} catch (error) {
+  console.error(`bench: ${error instanceof Error ? error.message : error}`);
+  process.exitCode = 1;
+}
