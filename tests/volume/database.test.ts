@@ -34,8 +34,18 @@ describe("a volume's database", () => {
       database.close();
       const again = openVolumeDatabase(databases, file, migrations);
       expect(again.orm.select().from(table).all()).toEqual([row, { gid: 0n, size: -5, flag: false }]);
-      expect(() => again.orm.insert(table).values({ gid: 2n ** 63n, size: 0, flag: true }).run()).toThrow();
-      expect(() => again.orm.insert(table).values({ gid: 0n, size: 2 ** 53, flag: true }).run()).toThrow();
+      expect(() =>
+        again.orm
+          .insert(table)
+          .values({ gid: 2n ** 63n, size: 0, flag: true })
+          .run(),
+      ).toThrow();
+      expect(() =>
+        again.orm
+          .insert(table)
+          .values({ gid: 0n, size: 2 ** 53, flag: true })
+          .run(),
+      ).toThrow();
       again.close();
     });
 
