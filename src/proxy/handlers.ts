@@ -99,6 +99,7 @@ function volumeReport(volume: ProxyVolume, senders: readonly Sender[], nowMs: nu
     running:
       sending === 0 ? [] : [{ action: "WdiffSend", count: sending, ...(beganMs === undefined ? {} : { beganMs }) }],
     ...(store.lastReceivedMs === undefined ? {} : { lastReceivedMs: store.lastReceivedMs }),
+    ...troubleReport(volume.trouble),
     archives: store.archives.map((archive) => {
       const sender = senders.find((candidate) => candidate.archiveName === archive.name);
       const pending = store.pending(archive.name);

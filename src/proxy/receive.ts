@@ -7,22 +7,19 @@
 
 import { commitDiffFile } from "../diff/commit.ts";
 import { type ConvertOptions, IndexedDiffWriter } from "../diff/convert.ts";
-import type { DiffIo, LogIo } from "../diff/types.ts";
+import { type DiffIo, defaultMaxIoLb, type LogIo } from "../diff/types.ts";
 import { asWalbError, WalbError } from "../errors.ts";
 import type { PackBatch } from "../log/batch.ts";
 import type { DiskFile } from "../platform/disk.ts";
 import { diffFileName } from "../snapshot/filename.ts";
-import { mib } from "../units.ts";
+import { gib, lbBytes, mib } from "../units.ts";
 import type { LogSink } from "../wire/log-receive.ts";
 import type { ReceivedLog, WlogRequest } from "../wire/wlog-transfer.ts";
+import type { DiffRow, NewDiff } from "./store.ts";
 import type { ProxyVolume } from "./volume.ts";
 
 /** Temporary files of receptions; removed at start. */
 export const temporaryPrefix = "receiving-";
-/** Kept free beyond what a log needs. */
-const spareBytes = mib;
-/** Below this share of free space new logs are refused, so that deliveries can go on and make room. */
-const freeShareMin = 0.02;
 
 /** A log being received. */
 export class Reception implements LogSink {
@@ -47,12 +44,14 @@ export class Reception implements LogSink {
     const directory = volume.diffDirectory(request.uuid);
     await io.disk.makeDirectory(directory);
     const suffix = Array.from(volume.platform.random.bytes(6), (byte) => byte.toString(16).padStart(2, "0")).join("");
-    const file = await io.disk.open(`${directory}/${temporaryPrefix}${suffix}.tmp`, { mode: "create" });
+    const path = `${directory}/${temporaryPrefix}${suffix}.tmp`;
+    let file: DiskFile | undefined;
     try {
+      file = await io.disk.open(path, { mode: "create" });
       const options: ConvertOptions = { uuid: Buffer.from(request.uuid, "hex"), sizeLb: request.sizeLb };
       return new Reception(volume, request, file, await IndexedDiffWriter.create(io, file, options));
     } catch (error) {
-      await discard(volume, file);
+      await discard(volume, file, path);
       throw error;
     }
   }
@@ -75,74 +74,138 @@ export class Reception implements LogSink {
   }
 
   async abandon(error: unknown): Promise<void> {
-    await Promise.all(this.#adding);
-    await this.#writer.abandon();
-    await discard(this.#volume, this.#file);
+    await this.#giveUp();
     this.#volume.log.info("a log was not received completely; the storage sends it again", { error });
   }
 
-  /** Makes the diff durable and registers it for every archive. */
+  /** Makes the diff durable and registers it for every archive. Cleans up when it fails. */
   async commit(received: ReceivedLog): Promise<void> {
     const { platform, store } = this.#volume;
+    const { uuid, sizeLb } = this.#request;
+    const meta = received.diff;
+    const diff = {
+      fileName: diffFileName(meta),
+      uuid,
+      fromGid: meta.from.gidB,
+      toGid: meta.to.gidB,
+      isMergeable: meta.isMergeable,
+      timestampS: meta.timestampS,
+      receivedMs: platform.clock.nowMs(),
+    };
     try {
       await Promise.all(this.#adding);
       if (this.#failure !== undefined) throw this.#failure;
+      const known = store.find(diff);
+      // Sent again because its Ack was lost: what is here already is as good, and may be on its way to an archive.
+      if (known !== undefined && (await this.#isWhole(known))) {
+        await this.#giveUp();
+        store.noteReceived(diff.receivedMs, sizeLb);
+        return;
+      }
       await this.#writer.finish();
+      const sizeBytes = await this.#file.size();
+      await commitDiffFile(platform.disk, this.#file, this.#volume.pathOf(diff));
+      await this.#register({ ...diff, sizeBytes });
     } catch (error) {
-      await this.abandon(error);
+      await this.#giveUp();
       throw asWalbError(error, { volume: this.#volume.name });
     }
-    const { uuid } = this.#request;
-    const sizeBytes = await this.#file.size();
-    const meta = received.diff;
-    const fileName = diffFileName(meta);
-    await commitDiffFile(platform.disk, this.#file, this.#volume.pathOf({ uuid, fileName }));
-    const { replaced } = store.addDiff(
-      {
-        fileName,
-        uuid,
-        fromGid: meta.from.gidB,
-        toGid: meta.to.gidB,
-        isMergeable: meta.isMergeable,
-        timestampS: meta.timestampS,
-        sizeBytes,
-        receivedMs: platform.clock.nowMs(),
-      },
-      this.#request.sizeLb,
-    );
-    if (replaced !== undefined) await this.#volume.removeFiles([replaced]);
   }
+
+  async #register(diff: NewDiff): Promise<void> {
+    const { store, platform } = this.#volume;
+    try {
+      const { replaced } = store.addDiff(diff, this.#request.sizeLb);
+      if (replaced !== undefined) await this.#volume.removeFiles([replaced]);
+    } catch (error) {
+      // Without a row it would only be adopted at the next start; nothing was acknowledged.
+      if (store.find(diff) === undefined) {
+        await platform.disk.remove(this.#volume.pathOf(diff)).catch(() => undefined);
+      }
+      throw error;
+    }
+  }
+
+  async #isWhole(diff: DiffRow): Promise<boolean> {
+    const info = await this.#volume.platform.disk.info(this.#volume.pathOf(diff));
+    return info?.kind === "file" && info.sizeBytes === diff.sizeBytes;
+  }
+
+  async #giveUp(): Promise<void> {
+    await Promise.all(this.#adding);
+    await this.#writer.abandon();
+    await discard(this.#volume, this.#file, this.#file.path);
+  }
+}
+
+/** Kept free beyond what a log needs, so that the databases can be written and deliveries can make room. */
+const reserveBytesMax = 256 * mib;
+const reserveShare = 0.02;
+/** Below this much beyond the reserve the status tells that the file system fills up. */
+const warnBytesMax = gib;
+const warnShare = 0.1;
+
+/** Bytes that must be free before a log is accepted, and below which people are told. */
+export function spaceNeeded(logBytes: number, totalBytes: number): { neededBytes: number; warnBytes: number } {
+  const reserveBytes = mib + Math.min(reserveBytesMax, Math.floor(totalBytes * reserveShare));
+  const neededBytes = logBytes + reserveBytes;
+  return { neededBytes, warnBytes: neededBytes + Math.min(warnBytesMax, Math.floor(totalBytes * warnShare)) };
 }
 
 async function checkSpace(volume: ProxyVolume, request: WlogRequest): Promise<void> {
   const { freeBytes, totalBytes } = await volume.platform.disk.freeSpace(volume.directory);
-  const neededBytes = request.logSizePb * request.pbsBytes + spareBytes + totalBytes * freeShareMin;
-  if (freeBytes >= neededBytes) return;
-  throw new WalbError("no-space", {
-    what: `the proxy has ${Math.floor(freeBytes / mib)} MiB free, but needs ${Math.ceil(neededBytes / mib)} MiB to take this log`,
-    where: { host: volume.settings.nodeId, volume: volume.name, file: volume.directory },
-    hint: "make room on the proxy's file system, or bring the archive back that diffs wait for: walb status",
-  });
+  const logBytes = request.logSizePb * request.pbsBytes;
+  const { neededBytes, warnBytes } = spaceNeeded(logBytes, totalBytes);
+  const freeMib = Math.floor(freeBytes / mib);
+  const place = { host: volume.settings.nodeId, volume: volume.name, file: volume.directory };
+  const hint = "make room on the proxy's file system, or bring the archive back that diffs wait for: walb status";
+  if (freeBytes < neededBytes) {
+    const needs = `${Math.ceil(logBytes / mib)} MiB for this log and ${Math.ceil((neededBytes - logBytes) / mib)} MiB in reserve`;
+    throw new WalbError("no-space", {
+      what: `the proxy has ${freeMib} MiB free, but needs ${needs}`,
+      where: place,
+      hint,
+    });
+  }
+  volume.spaceWarning =
+    freeBytes < warnBytes
+      ? new WalbError("no-space", {
+          what: `the proxy's file system is filling up: ${freeMib} MiB free`,
+          where: place,
+          hint,
+        })
+      : undefined;
 }
 
-async function discard(volume: ProxyVolume, file: DiskFile): Promise<void> {
+/** Closes and removes a temporary file; a failure costs only space until the next start. */
+async function discard(volume: ProxyVolume, file: DiskFile | undefined, path: string): Promise<void> {
   try {
-    await file.close();
-    await volume.platform.disk.remove(file.path);
+    await file?.close();
+    await volume.platform.disk.remove(path);
   } catch (error) {
-    volume.log.warn("a temporary file could not be removed", { file: file.path, error });
+    volume.log.warn("a temporary file could not be removed", { file: path, error });
   }
 }
 
+/** The writes of a batch. Long ones are cut where records will be, so that none is compressed twice. */
 function iosOf(batch: PackBatch): LogIo[] {
   const ios: LogIo[] = [];
   for (const part of batch.parts) {
     for (let i = 0; i < part.data.length; i += 1) {
-      const record = part.header.records[part.firstRecord + i]!;
-      const { offsetLb, sizeLb } = record;
+      const { kind, offsetLb, sizeLb } = part.header.records[part.firstRecord + i]!;
       const data = part.data[i];
-      if (record.kind === "discard") ios.push({ offsetLb, sizeLb, kind: "discard" });
-      else if (record.kind === "data" && data !== undefined) ios.push({ offsetLb, sizeLb, kind: "data", data });
+      if (kind === "discard") ios.push({ offsetLb, sizeLb, kind });
+      if (kind !== "data" || data === undefined) continue;
+      if (sizeLb <= defaultMaxIoLb) {
+        ios.push({ offsetLb, sizeLb, kind, data });
+        continue;
+      }
+      for (let at = offsetLb; at < offsetLb + sizeLb; ) {
+        const end = Math.min(offsetLb + sizeLb, at - (at % defaultMaxIoLb) + defaultMaxIoLb);
+        const slice = data.slice((at - offsetLb) * lbBytes, (end - at) * lbBytes);
+        ios.push({ offsetLb: at, sizeLb: end - at, kind, data: slice });
+        at = end;
+      }
     }
   }
   return ios;

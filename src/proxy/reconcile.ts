@@ -4,7 +4,7 @@
  */
 import { openDiffSet } from "../diff/set.ts";
 import type { DiffIo } from "../diff/types.ts";
-import { asWalbError } from "../errors.ts";
+import { asWalbError, WalbError } from "../errors.ts";
 import { diffFileSuffix, parseDiffFileName } from "../snapshot/filename.ts";
 import { temporaryPrefix } from "./receive.ts";
 import type { ProxyVolume } from "./volume.ts";
@@ -29,7 +29,10 @@ export async function reconcile(volume: ProxyVolume, io: DiffIo): Promise<Reconc
   const uuids = (await disk.info(root)) === undefined ? [] : await disk.list(root);
   for (const uuid of uuids) {
     if (!uuidPattern.test(uuid)) continue;
-    for (const fileName of await disk.list(`${root}/${uuid}`)) {
+    const fileNames = await disk.list(`${root}/${uuid}`);
+    // A log whose diffs are all delivered leaves its directory behind.
+    if (fileNames.length === 0) await disk.removeTree(`${root}/${uuid}`);
+    for (const fileName of fileNames) {
       const path = `${root}/${uuid}/${fileName}`;
       if (fileName.startsWith(temporaryPrefix)) await disk.remove(path);
       else if (fileName.endsWith(diffFileSuffix)) onDisk.add(`${uuid}/${fileName}`);
@@ -41,7 +44,13 @@ export async function reconcile(volume: ProxyVolume, io: DiffIo): Promise<Reconc
     // The row goes: it can never be delivered. What it costs is said loudly, the archives then answer too-new-diff.
     missing.push(key);
     volume.store.dropDiff(diff);
-    volume.log.error("a diff that was to be delivered is gone", { file: volume.pathOf(diff) });
+    const error = new WalbError("damaged", {
+      what: "a diff that was to be delivered is gone",
+      where: { volume: volume.name, file: volume.pathOf(diff) },
+      hint: `archives that did not get it answer too-new-diff from now on: take a hash backup: walb backup ${volume.name}`,
+    });
+    volume.lossTrouble ??= { error, atMs: volume.platform.clock.nowMs() };
+    volume.log.error("a diff that was to be delivered is gone", { error });
   }
   for (const key of onDisk) {
     const [uuid = "", fileName = ""] = key.split("/");
@@ -57,7 +66,11 @@ export async function reconcile(volume: ProxyVolume, io: DiffIo): Promise<Reconc
   return { adopted, missing, unreadable };
 }
 
-/** A complete file whose row was not written before a crash: the storage had no Ack, a second delivery is harmless. */
+/**
+ * A complete file without a row: either its row was not written before a crash, and the storage had no Ack for it; or it
+ * was delivered everywhere, and the crash came between the rows and the file. A second delivery is harmless: an archive
+ * that has it answers too-old-diff.
+ */
 async function adopt(volume: ProxyVolume, io: DiffIo, uuid: string, fileName: string): Promise<void> {
   const meta = parseDiffFileName(fileName);
   const set = await openDiffSet(io, [volume.pathOf({ uuid, fileName })]);

@@ -6,7 +6,7 @@
 import { planMerge } from "../diff/merge.ts";
 import { mergedPacks } from "../diff/output.ts";
 import { openDiffSet } from "../diff/set.ts";
-import type { DiffIo } from "../diff/types.ts";
+import type { DiffIo, DiffPack } from "../diff/types.ts";
 import { asWalbError, WalbError } from "../errors.ts";
 import { parseCompressOption } from "../native/compress-option.ts";
 import type { Address } from "../platform/net.ts";
@@ -14,16 +14,18 @@ import type { Trouble } from "../volume/trouble.ts";
 import { connectWire } from "../wire/handshake.ts";
 import { runWdiffTransfer } from "../wire/wdiff-transfer.ts";
 import { type Answer, refusedError } from "../wire/words.ts";
+import { sendBatchesMax } from "./memory.ts";
 import { coveredBy, planSend, reactionTo, refusalHint, retryDelayMs, type SendPlan } from "./plan.ts";
-import type { ArchiveRow } from "./store.ts";
+import type { ArchiveRow, DiffRow } from "./store.ts";
 import { type ProxyVolume, sendingStates } from "./volume.ts";
 
 /** What a sender needs from the role. */
 export interface SenderParts {
   /** Memory of transfers. */
   readonly io: DiffIo;
-  /** Runs a transfer under the limits of background work; one archive that is slow must not hold up another. */
-  readonly limit: <T>(archiveName: string, work: () => Promise<T>) => Promise<T>;
+  /** Runs a transfer under the limits of background work; one archive that is slow must not hold up another. The signal
+   * ends the wait for a place. */
+  readonly limit: <T>(archiveName: string, work: () => Promise<T>, signal: AbortSignal) => Promise<T>;
 }
 
 /** The loop of one (volume, archive). */
@@ -31,13 +33,16 @@ export class Sender {
   readonly archiveName: string;
   readonly #volume: ProxyVolume;
   readonly #parts: SenderParts;
+  /** Aborts what is under way. */
   readonly #abort = new AbortController();
+  /** Ends rests and waits; a transfer under way may go on. */
+  readonly #closing = new AbortController();
   readonly #loop: Promise<void>;
   #wake: (() => void) | undefined;
   #isWakeDue = false;
   #attempt = 0;
   #isSending = false;
-  #isClosing = false;
+  #isEnded = false;
   /** After a failure nothing is tried before this, however often it is kicked; monotonic clock. */
   #notBeforeMs = 0;
   trouble: Trouble | undefined;
@@ -50,6 +55,11 @@ export class Sender {
     this.#loop = this.#run();
   }
 
+  /** True when it will not do anything any more. */
+  get isEnded(): boolean {
+    return this.#isEnded;
+  }
+
   get isSending(): boolean {
     return this.#isSending;
   }
@@ -60,114 +70,144 @@ export class Sender {
     this.#wake?.();
   }
 
-  /** Ends the loop. Graceful waits for the transfer under way. */
+  /** Ends the loop: graceful waits for the transfer under way, force gives it up. */
   async close(mode: "graceful" | "force"): Promise<void> {
-    this.#isClosing = true;
-    if (mode === "force") this.#abort.abort();
+    const reason = new WalbError("cancelled", { what: "the volume is being stopped" });
+    if (mode === "force") this.#abort.abort(reason);
+    this.#closing.abort(reason);
     this.kick();
     await this.#loop;
   }
 
   async #run(): Promise<void> {
-    while (!this.#isClosing) {
+    try {
+      await this.#sendAll();
+    } finally {
+      this.#isEnded = true;
+    }
+  }
+
+  async #sendAll(): Promise<void> {
+    while (!this.#closing.signal.aborted) {
+      this.#isWakeDue = false;
       let delayMs: number | undefined;
       try {
         delayMs = await this.#step();
       } catch (error) {
-        if (this.#abort.signal.aborted) return;
+        if (this.#closing.signal.aborted) return;
         delayMs = this.#failed(error);
       }
-      if (delayMs !== 0 && !this.#isClosing) await this.#sleep(delayMs);
+      if (delayMs !== 0 && !this.#closing.signal.aborted) await this.#sleep(delayMs);
     }
   }
 
   /** One transfer. @returns how long to sleep; undefined until something comes. */
   async #step(): Promise<number | undefined> {
-    const volume = this.#volume;
-    const tooSoonMs = this.#notBeforeMs - volume.platform.clock.monotonicMs();
+    const tooSoonMs = this.#notBeforeMs - this.#volume.platform.clock.monotonicMs();
     if (tooSoonMs > 0) return tooSoonMs;
-    const archive = volume.store.archive(this.archiveName);
-    if (archive === undefined || !sendingStates.includes(volume.machine.state)) return undefined;
-    const pending = volume.store.pending(this.archiveName);
-    const plan = planSend(pending, {
-      bytesMax: volume.settings.wdiffSendBytesMax,
-      countMax: volume.settings.wdiffSendCountMax,
-    });
-    if (plan === undefined) {
-      this.trouble = undefined;
-      return undefined;
-    }
-    const dueMs = plan.diffs[0]!.receivedMs + archive.delayS * 1000;
-    const nowMs = volume.platform.clock.nowMs();
-    if (dueMs > nowMs && volume.machine.state !== "WaitForEmpty") return dueMs - nowMs;
-    return this.#parts.limit(this.archiveName, () => this.#transfer(archive, plan));
+    const delayMs = this.#whenDue();
+    if (delayMs !== 0) return delayMs;
+    await this.#parts.limit(this.archiveName, () => this.#transfer(), this.#closing.signal);
+    return 0;
   }
 
-  async #transfer(archive: ArchiveRow, plan: SendPlan): Promise<number> {
-    if (this.#isClosing) return 0;
+  /** How long until the oldest diff may go, 0 for now; undefined when nothing waits. */
+  #whenDue(): number | undefined {
+    const { store, machine, platform } = this.#volume;
+    const archive = store.archive(this.archiveName);
+    if (archive === undefined || !sendingStates.includes(machine.state)) return undefined;
+    const oldest = store.pending(this.archiveName)[0];
+    if (oldest === undefined) {
+      this.trouble = undefined;
+      this.#attempt = 0;
+      return undefined;
+    }
+    if (machine.state === "WaitForEmpty") return 0;
+    return waitMs(oldest, archive, platform.clock.nowMs());
+  }
+
+  /** The diffs that may go now. */
+  #due(archive: ArchiveRow): DiffRow[] {
+    const { store, machine, platform } = this.#volume;
+    const pending = store.pending(this.archiveName);
+    if (machine.state === "WaitForEmpty" || archive.delayS === 0) return pending;
+    const nowMs = platform.clock.nowMs();
+    return pending.filter((diff) => waitMs(diff, archive, nowMs) === 0);
+  }
+
+  /** Plans when its turn has come, so that what arrived meanwhile goes along. */
+  async #transfer(): Promise<void> {
     const volume = this.#volume;
+    const { wdiffSendBytesMax: bytesMax, wdiffSendCountMax: countMax } = volume.settings;
+    const archive = volume.store.archive(this.archiveName);
+    if (archive === undefined || !sendingStates.includes(volume.machine.state)) return;
+    const plan = planSend(this.#due(archive), { bytesMax, countMax });
+    if (plan === undefined) return;
     const endAction = volume.machine.beginAction("WdiffSend");
     this.#isSending = true;
-    let answer: Answer;
     try {
-      answer = await this.#send(archive, plan);
+      const answer = await this.#send(archive, plan);
+      if (reactionTo(answer) === "retry") throw this.#refusal(archive, answer);
+      const covered = coveredBy(plan.merged, plan.uuid, volume.store.pending(this.archiveName));
+      const ids = new Set([...plan.diffs, ...covered].map((diff) => diff.id));
+      const orphans = volume.store.removeDeliveries(this.archiveName, [...ids]);
+      if (answer.kind === "accept") this.lastSentMs = volume.platform.clock.nowMs();
+      else volume.log.info("the archive does not need a diff", { archive: archive.name, answer, count: ids.size });
+      this.trouble = undefined;
+      this.#attempt = 0;
+      await volume.removeFiles(orphans);
     } finally {
       this.#isSending = false;
       endAction();
     }
-    const reaction = reactionTo(answer);
-    if (reaction === "retry") {
-      const refusal = refusedError(archive.name, "the diff", answer);
-      throw new WalbError(refusal.code, {
-        what: refusal.what,
-        where: { peer: `${archive.name} (${archive.address})` },
-        hint: refusalHint(answer, volume.name),
-      });
-    }
-    const covered = coveredBy(plan.merged, plan.uuid, volume.store.pending(this.archiveName));
-    const ids = new Set([...plan.diffs, ...covered].map((diff) => diff.id));
-    await volume.removeFiles(volume.store.removeDeliveries(this.archiveName, [...ids]));
-    if (reaction === "delivered") this.lastSentMs = volume.platform.clock.nowMs();
-    else volume.log.info("the archive does not need a diff", { archive: archive.name, answer, count: ids.size });
-    this.trouble = undefined;
-    this.#attempt = 0;
-    return 0;
+  }
+
+  #refusal(archive: ArchiveRow, answer: Answer): WalbError {
+    const refusal = refusedError(archive.name, "the diff", answer);
+    return new WalbError(refusal.code, {
+      what: refusal.what,
+      where: { peer: `${archive.name} (${archive.address})` },
+      hint: refusalHint(answer, this.#volume.name),
+    });
   }
 
   async #send(archive: ArchiveRow, plan: SendPlan): Promise<Answer> {
     const { platform, settings, store, name } = this.#volume;
+    const signal = this.#abort.signal;
+    const { stream } = await connectWire(platform.net, addressOf(archive), {
+      clock: platform.clock,
+      clientId: settings.nodeId,
+      protocol: "wdiff-transfer",
+      deadlineMs: settings.socketTimeoutMs,
+    });
+    const abort = (): void => stream.close(new WalbError("cancelled", { what: "the transfer was given up" }));
+    signal.addEventListener("abort", abort);
+    try {
+      signal.throwIfAborted();
+      const request = {
+        volume: name,
+        hostType: "proxy",
+        uuid: plan.uuid,
+        maxIoLb: 0,
+        sizeLb: store.sizeLb,
+        diff: plan.merged,
+      };
+      return await runWdiffTransfer(stream, request, () => this.#packs(archive, plan));
+    } finally {
+      signal.removeEventListener("abort", abort);
+      stream.close();
+    }
+  }
+
+  /** The merged content; files are opened only when the archive has accepted. */
+  async *#packs(archive: ArchiveRow, plan: SendPlan): AsyncGenerator<DiffPack, void, undefined> {
     const { io } = this.#parts;
     const signal = this.#abort.signal;
-    const set = await openDiffSet(
-      io,
-      plan.diffs.map((diff) => this.#volume.pathOf(diff)),
-      { signal },
-    );
+    const paths = plan.diffs.map((diff) => this.#volume.pathOf(diff));
+    const set = await openDiffSet(io, paths, { signal });
     try {
-      const { stream } = await connectWire(platform.net, addressOf(archive), {
-        clock: platform.clock,
-        clientId: settings.nodeId,
-        protocol: "wdiff-transfer",
-        deadlineMs: settings.socketTimeoutMs,
-      });
-      const abort = (): void => stream.close(new WalbError("cancelled", { what: "the transfer was given up" }));
-      signal.addEventListener("abort", abort);
-      try {
-        const request = {
-          volume: name,
-          hostType: "proxy",
-          uuid: plan.uuid,
-          maxIoLb: 0,
-          sizeLb: store.sizeLb,
-          diff: plan.merged,
-        };
-        return await runWdiffTransfer(stream, request, () =>
-          mergedPacks(io, set, planMerge(set.records), { compress: parseCompressOption(archive.compression), signal }),
-        );
-      } finally {
-        signal.removeEventListener("abort", abort);
-        stream.close();
-      }
+      const compress = parseCompressOption(archive.compression);
+      yield* mergedPacks(io, set, planMerge(set.records), { compress, signal, inFlightMax: sendBatchesMax });
     } finally {
       await set.close();
     }
@@ -191,21 +231,23 @@ export class Sender {
   }
 
   async #sleep(delayMs: number | undefined): Promise<void> {
-    if (this.#isWakeDue) {
-      this.#isWakeDue = false;
-      return;
-    }
+    if (this.#isWakeDue) return;
     await new Promise<void>((resolve) => {
       const timer =
         delayMs === undefined ? undefined : this.#volume.platform.clock.timer(delayMs, () => this.#wake?.());
       this.#wake = () => {
         timer?.cancel();
         this.#wake = undefined;
-        this.#isWakeDue = false;
         resolve();
       };
     });
   }
+}
+
+/** How long a diff must wait for the delay of an archive; a clock that went back never makes it longer than the delay. */
+function waitMs(diff: DiffRow, archive: ArchiveRow, nowMs: number): number {
+  const delayMs = archive.delayS * 1000;
+  return Math.max(0, Math.min(diff.receivedMs + delayMs - nowMs, delayMs));
 }
 
 function addressOf(archive: ArchiveRow): Address {

@@ -3,97 +3,103 @@ import { createControl } from "../control/control.ts";
 import type { Logger } from "../control/logger.ts";
 import { proxyCommands } from "../control/proxy.ts";
 import type { ProxyOptions, RunningRole } from "../control/role.ts";
-import type { DiffIo } from "../diff/types.ts";
 import type { Platform } from "../platform/platform.ts";
-import { mib } from "../units.ts";
 import { lockDataDirectory } from "../volume/directories.ts";
 import { Limiter } from "../volume/limiter.ts";
 import { serveWire } from "../wire/server.ts";
 import { proxyHandlers } from "./handlers.ts";
+import { carveProxyMemory } from "./memory.ts";
 import { proxySettings } from "./settings.ts";
 import { ProxyVolumes } from "./volumes.ts";
 import { proxyWireHandlers } from "./wire-handlers.ts";
 
 /** How long conversations may go on in a graceful close. */
 const graceMs = 5_000;
-/** Transfers to all archives at once; each archive has its own limit besides. */
-const sendsMax = 8;
-
 /**
  * Locks the data directory, opens and starts every volume, and serves.
- * @throws WalbError `locked`, `port-in-use`.
+ * @throws WalbError `locked`, `port-in-use`, `bad-parameter`; nothing stays open then.
  */
 export async function openProxy(platform: Platform, options: ProxyOptions, log: Logger): Promise<RunningRole> {
   const settings = proxySettings(options);
   const lock = await lockDataDirectory(platform.disk, settings.dataDir);
-  // A unit of a log may be 64 MiB, so receiving needs room for one beside ordinary batches.
-  const receiving = platform.memory.carve(96 * mib);
-  const converting: DiffIo = {
-    disk: platform.disk,
-    compute: platform.compute,
-    memory: platform.memory.carve(96 * mib),
-  };
-  const sending: DiffIo = { disk: platform.disk, compute: platform.compute, memory: platform.memory.carve(160 * mib) };
-  const allSends = new Limiter(sendsMax);
-  const perArchive = new Map<string, Limiter>();
-  const volumes = new ProxyVolumes({
-    platform,
-    settings,
-    log,
-    io: converting,
-    sender: {
-      io: sending,
-      limit(archiveName, work) {
-        const own = perArchive.get(archiveName) ?? new Limiter(settings.maxBackgroundTasks);
-        perArchive.set(archiveName, own);
-        return own.run(() => allSends.run(work));
-      },
-    },
-  });
-  const control = createControl({
-    role: "proxy",
-    commands: proxyCommands,
-    handlers: proxyHandlers(platform, volumes),
-    nodeId: settings.nodeId,
-    security: options.security,
-    clock: platform.clock,
-    random: platform.random,
-    log,
-    ...(options.onShutdown === undefined ? {} : { onShutdown: options.onShutdown }),
-  });
-  const http = options.http?.(control, log);
+  /** What was opened, to be closed in reverse order. */
+  const opened: (() => void | Promise<void>)[] = [() => lock.close()];
   try {
+    const memory = carveProxyMemory(platform);
+    const allSends = new Limiter(memory.sendsMax);
+    const perArchive = new Map<string, Limiter>();
+    const volumes = new ProxyVolumes({
+      platform,
+      settings,
+      log,
+      io: memory.converting,
+      sender: {
+        io: memory.sending,
+        limit(archiveName, work, signal) {
+          const own = perArchive.get(archiveName) ?? new Limiter(settings.maxBackgroundTasks);
+          perArchive.set(archiveName, own);
+          return own.run(() => allSends.run(work, signal), signal);
+        },
+      },
+    });
+    let closeMode: "graceful" | "force" = "graceful";
+    opened.push(() => volumes.close(closeMode));
     await volumes.open();
+    const control = createControl({
+      role: "proxy",
+      commands: proxyCommands,
+      handlers: proxyHandlers(platform, volumes),
+      nodeId: settings.nodeId,
+      security: options.security,
+      clock: platform.clock,
+      random: platform.random,
+      log,
+      ...(options.onShutdown === undefined ? {} : { onShutdown: options.onShutdown }),
+    });
+    opened.push(() => control.close());
+    const http = options.http?.(control, log);
+    opened.push(async () => http?.close());
     const server = await serveWire(platform.net, options.listen, {
       nodeId: settings.nodeId,
       clock: platform.clock,
-      handlers: proxyWireHandlers({ control, settings, volumes, receiving, io: converting }),
+      handlers: proxyWireHandlers({
+        control,
+        settings,
+        volumes,
+        receiving: memory.receiving,
+        io: memory.converting,
+      }),
+      maxConversations: settings.maxConnections,
       deadlineMs: settings.socketTimeoutMs,
       ended: (report) => {
         if (report.error !== undefined) log.info("a conversation ended with an error", { ...report });
       },
       ...(http === undefined ? {} : { http: http.accept }),
     });
+    // Receptions end before the stores go that they are registered in.
+    opened.push(() => server.shutdown(closeMode === "force" ? 0 : graceMs));
     let closing: Promise<void> | undefined;
     return {
       address: server.address,
       control,
       close(mode) {
-        if (mode === "force") void server.shutdown(0);
-        closing ??= (async () => {
-          await volumes.close(mode);
-          await control.close();
-          await http?.close();
-          await server.shutdown(mode === "force" ? 0 : graceMs);
-          await lock.close();
-        })();
+        if (mode === "force") {
+          closeMode = mode;
+          if (closing !== undefined) {
+            void server.shutdown(0);
+            void volumes.closeSenders(mode);
+          }
+        }
+        closing ??= closeAll(opened);
         return closing;
       },
     };
   } catch (error) {
-    await volumes.close("force");
-    await http?.close();
-    await lock.close();
+    await closeAll(opened);
     throw error;
   }
+}
+
+async function closeAll(opened: (() => void | Promise<void>)[]): Promise<void> {
+  for (let close = opened.pop(); close !== undefined; close = opened.pop()) await close();
 }

@@ -11,6 +11,7 @@ export interface ProxySettings {
   readonly retryDelayMs: number;
   readonly retryDelayMsMax: number;
   readonly socketTimeoutMs: number;
+  readonly maxConnections: number;
   readonly maxForegroundTasks: number;
   readonly maxBackgroundTasks: number;
   readonly isStopped: boolean;
@@ -26,6 +27,7 @@ export function proxySettings(options: ProxyOptions): ProxySettings {
     retryDelayMs: options.retryDelayMs ?? 1_000,
     retryDelayMsMax: options.retryDelayMsMax ?? 300_000,
     socketTimeoutMs: options.socketTimeoutMs ?? 10_000,
+    maxConnections: options.maxConnections ?? 64,
     maxForegroundTasks: options.maxForegroundTasks ?? 2,
     maxBackgroundTasks: options.maxBackgroundTasks ?? 1,
     isStopped: options.isStopped ?? false,

@@ -28,6 +28,8 @@ export class ProxyStore {
   #lastReceivedMs: number | undefined;
   readonly #archives = new Map<string, ArchiveRow>();
   readonly #diffs = new Map<number, DiffRow>();
+  /** Ids by log and range. */
+  readonly #ids = new Map<string, number>();
   /** Per archive the ids of the diffs that wait, ascending (order of reception). */
   readonly #pending = new Map<string, number[]>();
 
@@ -48,7 +50,7 @@ export class ProxyStore {
       this.#archives.set(archive.name, archive);
       this.#pending.set(archive.name, []);
     }
-    for (const diff of database.orm.select().from(diffTable).all()) this.#diffs.set(diff.id, diff);
+    for (const diff of database.orm.select().from(diffTable).all()) this.#remember(diff);
     for (const { archiveName, diffId } of database.orm.select().from(deliveryTable).all()) {
       this.#pending.get(archiveName)?.push(diffId);
     }
@@ -94,6 +96,12 @@ export class ProxyStore {
     return [...this.#diffs.values()];
   }
 
+  /** The diff of the same log and range, when it is held. */
+  find(diff: Pick<DiffRow, "uuid" | "fromGid" | "toGid">): DiffRow | undefined {
+    const id = this.#ids.get(keyOf(diff));
+    return id === undefined ? undefined : this.#diffs.get(id);
+  }
+
   /** Diffs that an archive has not acknowledged, in order of reception. */
   pending(archiveName: string): DiffRow[] {
     return (this.#pending.get(archiveName) ?? []).flatMap((id) => this.#diffs.get(id) ?? []);
@@ -130,7 +138,7 @@ export class ProxyStore {
     });
     this.#archives.delete(name);
     this.#pending.delete(name);
-    for (const orphan of orphans) this.#diffs.delete(orphan.id);
+    for (const orphan of orphans) this.#forgetRow(orphan.id);
     return orphans;
   }
 
@@ -139,9 +147,7 @@ export class ProxyStore {
    * returned for removal): the storage had no Ack for it and sent it again.
    */
   addDiff(diff: NewDiff, sizeLb: number): { readonly replaced: DiffRow | undefined } {
-    const replaced = this.diffs.find(
-      (known) => known.uuid === diff.uuid && known.fromGid === diff.fromGid && known.toGid === diff.toGid,
-    );
+    const replaced = this.find(diff);
     const sizeLbMax = Math.max(sizeLb, this.#sizeLb);
     const row = this.#database.transaction(() => {
       if (replaced !== undefined) this.#deleteDiffRows([replaced]);
@@ -159,12 +165,20 @@ export class ProxyStore {
     });
     if (replaced !== undefined) this.#forget(replaced.id);
     if (row !== undefined) {
-      this.#diffs.set(row.id, row);
+      this.#remember(row);
       for (const ids of this.#pending.values()) ids.push(row.id);
     }
     this.#sizeLb = sizeLbMax;
     this.#lastReceivedMs = diff.receivedMs;
     return { replaced: replaced?.fileName === diff.fileName ? undefined : replaced };
+  }
+
+  /** A log that was held already came again. */
+  noteReceived(receivedMs: number, sizeLb: number): void {
+    const sizeLbMax = Math.max(sizeLb, this.#sizeLb);
+    this.#database.orm.update(volumeTable).set({ sizeLb: sizeLbMax, lastReceivedMs: receivedMs }).run();
+    this.#sizeLb = sizeLbMax;
+    this.#lastReceivedMs = receivedMs;
   }
 
   /** An archive has (or will never take) these diffs. @returns diffs that nobody needs any more; their rows are gone. */
@@ -183,7 +197,7 @@ export class ProxyStore {
     const gone = new Set(ids);
     const kept = (this.#pending.get(archiveName) ?? []).filter((id) => !gone.has(id));
     if (this.#pending.has(archiveName)) this.#pending.set(archiveName, kept);
-    for (const orphan of orphans) this.#diffs.delete(orphan.id);
+    for (const orphan of orphans) this.#forgetRow(orphan.id);
     return orphans;
   }
 
@@ -197,8 +211,19 @@ export class ProxyStore {
     this.#database.close();
   }
 
-  #forget(id: number): void {
+  #remember(diff: DiffRow): void {
+    this.#diffs.set(diff.id, diff);
+    this.#ids.set(keyOf(diff), diff.id);
+  }
+
+  #forgetRow(id: number): void {
+    const diff = this.#diffs.get(id);
+    if (diff !== undefined && this.#ids.get(keyOf(diff)) === id) this.#ids.delete(keyOf(diff));
     this.#diffs.delete(id);
+  }
+
+  #forget(id: number): void {
+    this.#forgetRow(id);
     for (const [name, ids] of this.#pending) {
       this.#pending.set(
         name,
@@ -220,4 +245,8 @@ export class ProxyStore {
       this.#database.orm.delete(diffTable).where(inArray(diffTable.id, some)).run();
     }
   }
+}
+
+function keyOf(diff: Pick<DiffRow, "uuid" | "fromGid" | "toGid">): string {
+  return `${diff.uuid} ${diff.fromGid} ${diff.toGid}`;
 }

@@ -1,7 +1,10 @@
 /** @module One volume of a proxy: what it remembers, its state, and where its files are. */
 import type { Logger } from "../control/logger.ts";
+import type { WalbError } from "../errors.ts";
 import type { Platform } from "../platform/platform.ts";
 import { VolumeMachine } from "../volume/machine.ts";
+import type { Trouble } from "../volume/trouble.ts";
+import type { WireStream } from "../wire/stream.ts";
 import type { ProxySettings } from "./settings.ts";
 import type { DiffRow, ProxyStore } from "./store.ts";
 
@@ -26,6 +29,14 @@ export const sendingStates: readonly ProxyState[] = ["Started", "WlogRecv", "Wai
 export class ProxyVolume {
   readonly machine: VolumeMachine<ProxyState, ProxyAction>;
   readonly log: Logger;
+  /** The reception under way: its stream, and whether it is at its last step. */
+  receiving: { readonly stream: WireStream; isCommitting: boolean } | undefined;
+  /** The last reception failed. */
+  receiveTrouble: Trouble | undefined;
+  /** Diffs were lost. */
+  lossTrouble: Trouble | undefined;
+  /** The file system fills up. */
+  spaceWarning: WalbError | undefined;
 
   constructor(
     readonly name: string,
@@ -37,6 +48,15 @@ export class ProxyVolume {
   ) {
     this.log = log.with({ volume: name });
     this.machine = new VolumeMachine(name, "Stopped", () => platform.clock.nowMs());
+  }
+
+  /** What an administrator should know of the volume, the gravest first. */
+  get trouble(): Trouble | undefined {
+    if (this.lossTrouble !== undefined) return this.lossTrouble;
+    if (this.receiveTrouble !== undefined) return this.receiveTrouble;
+    return this.spaceWarning === undefined
+      ? undefined
+      : { error: this.spaceWarning, atMs: this.store.lastReceivedMs ?? this.platform.clock.nowMs() };
   }
 
   /** Directory of the diffs of one log. */

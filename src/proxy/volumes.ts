@@ -1,9 +1,10 @@
 /** @module The volumes of a running proxy: opening, starting, stopping, receiving, and the senders of each. */
 import type { Logger } from "../control/logger.ts";
 import type { DiffIo } from "../diff/types.ts";
-import { WalbError } from "../errors.ts";
+import { asWalbError, WalbError } from "../errors.ts";
 import type { Platform } from "../platform/platform.ts";
 import { type BrokenVolume, checkVolumeId, openVolumes } from "../volume/directories.ts";
+import type { StopState } from "../volume/machine.ts";
 import { reconcile } from "./reconcile.ts";
 import { Sender, type SenderParts } from "./sender.ts";
 import type { ProxySettings } from "./settings.ts";
@@ -120,44 +121,64 @@ export class ProxyVolumes {
     this.#enterStarted(volume);
   }
 
-  /** Stops receiving and sending. `empty` first waits until every archive has everything. */
-  async stop(volume: ProxyVolume, mode: "graceful" | "force" | "empty", signal: AbortSignal): Promise<void> {
+  /**
+   * Stops receiving and sending. `empty` first waits until every archive has everything, `graceful` for what is under
+   * way, `force` for nothing. A stricter stop overtakes one that still waits.
+   * @throws WalbError `cancelled` for an `empty` that was overtaken.
+   */
+  async stop(volume: ProxyVolume, mode: StopMode, signal: AbortSignal): Promise<void> {
     const { machine } = volume;
+    if (machine.stopState !== "not-stopping" && isStricter(mode, machine.stopState)) {
+      machine.setStopState(stopStates[mode]);
+      if (mode === "force") this.#hurry(volume);
+      await machine.until(() => machine.stopState === "not-stopping", signal);
+      machine.require(["Stopped"], "stop");
+      return;
+    }
     machine.requireNotStopping("stop");
     machine.require(["Started", "WlogRecv"], "stop");
-    machine.setStopState(mode === "empty" ? "waiting-for-empty" : mode === "force" ? "force-stopping" : "stopping");
+    machine.setStopState(stopStates[mode]);
     try {
+      if (mode === "force") this.#hurry(volume);
       await machine.until(() => !machine.isInTransition, signal);
-      const via = mode === "empty" ? "WaitForEmpty" : "Stop";
-      const transition = machine.begin(["Started"], via, "stop");
+      const transition = machine.begin(["Started"], mode === "empty" ? "WaitForEmpty" : "Stop", "stop");
       try {
         if (mode === "empty") {
           this.kick(volume.name);
-          await machine.until(() => volume.store.isEmpty, signal);
+          await machine.until(() => volume.store.isEmpty || machine.stopState !== "waiting-for-empty", signal);
         }
-        await this.#closeSenders(volume, mode === "force" ? "force" : "graceful");
+        await this.#closeSenders(volume, machine.isForceStopping ? "force" : "graceful");
         volume.store.setState("Stopped");
         transition.commit("Stopped");
       } catch (error) {
         transition.rollback();
+        this.#startSenders(volume);
         throw error;
       }
     } finally {
       machine.setStopState("not-stopping");
+    }
+    if (mode === "empty" && !volume.store.isEmpty) {
+      throw new WalbError("cancelled", {
+        what: "another stop did not wait until everything was sent",
+        where: { volume: volume.name },
+      });
     }
   }
 
   /** Forgets a volume with everything that was not delivered. */
   async clear(volume: ProxyVolume): Promise<void> {
     const transition = volume.machine.begin(["Stopped"], "ClearVol", "clear");
+    this.#volumes.delete(volume.name);
     try {
-      await this.#closeSenders(volume, "force");
       volume.store.close();
       await this.#parts.platform.disk.removeTree(volume.directory);
-      this.#volumes.delete(volume.name);
     } catch (error) {
-      transition.rollback();
+      // The store is closed: what is left is looked at again at the next start.
+      this.#broken.push({ volume: volume.name, error: asWalbError(error, { volume: volume.name, step: "clear" }) });
       throw error;
+    } finally {
+      transition.commit("Stopped");
     }
   }
 
@@ -171,8 +192,13 @@ export class ProxyVolumes {
     }
   }
 
-  async close(mode: "graceful" | "force"): Promise<void> {
+  async closeSenders(mode: "graceful" | "force"): Promise<void> {
     await Promise.all(this.all.map((volume) => this.#closeSenders(volume, mode)));
+  }
+
+  /** Ends all sending, then lets go of the stores. Nothing is being received any more. */
+  async close(mode: "graceful" | "force"): Promise<void> {
+    await this.closeSenders(mode);
     for (const volume of this.all) volume.store.close();
     this.#volumes.clear();
   }
@@ -186,13 +212,36 @@ export class ProxyVolumes {
 
   #enterStarted(volume: ProxyVolume): void {
     volume.machine.begin(["Stopped"], "Start", "start").commit("Started");
-    const senders = volume.store.archives.map((archive) => new Sender(volume, archive.name, this.#parts.sender));
-    this.#senders.set(volume.name, senders);
+    this.#startSenders(volume);
+  }
+
+  /** Starts the senders that do not run. */
+  #startSenders(volume: ProxyVolume): void {
+    const running = this.senders(volume).filter((sender) => !sender.isEnded);
+    const missing = volume.store.archives.filter(({ name }) => !running.some((sender) => sender.archiveName === name));
+    const started = missing.map(({ name }) => new Sender(volume, name, this.#parts.sender));
+    this.#senders.set(volume.name, [...running, ...started]);
   }
 
   async #closeSenders(volume: ProxyVolume, mode: "graceful" | "force"): Promise<void> {
-    const senders = this.#senders.get(volume.name) ?? [];
-    this.#senders.delete(volume.name);
+    const senders = this.senders(volume);
     await Promise.all(senders.map((sender) => sender.close(mode)));
+    if (this.#senders.get(volume.name) === senders) this.#senders.delete(volume.name);
   }
+
+  /** Gives up what is under way. */
+  #hurry(volume: ProxyVolume): void {
+    const reason = new WalbError("cancelled", { what: "the volume was stopped", where: { volume: volume.name } });
+    if (volume.receiving?.isCommitting === false) volume.receiving.stream.close(reason);
+    for (const sender of this.senders(volume)) void sender.close("force");
+  }
+}
+
+type StopMode = "graceful" | "force" | "empty";
+
+const stopStates = { empty: "waiting-for-empty", graceful: "stopping", force: "force-stopping" } as const;
+
+function isStricter(mode: StopMode, running: StopState): boolean {
+  const strictness: readonly StopState[] = ["not-stopping", "waiting-for-empty", "stopping", "force-stopping"];
+  return strictness.indexOf(stopStates[mode]) > strictness.indexOf(running);
 }

@@ -1,8 +1,10 @@
 /** @module What a proxy answers over the wire protocol: log transfers, and the commands of other daemons. */
 import type { Control } from "../control/control.ts";
 import type { DiffIo } from "../diff/types.ts";
-import { WalbError } from "../errors.ts";
+import { asWalbError, WalbError } from "../errors.ts";
 import type { MemoryPool } from "../native/memory.ts";
+import type { Platform } from "../platform/platform.ts";
+import { Limiter } from "../volume/limiter.ts";
 import { replyVersion } from "../wire/commands.ts";
 import { readGet, replyGet } from "../wire/get.ts";
 import type { WireHandler } from "../wire/server.ts";
@@ -11,6 +13,7 @@ import { serveWlogTransfer, type WlogRequest } from "../wire/wlog-transfer.ts";
 import { accept, refuse } from "../wire/words.ts";
 import { Reception } from "./receive.ts";
 import type { ProxySettings } from "./settings.ts";
+import type { ProxyVolume } from "./volume.ts";
 import type { ProxyVolumes } from "./volumes.ts";
 
 /** What the handlers work on. */
@@ -24,21 +27,14 @@ export interface WireParts {
   readonly io: DiffIo;
 }
 
+/** How long a storage is kept waiting for its turn: well below the time after which it gives up. */
+const turnWaitMs = 3_000;
+
 /** Handlers by protocol or command name. */
 export function proxyWireHandlers(parts: WireParts): ReadonlyMap<string, WireHandler> {
-  let receptionsRunning = 0;
+  const turns = new Limiter(parts.settings.maxForegroundTasks);
   return new Map<string, WireHandler>([
-    [
-      "wlog-transfer",
-      async (stream) => {
-        receptionsRunning += 1;
-        try {
-          await receiveLog(parts, stream, receptionsRunning);
-        } finally {
-          receptionsRunning -= 1;
-        }
-      },
-    ],
+    ["wlog-transfer", (stream) => receiveLog(parts, stream, turns)],
     [
       "get",
       async (stream) => {
@@ -51,47 +47,140 @@ export function proxyWireHandlers(parts: WireParts): ReadonlyMap<string, WireHan
   ]);
 }
 
-async function receiveLog(parts: WireParts, stream: WireStream, running: number): Promise<void> {
-  const { settings, volumes, io } = parts;
-  let leave: (() => void) | undefined;
-  let request: WlogRequest | undefined;
-  let reception: Reception | undefined;
+/** A reception that was let in. */
+interface Admitted {
+  readonly volume: ProxyVolume;
+  readonly reception: Reception;
+}
+
+async function receiveLog(parts: WireParts, stream: WireStream, turns: Limiter): Promise<void> {
+  const { volumes, io } = parts;
+  /** Undone in reverse order, whatever happens. */
+  const undo: (() => void)[] = [];
+  const leave = (): void => {
+    for (const step of undo.splice(0).reverse()) step();
+  };
+  let admitted: Admitted | undefined;
   try {
     await serveWlogTransfer(
       stream,
       { pool: parts.receiving, compute: io.compute },
       {
-        async decide(asked) {
+        async decide(request) {
           try {
-            if (running > settings.maxForegroundTasks) {
-              throw new WalbError("busy", {
-                what: `${settings.maxForegroundTasks} logs are being received, which is the limit`,
-                where: { host: settings.nodeId, volume: asked.volume },
-              });
-            }
-            const { machine } = volumes.get(asked.volume);
-            machine.requireNotStopping("receive a log");
-            const transition = machine.begin(["Started"], "WlogRecv", "receive a log");
-            leave = () => transition.commit("Started");
-            request = asked;
-            // Made here, so that a lack of space is told as the answer.
-            reception = await Reception.begin(volumes.get(asked.volume), asked, io);
+            admitted = await admit(parts, stream, request, turns, undo);
             return accept;
           } catch (error) {
             return refuse(error);
           }
         },
         async begin() {
-          return reception!;
+          return admitted!.reception;
         },
         async commit(received) {
-          await reception!.commit(received);
-          leave?.();
-          volumes.kick(request!.volume);
+          const { volume, reception } = admitted!;
+          if (volume.receiving !== undefined) volume.receiving.isCommitting = true;
+          await reception.commit(received);
+          volume.receiveTrouble = undefined;
+          // The volume is Started again before the storage hears of it, or its next log could come too early.
+          leave();
+          volumes.kick(volume.name);
         },
       },
     );
+  } catch (error) {
+    if (admitted !== undefined) tell(admitted.volume, error);
+    throw error;
   } finally {
-    leave?.();
+    leave();
   }
+}
+
+/** Lets a log in: a place, the state, and room on the disk. @throws WalbError why not. */
+async function admit(
+  parts: WireParts,
+  stream: WireStream,
+  request: WlogRequest,
+  turns: Limiter,
+  undo: (() => void)[],
+): Promise<Admitted> {
+  const { settings, volumes, io } = parts;
+  const volume = volumes.get(request.volume);
+  const { machine } = volume;
+  machine.requireNotStopping("receive a log");
+  await endStalled(volume);
+  machine.require(["Started"], "receive a log");
+  undo.push(await takeTurn(volume, turns, settings.maxForegroundTasks));
+  machine.requireNotStopping("receive a log");
+  const transition = machine.begin(["Started"], "WlogRecv", "receive a log");
+  undo.push(() => transition.commit("Started"));
+  volume.receiving = { stream, isCommitting: false };
+  undo.push(() => {
+    volume.receiving = undefined;
+  });
+  try {
+    // Made before the answer, so that a lack of space is told in it.
+    return { volume, reception: await Reception.begin(volume, request, io) };
+  } catch (error) {
+    tell(volume, error);
+    throw error;
+  }
+}
+
+/** A place among the receptions, in the order of asking. */
+async function takeTurn(volume: ProxyVolume, turns: Limiter, limit: number): Promise<() => void> {
+  const late = new AbortController();
+  const timer = volume.platform.clock.timer(turnWaitMs, () => {
+    const what = `${limit} logs are being received, which is the limit, and ${turns.waitingCount} wait`;
+    late.abort(
+      new WalbError("busy", {
+        what,
+        where: { host: volume.settings.nodeId, volume: volume.name },
+        hint: "it is tried again; or start the proxy with a larger --max-foreground-tasks",
+      }),
+    );
+  });
+  try {
+    return await turns.enter(late.signal);
+  } finally {
+    timer.cancel();
+  }
+}
+
+/**
+ * A storage sends one log of a volume at a time: when it comes again while one is being received, it gave that one up,
+ * and we may not have heard of it. Ends that one when it does not move.
+ */
+async function endStalled(volume: ProxyVolume): Promise<void> {
+  const { machine, platform, receiving } = volume;
+  if (receiving === undefined) return;
+  const readBytes = receiving.stream.readBytes;
+  const isOver = (): boolean => volume.receiving !== receiving;
+  await untilOrLate(platform, turnWaitMs / 2, machine, isOver);
+  if (isOver() || receiving.isCommitting || receiving.stream.readBytes !== readBytes) return;
+  const what = "the storage began again before this log was complete";
+  receiving.stream.close(new WalbError("cancelled", { what, where: { volume: volume.name } }));
+  await untilOrLate(platform, turnWaitMs / 2, machine, isOver);
+}
+
+async function untilOrLate(
+  platform: Platform,
+  waitMs: number,
+  machine: ProxyVolume["machine"],
+  condition: () => boolean,
+): Promise<void> {
+  const late = new AbortController();
+  const timer = platform.clock.timer(waitMs, () => late.abort());
+  try {
+    await machine.until(() => condition() || late.signal.aborted, late.signal);
+  } finally {
+    timer.cancel();
+  }
+}
+
+function tell(volume: ProxyVolume, error: unknown): void {
+  volume.receiveTrouble = {
+    error: asWalbError(error, { volume: volume.name, step: "receiving a log" }),
+    atMs: volume.platform.clock.nowMs(),
+  };
 }
