@@ -5,6 +5,7 @@ import type { DiffIo } from "../diff/types.ts";
 import { WalbError } from "../errors.ts";
 import type { Platform } from "../platform/platform.ts";
 import { lbBytes } from "../units.ts";
+import { clearStatus } from "../volume/trouble.ts";
 import { volumeLbMax } from "../wire/bulk-stream.ts";
 import { applyToBase, type JobContext } from "./apply.ts";
 import type { ForegroundLimit } from "./foreground.ts";
@@ -38,13 +39,14 @@ export function archiveHandlers(parts: HandlerParts): Handlers<ArchiveCommands> 
     async status({ volume }) {
       const known = volumes.all.filter((one) => volume === undefined || one.name === volume);
       const broken = volumes.broken.filter((one) => volume === undefined || one.volume === volume);
-      if (volume !== undefined && known.length + broken.length === 0) volumes.get(volume);
+      const isUnknown = volume !== undefined && known.length + broken.length === 0;
       return {
         images: parts.imagesKind,
         ...(await platform.disk.freeSpace(settings.dataDir)),
         volumes: [
           ...(await Promise.all(known.map(volumeReport))),
           ...broken.map((one) => brokenReport(one, platform.clock.nowMs())),
+          ...(isUnknown ? [clearStatus(volume)] : []),
         ],
       };
     },

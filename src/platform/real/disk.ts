@@ -24,6 +24,7 @@ import type { Disk, FileInfo, OpenOptions } from "../disk.ts";
 import { RealDiskFile } from "./file.ts";
 
 const errnoNotFound = 2;
+const errnoNotDirectory = 20;
 const errnoWouldBlock = 11;
 /** FICLONE is not possible here, so copy: EPERM, EXDEV, EINVAL, ENOTTY, ENOSYS, EOPNOTSUPP. */
 const errnoNoReflink = new Set([1, 18, 22, 25, 38, 95]);
@@ -265,10 +266,13 @@ function lockedError(path: string): WalbError {
 
 function statOf(path: string): Stats | undefined {
   try {
-    return attempt("stat", path, () => statSync(path));
+    return statSync(path, { throwIfNoEntry: false });
   } catch (error) {
-    if (error instanceof WalbError && error.code === "not-found") return undefined;
-    throw error;
+    // A part of the path is a file: below it there is nothing either.
+    if (errnoOf(error) === errnoNotDirectory) return undefined;
+    return attempt("stat", path, () => {
+      throw error;
+    });
   }
 }
 
