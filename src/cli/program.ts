@@ -6,7 +6,7 @@
  * arguments. citty's own reading of them is only told what exists, never what is required or allowed: it would complain
  * before the strict layer does, and worse.
  */
-import { type ArgDef, type ArgsDef, type CommandDef, defineCommand } from "citty";
+import type { ArgDef, ArgsDef, CommandDef } from "citty";
 import { exitCodes } from "../errors.ts";
 import type { Flag } from "./flags.ts";
 import { parseCommandLine } from "./parse.ts";
@@ -31,7 +31,9 @@ export function command(
   texts: { readonly hidden?: boolean } = {},
 ): WalbCommand {
   const load = async (): Promise<AnyVerb> => (await importModule()).verb;
-  const definition = defineCommand({
+  return {
+    meta: { name, description, ...texts },
+    load,
     args: async () => describeArguments(await load()),
     async run({ rawArgs, data }): Promise<number> {
       const io = data as Io;
@@ -39,8 +41,7 @@ export function command(
       const parsed = parseCommandLine(verb, rawArgs, io.env);
       return (await verb.run({ ...parsed, io } as never)) ?? exitCodes.done;
     },
-  });
-  return { ...definition, meta: { name, description, ...texts }, load };
+  };
 }
 
 /** A word that is followed by another: `device create`. `bare` is what it means alone or with flags only. */

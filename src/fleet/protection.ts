@@ -1,7 +1,9 @@
-/** @module Is a volume protected? Decided from what the servers of its path say: pure. */
+/** @module Is a volume protected, and how far behind is what could be restored? Decided from what its servers say: pure. */
 import type { ArchiveVolume } from "../control/archive.ts";
 import type { ProxyVolume } from "../control/proxy.ts";
 import type { StorageVolume } from "../control/storage.ts";
+import type { ErrorCode } from "../errors.ts";
+import { formatDuration, formatSize } from "./format.ts";
 
 /** What a server said, or why it said nothing. */
 export interface Heard<Status> {
@@ -15,73 +17,209 @@ export interface VolumePath {
   readonly volume: string;
   readonly storage: Heard<StorageVolume> | undefined;
   readonly proxies: readonly Heard<ProxyVolume>[];
-  readonly archives: readonly Heard<ArchiveVolume>[];
+  /** The archive that backups go to. */
+  readonly primary: Heard<ArchiveVolume> | undefined;
+  /** Archives that get the volume by replication. */
+  readonly replicas: readonly Heard<ArchiveVolume>[];
+}
+
+/** Data that has not passed a hop yet, and how long it has been waiting. */
+export interface Lag {
+  readonly bytes: number;
+  readonly ms: number;
+}
+
+/** Where the data of a volume is. What no server told is missing. */
+export interface PathMeasure {
+  readonly newest?: { readonly gid: bigint; readonly timeMs: number };
+  /** Of the newest point. */
+  readonly ageMs?: number;
+  /** From the oldest point to the newest. */
+  readonly windowMs?: number;
+  /** Storage to proxies. */
+  readonly toProxy?: Lag;
+  /** Proxies to archives. */
+  readonly toArchive?: Lag;
+  /** Share of the log that is in use, above 1 when it has overflowed. */
+  readonly logUsage?: number;
+}
+
+/** How old the newest point may be while writes wait. */
+export interface AgeLimits {
+  readonly warningMs: number;
+  readonly criticalMs: number;
 }
 
 /** The verdict. */
 export interface Protection {
   readonly isProtected: boolean;
-  /** Why not; also what is going wrong while the volume is still protected. */
+  /** Why it is not protected; empty when it is. */
   readonly reasons: string[];
+  /** What is going wrong while it is protected still, or besides. */
+  readonly warnings: string[];
+  /** True when the age of the newest point is the only reason. */
+  readonly isOnlyLate: boolean;
 }
 
+/** States in which new writes are shipped, or are going to be once the backup under way is done. */
 const following = ["Target", "FullSync", "HashSync"];
+/** States in which an archive takes what is sent. */
 const receiving = ["Archived", "HashSync", "WdiffRecv", "ReplSyncAsServer", "FullSync"];
+/** Troubles that no retry ends. */
+const lasting: readonly string[] = [
+  "different-uuid",
+  "log-overflow",
+  "damaged",
+  "bad-format",
+] satisfies readonly ErrorCode[];
+/** A log that is so full deserves a warning. */
+const logUsageMax = 0.8;
 
-/** Judges: new writes are being shipped, and there is a point to restore. */
-export function judgeProtection(path: VolumePath): Protection {
-  const reasons: string[] = [];
-  const notes: string[] = [];
-  judgeStorage(path, reasons, notes);
-  judgeProxies(path, reasons, notes);
-  judgeArchives(path, reasons, notes);
-  return { isProtected: reasons.length === 0, reasons: [...reasons, ...notes] };
+/**
+ * Judges: what is written now reaches the archive, there is a point to restore, and it is not too old while writes wait.
+ * An idle volume may have an old newest point: nothing has been written since.
+ */
+export function judgeProtection(path: VolumePath, limits: AgeLimits, nowMs: number): Protection {
+  const found: Findings = { reasons: [], warnings: [] };
+  judgeStorage(path, found);
+  judgeProxies(path, found);
+  judgeArchives(path, found);
+  const measure = measurePath(path, nowMs);
+  const isOnlyLate = judgeAge(measure, limits, found) && found.reasons.length === 1;
+  return { isProtected: found.reasons.length === 0, ...found, isOnlyLate };
 }
 
-function judgeStorage({ storage }: VolumePath, reasons: string[], notes: string[]): void {
+/** Collects the numbers of a path. */
+export function measurePath(path: VolumePath, nowMs: number): PathMeasure {
+  const storage = path.storage?.status;
+  const { newestPoint: newest, oldestPoint: oldest } = path.primary?.status ?? {};
+  const entries = path.proxies.flatMap(({ status }) => status?.archives ?? []);
+  const { lagBytes, lagMs = 0, logUsagePb, logCapacityPb = 0 } = storage ?? {};
+  return {
+    ...(newest === undefined ? {} : { newest, ageMs: Math.max(0, nowMs - newest.timeMs) }),
+    ...(newest === undefined || oldest === undefined ? {} : { windowMs: newest.timeMs - oldest.timeMs }),
+    ...(lagBytes === undefined ? {} : { toProxy: { bytes: lagBytes, ms: lagBytes === 0 ? 0 : lagMs } }),
+    ...(entries.length === 0
+      ? {}
+      : {
+          toArchive: {
+            bytes: entries.reduce((sum, entry) => sum + entry.pendingBytes, 0),
+            ms: Math.max(...entries.map((entry) => (entry.pendingCount === 0 ? 0 : (entry.lagMs ?? 0)))),
+          },
+        }),
+    ...(logUsagePb === undefined || logCapacityPb === 0 ? {} : { logUsage: logUsagePb / logCapacityPb }),
+  };
+}
+
+interface Findings {
+  readonly reasons: string[];
+  readonly warnings: string[];
+}
+
+function judgeStorage({ volume, storage }: VolumePath, { reasons, warnings }: Findings): void {
   if (storage === undefined) {
     reasons.push("no storage server has it");
     return;
   }
   const { server, status, error } = storage;
+  const say = (text: string): string => `storage ${server}: ${text}`;
   if (status === undefined) {
-    reasons.push(`storage ${server}: ${error ?? "does not know it"}`);
+    reasons.push(say(error ?? `does not know it; put it under backup: walb init ${volume}`));
     return;
   }
-  if (status.isOverflow === true) {
-    reasons.push(`storage ${server}: the log has overflowed; reset the volume and back it up again`);
-  } else if (!following.includes(status.state)) {
-    reasons.push(`storage ${server}: state ${status.state}, writes are not shipped`);
+  const { state, isOverflow, trouble } = status;
+  const again = `walb stop ${volume} --server ${server}; walb reset ${volume} --server ${server}; walb backup ${volume}`;
+  if (isOverflow === true) {
+    reasons.push(say(`the log has overflowed, writes are missing; back it up anew: ${again}`));
+  } else if (!following.includes(state)) {
+    const wayOut: Readonly<Record<string, string>> = {
+      Stopped: `; start it: walb start ${volume}`,
+      SyncReady: `; back it up: walb backup ${volume}`,
+    };
+    const why = trouble === undefined ? (wayOut[state] ?? "") : `: ${trouble.message}`;
+    reasons.push(say(`state ${state}, writes are not shipped${why}`));
+  } else if (status.stopState !== "not-stopping") {
+    reasons.push(say("it is being stopped"));
+  } else if (trouble !== undefined) {
+    (lasting.includes(trouble.code) ? reasons : warnings).push(say(trouble.message));
   }
-  if (status.trouble !== undefined) notes.push(`storage ${server}: ${status.trouble.message}`);
+  const usage = measurePath({ volume, storage, proxies: [], primary: undefined, replicas: [] }, 0).logUsage ?? 0;
+  if (isOverflow !== true && usage >= logUsageMax) {
+    warnings.push(say(`the log is ${Math.floor(usage * 100)}% full; when it overflows a new backup is needed`));
+  }
 }
 
-function judgeProxies({ proxies }: VolumePath, reasons: string[], notes: string[]): void {
-  const working = proxies.filter(({ status }) => status?.state === "Started" || status?.state === "WlogRecv");
-  if (working.length === 0) reasons.push(proxies.length === 0 ? "no proxy has it" : "no proxy is started");
-  for (const { server, status, error } of proxies) {
-    if (status === undefined) notes.push(`proxy ${server}: ${error ?? "does not know it"}`);
-    if (status?.trouble !== undefined) notes.push(`proxy ${server}: ${status.trouble.message}`);
-    for (const archive of status?.archives ?? []) {
-      if (archive.trouble !== undefined)
-        notes.push(`proxy ${server} to ${archive.archiveName}: ${archive.trouble.message}`);
+function judgeProxies({ volume, proxies, primary }: VolumePath, { reasons, warnings }: Findings): void {
+  const isWorking = ({ status }: Heard<ProxyVolume>): boolean =>
+    status !== undefined && isTaking(status) && status.archives.length > 0;
+  const isAnyWorking = proxies.some(isWorking);
+  if (proxies.length === 0) reasons.push("no proxy has it");
+  // While one works, the others are spare: what is wrong with them is a warning.
+  const findings = isAnyWorking ? warnings : reasons;
+  for (const proxy of proxies) {
+    const say = (text: string): string => `proxy ${proxy.server}: ${text}`;
+    const { status, error } = proxy;
+    if (status === undefined) {
+      findings.push(say(error ?? "does not know it"));
+      continue;
+    }
+    if (!isTaking(status)) {
+      const start = status.state === "Stopped" ? `; start it: walb start ${volume} --server ${proxy.server}` : "";
+      findings.push(say(`state ${status.state}, it takes nothing${start}`));
+    } else if (status.archives.length === 0) {
+      findings.push(say("it sends the volume to no archive"));
+    }
+    if (status.trouble !== undefined) warnings.push(say(status.trouble.message));
+    for (const { archiveName, trouble, pendingBytes } of status.archives) {
+      if (trouble === undefined) continue;
+      const isLasting = archiveName === primary?.server && lasting.includes(trouble.code);
+      const text = `${formatSize(pendingBytes)} wait for archive ${archiveName}: ${trouble.message}`;
+      (isLasting ? reasons : warnings).push(say(text));
     }
   }
 }
 
-function judgeArchives({ archives }: VolumePath, reasons: string[], notes: string[]): void {
-  const good = archives.filter(({ status }) => status !== undefined && receiving.includes(status.state));
-  if (archives.length === 0) reasons.push("no archive has it");
-  else if (good.length === 0) {
-    for (const { server, status, error } of archives) {
-      reasons.push(
-        `archive ${server}: ${status === undefined ? (error ?? "does not know it") : `state ${status.state}`}`,
-      );
+function isTaking({ state, stopState }: ProxyVolume): boolean {
+  return (state === "Started" || state === "WlogRecv") && stopState === "not-stopping";
+}
+
+function judgeArchives({ volume, primary, replicas }: VolumePath, { reasons, warnings }: Findings): void {
+  if (primary === undefined) reasons.push("no archive has it");
+  else {
+    const wrong = archiveFault(volume, primary);
+    if (wrong !== undefined) reasons.push(`archive ${primary.server}: ${wrong}`);
+    else if (primary.status?.newestPoint === undefined) {
+      reasons.push(`archive ${primary.server}: there is no restorable point yet`);
     }
-  } else if (!good.some(({ status }) => status?.newestPoint !== undefined)) {
-    reasons.push("there is no restorable point yet");
   }
-  for (const { server, status } of archives) {
-    if (status?.trouble !== undefined) notes.push(`archive ${server}: ${status.trouble.message}`);
+  for (const replica of replicas) {
+    const wrong = archiveFault(volume, replica);
+    if (wrong !== undefined) warnings.push(`archive ${replica.server}: ${wrong}`);
   }
+  for (const { server, status } of [...(primary === undefined ? [] : [primary]), ...replicas]) {
+    if (status?.trouble === undefined || !receiving.includes(status.state)) continue;
+    const isLasting = server === primary?.server && lasting.includes(status.trouble.code);
+    (isLasting ? reasons : warnings).push(`archive ${server}: ${status.trouble.message}`);
+  }
+}
+
+/** Why an archive takes nothing. */
+function archiveFault(volume: string, { server, status, error }: Heard<ArchiveVolume>): string | undefined {
+  if (status === undefined) return error ?? "does not know it";
+  if (receiving.includes(status.state)) return undefined;
+  if (status.trouble !== undefined) return `state ${status.state}: ${status.trouble.message}`;
+  if (status.state === "Stopped") return `state Stopped; start it: walb start ${volume} --server ${server}`;
+  if (status.state === "SyncReady") return `state SyncReady, it has no backup; make one: walb backup ${volume}`;
+  return `state ${status.state}`;
+}
+
+/** True when the newest point is too old. */
+function judgeAge(measure: PathMeasure, limits: AgeLimits, { reasons, warnings }: Findings): boolean {
+  const { ageMs, toProxy, toArchive } = measure;
+  const waitingBytes = (toProxy?.bytes ?? 0) + (toArchive?.bytes ?? 0);
+  if (ageMs === undefined || waitingBytes === 0 || ageMs < limits.warningMs) return false;
+  const isLate = ageMs >= limits.criticalMs;
+  const text = `the newest point is ${formatDuration(ageMs)} old while ${formatSize(waitingBytes)} of writes wait`;
+  (isLate ? reasons : warnings).push(text);
+  return isLate;
 }

@@ -20,6 +20,8 @@ import { testClock, testRandom } from "../control/fixtures.ts";
 export interface FakeFleet {
   readonly states: { storage: string; proxy: string; archive: string };
   readonly calls: string[];
+  /** Time of the archive's newest point. */
+  newestMs: number;
   readonly directory: string;
   readonly ports: { storage: number; proxy: number; archive: number };
   run(words: readonly string[], io?: Partial<Io>): Promise<{ code: number; out: string; err: string }>;
@@ -108,8 +110,18 @@ export async function startFakeFleet(): Promise<FakeFleet> {
     },
   };
 
+  const toArchive = {
+    archiveName: "a0",
+    address: "127.0.0.1:1",
+    compression: "snappy",
+    delayS: 0,
+    pendingCount: 1,
+    pendingBytes: 4096,
+    lagMs: 5000,
+    isSending: false,
+  };
   const proxy: Handlers<ProxyCommands> = {
-    status: async () => ({ volumes: [{ volume: "vol0", state: states.proxy, ...idle, archives: [] }] }),
+    status: async () => ({ volumes: [{ volume: "vol0", state: states.proxy, ...idle, archives: [toArchive] }] }),
     volumes: async () => ({ volumes: ["vol0"] }),
     "add-archive": async (params) => {
       called("proxy", "add-archive", { volume: params.volume, archiveName: params.archiveName });
@@ -149,7 +161,7 @@ export async function startFakeFleet(): Promise<FakeFleet> {
           state: states.archive,
           ...idle,
           ...(states.archive === "Archived"
-            ? { oldestPoint: { gid: 1n, timeMs: nowMs - 3_600_000 }, newestPoint: { gid: 5n, timeMs: nowMs - 1000 } }
+            ? { oldestPoint: { gid: 1n, timeMs: nowMs - 3_600_000 }, newestPoint: { gid: 5n, timeMs: fleet.newestMs } }
             : {}),
         },
       ],
@@ -230,9 +242,10 @@ export async function startFakeFleet(): Promise<FakeFleet> {
       `[servers.a0]\nrole = "archive"\naddress = "127.0.0.1:${a0.port}"\nprimary = true\n` +
       `[volumes.vol0]\nstorage = "s0"\n`,
   );
-  return {
+  const fleet: FakeFleet = {
     states,
     calls,
+    newestMs: nowMs - 1000,
     directory,
     ports: { storage: s0.port, proxy: p0.port, archive: a0.port },
     run: (words, io = {}) => runIn(directory, words, io),
@@ -241,6 +254,7 @@ export async function startFakeFleet(): Promise<FakeFleet> {
       rmSync(directory, { recursive: true, force: true });
     },
   };
+  return fleet;
 }
 
 /** Runs a command line in this process, in a directory, with nobody at the terminal. */

@@ -211,11 +211,19 @@ describe("a volume's life through the verbs", () => {
 });
 
 describe("status", () => {
+  /** A fleet file of servers where nobody listens. */
+  const deadFleet = (): string => {
+    const file = join(fleet.directory, "dead.toml");
+    writeFileSync(file, '[servers.s0]\nrole = "storage"\naddress = "127.0.0.1:1"\n');
+    return file;
+  };
+
   test("a volume that is shipped and restorable is protected: exit 0", async () => {
     Object.assign(fleet.states, { storage: "Target", proxy: "Started", archive: "Archived" });
     const { code, out } = await fleet.run(["status"]);
     expect(code).toBe(0);
-    expect(out.split("\n")[1]).toMatch(/^vol0 +yes +\d{4}-\d\d-\d\d .* +2\.00K 3s +- +25% +59m 59s$/);
+    expect(out.split("\n")[1]).toMatch(/^vol0 +yes +\d{4}-\d\d-\d\d .* +1s +2\.00K 3s +4\.00K 5s +25% +59m$/);
+    for (const line of out.split("\n")) expect(line.length).toBeLessThanOrEqual(80);
   });
 
   test("each break of the path is told, with exit 1", async () => {
@@ -224,7 +232,10 @@ describe("status", () => {
         { storage: "Stopped", proxy: "Started", archive: "Archived" },
         "storage s0: state Stopped, writes are not shipped",
       ],
-      [{ storage: "Target", proxy: "Stopped", archive: "Archived" }, "no proxy is started"],
+      [
+        { storage: "Target", proxy: "Stopped", archive: "Archived" },
+        "proxy p0: state Stopped, it takes nothing; start it",
+      ],
       [{ storage: "Target", proxy: "Started", archive: "Stopped" }, "archive a0: state Stopped"],
       [{ storage: "Target", proxy: "Started", archive: "Clear" }, "archive a0: does not know it"],
     ] as const) {
@@ -234,6 +245,66 @@ describe("status", () => {
       const json = await fleet.run(["status", "--json"]);
       expect(JSON.parse(json.out)).toMatchObject({ volumes: [{ volume: "vol0", isProtected: false }] });
     }
+  });
+
+  test("as a Nagios plugin it is one line with performance data", async () => {
+    Object.assign(fleet.states, { storage: "Target", proxy: "Started", archive: "Archived" });
+    const good = await fleet.run(["status", "--nagios", "-w", "10m", "-c", "1h"]);
+    expect([good.code, good.err]).toEqual([0, ""]);
+    expect(good.out).toMatch(
+      /^WALB OK - vol0 is protected \| 'vol0 age'=1s;;;0 'vol0 lag'=5s;600;3600;0 'vol0 waiting'=6144B 'vol0 log'=25\.0%;80;100;0;100\n$/,
+    );
+    const old = await fleet.run(["status", "--nagios", "-w", "500ms", "-c", "1h"]);
+    expect([old.code, old.out]).toEqual([1, expect.stringMatching(/^WALB WARNING - vol0: the newest point is 1s old/)]);
+    fleet.states.storage = "Stopped";
+    const bad = await fleet.run(["status", "--nagios"]);
+    expect([bad.code, bad.out]).toEqual([
+      2,
+      expect.stringMatching(/^WALB CRITICAL - 1 of 1 not protected: vol0: stor/),
+    ]);
+    const unknown = await fleet.run(["status", "--nagios", "--fleet", deadFleet()]);
+    expect([unknown.code, unknown.out]).toEqual([3, expect.stringMatching(/^WALB UNKNOWN - cannot reach server s0/)]);
+    expect((await fleet.run(["status", "--nagios", "--watch"])).code).toBe(2);
+    expect((await fleet.run(["status", "-w", "2h", "-c", "1h"])).code).toBe(2);
+  });
+
+  test("a point too old is looked at twice before the alarm: a write after an idle time needs a second", async () => {
+    Object.assign(fleet.states, { storage: "Target", proxy: "Started", archive: "Archived" });
+    const late = await fleet.run(["status", "-w", "500ms", "-c", "900ms"]);
+    expect([late.code, late.out]).toEqual([1, expect.stringContaining("while 6.00K of writes wait")]);
+    const work = fleet.run(["status", "-w", "500ms", "-c", "900ms"]);
+    await Bun.sleep(1000);
+    fleet.newestMs = Date.now() + 2500;
+    expect((await work).code).toBe(0);
+  }, 15_000);
+
+  test("it watches until interrupted, through servers that go away", async () => {
+    Object.assign(fleet.states, { storage: "Target", proxy: "Started", archive: "Archived" });
+    const abort = new AbortController();
+    const io = { signal: abort.signal, isOutTerminal: true };
+    const work = fleet.run(["status", "--watch", "--interval", "50ms"], io);
+    await Bun.sleep(400);
+    abort.abort();
+    const { code, out } = await work;
+    expect(code).toBe(130);
+    expect(out.split("\x1b[H").length).toBeGreaterThan(2);
+    const stop = new AbortController();
+    const json = fleet.run(["status", "--watch", "--interval", "50ms", "--json", "--fleet", deadFleet()], {
+      signal: stop.signal,
+    });
+    await Bun.sleep(200);
+    stop.abort();
+    const lines = (await json).err.trim().split("\n");
+    expect(lines.length).toBeGreaterThan(1);
+    for (const line of lines) expect(JSON.parse(line)).toMatchObject({ error: { code: "unreachable" } });
+  });
+
+  test("one server alone does not judge", async () => {
+    Object.assign(fleet.states, { storage: "Stopped", proxy: "Started", archive: "Archived" });
+    const { code, out } = await fleet.run(["status", "--server", "a0"]);
+    expect([code, out.split("\n")[1]]).toEqual([0, expect.stringMatching(/^vol0 +- +2/)]);
+    const json = await fleet.run(["status", "--server", "a0", "--json"]);
+    expect(JSON.parse(json.out)).toMatchObject({ volumes: [{ isProtected: null, reasons: [] }] });
   });
 
   test("a volume nobody knows is not found", async () => {

@@ -1,7 +1,9 @@
 /** @module Sizes as people write and read them: `10G`, powers of 1024. */
 import { WalbError } from "../../errors.ts";
 
-const units = ["", "K", "M", "G", "T", "P", "E"] as const;
+export { formatRate, formatSize } from "../../fleet/format.ts";
+
+const units = ["", "K", "M", "G", "T"] as const;
 
 /** Reads `512`, `10G`, `1.5T` (also `10g`, `10GiB`) as bytes. @throws WalbError `usage`. */
 export function parseSize(text: string): number {
@@ -18,22 +20,4 @@ export function parseSize(text: string): number {
     what: `${JSON.stringify(text)} is not a size`,
     hint: "write bytes, or a number with K, M, G or T (powers of 1024), e.g. 10G",
   });
-}
-
-/** A size with three digits and a unit: `0B`, `512B`, `1.50G`, `120M`. */
-export function formatSize(bytes: number): string {
-  let value = bytes;
-  let exponent = 0;
-  while (value >= 999.5 && exponent < units.length - 1) {
-    value /= 1024;
-    exponent += 1;
-  }
-  if (exponent === 0) return `${Math.round(value)}B`;
-  const digits = value < 9.995 ? 2 : value < 99.95 ? 1 : 0;
-  return `${value.toFixed(digits)}${units[exponent]}`;
-}
-
-/** `120M/s`. */
-export function formatRate(bytesPerS: number): string {
-  return `${formatSize(bytesPerS)}/s`;
 }

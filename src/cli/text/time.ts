@@ -1,6 +1,8 @@
 /** @module Times and durations as people write and read them. */
 import { WalbError } from "../../errors.ts";
 
+export { formatAge, formatDuration } from "../../fleet/format.ts";
+
 const unitMs: Readonly<Record<string, number>> = {
   ms: 1,
   s: 1000,
@@ -54,20 +56,6 @@ export function formatTime(timeMs: number): string {
   const two = (value: number): string => String(value).padStart(2, "0");
   const date = `${String(time.getFullYear()).padStart(4, "0")}-${two(time.getMonth() + 1)}-${two(time.getDate())}`;
   return `${date} ${two(time.getHours())}:${two(time.getMinutes())}:${two(time.getSeconds())}`;
-}
-
-/** Two units at most: `0s`, `42s`, `5m 10s`, `2h 3m`, `4d 2h`. */
-export function formatDuration(ms: number): string {
-  if (ms > 0 && ms < 1000) return `${Math.round(ms)}ms`;
-  const seconds = Math.floor(ms / 1000);
-  if (seconds < 60) return `${seconds}s`;
-  if (seconds < 3600) return joinUnits(Math.floor(seconds / 60), "m", seconds % 60, "s");
-  if (seconds < 86_400) return joinUnits(Math.floor(seconds / 3600), "h", Math.floor((seconds % 3600) / 60), "m");
-  return joinUnits(Math.floor(seconds / 86_400), "d", Math.floor((seconds % 86_400) / 3600), "h");
-}
-
-function joinUnits(large: number, largeUnit: string, small: number, smallUnit: string): string {
-  return small === 0 ? `${large}${largeUnit}` : `${large}${largeUnit} ${small}${smallUnit}`;
 }
 
 function durationMs(text: string): number | undefined {
