@@ -40,10 +40,10 @@ export const verb = defineVerb({
     let play: Play | undefined;
     let isDone = false;
     try {
-      await report.step("start device, archive, proxy and storage", async () => {
+      await report.step("start device, storage, proxy and archive", async () => {
         stage = await openStage(directory, io);
         const { storage, proxy, archive } = stage.addresses;
-        return { result: `storage ${storage}, proxy ${proxy}, archive ${archive}` };
+        return { result: `ports ${[storage, proxy, archive].map((at) => at.split(":").at(-1)).join(", ")}` };
       });
       play = new Play(stage!, report, io, platform.net, flags.size);
       await play.perform();

@@ -55,10 +55,13 @@ export async function firstDifference(a: string, b: string): Promise<number | un
   try {
     const sizeBytes = fstatSync(one).size;
     if (fstatSync(two).size !== sizeBytes) throw new WalbError("damaged", { what: `${b} has another size than ${a}` });
+    // Two buffers for all chunks: fresh ones would cost more than the reading.
+    const leftBuffer = Buffer.alloc(chunkBytes);
+    const rightBuffer = Buffer.alloc(chunkBytes);
     for (let offset = 0; offset < sizeBytes; offset += chunkBytes) {
       const size = Math.min(chunkBytes, sizeBytes - offset);
-      const left = readChunk(one, offset, size);
-      const right = readChunk(two, offset, size);
+      const left = readInto(one, offset, leftBuffer.subarray(0, size));
+      const right = readInto(two, offset, rightBuffer.subarray(0, size));
       if (!left.equals(right)) return offset + left.findIndex((byte, i) => byte !== right[i]);
     }
     return undefined;
@@ -98,9 +101,12 @@ async function forEachChunk(sizeBytes: number, work: (offset: number, size: numb
 }
 
 function readChunk(file: number, offset: number, size: number): Buffer {
-  const chunk = Buffer.alloc(size);
-  const count = readSync(file, chunk, 0, size, offset);
-  if (count !== size) throw new WalbError("io", { what: `read ${count} of ${size} bytes at ${offset}` });
+  return readInto(file, offset, Buffer.allocUnsafeSlow(size));
+}
+
+function readInto(file: number, offset: number, chunk: Buffer): Buffer {
+  const count = readSync(file, chunk, 0, chunk.length, offset);
+  if (count !== chunk.length) throw new WalbError("io", { what: `read ${count} of ${chunk.length} bytes at ${offset}` });
   return chunk;
 }
 
