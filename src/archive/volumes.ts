@@ -10,7 +10,7 @@ import { type Manifest, manifestName, readManifest } from "./manifest.ts";
 import { finishReset, quarantineName, reconcile } from "./reconcile.ts";
 import type { ArchiveSettings } from "./settings.ts";
 import { ArchiveStore } from "./store.ts";
-import { ArchiveVolume, activeStates } from "./volume.ts";
+import { ArchiveVolume, type ArchiveVolumeState, activeStates } from "./volume.ts";
 
 /** Directories of cleared volumes, until they are deleted; no volume can have such a name. */
 const clearingPrefix = ".clearing-";
