@@ -44,6 +44,8 @@ function metaOf(name: string, path: string, sizeBytes: number): DiffMeta {
   try {
     return { ...parseDiffFileName(name), dataSizeBytes: sizeBytes };
   } catch (error) {
-    throw asWalbError(error, { file: path });
+    // The parser knows the name only; the whole path tells which volume it is.
+    const failure = asWalbError(error);
+    throw badFile(path, "name", `cannot be: ${failure.what}`);
   }
 }
