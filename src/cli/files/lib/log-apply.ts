@@ -1,0 +1,239 @@
+/** @module Replaying log packs onto an image or data device, with the counts the original prints. */
+import { WalbError } from "../../../errors.ts";
+import type { PackBatch } from "../../../log/batch.ts";
+import { IntervalIndex } from "../../../log/intervals.ts";
+import { type LogPackHeader, recordDataPb } from "../../../log/pack.ts";
+import { type LoggedWrite, planStoreWrites, runStoreWrites } from "../../../log/storewrites.ts";
+import { type WlogInput, WlogReader } from "../../../log/wlogfile.ts";
+import type { Memory } from "../../../native/memory.ts";
+import type { DiskFile } from "../../../platform/disk.ts";
+import { kib, lbBytes } from "../../../units.ts";
+import type { Tool } from "./tool.ts";
+import { missingEndError } from "./walk.ts";
+
+/** What becomes of discards: left out, passed on to the device, or written as zeroes (these two read back the same). */
+export type DiscardHandling = "ignore" | "passdown" | "zero";
+
+/** A number of IOs and their size. */
+export interface IoCount {
+  ios: number;
+  lb: number;
+}
+
+/** What a replay did. */
+export interface ApplyCounts {
+  beginLsid: number;
+  endLsid: number;
+  normalLb: number;
+  discardLb: number;
+  zeroLb: number;
+  ignoredLb: number;
+  paddingPb: number;
+  /** Writes asked for, zeroes included. */
+  normal: IoCount;
+  discard: IoCount;
+  /** Writes that reached the image. */
+  written: IoCount;
+  /** Writes left out because a later one replaced all of them. */
+  overwritten: IoCount;
+  /** Writes cut at the end of the device. */
+  clipped: IoCount;
+}
+
+/** How to replay. */
+export interface LogApplyOptions {
+  readonly discard: DiscardHandling;
+  /** Take an end without end block for the end. */
+  readonly lenient?: boolean;
+  /** Writes beyond the end of a device are cut off instead of being an error. */
+  readonly clip?: boolean;
+  readonly onPack?: (header: LogPackHeader, checksum: number, writes: readonly LoggedWrite[]) => void;
+}
+
+const zeroBytes = 64 * kib;
+
+/** No packs yet. */
+export function emptyApplyCounts(beginLsid: number): ApplyCounts {
+  const none = (): IoCount => ({ ios: 0, lb: 0 });
+  return {
+    beginLsid,
+    endLsid: beginLsid,
+    normalLb: 0,
+    discardLb: 0,
+    zeroLb: 0,
+    ignoredLb: 0,
+    paddingPb: 0,
+    normal: none(),
+    discard: none(),
+    written: none(),
+    overwritten: none(),
+    clipped: none(),
+  };
+}
+
+/**
+ * Replays the wlogs of an input; wlogs behind one another must continue each other. Durable when it returns.
+ * @param image opened for writing, buffered. A file grows as needed; a device must be large enough.
+ * @throws WalbError `damaged` at the first damage, after what is before it was replayed; `out-of-range`.
+ */
+export async function redoWlog(
+  tool: Tool,
+  input: WlogInput & { readonly sizeBytes?: number | undefined },
+  image: DiskFile,
+  options: LogApplyOptions,
+): Promise<ApplyCounts> {
+  const { memory, compute } = tool.platform;
+  const reader = new WlogReader(input, memory, compute);
+  const limitLb = image.isBlockDevice ? Math.floor((await image.size()) / lbBytes) : Number.MAX_SAFE_INTEGER;
+  const zeroes = await memory.lease(zeroBytes);
+  let counts: ApplyCounts | undefined;
+  let uuid = "";
+  let doneBytes = 0;
+  try {
+    zeroes.bytes.fill(0);
+    for (let header = await reader.nextHeader(); header !== undefined; header = await reader.nextHeader()) {
+      if (counts !== undefined) checkContinues(input.name, counts.endLsid, uuid, header.beginLsid, header.uuid);
+      counts ??= emptyApplyCounts(header.beginLsid);
+      ({ uuid } = header);
+      const packs = reader.packs(tool.signal);
+      for (;;) {
+        const step = await packs.next();
+        if (step.done === true) {
+          if (!step.value.hasEndBlock && options.lenient !== true) {
+            throw missingEndError(input.name, step.value.endLsid, doneBytes);
+          }
+          break;
+        }
+        const batch = step.value;
+        try {
+          doneBytes += await applyBatch(batch, header.pbsBytes, image, limitLb, zeroes, counts, options);
+        } finally {
+          batch.release();
+        }
+        tool.progress(doneBytes, input.sizeBytes);
+      }
+    }
+  } finally {
+    zeroes.release();
+    await image.sync();
+  }
+  if (counts === undefined) {
+    throw new WalbError("bad-format", { what: "the input is empty: there is no wlog", where: { file: input.name } });
+  }
+  return counts;
+}
+
+/** @throws WalbError `damaged` when a wlog does not follow the one before. */
+export function checkContinues(file: string, endLsid: number, uuid: string, nextLsid: number, nextUuid: string): void {
+  const hint = "give the wlogs of one device in the order of their lsids, without gaps";
+  if (uuid !== nextUuid) {
+    const what = `a wlog of device ${nextUuid} follows one of ${uuid}`;
+    throw new WalbError("different-uuid", { what, where: { file, field: "uuid" }, hint });
+  }
+  if (endLsid !== nextLsid) {
+    const what = `a wlog that begins at lsid ${nextLsid} follows one that ends at ${endLsid}`;
+    throw new WalbError("damaged", { what, where: { file, field: "begin_lsid" }, hint });
+  }
+}
+
+/** Replays one batch; all of it is written when it returns. @returns its size in the log. */
+async function applyBatch(
+  batch: PackBatch,
+  pbsBytes: number,
+  image: DiskFile,
+  limitLb: number,
+  zeroes: Memory,
+  counts: ApplyCounts,
+  options: LogApplyOptions,
+): Promise<number> {
+  const writes: LoggedWrite[] = [];
+  let sizeBytes = 0;
+  for (const part of batch.parts) {
+    const firstWrite = writes.length;
+    if (part.headerMemory !== undefined) sizeBytes += pbsBytes;
+    part.data.forEach((memory, i) => {
+      const record = part.header.records[part.firstRecord + i]!;
+      sizeBytes += recordDataPb(record, pbsBytes) * pbsBytes;
+      if (record.kind === "padding") {
+        counts.paddingPb += recordDataPb(record, pbsBytes);
+        return;
+      }
+      const write = clipped(record.offsetLb, record.sizeLb, memory, limitLb, image, counts, options);
+      if (record.kind === "data") count(counts, "normalLb", counts.normal, record.sizeLb);
+      else if (options.discard === "zero") count(counts, "zeroLb", counts.normal, record.sizeLb);
+      else if (options.discard === "passdown") count(counts, "discardLb", counts.discard, record.sizeLb);
+      else counts.ignoredLb += record.sizeLb;
+      const isWanted = record.kind === "data" || options.discard !== "ignore";
+      if (isWanted && write !== undefined) writes.push(write);
+    });
+    if (part.headerMemory !== undefined) {
+      options.onPack?.(part.header, part.headerMemory.view.getUint32(0, true), writes.slice(firstWrite));
+    }
+  }
+  counts.endLsid = batch.endLsid;
+  countWritten(writes, counts);
+  // A batch is done before the next begins, so that overlapping writes keep the order of the log.
+  await runStoreWrites(image, planStoreWrites(writes), zeroes);
+  return sizeBytes;
+}
+
+function count(counts: ApplyCounts, kindLb: "normalLb" | "zeroLb" | "discardLb", kind: IoCount, sizeLb: number): void {
+  counts[kindLb] += sizeLb;
+  kind.ios += 1;
+  kind.lb += sizeLb;
+}
+
+function clipped(
+  offsetLb: number,
+  sizeLb: number,
+  memory: Memory | undefined,
+  limitLb: number,
+  image: DiskFile,
+  counts: ApplyCounts,
+  options: LogApplyOptions,
+): LoggedWrite | undefined {
+  if (offsetLb + sizeLb <= limitLb) return { offsetLb, sizeLb, memory };
+  if (options.clip !== true) {
+    throw new WalbError("out-of-range", {
+      what: `the log writes ${sizeLb} blocks at ${offsetLb}, beyond the ${limitLb} blocks of the device`,
+      where: { file: image.path, field: "offset" },
+      hint: "give the device the log belongs to, or one at least as large",
+    });
+  }
+  counts.clipped.ios += 1;
+  counts.clipped.lb += sizeLb;
+  return offsetLb >= limitLb ? undefined : { offsetLb, sizeLb: limitLb - offsetLb, memory };
+}
+
+function countWritten(writes: readonly LoggedWrite[], counts: ApplyCounts): void {
+  const index = new IntervalIndex<LoggedWrite>();
+  for (const write of writes) index.set(write.offsetLb, write.offsetLb + write.sizeLb, write);
+  const surviving = new Set<LoggedWrite>();
+  index.visit(0, Number.MAX_SAFE_INTEGER, (_start, _end, write) => surviving.add(write));
+  for (const write of writes) {
+    const into = surviving.has(write) ? counts.written : counts.overwritten;
+    into.ios += 1;
+    into.lb += write.sizeLb;
+  }
+}
+
+/** The original's text of the counts. */
+export function applyCountLines(counts: ApplyCounts): string {
+  const size = (name: string, value: number, unit: string): string =>
+    `${`${name}:`.padEnd(9)}${String(value).padStart(10)} ${unit}`;
+  const ios = (name: string, { ios, lb }: IoCount): string =>
+    `${`${name}:`.padEnd(12)}${String(ios).padStart(11)} (${String(lb).padStart(11)} LB)`;
+  return [
+    `Applied lsid range [${counts.beginLsid}, ${counts.endLsid})`,
+    size("normal", counts.normalLb, "LB"),
+    size("discard", counts.discardLb, "LB"),
+    size("allZero", counts.zeroLb, "LB"),
+    size("ignored", counts.ignoredLb, "LB"),
+    size("padding", counts.paddingPb, "PB"),
+    ios("normal", counts.normal),
+    ios("discard", counts.discard),
+    ios("written", counts.written),
+    ios("overwritten", counts.overwritten),
+    ios("clipped", counts.clipped),
+  ].join("\n");
+}

@@ -1,0 +1,235 @@
+/** @module Writing a wlog back into a log device, for tests and for redo by another program. */
+import { WalbError } from "../../../errors.ts";
+import type { PackBatch } from "../../../log/batch.ts";
+import { writeSuperblock } from "../../../log/format.ts";
+import { lsidOffsetBytes, maxPackDataPb, pbToRingEnd, type RingGeometry } from "../../../log/geometry.ts";
+import { encodePackHeader, type LogPackHeader, nextPackLsid, recordDataPb } from "../../../log/pack.ts";
+import { geometryOf, type Superblock } from "../../../log/superblock.ts";
+import { type WlogInput, WlogReader } from "../../../log/wlogfile.ts";
+import type { Memory } from "../../../native/memory.ts";
+import { lbBytes } from "../../../units.ts";
+import { checkLogDevice, type LogDevice } from "./log-device.ts";
+import type { Tool } from "./tool.ts";
+import { missingEndError } from "./walk.ts";
+
+/** What to restore, and where to. */
+export interface RestoreOptions {
+  /** Only packs in [fromLsid, toLsid) of the wlog. */
+  readonly fromLsid?: number;
+  readonly toLsid?: number;
+  /** Added to the lsids of the wlog; may be negative. */
+  readonly shiftLsid?: number;
+  /** This lsid of the wlog gets a block that is no pack, so that redo stops there. */
+  readonly invalidLsid?: number;
+  /** Size of the volume to write into the superblock; a record beyond it is an error. */
+  readonly deviceSizeLb?: number;
+  /** Read everything back. */
+  readonly verify?: boolean;
+  readonly lenient?: boolean;
+  readonly onPack?: (header: LogPackHeader) => void;
+}
+
+/** What was restored. */
+export interface Restored {
+  readonly superblock: Superblock;
+  /** In the wlog. */
+  readonly wlogBeginLsid: number;
+  readonly wlogEndLsid: number;
+  /** In the log device. */
+  readonly beginLsid: number;
+  readonly endLsid: number;
+  /** Lsids moved by this much at the start and at the end: padding at the ring end adds up. */
+  readonly shiftStart: number;
+  readonly shiftEnd: number;
+}
+
+/**
+ * Restores a wlog into a formatted log device, which takes over its uuid and salt; its log is then the wlog's, nothing
+ * of it counts as applied. A pack that does not fit before the ring end is preceded by one that holds only padding.
+ * @throws WalbError `out-of-range` when the ring is too small, `bad-format` when block sizes differ, `damaged`.
+ */
+export async function restoreWlog(
+  tool: Tool,
+  input: WlogInput & { readonly sizeBytes?: number | undefined },
+  device: LogDevice,
+  options: RestoreOptions,
+): Promise<Restored> {
+  const { memory, compute } = tool.platform;
+  const { pbsBytes } = device.superblock;
+  const reader = new WlogReader(input, memory, compute);
+  const header = await reader.nextHeader();
+  if (header === undefined) {
+    throw new WalbError("bad-format", { what: "the input is empty: there is no wlog", where: { file: input.name } });
+  }
+  if (header.pbsBytes !== pbsBytes) {
+    throw new WalbError("bad-format", {
+      what: `the wlog has blocks of ${header.pbsBytes} bytes, the log device of ${pbsBytes}`,
+      where: { file: input.name, field: "physical_bs" },
+      hint: "format the log device with the block size of the wlog",
+    });
+  }
+  const shiftStart = options.shiftLsid ?? 0;
+  const { fromLsid = 0, toLsid = Number.MAX_SAFE_INTEGER } = options;
+  const ring: RingGeometry = { ...geometryOf(device.superblock), salt: header.salt };
+  const target = new RingTarget(device, ring, options.deviceSizeLb);
+  const lease = await memory.lease(pbsBytes);
+  let wlogBegin: number | undefined;
+  let wlogEnd = header.beginLsid;
+  const packs = reader.packs(tool.signal);
+  try {
+    const block = lease.slice(0, pbsBytes);
+    for (;;) {
+      const step = await packs.next();
+      if (step.done === true) {
+        if (!step.value.hasEndBlock && options.lenient !== true)
+          throw missingEndError(input.name, step.value.endLsid, 0);
+        break;
+      }
+      try {
+        for (const part of step.value.parts) {
+          const pack = part.header;
+          if (pack.lsid < fromLsid || nextPackLsid(pack) > toLsid) continue;
+          if (part.headerMemory !== undefined) {
+            if (wlogBegin === undefined) {
+              wlogBegin = pack.lsid;
+              target.start(pack.lsid + shiftStart);
+            }
+            await target.begin(pack, block, pack.lsid === options.invalidLsid);
+            options.onPack?.(pack);
+          }
+          await target.data(part);
+          wlogEnd = nextPackLsid(pack);
+        }
+      } finally {
+        step.value.release();
+      }
+      tool.progress((wlogEnd - header.beginLsid) * pbsBytes, input.sizeBytes);
+    }
+    const beginLsid = target.beginLsid ?? header.beginLsid + shiftStart;
+    const endLsid = target.beginLsid === undefined ? beginLsid : target.lsid;
+    await target.end(block, endLsid);
+    const superblock: Superblock = {
+      ...device.superblock,
+      salt: header.salt,
+      uuid: header.uuid,
+      oldestLsid: beginLsid,
+      writtenLsid: beginLsid,
+      ...(options.deviceSizeLb === undefined ? {} : { deviceSizeLb: options.deviceSizeLb }),
+    };
+    await device.file.sync();
+    await writeSuperblock(device.file, lease, superblock);
+    if (options.verify === true && options.invalidLsid === undefined) {
+      await verifyRestored(tool, { file: device.file, superblock }, endLsid);
+    }
+    const begin = wlogBegin ?? header.beginLsid;
+    const shiftEnd = endLsid - wlogEnd;
+    return { superblock, wlogBeginLsid: begin, wlogEndLsid: wlogEnd, beginLsid, endLsid, shiftStart, shiftEnd };
+  } finally {
+    await packs.return({ endLsid: 0, hasEndBlock: true });
+    lease.release();
+  }
+}
+
+async function verifyRestored(tool: Tool, device: LogDevice, endLsid: number): Promise<void> {
+  const check = await checkLogDevice(tool, device);
+  if (check.endLsid === endLsid) return;
+  throw new WalbError("damaged", {
+    what: `what was restored reads back up to lsid ${check.endLsid} only, not ${endLsid}`,
+    where: { file: device.file.path, field: "logpack_lsid" },
+    hint: "the device does not keep what is written to it",
+  });
+}
+
+/** Packs written into the ring one behind the other. */
+class RingTarget {
+  beginLsid: number | undefined;
+  /** Behind the last pack. */
+  lsid = 0;
+  readonly #device: LogDevice;
+  readonly #ring: RingGeometry;
+  readonly #limitLb: number;
+  #packLsid = 0;
+  #shift = 0;
+
+  constructor(device: LogDevice, ring: RingGeometry, deviceSizeLb: number | undefined) {
+    this.#device = device;
+    this.#ring = ring;
+    this.#limitLb = deviceSizeLb ?? Number.MAX_SAFE_INTEGER;
+  }
+
+  start(lsid: number): void {
+    if (!Number.isSafeInteger(lsid) || lsid < 0) {
+      throw new WalbError("out-of-range", { what: `the log would begin at lsid ${lsid}`, where: { field: "lsid" } });
+    }
+    this.beginLsid = lsid;
+    this.lsid = lsid;
+  }
+
+  /** Writes the header of a pack at its new lsid; before it, where the ring ends, one that is all padding. */
+  async begin(pack: LogPackHeader, block: Memory, isInvalid: boolean): Promise<void> {
+    for (const record of pack.records) {
+      if (record.kind === "padding" || record.offsetLb + record.sizeLb <= this.#limitLb) continue;
+      throw new WalbError("out-of-range", {
+        what: `the wlog writes up to block ${record.offsetLb + record.sizeLb}, beyond ${this.#limitLb}`,
+        where: { field: "offset" },
+      });
+    }
+    const sizePb = 1 + pack.totalDataPb;
+    let roomPb = pbToRingEnd(this.#ring, this.lsid);
+    while (roomPb < sizePb && roomPb < this.#ring.ringSizePb) {
+      const dataPb = Math.min(roomPb - 1, maxPackDataPb);
+      await this.#writePadding(dataPb, block);
+      this.lsid += 1 + dataPb;
+      roomPb -= 1 + dataPb;
+      if (roomPb === 0) break;
+    }
+    if (this.lsid + sizePb - (this.beginLsid ?? 0) > this.#ring.ringSizePb) {
+      throw new WalbError("out-of-range", {
+        what: `the log does not fit into the ring of ${this.#ring.ringSizePb} blocks`,
+        where: { file: this.#device.file.path, field: "ring_buffer_size" },
+        hint: "restore a part of it with --from and --to, or use a larger log device",
+      });
+    }
+    this.#packLsid = pack.lsid;
+    this.#shift = this.lsid - pack.lsid;
+    if (isInvalid) block.bytes.fill(0);
+    else encodePackHeader(shifted(pack, this.#shift), this.#ring.pbsBytes, this.#ring.salt, block.bytes);
+    await this.#device.file.write(lsidOffsetBytes(this.#ring, this.lsid), block);
+    this.lsid += sizePb;
+  }
+
+  /** Writes the data of a part of the pack that was begun. */
+  async data(part: PackBatch["parts"][number]): Promise<void> {
+    const { pbsBytes } = this.#ring;
+    for (const [i, memory] of part.data.entries()) {
+      const record = part.header.records[part.firstRecord + i]!;
+      if (memory === undefined) continue;
+      const lsid = this.#packLsid + this.#shift + (record.lsid - part.header.lsid);
+      const sizeBytes = recordDataPb(record, pbsBytes) * pbsBytes;
+      await this.#device.file.write(lsidOffsetBytes(this.#ring, lsid), memory.slice(0, sizeBytes));
+    }
+  }
+
+  /** Makes sure that nothing old follows. */
+  async end(block: Memory, lsid: number): Promise<void> {
+    block.bytes.fill(0);
+    if (lsid - (this.beginLsid ?? lsid) >= this.#ring.ringSizePb) return;
+    await this.#device.file.write(lsidOffsetBytes(this.#ring, lsid), block);
+  }
+
+  async #writePadding(dataPb: number, block: Memory): Promise<void> {
+    const { pbsBytes, salt } = this.#ring;
+    const sizeLb = (dataPb * pbsBytes) / lbBytes;
+    const record = { kind: "padding", checksum: 0, offsetLb: 0, sizeLb, lsid: this.lsid + 1 } as const;
+    encodePackHeader({ lsid: this.lsid, totalDataPb: dataPb, records: [record] }, pbsBytes, salt, block.bytes);
+    await this.#device.file.write(lsidOffsetBytes(this.#ring, this.lsid), block);
+  }
+}
+
+function shifted(pack: LogPackHeader, by: number): LogPackHeader {
+  return {
+    lsid: pack.lsid + by,
+    totalDataPb: pack.totalDataPb,
+    records: pack.records.map((record) => ({ ...record, lsid: record.lsid + by })),
+  };
+}

@@ -1,0 +1,78 @@
+/** @module What a file tool works with: the platform, its inputs and outputs, progress on stderr. */
+import type { JobInfo } from "../../../control/job.ts";
+import type { DiffIo } from "../../../diff/types.ts";
+import type { Platform } from "../../../platform/platform.ts";
+import { closePlatform, createPlatform } from "../../../platform/real/index.ts";
+import { progressView } from "../../progress.ts";
+import type { Io } from "../../verb.ts";
+
+/** One run of a tool. */
+export interface Tool {
+  readonly platform: Platform;
+  readonly signal: AbortSignal;
+  /** Tells how far the work is, in bytes; total undefined while it is not known. */
+  progress(doneBytes: number, totalBytes?: number): void;
+}
+
+/** Runs a tool on the real platform; `name` is shown with its progress. */
+export async function withTool<R>(
+  io: Io,
+  name: string,
+  options: { readonly quiet: boolean },
+  run: (tool: Tool) => Promise<R>,
+): Promise<R> {
+  const platform = createPlatform();
+  const view = progressView(io, options.quiet);
+  const startMs = io.nowMs();
+  let shownMs = 0;
+  try {
+    return await run({
+      platform,
+      signal: io.signal,
+      progress: (doneBytes, totalBytes) => {
+        const nowMs = io.nowMs();
+        if (nowMs - shownMs < 200) return;
+        shownMs = nowMs;
+        view.show(jobOf(name, startMs, nowMs, doneBytes, totalBytes));
+      },
+    });
+  } finally {
+    view.end();
+    await closePlatform(platform);
+  }
+}
+
+/** A tool without progress, for tests and inner steps. */
+export function plainTool(platform: Platform): Tool {
+  return { platform, signal: new AbortController().signal, progress: () => undefined };
+}
+
+/** Surroundings of a diff writer or virtual image whose data is leased from the platform's pool. */
+export function carvedIo({ disk, memory, compute }: Platform): DiffIo {
+  return { disk, compute, memory: memory.carve(Math.floor(memory.budgetBytes / 2)) };
+}
+
+function jobOf(
+  command: string,
+  startedMs: number,
+  nowMs: number,
+  doneBytes: number,
+  totalBytes: number | undefined,
+): JobInfo {
+  const elapsedS = Math.max(0.001, (nowMs - startedMs) / 1000);
+  const rateBytesPerS = doneBytes / elapsedS;
+  const isKnown = totalBytes !== undefined && rateBytesPerS > 0;
+  return {
+    id: "0",
+    command,
+    state: "running",
+    startedMs,
+    progress: {
+      doneBytes,
+      rateBytesPerS,
+      step: "",
+      ...(totalBytes === undefined ? {} : { totalBytes }),
+      ...(isKnown ? { etaS: Math.max(0, totalBytes - doneBytes) / rateBytesPerS } : {}),
+    },
+  };
+}

@@ -1,0 +1,133 @@
+/** @module What wlog files hold: shown, counted, checked. */
+import type { DiffInput } from "../../../diff/stream.ts";
+import { WalbError } from "../../../errors.ts";
+import { IntervalIndex } from "../../../log/intervals.ts";
+import type { WlogHeader } from "../../../log/wlogheader.ts";
+import { lbBytes } from "../../../units.ts";
+import { countPack, emptyLogCounts, type LogCounts } from "./log-text.ts";
+import type { Tool } from "./tool.ts";
+import { badDataError, missingEndError, type WalkedPack, WlogWalker } from "./walk.ts";
+
+/** What to hear while a wlog is walked. */
+export interface WlogShowOptions {
+  /** Only packs that begin in [fromLsid, toLsid). */
+  readonly fromLsid?: number;
+  readonly toLsid?: number;
+  /** Check data too; bad data goes to `onBadData`, or is thrown without it. */
+  readonly checkData?: boolean;
+  /** Take an end without end block for the end. */
+  readonly lenient?: boolean;
+  /** Walk on behind an end block. Default true. */
+  readonly concatenated?: boolean;
+  readonly onHeader?: (header: WlogHeader) => void;
+  readonly onPack?: (pack: WalkedPack) => void;
+  readonly onBadData?: (pack: WalkedPack, error: WalbError) => void;
+  /** Hears each wlog's counts, also those of one that turns out damaged. */
+  readonly onEnd?: (counts: LogCounts) => void;
+}
+
+/**
+ * Walks the wlogs of an input. @returns how many there were.
+ * @throws WalbError `damaged` after everything before the damage was told; `bad-format` for an empty input.
+ */
+export async function showWlog(
+  tool: Tool,
+  input: DiffInput & { readonly sizeBytes?: number | undefined },
+  options: WlogShowOptions,
+): Promise<number> {
+  const walker = new WlogWalker(tool.platform, input);
+  let wlogs = 0;
+  let isDone = false;
+  try {
+    for (;;) {
+      const header = await walker.nextHeader();
+      if (header === undefined) break;
+      wlogs += 1;
+      options.onHeader?.(header);
+      const counts = emptyLogCounts(header.beginLsid, header.endLsid);
+      try {
+        isDone = await walkPacks(tool, walker, header, counts, input, options);
+      } finally {
+        options.onEnd?.(counts);
+      }
+      if (isDone || options.concatenated === false) break;
+    }
+  } finally {
+    walker.release();
+  }
+  if (wlogs === 0) {
+    throw new WalbError("bad-format", { what: "the input is empty: there is no wlog", where: { file: input.name } });
+  }
+  return wlogs;
+}
+
+/** @returns true when the asked range is over. */
+async function walkPacks(
+  tool: Tool,
+  walker: WlogWalker,
+  header: WlogHeader,
+  counts: LogCounts,
+  input: DiffInput & { readonly sizeBytes?: number | undefined },
+  options: WlogShowOptions,
+): Promise<boolean> {
+  const { fromLsid = 0, toLsid = Number.MAX_SAFE_INTEGER, lenient } = options;
+  const packs = walker.packs(options.checkData === true, tool.signal);
+  for (;;) {
+    const step = await packs.next();
+    if (step.done === true) {
+      const { endLsid, hasEndBlock } = step.value;
+      if (!hasEndBlock && lenient !== true) throw missingEndError(input.name, endLsid, walker.offsetBytes);
+      return false;
+    }
+    const pack = step.value;
+    tool.progress(walker.offsetBytes, input.sizeBytes);
+    if (pack.header.lsid >= toLsid) {
+      await packs.return({ endLsid: pack.header.lsid, hasEndBlock: true });
+      return true;
+    }
+    if (pack.header.lsid < fromLsid) continue;
+    countPack(counts, pack.header, header.pbsBytes);
+    options.onPack?.(pack);
+    for (const bad of pack.badData) {
+      const error = badDataError(input.name, pack, bad);
+      if (options.onBadData === undefined) throw error;
+      options.onBadData(pack, error);
+    }
+  }
+}
+
+/** How often blocks are overwritten in logs. */
+export class WriteAnalysis {
+  readonly blockBytes: number;
+  writtenBlocks = 0;
+  readonly #changed = new IntervalIndex<true>();
+
+  constructor(blockBytes: number) {
+    this.blockBytes = blockBytes;
+  }
+
+  /** Counts the writes and discards of a pack. */
+  add(pack: WalkedPack): void {
+    for (const { kind, offsetLb, sizeLb } of pack.header.records) {
+      if (kind === "padding" || sizeLb === 0) continue;
+      const start = Math.floor((offsetLb * lbBytes) / this.blockBytes);
+      const end = Math.ceil(((offsetLb + sizeLb) * lbBytes) / this.blockBytes);
+      this.writtenBlocks += end - start;
+      this.#changed.set(start, end, true);
+    }
+  }
+
+  /** Blocks written at least once. */
+  get changedBlocks(): number {
+    let blocks = 0;
+    this.#changed.visit(0, Number.MAX_SAFE_INTEGER, (start, end) => {
+      blocks += end - start;
+    });
+    return blocks;
+  }
+
+  /** Part of the writes that a later one of the same blocks replaced. */
+  get overwrittenRate(): number {
+    return this.writtenBlocks === 0 ? 0 : 1 - this.changedBlocks / this.writtenBlocks;
+  }
+}
