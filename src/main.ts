@@ -23,6 +23,8 @@ const io: Io = {
   isOutTerminal: process.stdout.isTTY === true,
   isErrTerminal: process.stderr.isTTY === true,
   isInTerminal: process.stdin.isTTY === true,
+  // Some terminals say 0.
+  errColumns: () => process.stderr.columns || 80,
   async ask(question) {
     const lines = createInterface({ input: process.stdin, output: process.stderr });
     try {

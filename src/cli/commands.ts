@@ -43,5 +43,6 @@ export const program = group("walb", "walb: continuous, point-in-time backup and
   command("reset", "start a volume's backup from scratch", () => import("./verbs/reset.ts")),
   command("clear", "forget a volume with its backups", () => import("./verbs/clear.ts")),
   command("demo", "see the whole thing work on this machine", () => import("./demo/demo.ts")),
+  command("completion", "make a shell complete commands and flags", () => import("./verbs/completion.ts")),
   command("version", "print the version", () => import("./verbs/version.ts")),
 ]);

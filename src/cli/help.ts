@@ -1,6 +1,7 @@
 /** @module Help texts: usage, flags with defaults, examples, exit codes. */
 import type { Flag } from "./flags.ts";
 import { namedCommands, type WalbCommand } from "./program.ts";
+import { helpWidth, renderTwoColumns, wrapText } from "./text/wrap.ts";
 import type { AnyVerb } from "./verb.ts";
 
 /** Exit codes as help tells them. */
@@ -25,30 +26,34 @@ export function usageLine(path: readonly string[], verb: AnyVerb): string {
   });
   const needed = Object.entries(verb.flags).filter(([, flag]) => flag.isRequired);
   const flags = needed.map(([name, flag]) => `--${name} ${flag.valueName ?? ""}`);
-  return ["walb", ...path, ...positionals, ...flags, "[flags]"].join(" ");
+  const more = Object.keys(verb.flags).length > needed.length ? ["[flags]"] : [];
+  return ["walb", ...path, ...positionals, ...flags, ...more].join(" ");
 }
 
 /** Help of one command. */
 export function renderVerbHelp(path: readonly string[], verb: AnyVerb): string {
-  let text = `${verb.summary}.\n\nUsage:\n  ${usageLine(path, verb)}\n`;
-  if (verb.description !== undefined) text += `\n${verb.description}\n`;
+  let text = `${wrapped(`${verb.summary}.`)}\nUsage:\n  ${usageLine(path, verb)}\n`;
+  if (verb.description !== undefined) text += `\n${wrapped(verb.description)}`;
   if ((verb.positionals ?? []).length > 0) {
     text += "\nArguments:\n";
-    text += twoColumns((verb.positionals ?? []).map((positional) => [positional.name, positional.help]));
+    text += renderTwoColumns((verb.positionals ?? []).map((positional) => [positional.name, positional.help]));
   }
-  text += "\nFlags (each also as WALB_NAME in the environment):\n";
-  text += twoColumns(Object.entries(verb.flags).map(([name, flag]) => [flagLabel(name, flag), flagHelp(flag)]));
+  const flags = Object.entries(verb.flags);
+  if (flags.length > 0) {
+    text += "\nFlags (each also as WALB_NAME in the environment):\n";
+    text += renderTwoColumns(flags.map(([name, flag]) => [flagLabel(name, flag), flagHelp(flag)]));
+  }
   text += `\nExamples:\n${verb.examples.map((example) => `  ${example}\n`).join("")}`;
   const exits = { ...exitTexts, ...verb.exits };
-  text += `\nExit codes:\n${twoColumns(Object.entries(exits).map(([code, meaning]) => [code, meaning]))}`;
+  text += `\nExit codes:\n${renderTwoColumns(Object.entries(exits).map(([code, meaning]) => [code, meaning]))}`;
   return text;
 }
 
 /** Help of the program or of a group of commands. */
 export function renderGroupHelp(path: readonly string[], parent: WalbCommand): string {
   const command = ["walb", ...path].join(" ");
-  let text = `${parent.meta.description}.\n\nUsage:\n  ${command} COMMAND [flags]\n\nCommands:\n`;
-  text += twoColumns(namedCommands(parent).map(({ meta }) => [meta.name, meta.description]));
+  let text = `${wrapped(`${parent.meta.description}.`)}\nUsage:\n  ${command} COMMAND [flags]\n\nCommands:\n`;
+  text += renderTwoColumns(namedCommands(parent).map(({ meta }) => [meta.name, meta.description]));
   text += `\nHelp of one command, with examples and exit codes:\n  ${command} COMMAND --help\n`;
   return text;
 }
@@ -68,7 +73,6 @@ function flagHelp(flag: Flag<unknown>): string {
   return notes.length === 0 ? flag.help : `${flag.help} (${notes.join(", ")})`;
 }
 
-function twoColumns(rows: readonly (readonly [string, string])[]): string {
-  const width = Math.min(34, Math.max(...rows.map(([left]) => left.length)));
-  return rows.map(([left, right]) => `  ${left.padEnd(width)}  ${right}\n`).join("");
+function wrapped(text: string): string {
+  return `${wrapText(text, helpWidth).join("\n")}\n`;
 }

@@ -5,7 +5,9 @@ import { formatDuration } from "./text/time.ts";
 import type { Io } from "./verb.ts";
 
 const lineMs = 60_000;
-const barWidth = 24;
+/** Widest and narrowest bar. */
+const barWidthMax = 24;
+const barWidthMin = 8;
 
 /** Shows the progress of one job. */
 export interface ProgressView {
@@ -23,10 +25,10 @@ export function progressView(io: Io, isQuiet: boolean): ProgressView {
       if (isQuiet || job.state !== "running") return;
       if (io.isErrTerminal) {
         hasBar = true;
-        io.err(`\r\x1b[K${progressLine(job, true)}`);
+        io.err(`\r\x1b[K${progressLine(job, io.errColumns?.() ?? 80)}`);
       } else if (io.nowMs() - lastMs >= lineMs) {
         lastMs = io.nowMs();
-        io.err(`${progressLine(job, false)}\n`);
+        io.err(`${progressLine(job)}\n`);
       }
     },
     end() {
@@ -36,19 +38,28 @@ export function progressView(io: Io, isQuiet: boolean): ProgressView {
   };
 }
 
-/** `backup vol0 scanning [====      ]  41%  4.10G of 10.0G  120M/s  ETA 50s`. */
-export function progressLine(job: JobInfo, hasBar: boolean): string {
+/**
+ * `backup vol0 scanning  [====      ]  41%  4.10G of 10.0G  120M/s  ETA 50s`. With a width: for a terminal, with a bar as
+ * wide as there is room for; never as wide as the terminal, so that it stays one line.
+ */
+export function progressLine(job: JobInfo, terminalWidth?: number): string {
   const { doneBytes, totalBytes, rateBytesPerS, etaS, step } = job.progress;
-  const words = [[job.command, job.volume, step].filter((word) => word !== undefined && word !== "").join(" ")];
-  if (totalBytes !== undefined && totalBytes > 0) {
-    const part = Math.min(1, doneBytes / totalBytes);
-    const full = Math.round(part * barWidth);
-    if (hasBar) words.push(`[${"=".repeat(full)}${" ".repeat(barWidth - full)}]`);
-    words.push(`${Math.floor(part * 100)}%`.padStart(4), `${formatSize(doneBytes)} of ${formatSize(totalBytes)}`);
-  } else {
-    words.push(formatSize(doneBytes));
-  }
-  if (rateBytesPerS > 0) words.push(formatRate(rateBytesPerS));
-  if (etaS !== undefined) words.push(`ETA ${formatDuration(etaS * 1000)}`);
-  return words.join("  ");
+  const name = [job.command, job.volume, step].filter((word) => word !== undefined && word !== "").join(" ");
+  const part = totalBytes === undefined || totalBytes === 0 ? undefined : Math.min(1, doneBytes / totalBytes);
+  const numbers =
+    part === undefined || totalBytes === undefined
+      ? [formatSize(doneBytes)]
+      : [`${Math.floor(part * 100)}%`.padStart(4), `${formatSize(doneBytes)} of ${formatSize(totalBytes)}`];
+  if (rateBytesPerS > 0) numbers.push(formatRate(rateBytesPerS));
+  if (etaS !== undefined) numbers.push(`ETA ${formatDuration(etaS * 1000)}`);
+  if (terminalWidth === undefined) return [name, ...numbers].join("  ");
+  const room = terminalWidth - 1 - [name, "", ...numbers].join("  ").length - "[]".length;
+  const width = Math.min(barWidthMax, room);
+  const bar = part === undefined || width < barWidthMin ? [] : [renderBar(part, width)];
+  return [name, ...bar, ...numbers].join("  ").slice(0, Math.max(0, terminalWidth - 1));
+}
+
+function renderBar(part: number, width: number): string {
+  const full = Math.round(part * width);
+  return `[${"=".repeat(full)}${" ".repeat(width - full)}]`;
 }

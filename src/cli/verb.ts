@@ -8,6 +8,8 @@ export interface Io {
   readonly isOutTerminal: boolean;
   readonly isErrTerminal: boolean;
   readonly isInTerminal: boolean;
+  /** Width of the terminal that `err` writes to; missing: 80. */
+  readonly errColumns?: () => number;
   /** A line the user types. */
   ask(question: string): Promise<string>;
   readonly env: Readonly<Record<string, string | undefined>>;
@@ -25,6 +27,8 @@ export interface Positional {
   readonly isRequired?: boolean;
   /** Takes all that follow. Last only. */
   readonly isVariadic?: boolean;
+  /** All values there are, for completion. */
+  readonly choices?: readonly string[];
 }
 
 /** A command: flags, arguments, help, and what it does. */

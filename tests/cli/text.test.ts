@@ -7,6 +7,7 @@ import { progressLine } from "../../src/cli/progress.ts";
 import { formatSize, parseSize } from "../../src/cli/text/size.ts";
 import { renderTable } from "../../src/cli/text/table.ts";
 import { formatDuration, formatTime, parseDuration, parseTime } from "../../src/cli/text/time.ts";
+import { wrapText } from "../../src/cli/text/wrap.ts";
 import { defineVerb } from "../../src/cli/verb.ts";
 import { WalbError } from "../../src/errors.ts";
 
@@ -245,25 +246,41 @@ describe("output", () => {
     expect(table).toBe("NAME   SIZE  NOTE\nvol0  1.50G\n日本    10M  x\n");
   });
 
-  test("progress shows how much of what, how fast, and when it ends", () => {
-    const line = progressLine(
-      {
-        id: "x-1",
-        command: "restore",
-        volume: "vol0",
-        state: "running",
-        startedMs: 0,
-        progress: {
-          doneBytes: 512 * 1024 ** 2,
-          totalBytes: 1024 ** 3,
-          rateBytesPerS: 128 * 1024 ** 2,
-          etaS: 4,
-          step: "writing",
-        },
-      },
-      true,
+  test("progress shows how much of what, how fast, and when it ends, in one line of the terminal", () => {
+    const progress = {
+      doneBytes: 512 * 1024 ** 2,
+      totalBytes: 1024 ** 3,
+      rateBytesPerS: 128 * 1024 ** 2,
+      etaS: 4,
+      step: "writing",
+    };
+    const job = { id: "x-1", command: "restore", volume: "vol0", state: "running" as const, startedMs: 0, progress };
+    expect(progressLine(job, 120)).toBe(
+      "restore vol0 writing  [============            ]   50%  512M of 1.00G  128M/s  ETA 4s",
     );
-    expect(line).toBe("restore vol0 writing  [============            ]   50%  512M of 1.00G  128M/s  ETA 4s");
+    expect(progressLine(job, 80)).toBe(
+      "restore vol0 writing  [=========         ]   50%  512M of 1.00G  128M/s  ETA 4s",
+    );
+    expect(progressLine(job)).toBe("restore vol0 writing   50%  512M of 1.00G  128M/s  ETA 4s");
+    for (let width = 1; width < 200; width += 1) expect(progressLine(job, width).length).toBeLessThan(width);
+    const { totalBytes: _, ...open } = progress;
+    expect(progressLine({ ...job, progress: open }, 80)).toBe("restore vol0 writing  512M  128M/s  ETA 4s");
+  });
+
+  test("wrapped text keeps every word, in lines that fit", () => {
+    const word = fc.string({ minLength: 1, maxLength: 12, unit: fc.constantFrom("a", "b", "-", "ü", "日") });
+    fc.assert(
+      fc.property(fc.array(word, { minLength: 1 }), fc.integer({ min: 24, max: 80 }), (words, width) => {
+        const lines = wrapText(words.join(" "), width);
+        expect(lines.join(" ").split(" ")).toEqual(words);
+        for (const line of lines) expect(Bun.stringWidth(line)).toBeLessThanOrEqual(width);
+        for (const [index, line] of lines.slice(1).entries()) {
+          const before = lines[index]!;
+          expect(Bun.stringWidth(`${before} ${line.split(" ")[0]}`)).toBeGreaterThan(width);
+        }
+      }),
+    );
+    expect(wrapText("one\ntwo\n\nthree", 80)).toEqual(["one two", "", "three"]);
   });
 
   test("NBD addresses become arguments of nbd-client", () => {

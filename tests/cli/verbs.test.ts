@@ -359,6 +359,9 @@ describe("help", () => {
       expect(out).toContain(`Usage:\n  walb ${path.join(" ")}`);
       expect(out).toContain(`Examples:\n  walb ${path.join(" ")}`);
       expect(out).toContain("Exit codes:\n  0");
+      // Examples are there to be copied: they stay whole.
+      const lines = out.split("\n").filter((line) => !line.startsWith("  walb "));
+      for (const line of lines) expect([path, Bun.stringWidth(line) <= 80 ? "" : line]).toEqual([path, ""]);
     }
   });
 });

@@ -59,7 +59,7 @@ function lag(value: Lag | undefined): string {
 /** Jobs with their progress, and actions that have been going on for a while. */
 function running(report: ServerReport, nowMs: number): string {
   const jobs = runningJobs(report);
-  let text = jobs.map((job) => `${report.server.name}: running: ${progressLine(job, false)}\n`).join("");
+  let text = jobs.map((job) => `${report.server.name}: running: ${progressLine(job)}\n`).join("");
   for (const { volume, running: actions } of report.volumes) {
     if (jobs.some((job) => job.volume === volume)) continue;
     for (const { action, beganMs } of actions) {

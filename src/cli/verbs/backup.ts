@@ -18,7 +18,7 @@ interface Choice {
 export const verb = defineVerb({
   summary: "Backs a volume up as a whole, and from then on continuously",
   description:
-    "Without --full or --hash it does what is needed: hash when the archive has an image already, else full;\n" +
+    "Without --full or --hash it does what is needed: hash when the archive has an image already, else full; " +
     "it says which and why. Ctrl-C cancels; with --timeout the backup goes on when the time is over.",
   positionals: [{ name: "VOL", help: "name of the volume", isRequired: true }],
   flags: {

@@ -8,7 +8,7 @@ import { defineVerb } from "../verb.ts";
 export const verb = defineVerb({
   summary: "Starts the backup of a stopped volume from scratch: empties its log, deletes its backups at the archive",
   description:
-    "With --server only there: at a storage the log is emptied and the next backup can be a hash backup, which keeps\n" +
+    "With --server only there: at a storage the log is emptied and the next backup can be a hash backup, which keeps " +
     "the points at the archive; at an archive all backups of the volume are deleted.",
   positionals: [{ name: "VOL", help: "name of the volume", isRequired: true }],
   flags: { ...destructiveFlags, ...clientFlags },

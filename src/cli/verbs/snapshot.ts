@@ -10,7 +10,7 @@ import { waitRestorable } from "../wait.ts";
 export const verb = defineVerb({
   summary: "Takes a snapshot: the volume as it is now stays restorable",
   description:
-    "The storage takes it, the archive keeps its label and protection. When it was taken but the archive could not\n" +
+    "The storage takes it, the archive keeps its label and protection. When it was taken but the archive could not " +
     "be told, it is printed all the same, and the exit code is not 0; the message says how to tell the archive later.",
   positionals: [{ name: "VOL", help: "name of the volume", isRequired: true, isVariadic: true }],
   flags: {

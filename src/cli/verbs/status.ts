@@ -12,8 +12,8 @@ import { defineVerb, type Io } from "../verb.ts";
 export const verb = defineVerb({
   summary: "Says of each volume whether it is protected and why not, its newest restorable point, lag and log usage",
   description:
-    "TO PROXY and TO ARCHIVE are what has not got there yet, and for how long. A volume is protected when its writes\n" +
-    "are being shipped, there is a point to restore, and that point is not older than --critical while writes wait.\n" +
+    "TO PROXY and TO ARCHIVE are what has not got there yet, and for how long. A volume is protected when its writes " +
+    "are being shipped, there is a point to restore, and that point is not older than --critical while writes wait.\n\n" +
     "With --nagios: one line with performance data; exit codes 0 OK, 1 warning, 2 critical, 3 unknown.",
   positionals: [{ name: "VOL", help: "only this volume" }],
   flags: {

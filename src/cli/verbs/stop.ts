@@ -9,7 +9,7 @@ import { defineVerb } from "../verb.ts";
 export const verb = defineVerb({
   summary: "Stops a volume, at one server or along the whole path, senders first",
   description:
-    "While it is stopped the volume is not protected; its log fills up, and when it is full, data is lost for the\nbackup and a new one is needed.",
+    "While it is stopped the volume is not protected; its log fills up, and when it is full, data is lost for the backup and a new one is needed.",
   positionals: [{ name: "VOL", help: "name of the volume", isRequired: true }],
   flags: {
     force: toggle("abort what is running"),
