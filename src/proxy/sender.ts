@@ -103,7 +103,8 @@ export class Sender {
 
   /** One transfer. @returns how long to sleep; undefined until something comes. */
   async #step(): Promise<number | undefined> {
-    const tooSoonMs = this.#notBeforeMs - this.#volume.platform.clock.monotonicMs();
+    // Whole milliseconds: a timer of less may end before the clock has moved.
+    const tooSoonMs = Math.ceil(this.#notBeforeMs - this.#volume.platform.clock.monotonicMs());
     if (tooSoonMs > 0) return tooSoonMs;
     const delayMs = this.#whenDue();
     if (delayMs !== 0) return delayMs;
@@ -247,7 +248,7 @@ export class Sender {
 /** How long a diff must wait for the delay of an archive; a clock that went back never makes it longer than the delay. */
 function waitMs(diff: DiffRow, archive: ArchiveRow, nowMs: number): number {
   const delayMs = archive.delayS * 1000;
-  return Math.max(0, Math.min(diff.receivedMs + delayMs - nowMs, delayMs));
+  return Math.max(0, Math.ceil(Math.min(diff.receivedMs + delayMs - nowMs, delayMs)));
 }
 
 function addressOf(archive: ArchiveRow): Address {

@@ -32,14 +32,20 @@ const flushWaitMs = 100;
 
 /**
  * The next step of a volume that follows its log: an explicit snapshot goes out at once; otherwise the log is sent when
- * a good part of a transfer has come together, or a second after the last one.
+ * a good part of a transfer has come together, or a second after the last one. Only durable log counts: a snapshot
+ * behind it could lose its writes to a power loss.
  */
 export function planFollow(input: FollowInput): FollowStep {
   const { done, queue, lsids, maxPb, cutPb } = input;
-  if (queue.length === 0 && done.lsid >= lsids.latest) return { kind: "wait", delayMs: undefined };
-  const isUrgent = queue.some((point) => !point.isMergeable) || lsids.latest - done.lsid >= maxPb / 10;
-  if (!isUrgent && input.sinceTransferMs < paceMs) return { kind: "wait", delayMs: paceMs - input.sinceTransferMs };
-  if (isSnapshotDue(queue, lsids.latest, input.nowS, input.snapshotIntervalS)) return { kind: "snapshot" };
+  if (queue.length === 0 && done.lsid >= lsids.permanent) {
+    return { kind: "wait", delayMs: lsids.permanent < lsids.latest ? flushWaitMs : undefined };
+  }
+  const isUrgent = queue.some((point) => !point.isMergeable) || lsids.permanent - done.lsid >= maxPb / 10;
+  if (!isUrgent && input.sinceTransferMs < paceMs) {
+    // Whole milliseconds: a timer of less may end before the clock has moved.
+    return { kind: "wait", delayMs: Math.ceil(paceMs - input.sinceTransferMs) };
+  }
+  if (isSnapshotDue(queue, lsids.permanent, input.nowS, input.snapshotIntervalS)) return { kind: "snapshot" };
   const range = planRange(done, queue, lsids.permanent, cutPb);
   return range === undefined ? { kind: "wait", delayMs: flushWaitMs } : { kind: "send", range };
 }

@@ -178,7 +178,7 @@ class ScanPlanner {
       this.#budgetTimeMs = clock.monotonicMs();
       return whole(jobBytesMax);
     }
-    const restMs = Math.min(this.#budgetTimeMs - clock.monotonicMs(), restMsMax);
+    const restMs = Math.min(Math.ceil(this.#budgetTimeMs - clock.monotonicMs()), restMsMax);
     if (restMs > 0) await clock.sleep(restMs, signal);
     const bytes = whole(Math.min(jobBytesMax, Math.floor((rate * pieceMs) / 1000)));
     const startMs = Math.max(this.#budgetTimeMs, clock.monotonicMs());

@@ -25,6 +25,10 @@ export type StorageState =
 /** Actions that run beside a state. */
 export type StorageAction = "WlogSend" | "WlogRemove";
 
+/** How long a snapshot waits until the device has synced its log, and how often it looks. */
+const flushWaitMsMax = 20_000;
+const flushPollMs = 20;
+
 /** A volume of a running storage. */
 export class StorageVolume {
   readonly machine: VolumeMachine<StorageState, StorageAction>;
@@ -94,14 +98,19 @@ export class StorageVolume {
     });
   }
 
-  /** Remembers the log's end as a snapshot, durably, before it answers. */
+  /**
+   * Remembers the end of the log as a snapshot, durably, before it answers. The log is durable up to there by then: what
+   * a power loss takes away behind it must not belong to a snapshot.
+   * @param isMergeable false when somebody asked for it: then all is in it that was written before.
+   */
   async takeSnapshot(isMergeable: boolean): Promise<LogPoint> {
     const info = await this.deviceInfo();
-    const status = await this.deviceStatus();
-    if (status.isOverflow) throw this.overflowError();
+    const { lsids } = await this.#statusForSnapshot();
+    const endLsid = isMergeable ? lsids.permanent : lsids.latest;
+    await this.#untilPermanent(endLsid);
     const done = this.requireDone();
     // Another snapshot may have been taken since the device answered: never go back behind it.
-    const lsid = Math.max(status.lsids.latest, this.store.queue.at(-1)?.lsid ?? done.lsid);
+    const lsid = Math.max(endLsid, this.store.queue.at(-1)?.lsid ?? done.lsid);
     const point = nextPoint(done, this.store.queue, lsid, {
       isMergeable,
       timestampS: this.nowS(),
@@ -109,6 +118,27 @@ export class StorageVolume {
     });
     this.store.push(point);
     return point;
+  }
+
+  async #statusForSnapshot(): Promise<DeviceStatus> {
+    const status = await this.deviceStatus();
+    if (status.isOverflow) throw this.overflowError();
+    return status;
+  }
+
+  async #untilPermanent(endLsid: number): Promise<void> {
+    const { clock } = this.platform;
+    const limitMs = clock.monotonicMs() + flushWaitMsMax;
+    while ((await this.#statusForSnapshot()).lsids.permanent < endLsid) {
+      if (clock.monotonicMs() > limitMs) {
+        throw new WalbError("timed-out", {
+          what: `the device did not make its log durable within ${flushWaitMsMax} ms`,
+          where: { volume: this.name },
+          hint: "look at the disk of its log",
+        });
+      }
+      await clock.sleep(flushPollMs);
+    }
   }
 
   /** Starts the log afresh: nothing is pending, the gid given is delivered. The caller holds a transition. */
