@@ -43,11 +43,12 @@ function listenNow(address: Address, socket: Bun.SocketHandler<SocketData, "uint
     const where: ErrorPlace = address.kind === "unix" ? { file: address.path } : {};
     if (codeOf(cause) === "EADDRINUSE") {
       throw new WalbError("port-in-use", {
-        what: `cannot listen on ${addressText(address)}: another program does already`,
+        what: `cannot listen on ${addressText(address)}, which is in use by another program`,
         where,
         hint:
-          address.kind === "tcp" ? `see which with: ss -ltnp 'sport = :${address.port}'` : "stop that program first",
-        cause,
+          address.kind === "tcp"
+            ? `see which with: ss -ltnp 'sport = :${address.port}'; or choose another with --port`
+            : "stop that program first",
       });
     }
     throw new WalbError("io", {
@@ -79,7 +80,7 @@ async function removeStaleSocket(address: Address & { kind: "unix" }): Promise<v
     }
   }
   throw new WalbError("port-in-use", {
-    what: `cannot listen on ${addressText(address)}: another program does already`,
+    what: `cannot listen on ${addressText(address)}, which is in use by another program`,
     where: { file: address.path },
     hint: "stop that program first",
   });
