@@ -1,0 +1,288 @@
+import { describe, expect, test } from "bun:test";
+import type { RunningRole } from "../../src/control/role.ts";
+import type { SimHost } from "../../src/sim/api.ts";
+import { createSimWorld, type SimWorld } from "../../src/sim/sim.ts";
+import { expectSame, gidsOf, openTestArchive, pointsOf, run, statusOf } from "./harness.ts";
+import { History } from "./model.ts";
+import { sendDiff, sendImage } from "./peers.ts";
+
+const mib = 1024 * 1024;
+const sizeLb = 300;
+const listen = { kind: "tcp", host: "", port: 10200 } as const;
+const address = { kind: "tcp", host: "archive", port: 10200 } as const;
+
+/** An archive and its peers in a world of their own. */
+class Scene {
+  readonly world: SimWorld;
+  readonly archive: SimHost;
+  readonly client: SimHost;
+  readonly history: History;
+  role!: RunningRole;
+
+  constructor(seed: number) {
+    this.world = createSimWorld(seed);
+    const disk = { reflink: seed % 2 === 0 };
+    this.archive = this.world.host("archive", { memoryBytes: 320 * mib, disk });
+    this.client = this.world.host("client", { memoryBytes: 64 * mib });
+    this.history = new History(sizeLb, seed);
+    for (let i = 0; i < 6; i++) this.history.step();
+  }
+
+  /** Runs work to its end, or until the archive is down. @returns whether it ended, and how. */
+  async attempt<T>(work: () => Promise<T>): Promise<{ readonly value: T } | { readonly error: unknown } | "crashed"> {
+    let outcome: { readonly value: T } | { readonly error: unknown } | undefined;
+    await this.world.complete(async () => {
+      void work().then(
+        (value) => {
+          outcome = { value };
+        },
+        (error: unknown) => {
+          outcome = { error };
+        },
+      );
+    });
+    await this.world.runUntil(() => outcome !== undefined || !this.archive.isUp);
+    // A crash that only the peers see as broken connections.
+    if (!this.archive.isUp) return "crashed";
+    return outcome!;
+  }
+
+  async do<T>(work: () => Promise<T>): Promise<T> {
+    return this.world.complete(work);
+  }
+
+  async open(): Promise<void> {
+    if (!this.archive.isUp) this.archive.restart();
+    this.role = await this.do(() => openTestArchive(this.archive.platform, "/data", { listen }));
+  }
+
+  sync(): Promise<unknown> {
+    const peer = { platform: this.client.platform, address };
+    return sendImage(peer, this.history.fuzzy(2), { gidE: 2n, bulkLb: 64 });
+  }
+
+  async diff(from: number, to: number, isMergeable = true): Promise<string> {
+    const peer = { platform: this.client.platform, address };
+    const options = { sizeLb, isMergeable, recordsPerPack: 3 };
+    const answer = await sendDiff(peer, from, to, this.history.diff(from, to), options);
+    return answer.kind === "word" ? answer.word : answer.kind;
+  }
+
+  command(name: string, params: object = {}): Promise<Record<string, unknown>> {
+    return run(this.role.control, name, { volume: "vol0", ...params });
+  }
+
+  /** Init, backup, diffs 0→3→4→5→6; gid 3 dirty start, 4 explicit. */
+  async fill(): Promise<void> {
+    await this.open();
+    await this.do(() => this.command("init"));
+    await this.do(() => this.sync());
+    for (const [from, to] of [
+      [0, 3],
+      [3, 4],
+      [4, 5],
+      [5, 6],
+    ] as const) {
+      expect(await this.do(() => this.diff(from, to))).toBe("accept");
+    }
+    await this.do(() => this.command("label-snapshot", { gid: 6, label: "last" }));
+  }
+
+  async gids(): Promise<number[]> {
+    return this.do(() => gidsOf(this.role.control));
+  }
+
+  /** Restores every point and compares. @returns the gids. */
+  async check(what: string): Promise<number[]> {
+    const points = await this.do(() => pointsOf(this.role.control));
+    for (const { gid } of points) {
+      await this.do(() => this.command("restore", { to: "/restored.img", gid, overwrite: true }));
+      const found = this.archive.storage.peek("/restored.img", 0, sizeLb * 512);
+      expectSame(found, this.history.at(gid), `${what}, gid ${gid}`);
+    }
+    if (points.length > 0) expect(points.at(-1)).toMatchObject(points.at(-1)!.gid === 6n ? { label: "last" } : {});
+    const leftovers = this.archive.storage.paths().filter((path) => /\.tmp$|partial$/.test(path));
+    expect(leftovers).toEqual([]);
+    return points.map((point) => Number(point.gid));
+  }
+}
+
+interface Phase {
+  readonly prepare: (scene: Scene) => Promise<void>;
+  readonly act: (scene: Scene) => Promise<unknown>;
+  readonly recovered: (scene: Scene, what: string) => Promise<void>;
+}
+
+/** Crashes at every operation of a phase, with several histories, and looks at what the next start makes of it. */
+async function crashEverywhere(
+  phase: Phase,
+  options: { readonly kill: boolean; readonly seed: number },
+): Promise<number> {
+  let crashes = 0;
+  for (const seed of [options.seed, options.seed + 100, options.seed + 200]) {
+    crashes += await crashSeed(phase, { kill: options.kill, seed });
+  }
+  return crashes;
+}
+
+async function crashSeed(phase: Phase, options: { readonly kill: boolean; readonly seed: number }): Promise<number> {
+  let crashes = 0;
+  for (let n = 1; ; n++) {
+    const scene = new Scene(options.seed * 1000 + n);
+    try {
+      await phase.prepare(scene);
+      scene.archive.crashAtOperation(n, { kill: options.kill });
+      const outcome = await scene.attempt(() => phase.act(scene));
+      if (outcome !== "crashed") {
+        if ("error" in outcome) throw outcome.error;
+        return crashes;
+      }
+      crashes++;
+      await scene.open();
+      await phase.recovered(scene, `crash at operation ${n}`);
+    } catch (error) {
+      throw new Error(`crash at operation ${n} of seed ${options.seed}: ${String(error)}`, { cause: error });
+    } finally {
+      scene.world.close();
+    }
+  }
+}
+
+for (const kill of [true, false]) {
+  describe(kill ? "after kill -9" : "after a power loss", () => {
+    test("at any step of a full backup the volume is SyncReady, or archived and whole", async () => {
+      const crashes = await crashEverywhere(
+        {
+          async prepare(scene) {
+            await scene.open();
+            await scene.do(() => scene.command("init"));
+          },
+          act: (scene) => scene.sync(),
+          async recovered(scene, what) {
+            const { state } = await scene.do(() => statusOf(scene.role.control));
+            expect(["SyncReady", "Archived"]).toContain(String(state));
+            if (state === "SyncReady") expect(await scene.do(() => scene.sync())).toEqual({ kind: "accept" });
+            expect(await scene.do(() => scene.diff(0, 4))).toBe("accept");
+            expect(await scene.check(what)).toEqual([4]);
+          },
+        },
+        { kill, seed: 1 },
+      );
+      expect(crashes).toBeGreaterThan(30);
+    });
+
+    test("at any step of a reception the diff is there when it was acknowledged, and can be sent again", async () => {
+      const crashes = await crashEverywhere(
+        {
+          async prepare(scene) {
+            await scene.open();
+            await scene.do(() => scene.command("init"));
+            await scene.do(() => scene.sync());
+            await scene.do(() => scene.diff(0, 3));
+          },
+          act: (scene) => scene.diff(3, 5),
+          async recovered(scene, what) {
+            const gids = await scene.check(what);
+            const again = await scene.do(() => scene.diff(3, 5));
+            expect(again).toBe(gids.includes(5) ? "too-old-diff" : "accept");
+            expect(await scene.check(what)).toEqual([3, 5]);
+          },
+        },
+        { kill, seed: 2 },
+      );
+      expect(crashes).toBeGreaterThan(17);
+    });
+
+    test("at any step of an apply nothing newer is lost, and the next apply ends it", async () => {
+      const crashes = await crashEverywhere(
+        {
+          prepare: (scene) => scene.fill(),
+          act: (scene) => scene.command("apply", { gid: 5 }),
+          async recovered(scene, what) {
+            const gids = await scene.check(what);
+            expect(gids.slice(-2)).toEqual([5, 6]);
+            if (gids.length > 2) expect(gids).toEqual([3, 4, 5, 6]);
+            await scene.do(() => scene.command("apply", { gid: 5 }).catch(() => undefined));
+            expect(await scene.check(`${what}, applied`)).toEqual([5, 6]);
+            const { base } = await scene.do(() => statusOf(scene.role.control));
+            expect(base).toBe("<|5|>");
+          },
+        },
+        { kill, seed: 3 },
+      );
+      expect(crashes).toBeGreaterThan(36);
+    });
+
+    test("at any step of a merge everything before or after it holds", async () => {
+      const crashes = await crashEverywhere(
+        {
+          prepare: (scene) => scene.fill(),
+          act: (scene) => scene.command("merge", { fromGid: 3, toGid: 6 }),
+          async recovered(scene, what) {
+            const gids = await scene.check(what);
+            expect([
+              [3, 4, 5, 6],
+              [3, 6],
+            ]).toContainEqual(gids);
+            expect(await scene.do(() => scene.diff(6, scene.history.step()))).toBe("accept");
+            expect((await scene.check(what)).at(-1)).toBe(7);
+          },
+        },
+        { kill, seed: 4 },
+      );
+      expect(crashes).toBeGreaterThan(24);
+    });
+
+    test("at any step of a restore there is no file or the whole one, and it can be repeated", async () => {
+      const crashes = await crashEverywhere(
+        {
+          prepare: (scene) => scene.fill(),
+          act: (scene) => scene.command("restore", { to: "/out.img", gid: 5 }),
+          async recovered(scene, what) {
+            if (scene.archive.storage.sizeOf("/out.img") === undefined) {
+              await scene.do(() => scene.command("restore", { to: "/out.img", gid: 5 }));
+            }
+            const found = scene.archive.storage.peek("/out.img", 0, sizeLb * 512);
+            expectSame(found, scene.history.at(5), what);
+            expect(await scene.check(what)).toEqual([3, 4, 5, 6]);
+          },
+        },
+        { kill, seed: 5 },
+      );
+      expect(crashes).toBeGreaterThan(24);
+    });
+
+    test("at any step of init, reset and clear the volume can be used again", async () => {
+      for (const command of ["init", "reset", "clear"]) {
+        await crashEverywhere(
+          {
+            async prepare(scene) {
+              if (command === "init") return scene.open();
+              await scene.fill();
+              await scene.do(() => scene.command("stop", { mode: "graceful" }));
+            },
+            act: (scene) => scene.command(command),
+            async recovered(scene, what) {
+              const volumes = (await scene.do(() => run(scene.role.control, "volumes"))).volumes as string[];
+              if (volumes.includes("vol0")) {
+                const { state } = await scene.do(() => statusOf(scene.role.control));
+                if (state === "Stopped") {
+                  await scene.do(() => scene.command("start"));
+                  expect(await scene.check(what)).toEqual([3, 4, 5, 6]);
+                  await scene.do(() => scene.command("stop", { mode: "graceful" }));
+                  await scene.do(() => scene.command("reset"));
+                }
+              } else {
+                await scene.do(() => scene.command("init"));
+              }
+              expect(await scene.do(() => scene.sync())).toEqual({ kind: "accept" });
+              expect(await scene.do(() => scene.diff(0, 2))).toBe("accept");
+              expect(await scene.check(what)).toEqual([2]);
+            },
+          },
+          { kill, seed: 6 },
+        );
+      }
+    });
+  });
+}
