@@ -1,0 +1,33 @@
+/** @module `verify_wldev`: looks up the writes of a recipe in a log device. */
+import { checkLogDevice, openLogDevice } from "../../files/lib/log-device.ts";
+import { withFile, withInput } from "../../files/lib/paths.ts";
+import { parseRecipe, RecipeCheck } from "../recipe.ts";
+import { readText } from "../text.ts";
+import { defineOriginal } from "../tool.ts";
+
+export const tool = defineOriginal({
+  name: "verify_wldev",
+  description: "verify_wldev: check that a log device holds the IOs of a recipe",
+  options: {
+    b: { kind: "int", help: "begin lsid", default: "0" },
+    e: { kind: "int", help: "end lsid" },
+    r: { kind: "text", help: "recipe path, - for stdin", default: "-" },
+    noaio: { kind: "flag", help: "accepted, without effect" },
+  },
+  params: [{ name: "WLDEV", help: "log device" }],
+  async run({ args, tool, print }) {
+    const { disk } = tool.platform;
+    const fromLsid = args.lsid("b") ?? Number.MAX_SAFE_INTEGER;
+    const toLsid = args.lsid("e") ?? Number.MAX_SAFE_INTEGER;
+    const text = await withInput(disk, args.text("r"), (input) => readText(tool.platform, input));
+    const check = new RecipeCheck(parseRecipe(text, args.text("r")), (bad) => print(`NG ${bad}`));
+    await withFile(disk, args.param(0), "read", async (file) => {
+      const device = await openLogDevice(tool, file);
+      await checkLogDevice(tool, device, (header) => {
+        if (header.lsid >= fromLsid && header.lsid < toLsid) check.add(header, device.superblock.salt);
+      });
+    });
+    check.end();
+    return check.bad === 0 ? 0 : 1;
+  },
+});

@@ -1,0 +1,52 @@
+/** @module `wldev-show`: prints the packs of a log device. */
+import { packFaultError } from "../../../log/pack.ts";
+import { openLogDevice, placeOf, showLogDevice } from "../../files/lib/log-device.ts";
+import { logCountLines, packLines, superblockLines, wlogHeaderLine } from "../../files/lib/log-text.ts";
+import { withFile } from "../../files/lib/paths.ts";
+import { defineOriginal } from "../tool.ts";
+
+export const tool = defineOriginal({
+  name: "wldev-show",
+  description: "wldev-show: show the log packs of a log device",
+  options: {
+    b: { kind: "int", help: "begin lsid", default: "0" },
+    e: { kind: "int", help: "end lsid" },
+    super: { kind: "flag", help: "show the superblock" },
+    head: { kind: "flag", help: "show the header" },
+    pack: { kind: "flag", help: "show the packs" },
+    stat: { kind: "flag", help: "show the statistics" },
+    noaio: { kind: "flag", help: "accepted, without effect" },
+    f: { kind: "flag", help: "accepted, without effect" },
+    search: { kind: "flag", help: "show only packs with records that meet -addr and -iosize" },
+    addr: { kind: "int", help: "address in blocks", default: "0" },
+    iosize: { kind: "int", help: "number of blocks", default: "1" },
+  },
+  params: [{ name: "WLDEV", help: "log device" }],
+  async run({ args, tool, print }) {
+    const isAll = !args.flag("super") && !args.flag("head") && !args.flag("pack") && !args.flag("stat");
+    const addressLb = args.int("addr");
+    const endLb = addressLb + args.int("iosize");
+    const toLsid = args.lsid("e");
+    await withFile(tool.platform.disk, args.param(0), "read", async (file) => {
+      const device = await openLogDevice(tool, file);
+      const { superblock } = device;
+      if (args.flag("super")) print(superblockLines(superblock));
+      const beginLsid = Math.max(args.lsid("b") ?? Number.MAX_SAFE_INTEGER, superblock.oldestLsid);
+      if (isAll || args.flag("head")) print(wlogHeaderLine({ ...superblock, beginLsid, endLsid: toLsid }));
+      const range = { fromLsid: beginLsid, ...(toLsid === undefined ? {} : { toLsid }) };
+      const { counts, fault } = await showLogDevice(tool, device, range, (header, checksum) => {
+        if (!isAll && !args.flag("pack")) return;
+        const isMet = header.records.some(
+          ({ kind, offsetLb, sizeLb }) => kind !== "padding" && offsetLb < endLb && addressLb < offsetLb + sizeLb,
+        );
+        if (!args.flag("search") || isMet) print(packLines(header, checksum));
+      });
+      if (isAll || args.flag("stat")) print(logCountLines(counts));
+      const { reallyEndLsid } = counts;
+      if (fault !== undefined && reallyEndLsid < superblock.writtenLsid) {
+        throw packFaultError(fault, reallyEndLsid, placeOf(device, reallyEndLsid));
+      }
+    });
+    return 0;
+  },
+});

@@ -1,0 +1,35 @@
+/** @module `wlog-cat`: extracts the log of a log device. */
+import { fileOutput } from "../../../log/wlogfile.ts";
+import { exportLog, openLogDevice } from "../../files/lib/log-device.ts";
+import { withFile, withOutput } from "../../files/lib/paths.ts";
+import { defineOriginal } from "../tool.ts";
+
+export const tool = defineOriginal({
+  name: "wlog-cat",
+  description: "wlog-cat: extract a wlog from a log device",
+  options: {
+    o: { kind: "text", help: "output path, - for stdout", default: "-" },
+    b: { kind: "int", help: "begin lsid", default: "0" },
+    e: { kind: "int", help: "end lsid" },
+    noaio: { kind: "flag", help: "accepted, without effect" },
+    s: { kind: "flag", help: "do not shrink the last pack" },
+    v: { kind: "flag", help: "verbose" },
+    f: { kind: "flag", help: "accepted, without effect" },
+  },
+  params: [{ name: "LDEV", help: "log device" }],
+  async run({ args, tool, printError }) {
+    const toLsid = args.lsid("e");
+    const result = await withFile(tool.platform.disk, args.param(0), "read", async (file) => {
+      const device = await openLogDevice(tool, file);
+      return withOutput(tool.platform, args.text("o"), { overwrite: true }, (output) =>
+        exportLog(tool, device, fileOutput(output), {
+          fromLsid: args.lsid("b") ?? Number.MAX_SAFE_INTEGER,
+          ...(toLsid === undefined ? {} : { toLsid }),
+          noShrink: args.flag("s"),
+        }),
+      );
+    });
+    if (args.flag("v")) printError(`lsid range [${result.beginLsid}, ${result.endLsid}) packs ${result.packs}`);
+    return 0;
+  },
+});

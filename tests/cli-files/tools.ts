@@ -1,0 +1,55 @@
+/** @module Runs file tools in this process: the original's by name, and commands of `walb`; and finds the vectors. */
+import { existsSync } from "node:fs";
+import { join } from "node:path";
+import { originalTool } from "../../src/cli/original/index.ts";
+import { runCommandLine } from "../../src/cli/run.ts";
+import type { Io } from "../../src/cli/verb.ts";
+
+/** The original's files and what its tools print, when they are there. */
+export const vectors = ((path) => (path !== undefined && existsSync(path) ? path : undefined))(
+  process.env.WALB_VECTORS,
+);
+
+/** A path of a vector. */
+export function vector(...names: string[]): string {
+  return join(vectors ?? "", ...names);
+}
+
+/** What a run left. */
+export interface Ran {
+  readonly code: number;
+  readonly out: string;
+  readonly err: string;
+}
+
+/** Runs one of the original's tools. */
+export async function original(name: string, ...words: string[]): Promise<Ran> {
+  const run = originalTool(`/usr/bin/${name}`);
+  if (run === undefined) throw new Error(`no tool ${name}`);
+  return captured((io) => run(words, io));
+}
+
+/** Runs a command of `walb`. */
+export function walb(...words: string[]): Promise<Ran> {
+  return captured((io) => runCommandLine(words, io));
+}
+
+async function captured(run: (io: Io) => Promise<number>): Promise<Ran> {
+  const out: string[] = [];
+  const err: string[] = [];
+  const io: Io = {
+    out: (text) => void out.push(text),
+    err: (text) => void err.push(text),
+    isOutTerminal: false,
+    isErrTerminal: false,
+    isInTerminal: false,
+    errColumns: () => 80,
+    ask: () => Promise.reject(new Error("nobody is there to answer")),
+    env: {},
+    cwd: process.cwd(),
+    nowMs: () => Date.now(),
+    signal: new AbortController().signal,
+  };
+  const code = await run(io);
+  return { code, out: out.join(""), err: err.join("") };
+}
