@@ -7,7 +7,7 @@
 import type { ProgressReport } from "../control/job.ts";
 import { applyDiffs } from "../diff/apply.ts";
 import { planMerge } from "../diff/merge.ts";
-import type { DiffIo } from "../diff/types.ts";
+import { checkAborted, type DiffIo } from "../diff/types.ts";
 import { WalbError } from "../errors.ts";
 import { garbageBefore } from "../snapshot/collect.ts";
 import { applyRound } from "../snapshot/restore.ts";
@@ -48,6 +48,7 @@ export async function applyToBase(
   );
   let bytes = 0;
   for (;;) {
+    checkAborted(context.signal, "applying diffs");
     const choose = (countMax: number) =>
       applyRound(store.set, volume.requireBase(), gid, countMax).map((meta) => store.diff(meta));
     const round = await openRound(volume, io, choose, context.signal);
