@@ -48,6 +48,15 @@ int64_t io_zero(int fd, uint64_t offset, uint64_t size, int is_block) {
     return io_write_zeroes(fd, offset, end - offset < size ? end - offset : size);
 }
 
+/* Reserves space of a regular file, so that later writes into the range cannot fail for want of it. */
+int64_t io_allocate(int fd, uint64_t offset, uint64_t size) {
+    int result;
+    do {
+        result = fallocate64(fd, 0, (off64_t)offset, (off64_t)size);
+    } while (result != 0 && errno == EINTR);
+    return result == 0 ? 0 : -errno;
+}
+
 int64_t io_discard(int fd, uint64_t offset, uint64_t size, int is_block) {
     if (size == 0) return 0;
     if (!is_block) {

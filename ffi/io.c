@@ -97,6 +97,48 @@ int64_t io_write_gather(int fd, const struct item *items, uint32_t count, uint64
     return move(fd, items, count, offset, 1, done);
 }
 
+int64_t io_write_many(int fd, const struct item *items, uint32_t count, double *done) {
+    double part = 0;
+    *done = 0;
+    for (uint32_t first = 0, next; first < count; first = next) {
+        uint64_t offset = (uint64_t)items[first].file_offset, end = offset;
+        for (next = first; next < count && next - first < iov_max && (uint64_t)items[next].file_offset == end; next++)
+            end += (uint64_t)items[next].source_size;
+        int64_t result = next - first == 1 ? io_write(fd, (void *)(uintptr_t)items[first].source, end - offset, offset, &part)
+                                           : move(fd, items + first, next - first, offset, 1, &part);
+        *done += part;
+        if (result != 0) return result;
+    }
+    return 0;
+}
+
+/*
+ * On the calling thread, which must not wait for a disk: 0 when all was in the page cache, else a negative errno
+ * (EAGAIN: it would have waited), and the caller takes the way through the pool. By system call: the glibc functions
+ * are too new for old systems.
+ */
+WALB_EXPORT int32_t walb_read_cached(int32_t fd, void *data, double size, double offset) {
+    struct iovec piece = {data, (size_t)size};
+    ssize_t got = syscall(SYS_preadv2, fd, &piece, 1L, (long)offset, 0L, RWF_NOWAIT);
+    if (got == (ssize_t)size) return 0;
+    return got < 0 ? -errno : -EAGAIN;
+}
+
+/*
+ * Writes pieces into the page cache on the calling thread. With `nowait` it never waits, where the file system can do
+ * that (else -EOPNOTSUPP); without, it may, as any write does. What a failed call wrote is undefined.
+ */
+WALB_EXPORT int32_t walb_write_cached(int32_t fd, const struct item *items, uint32_t count, double offset, int32_t nowait) {
+    struct iovec pieces[iov_max];
+    if (count > iov_max) return -EINVAL;
+    int used = gather(items, count, pieces);
+    size_t size = 0;
+    for (int i = 0; i < used; i++) size += pieces[i].iov_len;
+    ssize_t put = syscall(SYS_pwritev2, fd, pieces, (long)used, (long)offset, 0L, nowait ? RWF_NOWAIT : 0);
+    if (put == (ssize_t)size) return 0;
+    return put < 0 ? -errno : -EAGAIN;
+}
+
 int64_t io_read_scatter(int fd, const struct item *items, uint32_t count, uint64_t offset, double *done) {
     double part = 0;
     *done = 0;

@@ -25,8 +25,9 @@ enum { lanes = 2, threads_max = 64, none = 0xffffffff };
 
 struct lane {
     pthread_cond_t more;
-    uint32_t head, tail;
+    uint32_t head, tail, queued;
     int idle, started, limit;
+    int is_waking; /* a thread was signalled and has not looked yet: it wakes the next one if need be */
     pthread_t threads[threads_max];
 };
 
@@ -57,6 +58,10 @@ static int64_t run(struct job *job) {
         return io_write(job->fd, at(job->address), size, offset, &job->result2);
     case OP_PWRITEV:
         return io_write_gather(job->fd, items, job->count, offset, &job->result2);
+    case OP_WRITE_MANY:
+        return io_write_many(job->fd, items, job->count, &job->result2);
+    case OP_ALLOCATE:
+        return io_allocate(job->fd, offset, size);
     case OP_FDATASYNC:
         return fdatasync(job->fd) == 0 ? 0 : -errno;
     case OP_FSYNC_PATH:
@@ -151,6 +156,13 @@ static void wake(struct pool *pool) {
     }
 }
 
+/* Waking a thread costs the caller more than most jobs: one at a time is woken, and wakes the next one itself. */
+static void wake_thread(struct lane *lane) {
+    if (lane->idle == 0 || lane->is_waking) return;
+    lane->is_waking = 1;
+    pthread_cond_signal(&lane->more);
+}
+
 struct start {
     struct pool *pool;
     int lane;
@@ -167,11 +179,14 @@ static void *work(void *argument) {
             lane->idle++;
             pthread_cond_wait(&lane->more, &pool->mutex);
             lane->idle--;
+            lane->is_waking = 0;
         }
         if (lane->head == none) break;
         uint32_t slot = lane->head;
         lane->head = pool->slots[slot].next;
+        lane->queued--;
         if (lane->head == none) lane->tail = none;
+        else wake_thread(lane);
         pthread_mutex_unlock(&pool->mutex);
         walb_run_job(&pool->slots[slot]);
         pthread_mutex_lock(&pool->mutex);
@@ -241,7 +256,7 @@ WALB_EXPORT int walb_pool_submit(struct pool *pool, uint32_t slot) {
     struct lane *lane = &pool->lane[index];
     job->next = none;
     pthread_mutex_lock(&pool->mutex);
-    if (lane->idle == 0 && lane->started < lane->limit) {
+    if (lane->queued >= (uint32_t)lane->idle && lane->started < lane->limit) {
         int error = start_thread(pool, index);
         if (error != 0 && lane->started == 0) {
             pthread_mutex_unlock(&pool->mutex);
@@ -253,7 +268,8 @@ WALB_EXPORT int walb_pool_submit(struct pool *pool, uint32_t slot) {
     else
         pool->slots[lane->tail].next = slot;
     lane->tail = slot;
-    pthread_cond_signal(&lane->more);
+    lane->queued++;
+    wake_thread(lane);
     pthread_mutex_unlock(&pool->mutex);
     return 0;
 }

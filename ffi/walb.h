@@ -70,6 +70,8 @@ enum op {
     OP_READ_HASH,
     OP_WRITE_DECODED,
     OP_SLEEP,
+    OP_WRITE_MANY,
+    OP_ALLOCATE,
 };
 
 enum { FLAG_ALWAYS = 1, FLAG_BLOCK_DEVICE = 2 };
@@ -96,9 +98,12 @@ void scratch_trim(void);
 int64_t io_read(int fd, void *data, uint64_t size, uint64_t offset, double *done);
 int64_t io_write(int fd, const void *data, uint64_t size, uint64_t offset, double *done);
 int64_t io_write_gather(int fd, const struct item *items, uint32_t count, uint64_t offset, double *done);
+/* Items that follow each other in the file are gathered into one write. */
+int64_t io_write_many(int fd, const struct item *items, uint32_t count, double *done);
 int64_t io_read_scatter(int fd, const struct item *items, uint32_t count, uint64_t offset, double *done);
 int64_t io_write_zeroes(int fd, uint64_t offset, uint64_t size);
 int64_t io_zero(int fd, uint64_t offset, uint64_t size, int is_block);
+int64_t io_allocate(int fd, uint64_t offset, uint64_t size);
 int64_t io_discard(int fd, uint64_t offset, uint64_t size, int is_block);
 int64_t io_next_data(int fd, uint64_t offset, double *end);
 int64_t io_copy_range(int source, int target, uint64_t offset, uint64_t size, double *next);

@@ -2,7 +2,7 @@
  * @module Bringing logged writes onto a data store: what must be written (pure), and writing it.
  */
 import type { Memory } from "../native/memory.ts";
-import type { DiskFile } from "../platform/disk.ts";
+import type { DiskFile, PlacedWrite } from "../platform/disk.ts";
 import { kib, lbBytes, mib } from "../units.ts";
 import { IntervalIndex } from "./intervals.ts";
 
@@ -42,7 +42,8 @@ export function planStoreWrites(writes: readonly LoggedWrite[]): StoreOperation[
       operations.push(openZero);
       return;
     }
-    const piece = memory.slice((startLb - offsetLb) * lbBytes, sizeLb * lbBytes);
+    const isWhole = startLb === offsetLb && memory.sizeBytes === sizeLb * lbBytes;
+    const piece = isWhole ? memory : memory.slice((startLb - offsetLb) * lbBytes, sizeLb * lbBytes);
     const isNext = open !== undefined && open.offsetLb + open.sizeLb === startLb;
     if (open !== undefined && isNext && open.pieces.length < gatherPiecesMax) {
       if ((open.sizeLb + sizeLb) * lbBytes <= gatherBytesMax) {
@@ -60,8 +61,12 @@ export function planStoreWrites(writes: readonly LoggedWrite[]): StoreOperation[
 /** Below this, zeroes are written rather than punched: cheaper, and it does not fragment the store. */
 const punchBytesMin = 64 * kib;
 
+/** Writes of one job. */
+const jobWritesMax = 256;
+const jobBytesMax = mib;
+
 /**
- * Does the operations, at most `parallel` at a time, and waits for all that were started even when one fails.
+ * Does the operations, at most `parallel` jobs at a time, and waits for all that were started even when one fails.
  * `zeroes` is a block of zero bytes of at least 64 KiB.
  * @throws the first failure.
  */
@@ -71,33 +76,62 @@ export async function runStoreWrites(
   zeroes: Memory,
   parallel = 8,
 ): Promise<void> {
+  const jobs = planJobs(file, operations, zeroes, Math.min(jobWritesMax, Math.ceil(operations.length / parallel)));
   let next = 0;
   let failure: { readonly error: unknown } | undefined;
   const worker = async (): Promise<void> => {
-    while (next < operations.length && failure === undefined) {
-      const operation = operations[next]!;
+    while (next < jobs.length && failure === undefined) {
+      const job = jobs[next]!;
       next += 1;
       try {
-        await runOne(file, operation, zeroes);
+        await job();
       } catch (error) {
         failure ??= { error };
       }
     }
   };
   const workers: Promise<void>[] = [];
-  for (let i = 0; i < Math.min(parallel, operations.length); i += 1) workers.push(worker());
+  for (let i = 0; i < Math.min(parallel, jobs.length); i += 1) workers.push(worker());
   await Promise.all(workers);
   if (failure !== undefined) throw failure.error;
 }
 
-function runOne(file: DiskFile, operation: StoreOperation, zeroes: Memory): Promise<void> {
-  const offsetBytes = operation.offsetLb * lbBytes;
-  const sizeBytes = operation.sizeLb * lbBytes;
-  if (operation.kind === "zero") {
-    return sizeBytes < punchBytesMin
-      ? file.write(offsetBytes, zeroes.slice(0, sizeBytes))
-      : file.zero(offsetBytes, sizeBytes);
+/** Jobs for the operations: where the file can, many writes become one, since a job costs more than a small write. */
+function planJobs(
+  file: DiskFile,
+  operations: readonly StoreOperation[],
+  zeroes: Memory,
+  jobWrites: number,
+): (() => Promise<void>)[] {
+  const jobs: (() => Promise<void>)[] = [];
+  const writeMany = file.writeMany?.bind(file);
+  let open: { readonly writes: PlacedWrite[]; operationCount: number; sizeBytes: number } | undefined;
+  for (const operation of operations) {
+    const offsetBytes = operation.offsetLb * lbBytes;
+    const sizeBytes = operation.sizeLb * lbBytes;
+    if (operation.kind === "zero" && sizeBytes >= punchBytesMin) {
+      jobs.push(() => file.zero(offsetBytes, sizeBytes));
+      continue;
+    }
+    const pieces = operation.kind === "zero" ? [zeroes.slice(0, sizeBytes)] : operation.pieces;
+    if (writeMany === undefined) {
+      jobs.push(() =>
+        pieces.length === 1 ? file.write(offsetBytes, pieces[0]!) : file.writeGather(offsetBytes, pieces),
+      );
+      continue;
+    }
+    if (open === undefined || open.operationCount >= jobWrites || open.sizeBytes + sizeBytes > jobBytesMax) {
+      const writes: PlacedWrite[] = [];
+      open = { writes, operationCount: 0, sizeBytes: 0 };
+      jobs.push(() => writeMany(writes));
+    }
+    let atBytes = offsetBytes;
+    for (const source of pieces) {
+      open.writes.push({ offsetBytes: atBytes, source });
+      atBytes += source.sizeBytes;
+    }
+    open.operationCount += 1;
+    open.sizeBytes += sizeBytes;
   }
-  const { pieces } = operation;
-  return pieces.length === 1 ? file.write(offsetBytes, pieces[0]!) : file.writeGather(offsetBytes, pieces);
+  return jobs;
 }

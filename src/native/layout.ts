@@ -30,6 +30,8 @@ export const Op = {
   readHash: 25,
   writeDecoded: 26,
   sleep: 27,
+  writeMany: 28,
+  allocate: 29,
 } as const;
 export type Op = (typeof Op)[keyof typeof Op];
 

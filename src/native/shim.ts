@@ -16,6 +16,11 @@ const definitions = {
   walb_memory_map: { args: [FFIType.u64], returns: FFIType.ptr },
   walb_memory_cool: { args: [FFIType.ptr, FFIType.u64], returns: FFIType.i32 },
   walb_error_text: { args: [FFIType.i32, FFIType.ptr, FFIType.u32], returns: FFIType.i32 },
+  walb_read_cached: { args: [FFIType.i32, FFIType.ptr, FFIType.f64, FFIType.f64], returns: FFIType.i32 },
+  walb_write_cached: {
+    args: [FFIType.i32, FFIType.ptr, FFIType.u32, FFIType.f64, FFIType.i32],
+    returns: FFIType.i32,
+  },
   walb_pool_create: { args: [FFIType.u32, FFIType.i32, FFIType.i32], returns: FFIType.ptr },
   walb_pool_slots: { args: [FFIType.ptr], returns: FFIType.ptr },
   walb_pool_fd: { args: [FFIType.ptr], returns: FFIType.i32 },
@@ -37,6 +42,11 @@ export const shim = {
     symbols.walb_siphash_update(state as Pointer, bytes, bytes.byteLength),
   siphashEnd: (state: number, out: number): void => symbols.walb_siphash_end(state as Pointer, out as Pointer),
   cool: (address: number, sizeBytes: number): number => symbols.walb_memory_cool(address as Pointer, sizeBytes),
+  /** 0, or −errno: then the way through the pool must be taken. */
+  readCached: (fd: number, address: number, sizeBytes: number, offsetBytes: number): number =>
+    symbols.walb_read_cached(fd, address as Pointer, sizeBytes, offsetBytes),
+  writeCached: (fd: number, table: number, count: number, offsetBytes: number, isNowait: boolean): number =>
+    symbols.walb_write_cached(fd, table as Pointer, count, offsetBytes, isNowait ? 1 : 0),
   /** 0 when there is no memory or file descriptor for it. */
   poolCreate: (slots: number, fast: number, slow: number): number =>
     Number(symbols.walb_pool_create(slots, fast, slow) ?? 0),

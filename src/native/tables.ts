@@ -46,6 +46,11 @@ export function withItems<T>(count: number, use: (table: Table) => Promise<T>): 
   return withTable(count * itemBytes, use);
 }
 
+/** A table for `count` items that its owner keeps for good. */
+export function keptTable(count: number): Table {
+  return makeTable(Math.max(smallestLog2, 32 - Math.clz32(count * itemBytes - 1)));
+}
+
 /** Writes the source of item `index`. */
 export function putSource(table: Table, index: number, source: Memory): void {
   table.f64[index * itemF64 + ItemF64.source] = source.address;

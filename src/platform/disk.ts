@@ -47,6 +47,12 @@ export interface DecodedWrite {
   readonly fileOffsetBytes: number;
 }
 
+/** One write of {@link DiskFile.writeMany}. */
+export interface PlacedWrite {
+  readonly offsetBytes: number;
+  readonly source: Memory;
+}
+
 /** An open file or block device. All I/O may run concurrently; the order of overlapping I/O is the caller's business. */
 export interface DiskFile {
   readonly path: string;
@@ -64,6 +70,20 @@ export interface DiskFile {
   write(offsetBytes: number, source: Memory): Promise<void>;
   /** Writes the pieces one behind the other from `offsetBytes`, as one job (pwritev). At most 1024 pieces. */
   writeGather(offsetBytes: number, sources: readonly Memory[]): Promise<void>;
+  /**
+   * Writes the pieces one behind the other at once, on this thread, into the page cache. False when that is not possible
+   * or might wait for a disk: what was written is then undefined until {@link write} or {@link writeGather} has done it.
+   * For small writes of hot paths; absent where there is no page cache.
+   */
+  writeCached?(offsetBytes: number, sources: readonly Memory[]): boolean;
+  /** Fills `target` at once, on this thread, when the page cache has it; else false, and {@link read} must do it. */
+  readCached?(offsetBytes: number, target: Memory): boolean;
+  /** Writes each source at its offset, as one job: neighbours of the list that follow each other are gathered. After a
+   * failure any part may have been written. Absent where {@link write} is as good. */
+  writeMany?(writes: readonly PlacedWrite[]): Promise<void>;
+  /** Reserves the space of a range of a regular file, which reads back as before. False where this cannot be done.
+   * @throws WalbError `no-space`. Absent where space is never short. */
+  allocate?(offsetBytes: number, sizeBytes: number): Promise<boolean>;
   /** Makes all completed writes durable (fdatasync; the size too). */
   sync(): Promise<void>;
   /** Makes a range read back as zeroes: hole punch or BLKZEROOUT, plain zero writes where neither is supported. */

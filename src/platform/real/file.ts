@@ -7,9 +7,10 @@ import { errnoError } from "../../native/errno.ts";
 import { endOfFile, ItemF64, ItemU32, itemF64, itemU32, JobFlag, Op } from "../../native/layout.ts";
 import type { Memory } from "../../native/memory.ts";
 import type { Job, JobResult, JobRunner } from "../../native/pool.ts";
-import { putSource, putTarget, withItems, withTable } from "../../native/tables.ts";
+import { shim } from "../../native/shim.ts";
+import { keptTable, putSource, putTarget, withItems, withTable } from "../../native/tables.ts";
 import { checkRange } from "../../units.ts";
-import type { DecodedWrite, DiskFile } from "../disk.ts";
+import type { DecodedWrite, DiskFile, PlacedWrite } from "../disk.ts";
 
 /** What opening found out. */
 export interface OpenedFile {
@@ -22,7 +23,11 @@ export interface OpenedFile {
 }
 
 const piecesMax = 1024;
-const errnoUnsupported = new Set([22, 29, 95]); // EINVAL, ESPIPE, EOPNOTSUPP
+const errnoUnsupported = new Set([22, 29, 38, 95]); // EINVAL, ESPIPE, ENOSYS, EOPNOTSUPP
+/** Most that is copied on this thread at a time. */
+const cachedBytesMax = 256 * 1024;
+/** Of writes on this thread: they end before the next one starts. */
+const cachedTable = { piecesMax: 512, table: keptTable(512) };
 
 /** The real {@link DiskFile}. */
 export class RealDiskFile implements DiskFile {
@@ -37,6 +42,10 @@ export class RealDiskFile implements DiskFile {
   #inFlight = 0;
   #idle: (() => void) | undefined;
   #closed: Promise<void> | undefined;
+  #canReadNowait = true;
+  #canWriteNowait = true;
+  /** Until then nothing is written on this thread. */
+  #inlineAgainMs = 0;
 
   constructor(runner: JobRunner, opened: OpenedFile) {
     this.#runner = runner;
@@ -74,6 +83,57 @@ export class RealDiskFile implements DiskFile {
       const job = { op: Op.pwritev, count: sources.length, table: table.address, offset: offsetBytes, size };
       await this.run("write", job);
     });
+  }
+
+  writeCached(offsetBytes: number, sources: readonly Memory[]): boolean {
+    if (this.isDirect || this.#closed !== undefined || sources.length > cachedTable.piecesMax) return false;
+    const size = this.#checkPieces("write", offsetBytes, sources);
+    if (size > cachedBytesMax || performance.now() < this.#inlineAgainMs) return false;
+    for (let i = 0; i < sources.length; i++) putSource(cachedTable.table, i, sources[i]!);
+    const { address } = cachedTable.table;
+    if (this.#canWriteNowait) {
+      const result = shim.writeCached(this.fd, address, sources.length, offsetBytes, true);
+      if (result === 0) return true;
+      if (!errnoUnsupported.has(-result)) return false;
+      this.#canWriteNowait = false;
+    }
+    // Such a file system may make this thread wait. Seldom, so it is worth trying: but at most a hundredth of the time.
+    const startMs = performance.now();
+    const result = shim.writeCached(this.fd, address, sources.length, offsetBytes, false);
+    const endMs = performance.now();
+    if (endMs - startMs > 1) this.#inlineAgainMs = endMs + 100 * (endMs - startMs);
+    return result === 0;
+  }
+
+  readCached(offsetBytes: number, target: Memory): boolean {
+    if (this.isDirect || !this.#canReadNowait || this.#closed !== undefined) return false;
+    if (target.sizeBytes > cachedBytesMax) return false;
+    this.#check("read", offsetBytes, target.sizeBytes, target.address);
+    const result = shim.readCached(this.fd, target.address, target.sizeBytes, offsetBytes);
+    if (errnoUnsupported.has(-result)) this.#canReadNowait = false;
+    return result === 0;
+  }
+
+  async writeMany(writes: readonly PlacedWrite[]): Promise<void> {
+    if (writes.length === 0) return;
+    for (const { offsetBytes, source } of writes) this.#check("write", offsetBytes, source.sizeBytes, source.address);
+    await withItems(writes.length, async (table) => {
+      for (let i = 0; i < writes.length; i++) {
+        const { offsetBytes, source } = writes[i]!;
+        putSource(table, i, source);
+        table.f64[i * itemF64 + ItemF64.fileOffset] = offsetBytes;
+      }
+      await this.run(`${writes.length} writes`, { op: Op.writeMany, count: writes.length, table: table.address });
+    });
+  }
+
+  async allocate(offsetBytes: number, sizeBytes: number): Promise<boolean> {
+    checkRange(offsetBytes + sizeBytes, 0, Number.MAX_SAFE_INTEGER, "end of the range");
+    if (this.isBlockDevice || sizeBytes === 0) return true;
+    const { result } = await this.raw({ op: Op.allocate, isSlow: true, offset: offsetBytes, size: sizeBytes });
+    if (result >= 0) return true;
+    if (errnoUnsupported.has(-result)) return false;
+    throw errnoError(`reserving ${sizeBytes} bytes`, -result, this.#place(offsetBytes));
   }
 
   async sync(): Promise<void> {

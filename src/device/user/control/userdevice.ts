@@ -80,8 +80,9 @@ class UserDevice implements WalbDevice {
   }
 
   async openLog(): Promise<DiskFile> {
-    const { logPath, pbsBytes } = await this.info();
-    return await this.openStore(logPath, pbsBytes, 0);
+    const { logPath } = await this.info();
+    // The daemon appends through the page cache: what is read soon after costs no access to the disk.
+    return await this.platform.disk.open(logPath, { mode: "read" });
   }
 
   async openData(): Promise<DiskFile> {

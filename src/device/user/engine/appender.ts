@@ -98,9 +98,20 @@ export class LogAppender {
       core.changed();
       const flight: Flight = { batch: packed.batch, isWritten: false };
       this.#flights.push(flight);
-      this.#write(flight).catch((error: unknown) => core.fail(error, "the engine"));
+      if (!this.#writeNow(flight)) this.#write(flight).catch((error: unknown) => core.fail(error, "the engine"));
       if (packed.stall === "ring" || packed.stall === "unsynced") this.#events.stalled(packed.stall);
     }
+  }
+
+  /** Writes a batch into the page cache at once, when that needs neither a job nor a wait. */
+  #writeNow(flight: Flight): boolean {
+    const { log, ring } = this.#core;
+    const { batch } = flight;
+    if (log.writeCached === undefined || batch.deferred.length > 0) return false;
+    for (const header of batch.headers) sealPack(header, ring.salt);
+    for (const { offsetBytes, pieces } of batch.gathers) if (!log.writeCached(offsetBytes, pieces)) return false;
+    this.#written(flight);
+    return true;
   }
 
   async #write(flight: Flight): Promise<void> {
@@ -118,7 +129,11 @@ export class LogAppender {
     } catch (error) {
       core.fail(error, "writing the log");
     }
-    this.#slots.push(batch.slot);
+    this.#written(flight);
+  }
+
+  #written(flight: Flight): void {
+    this.#slots.push(flight.batch.slot);
     flight.isWritten = true;
     this.#land();
   }

@@ -9,7 +9,9 @@ const roundBytesMax = 16 * mib;
 const roundWritesMax = 8192;
 /** Permanent and not applied beyond this is applied at once. */
 const eagerWrites = 2048;
-const parallelWrites = 16;
+/** Writes at a time: as many as a disk likes, or few, since one file's page cache takes them one by one anyway. */
+const parallelDirect = 16;
+const parallelCached = 2;
 
 export class Applier {
   readonly #core: EngineCore;
@@ -93,7 +95,12 @@ export class Applier {
     while (core.failure === undefined && this.#isReady()) {
       const round = this.#takeRound();
       const operations = planStoreWrites(round);
-      await runStoreWrites(core.data, operations, core.memory.zeroes, parallelWrites);
+      await runStoreWrites(
+        core.data,
+        operations,
+        core.memory.zeroes,
+        core.data.isDirect ? parallelDirect : parallelCached,
+      );
       core.counters.appliedBytes += bytesOf(operations);
       for (const write of round) {
         this.#pending.shift();

@@ -56,7 +56,7 @@ export class Engine implements WriteAheadEngine {
     this.#appender = new LogAppender(core, core.memory.slots, {
       started: (write) => this.#applier.add(write),
       completed: (write) => this.#completed(write),
-      advanced: () => this.#syncer.noteCompleted(),
+      advanced: () => this.#syncer.noteBatch(),
       stalled: (stall) => {
         this.#isRingFull = stall === "ring";
         if (stall !== "ring" && stall !== "unsynced") return;

@@ -33,9 +33,10 @@ export async function openEngine(parts: EngineParts, options: EngineOptions): Pr
   let lease: Lease | undefined;
   try {
     const { direct } = settings;
-    log = await openStore(parts, settings.logPath, direct, (store) => logAlignment(parts, store));
+    log = await openStore(parts, settings.logPath, direct === true, (store) => logAlignment(parts, store));
     // Writes to the data store come in any multiple of 512 bytes, whatever the PB is.
-    data = await openStore(parts, settings.dataPath, direct, async () => lbBytes);
+    const isDataDirect = direct === "auto" ? await isBlockDevice(parts, settings.dataPath) : direct;
+    data = await openStore(parts, settings.dataPath, isDataDirect, async () => lbBytes);
     const superblock = await readSuperblock(log, parts.memory);
     await checkSizes(data, superblock);
     const redone = await redoLog({
@@ -77,6 +78,10 @@ async function openStore(
   }
   await store.close();
   return parts.disk.open(path, { mode: "write", lock: true, direct: false });
+}
+
+async function isBlockDevice(parts: EngineParts, path: string): Promise<boolean> {
+  return (await parts.disk.info(path))?.kind === "block";
 }
 
 /** Log I/O comes in whole PB. */

@@ -38,8 +38,12 @@ export interface EngineOptions {
   readonly checkpointIntervalMs?: number;
   /** Data of one pack. Default 1 MiB. */
   readonly maxPackBytes?: number;
-  /** O_DIRECT where the stores allow it. Default true. */
-  readonly direct?: boolean;
+  /**
+   * O_DIRECT where the stores allow it, or never. Default `auto`: for a data store that is a block device, which then
+   * tells at once what it could not write. The log, and files, go through the page cache: an append costs no wait for
+   * the disk, the log is read again soon, and nothing relies on more than what a sync has made durable.
+   */
+  readonly direct?: boolean | "auto";
 }
 
 /** Options with every default filled in. */
@@ -53,7 +57,7 @@ export function settingsOf(options: EngineOptions): EngineSettings {
     applyDelayMs: 50,
     checkpointIntervalMs: 10_000,
     maxPackBytes: mib,
-    direct: true,
+    direct: "auto",
     ...options,
   };
 }

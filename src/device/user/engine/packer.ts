@@ -6,7 +6,7 @@ import { PackBuilder } from "../../../log/builder.ts";
 import { walbChecksum } from "../../../log/checksum.ts";
 import { ceilPb, lsidOffsetBytes, maxRecordLb } from "../../../log/geometry.ts";
 import type { Memory } from "../../../native/memory.ts";
-import { lbBytes, mib } from "../../../units.ts";
+import { kib, lbBytes, mib } from "../../../units.ts";
 import type { EngineCore, PendingWrite } from "./core.ts";
 import type { Fifo } from "./fifo.ts";
 import { unsyncedWindowBytes } from "./options.ts";
@@ -15,8 +15,8 @@ import { unsyncedWindowBytes } from "./options.ts";
 export const batchPacksMax = 64;
 const batchPiecesMax = 960;
 const batchBytesMax = 8 * mib;
-/** Checksums of at most this many bytes are made on the spot: a job would cost more. */
-const inlineChecksumBytes = 4096;
+/** Checksums of so many bytes of a batch are made on the spot: a job would cost more. */
+const inlineChecksumBytes = 256 * kib;
 
 /** Pieces that lie one behind the other in the log store. */
 export interface GatherWrite {
@@ -120,7 +120,8 @@ export class Packer {
         stall = "unsynced";
         break;
       }
-      if (!isOpen || !this.#add(batch, write)) {
+      const isInline = batchBytes + write.sizeLb * lbBytes <= inlineChecksumBytes;
+      if (!isOpen || !this.#add(batch, write, isInline)) {
         if (isOpen) this.#close(batch);
         isOpen = false;
         if (batch.headers.length === batchPacksMax) {
@@ -130,7 +131,7 @@ export class Packer {
         this.#open(batch);
         isOpen = true;
         pieceCount += 1;
-        assert(this.#add(batch, write), "a new pack takes at least one record");
+        assert(this.#add(batch, write, isInline), "a new pack takes at least one record");
       }
       write.startLsid = this.#builder.lsid;
       batch.writes.push(write);
@@ -169,7 +170,7 @@ export class Packer {
     batch.endLsid = this.#builder.endLsid;
   }
 
-  #add(batch: LogBatch, write: PendingWrite): boolean {
+  #add(batch: LogBatch, write: PendingWrite, isInline: boolean): boolean {
     const builder = this.#builder;
     const { ring, parts } = this.#core;
     const { request, memory, offsetLb, sizeLb } = write;
@@ -184,7 +185,7 @@ export class Packer {
     const header = builder.view;
     const offset = builder.checksumOffset(builder.recordCount - 1);
     const sizeBytes = sizeLb * lbBytes;
-    if (sizeBytes <= inlineChecksumBytes) {
+    if (isInline) {
       const bytes = memory.sizeBytes === sizeBytes ? memory.bytes : memory.bytes.subarray(0, sizeBytes);
       header.setUint32(offset, parts.compute.checksumNow(bytes, ring.salt), true);
     } else {

@@ -33,6 +33,12 @@ export function readVolume(core: EngineCore, offsetBytes: number, target: Memory
     queueMicrotask(() => done(undefined));
     return;
   }
+  if (gaps.length === 2 && core.data.readCached !== undefined) {
+    if (core.data.readCached(gaps[0]! * lbBytes, pieceOf(target, startLb, gaps[0]!, gaps[1]!))) {
+      queueMicrotask(() => done(undefined));
+      return;
+    }
+  }
   readGaps(core, startLb, target, gaps).then(
     () => done(undefined),
     (error: unknown) => done(asWalbError(error, { volume: core.settings.name })),
@@ -49,11 +55,15 @@ async function readGaps(core: EngineCore, startLb: number, target: Memory, gaps:
   }
 }
 
+function pieceOf(target: Memory, startLb: number, fromLb: number, toLb: number): Memory {
+  const sizeBytes = (toLb - fromLb) * lbBytes;
+  return fromLb === startLb && sizeBytes === target.sizeBytes
+    ? target
+    : target.slice((fromLb - startLb) * lbBytes, sizeBytes);
+}
+
 async function readGap(core: EngineCore, startLb: number, target: Memory, fromLb: number, toLb: number): Promise<void> {
-  const piece =
-    fromLb === startLb && (toLb - fromLb) * lbBytes === target.sizeBytes
-      ? target
-      : target.slice((fromLb - startLb) * lbBytes, (toLb - fromLb) * lbBytes);
+  const piece = pieceOf(target, startLb, fromLb, toLb);
   if (!core.data.isDirect || piece.address % core.data.alignmentBytes === 0) {
     return core.data.read(fromLb * lbBytes, piece);
   }

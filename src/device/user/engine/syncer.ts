@@ -5,6 +5,9 @@ import type { Done } from "../block.ts";
 import type { EngineCore } from "./core.ts";
 import { Fifo } from "./fifo.ts";
 
+/** So many pairs of a write and a flush make the next write be synced before its flush is there. */
+const eagerPairs = 4;
+
 export class LogSyncer {
   readonly #core: EngineCore;
   readonly #advanced: () => void;
@@ -13,6 +16,10 @@ export class LogSyncer {
   #isRunning = false;
   #isWanted = false;
   #timer: Timer | undefined;
+  /** Batches completed since the last wait. */
+  #batchCount = 0;
+  /** Waits in a row with one batch before each: whoever writes so will ask for a sync again after the next one. */
+  #pairCount = 0;
 
   /** `advanced` is called when `permanent` has advanced. */
   constructor(core: EngineCore, advanced: () => void) {
@@ -23,6 +30,8 @@ export class LogSyncer {
   /** Calls back when everything completed so far is durable. */
   wait(done: Done): void {
     const { lsids, failure } = this.#core;
+    this.#pairCount = this.#batchCount <= 1 ? this.#pairCount + 1 : 0;
+    this.#batchCount = 0;
     if (lsids.permanent >= lsids.completed) {
       queueMicrotask(() => done(undefined));
       return;
@@ -42,15 +51,22 @@ export class LogSyncer {
     if (!this.#isRunning) this.#run().catch((error: unknown) => this.#core.fail(error, "syncing the log"));
   }
 
-  /** To be called when `completed` has advanced: forces a sync by size, or by time. */
+  /** To be called when `completed` has advanced by a batch. */
+  noteBatch(): void {
+    this.#batchCount += 1;
+    this.noteCompleted();
+  }
+
+  /** Forces a sync by size, or by time. */
   noteCompleted(): void {
     const { lsids, ring, settings, isPressed } = this.#core;
     const unsyncedBytes = (lsids.completed - lsids.permanent) * ring.pbsBytes;
     if (unsyncedBytes === 0) return;
+    if (this.#batchCount > 1) this.#pairCount = 0;
     // Under pressure a sync must set much free at once: syncs back to back would only slow down what is being applied.
     const isUrgent = isPressed && unsyncedBytes * 16 >= settings.pendingBudgetBytes;
     const isLarge = unsyncedBytes >= settings.logSyncBytes || unsyncedBytes * 4 > ring.ringSizePb * ring.pbsBytes;
-    if (isUrgent || isLarge) {
+    if (isUrgent || isLarge || this.#pairCount >= eagerPairs) {
       this.request();
     } else if (this.#timer === undefined && !this.#isRunning) {
       this.#timer = this.#core.parts.clock.timer(settings.logSyncIntervalMs, () => {
