@@ -4,7 +4,7 @@
  * Bun.serve has no way to take a connection that is already open, so it listens on a unix socket that only this user can
  * reach, and connections are piped to it.
  */
-import { mkdtempSync, rmSync } from "node:fs";
+import { mkdtempSync, readdirSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import type { HttpFactory, HttpService } from "../control/role.ts";
@@ -20,11 +20,15 @@ const connectTimeoutMs = 5000;
 const answerMs = 1000;
 const pollMs = 5;
 
+/** Followed by the process id, so that what a killed process left behind can be told. */
+const directoryPrefix = "walb-http-";
+
 /** Makes HTTP services over a Net that has unix sockets. */
 export function createHttpFactory(net: Net): HttpFactory {
   return (control, log): HttpService => {
     // A directory of mode 0700: nobody else can connect, whatever the mode of the socket.
-    const directory = mkdtempSync(join(tmpdir(), "walb-http-"));
+    removeStaleDirectories();
+    const directory = mkdtempSync(join(tmpdir(), `${directoryPrefix}${process.pid}-`));
     const path = join(directory, "http.sock");
     const app = createApp(control, log);
     const server = Bun.serve({ unix: path, fetch: (request) => app.fetch(request) });
@@ -105,4 +109,27 @@ function attach(outside: Connection, inside: Connection, held: Held, closed: () 
   }
   for (const chunk of held.chunks) inside.write(chunk);
   pipe(outside, inside, { isLeftEnded: held.isEnded, closed });
+}
+
+/** Removes the directories of processes that are gone. Those of other users fail, and are theirs to remove. */
+function removeStaleDirectories(): void {
+  for (const name of readdirSync(tmpdir())) {
+    const pid = new RegExp(`^${directoryPrefix}([0-9]+)-`).exec(name)?.[1];
+    if (pid === undefined || isAlive(Number(pid))) continue;
+    try {
+      rmSync(join(tmpdir(), name), { recursive: true, force: true });
+    } catch {
+      // Another user's.
+    }
+  }
+}
+
+function isAlive(pid: number): boolean {
+  try {
+    process.kill(pid, 0);
+    return true;
+  } catch (error) {
+    // Only "no such process" says that it is gone.
+    return !(error instanceof Error && "code" in error && error.code === "ESRCH");
+  }
 }

@@ -1,5 +1,15 @@
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
-import { closeSync, mkdirSync, openSync, readdirSync, readSync, truncateSync, writeFileSync, writeSync } from "node:fs";
+import {
+  closeSync,
+  mkdirSync,
+  openSync,
+  readdirSync,
+  readSync,
+  rmSync,
+  truncateSync,
+  writeFileSync,
+  writeSync,
+} from "node:fs";
 import { join } from "node:path";
 import { Seeded } from "../../src/cli/demo/files.ts";
 import { firstDifference } from "../../src/cli/demo/images.ts";
@@ -177,6 +187,7 @@ describe("a full disk", () => {
   afterAll(async () => {
     await fleet?.close();
     if (isMounted) Bun.spawnSync(["umount", "-l", small]);
+    rmSync(small, { recursive: true, force: true });
   }, 60_000);
 
   // Mounting needs root; elsewhere the roles' own tests cover a full disk in the simulator.

@@ -106,7 +106,8 @@ function readChunk(file: number, offset: number, size: number): Buffer {
 
 function readInto(file: number, offset: number, chunk: Buffer): Buffer {
   const count = readSync(file, chunk, 0, chunk.length, offset);
-  if (count !== chunk.length) throw new WalbError("io", { what: `read ${count} of ${chunk.length} bytes at ${offset}` });
+  if (count !== chunk.length)
+    throw new WalbError("io", { what: `read ${count} of ${chunk.length} bytes at ${offset}` });
   return chunk;
 }
 
