@@ -51,7 +51,12 @@ export async function fullBackup(volume: StorageVolume, parts: FullBackupParts):
   } catch (error) {
     await parts.unfollow();
     transition.rollback();
-    const failure = asWalbError(error, { volume: volume.name, step: "full backup" });
+    const cause = asWalbError(error, { volume: volume.name });
+    const failure = new WalbError(cause.code, {
+      what: `the full backup failed: ${cause.what}`,
+      where: cause.where,
+      hint: cause.hint ?? `the volume is as before: walb backup ${volume.name} tries again`,
+    });
     // Who cancelled knows why; nothing is wrong with the volume.
     if (parts.signal.aborted) volume.clearTrouble();
     else volume.setTrouble(failure);

@@ -6,6 +6,7 @@ import type { ProxyOptions, RunningRole, StorageOptions } from "../../src/contro
 import type { StorageVolume } from "../../src/control/storage.ts";
 import { deviceControlClient } from "../../src/device/user/control/client.ts";
 import { type DeviceDaemon, openDeviceDaemon } from "../../src/device/user/daemon.ts";
+import type { MemoryPool } from "../../src/native/memory.ts";
 import type { Platform } from "../../src/platform/platform.ts";
 import { openProxy } from "../../src/proxy/server.ts";
 import { createSimWorld, type SimHost, type SimWorld } from "../../src/sim/sim.ts";
@@ -39,6 +40,30 @@ export async function call<T = unknown>(role: RunningRole, command: string, para
   });
 }
 
+/** A platform that remembers the pools carved out of its memory, so that a test sees what was not given back. */
+function watched(platform: Platform, pools: MemoryPool[]): Platform {
+  const { memory } = platform;
+  const carve = (sizeBytes: number): MemoryPool => {
+    const pool = memory.carve(sizeBytes);
+    pools.push(pool);
+    return pool;
+  };
+  return {
+    ...platform,
+    memory: {
+      get budgetBytes() {
+        return memory.budgetBytes;
+      },
+      get leasedBytes() {
+        return memory.leasedBytes;
+      },
+      tryLease: (sizeBytes) => memory.tryLease(sizeBytes),
+      lease: (sizeBytes) => memory.lease(sizeBytes),
+      carve,
+    },
+  };
+}
+
 export interface PathOptions {
   readonly proxies?: number;
   readonly sizeLb?: number;
@@ -67,6 +92,8 @@ export class BackupPath {
   /** What each clean gid at each archive was: writes in the image. */
   readonly restorable: Map<bigint, number>[] = [];
   readonly failures: string[] = [];
+  /** Pools of the roles that run, by host. */
+  readonly pools = new Map<string, MemoryPool[]>();
   #writer: RawNbd | undefined;
   #handle = 0;
 
@@ -120,7 +147,7 @@ export class BackupPath {
   }
 
   async openProxy(i: number): Promise<void> {
-    const { platform } = this.proxyHosts[i]!;
+    const platform = this.#watched(this.proxyHosts[i]!);
     const options: ProxyOptions = {
       listen: tcp("", 10100),
       dataDir: "/proxy",
@@ -143,7 +170,7 @@ export class BackupPath {
   }
 
   async openStorage(): Promise<void> {
-    const { platform } = this.storageHost;
+    const platform = this.#watched(this.storageHost);
     const options: StorageOptions = {
       listen: tcp("", 10000),
       dataDir: "/storage",
@@ -155,6 +182,17 @@ export class BackupPath {
       ...this.options.storage,
     };
     this.storage = await openStorage(platform, options, testLogger(platform));
+  }
+
+  #watched(host: SimHost): Platform {
+    const pools: MemoryPool[] = [];
+    this.pools.set(host.name, pools);
+    return watched(host.platform, pools);
+  }
+
+  /** Memory that the roles have not given back. */
+  get leasedBytes(): number {
+    return [...this.pools.values()].flat().reduce((sum, pool) => sum + pool.leasedBytes, 0);
   }
 
   /** Device and storage of a restarted host. */

@@ -27,6 +27,11 @@ async function finish(path: BackupPath): Promise<void> {
   await world.complete(() => path.writes(3));
   await path.arrived(await world.complete(() => path.snapshot()), 600_000);
   expect(path.verify()).toBeGreaterThan(1);
+  await world.run(2_000);
+  expect(path.leasedBytes).toBe(0);
+  // What was delivered is gone, and so is what was begun and given up.
+  const files = path.proxyHosts.flatMap((host) => host.storage.paths());
+  expect(files.filter((file) => file.includes("/diffs/"))).toEqual([]);
 }
 
 for (const how of ["power loss", "kill"] as const) {

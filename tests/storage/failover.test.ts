@@ -1,0 +1,175 @@
+import { describe, expect, test } from "bun:test";
+import type { StorageStatus } from "../../src/control/storage.ts";
+import { refusalWords } from "../../src/wire/words.ts";
+import { BackupPath, call, volume } from "../helpers/backup-path.ts";
+
+async function running(seed: number, options: ConstructorParameters<typeof BackupPath>[1] = {}): Promise<BackupPath> {
+  const path = new BackupPath(seed, { sizeLb: 1024, ...options });
+  await path.world.complete(() => path.open());
+  await path.world.complete(() => path.writes(5));
+  await path.arrived(await path.world.complete(() => path.backup()));
+  return path;
+}
+
+const received = (path: BackupPath, i: number): number => path.world.network.deliveredBytes("s0", `p${i}`);
+
+describe("a storage with two proxies", () => {
+  test("goes over to the second when the first dies, and back when it is there again", async () => {
+    const path = await running(1, { proxies: 2 });
+    const { world } = path;
+    path.proxyHosts[0]!.kill();
+    await world.complete(() => path.writes(5));
+    await path.arrived(await world.complete(() => path.snapshot()));
+    const status = await world.complete(() => call<StorageStatus>(path.storage, "status", { volume }));
+    expect(status.proxies.map((proxy) => proxy.isAvailable)).toEqual([false, true]);
+    expect(status.volumes[0]!.trouble).toBeUndefined();
+    await world.complete(() => path.restartProxy(0));
+    await world.run(11_000);
+    const before = received(path, 1);
+    await world.complete(() => path.writes(5));
+    await path.arrived(await world.complete(() => path.snapshot()));
+    // The second gets heartbeats and nothing else.
+    expect(received(path, 1) - before).toBeLessThan(500);
+    path.verify();
+    path.close();
+  });
+
+  test("goes on with the second when the first refuses, and says nothing is wrong", async () => {
+    const path = await running(2, { proxies: 2 });
+    const { world } = path;
+    await world.complete(() => call(path.proxies[0]!, "stop", { volume, mode: "graceful" }));
+    await world.complete(() => path.writes(5));
+    await path.arrived(await world.complete(() => path.snapshot()));
+    expect((await world.complete(() => path.storageVolume())).trouble).toBeUndefined();
+    path.verify();
+    path.close();
+  });
+
+  test("keeps everything while all are down, tells so, and sends it soon after one is back", async () => {
+    const path = await running(3, { proxies: 2 });
+    const { world } = path;
+    for (const host of path.proxyHosts) host.kill();
+    await world.complete(() => path.writes(40, 3_000));
+    const gid = await world.complete(() => path.snapshot());
+    await world.run(600_000);
+    const { trouble, lagMs, lagBytes } = await world.complete(() => path.storageVolume());
+    expect(trouble!.code).toBe("unreachable");
+    expect(trouble!.retryAtMs).toBeGreaterThan(trouble!.atMs);
+    expect(lagMs).toBeGreaterThan(600_000);
+    expect(lagBytes).toBeGreaterThan(0);
+    await world.complete(() => path.restartProxy(1));
+    // The heartbeat finds it within 10 s, whatever the back-off is.
+    await path.arrived(gid, 15_000);
+    path.verify();
+    path.close();
+  });
+
+  test("retries for ever less often, not with every write", async () => {
+    const path = await running(4);
+    const { world } = path;
+    world.network.refuse("s0", "p0");
+    const eventsBefore = world.eventCount;
+    await world.complete(() => path.writes(200, 500));
+    // 200 writes over 100 s with about 15 tries and 10 heartbeats; a retry with every write would be many times that.
+    expect(world.eventCount - eventsBefore).toBeLessThan(20_000);
+    world.network.accept("s0", "p0");
+    await path.arrived(await world.complete(() => path.snapshot()), 30_000);
+    path.verify();
+    path.close();
+  });
+
+  test("is not held up for long by a proxy that vanished without a word", async () => {
+    const path = await running(5, { proxies: 2 });
+    const { world } = path;
+    world.network.partition("s0", "p0");
+    await world.complete(() => path.writes(5));
+    await path.arrived(await world.complete(() => path.snapshot()), 30_000);
+    world.network.heal("s0", "p0");
+    path.verify();
+    path.close();
+  });
+});
+
+describe("an archive that answers", () => {
+  for (const word of [...refusalWords, "text"] as const) {
+    const isFinal = word === "different-uuid" || word === "too-old-diff";
+    test(`${word} ${isFinal ? "gets the diff no more" : "is asked again until it accepts, and the status says why"}`, async () => {
+      const path = await running(6);
+      const { world } = path;
+      path.archive.answer = () => (word === "text" ? { kind: "text", text: "no way" } : { kind: "word", word });
+      await world.complete(() => path.writes(5));
+      const gid = await world.complete(() => path.snapshot());
+      await world.run(20_000);
+      const [archive] = (await world.complete(() => path.proxyVolume())).archives;
+      path.archive.answer = undefined;
+      if (isFinal) {
+        expect(archive).toMatchObject({ pendingCount: 0, isSending: false });
+        expect(path.archive.latest.gidB).toBeLessThan(gid);
+      } else {
+        expect(archive!.pendingCount).toBeGreaterThan(0);
+        expect(archive!.trouble!.message).toContain(word === "text" ? "no way" : word);
+        expect(archive!.trouble!.hint).toBeString();
+        await path.arrived(gid, 400_000);
+        path.verify();
+        await world.run(1_000);
+        const after = (await world.complete(() => path.proxyVolume())).archives[0]!;
+        expect(after.trouble).toBeUndefined();
+      }
+      path.close();
+    });
+  }
+
+  test("after a long absence gets what waits as soon as the next log comes, not when the back-off is over", async () => {
+    const path = await running(7);
+    const { world } = path;
+    world.network.refuse("p0", "a0");
+    await world.complete(() => path.writes(3));
+    await world.complete(() => path.snapshot());
+    await world.run(1_000_000);
+    world.network.accept("p0", "a0");
+    await world.complete(() => path.writes(3));
+    await path.arrived(await world.complete(() => path.snapshot()), 5_000);
+    path.verify();
+    path.close();
+  });
+});
+
+describe("two archives", () => {
+  test("are served apart: one that is dead or slow does not delay the other", async () => {
+    for (const how of ["dead", "silent", "slow"] as const) {
+      const path = new BackupPath(8, { sizeLb: 1024, archives: 2 });
+      const { world } = path;
+      await world.complete(() => path.open());
+      await world.complete(() => path.writes(5));
+      // The second archive got a copy of the first's base.
+      const base = await world.complete(() => path.backup());
+      const [first, second] = path.archives as [typeof path.archive, typeof path.archive];
+      Object.assign(second, {
+        state: "Archived",
+        uuid: first.uuid,
+        latest: { gidB: 0n, gidE: base },
+        image: first.image.slice(),
+      });
+      await path.arrived(base);
+      if (how === "dead") path.archiveHosts[1]!.kill();
+      if (how === "silent") world.network.partition("p0", "a1");
+      if (how === "slow") second.delayMs = 30_000;
+      for (let round = 0; round < 3; round++) {
+        await world.complete(() => path.writes(5));
+        await path.arrived(await world.complete(() => path.snapshot()), 3_000, [first]);
+      }
+      const last = first.latest.gidB;
+      const waiting = (await world.complete(() => path.proxyVolume())).archives[1]!;
+      expect(waiting.pendingCount).toBeGreaterThan(0);
+      if (how === "dead") {
+        path.archiveHosts[1]!.restart();
+        await world.complete(() => path.openArchive(1));
+      }
+      if (how === "silent") world.network.heal("p0", "a1");
+      await path.arrived(last, 1_000_000);
+      path.verify();
+      expect(second.image).toEqual(first.image);
+      path.close();
+    }
+  });
+});
