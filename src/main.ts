@@ -2,6 +2,7 @@
 
 import { writeSync } from "node:fs";
 import { createInterface } from "node:readline/promises";
+import { originalTool } from "./cli/original/index.ts";
 import { runCommandLine } from "./cli/run.ts";
 import type { Io } from "./cli/verb.ts";
 import { exitCodes, WalbError } from "./errors.ts";
@@ -39,7 +40,9 @@ const io: Io = {
   signal: interrupted.signal,
 };
 
-process.exit(await runCommandLine(process.argv.slice(2), io));
+// Under a link with the name of one of the original's tools the program is that tool.
+const run = originalTool(process.argv0) ?? runCommandLine;
+process.exit(await run(process.argv.slice(2), io));
 
 /** Writes all of it before it returns, so that nothing is lost at exit. A reader that went away ends the program. */
 function write(descriptor: 1 | 2, text: string): void {

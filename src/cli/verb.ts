@@ -5,6 +5,8 @@ import type { Flags, FlagValues } from "./flags.ts";
 export interface Io {
   out(text: string): void;
   err(text: string): void;
+  /** Takes data instead of the process's standard output; resolves when the bytes are needed no more. */
+  readonly outData?: (bytes: Uint8Array) => Promise<void>;
   readonly isOutTerminal: boolean;
   readonly isErrTerminal: boolean;
   readonly isInTerminal: boolean;

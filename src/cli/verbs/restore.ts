@@ -11,11 +11,13 @@ import { formatDuration, formatTime, parseTime } from "../text/time.ts";
 import { defineVerb, type Io } from "../verb.ts";
 
 export const verb = defineVerb({
-  summary: "Writes a volume as it was to a file or block device on the archive's host",
-  description: "Without --at or --snapshot: as of the newest point. The newest point not after the time is taken.",
+  summary: "Writes a volume as it was to a file or block device on the archive's host, or to standard output",
+  description:
+    "Without --at or --snapshot: as of the newest point. The newest point not after the time is taken.\n\n" +
+    "With --to - the image comes over the network to standard output of this host, from front to back.",
   positionals: [{ name: "VOL", help: "name of the volume", isRequired: true }],
   flags: {
-    to: required("PATH", "file to be made, or block device to be written", asPath),
+    to: required("PATH", "file to be made, or block device to be written; - is standard output, here", asPath),
     at: option("TIME", 'as of when: "2026-11-21 14:03:05", ISO 8601, -5m, -2h', asText),
     snapshot: option("GID", "as of a snapshot of walb snapshots", asGid),
     overwrite: toggle("replace an existing file, write over a device"),
@@ -26,6 +28,7 @@ export const verb = defineVerb({
     "walb restore vol0 --to /restore/vol0.img",
     'walb restore vol0 --at "2026-11-21 14:03:05" --to /dev/vg/restored --overwrite',
     "walb restore vol0 --at -5m --to /restore/vol0.img --dry-run",
+    "walb restore vol0 --to - --server backup1:10200 | zstd > vol0.img.zst",
   ],
   async run({ flags, args, io }) {
     const volume = asVolume(args[0]!);
@@ -33,11 +36,19 @@ export const verb = defineVerb({
       throw new WalbError("usage", { what: "--at and --snapshot exclude each other" });
     }
     const server = await serverFor(flags, io, "archive", volume);
+    const wish = {
+      ...(flags.at === undefined ? {} : { atMs: parseTime(flags.at, io.nowMs()) }),
+      ...(flags.snapshot === undefined ? {} : { gid: flags.snapshot }),
+    };
+    if (flags.to === "-") {
+      // Loads much that no other restore needs.
+      const { restoreToOutput } = await import("../restore/output.ts");
+      return restoreToOutput(server, volume, wish, flags, io);
+    }
     const params = {
       volume,
       to: targetPath(flags.to, server.address, io),
-      ...(flags.at === undefined ? {} : { atMs: parseTime(flags.at, io.nowMs()) }),
-      ...(flags.snapshot === undefined ? {} : { gid: flags.snapshot }),
+      ...wish,
       ...(flags.overwrite ? { overwrite: true } : {}),
       ...(flags["dry-run"] ? { dryRun: true } : {}),
     };
@@ -54,18 +65,12 @@ export const verb = defineVerb({
 
 /** The path as the archive's host sees it: relative ones are taken from here when that is this host. */
 function targetPath(to: string, address: string, io: Io): string {
-  if (to === "-") {
-    throw new WalbError("unsupported", {
-      what: "restoring to standard output is not possible yet",
-      hint: "restore to a file on the archive's host: walb restore vol0 --to /restore/vol0.img",
-    });
-  }
   if (isAbsolute(to)) return to;
   const target = parseAddress(address);
   if (target.kind === "tcp" && isLoopbackName(target.host)) return resolve(io.cwd, to);
   throw new WalbError("usage", {
     what: `--to ${to}: the file is made on the archive's host (${address}), so the path must be absolute`,
     where: { field: "to" },
-    hint: `e.g. --to /restore/${to.replace(/^.*\//, "")}`,
+    hint: `e.g. --to /restore/${to.replace(/^.*\//, "")}; to have it here: --to - > ${to}`,
   });
 }
