@@ -11,6 +11,9 @@ export interface Limits {
   /** The same into allocated blocks. */
   readonly diskOverwrite: Beside;
   readonly diskRead: Beside;
+  /** Into new pages of the page cache, not synced. */
+  readonly cacheWrite: Beside;
+  readonly cacheRead: Beside;
   /** Loopback TCP between two processes. */
   readonly tcp: Beside;
   /** Snappy in the job pool. */
@@ -43,7 +46,9 @@ export async function measureLimits(
   type Program<Name extends string> = Record<Name, Measured[]> & { readonly peakMib: number };
 
   const diskBytes = (isQuick ? 256 : 1024) * mib;
-  const disk = await runProgram<Program<"read" | "write" | "overwrite"> & { isDirect: boolean }>("disk", {
+  const disk = await runProgram<
+    Program<"read" | "write" | "overwrite" | "cacheWrite" | "cacheRead"> & { isDirect: boolean }
+  >("disk", {
     path: join(directory, "limit"),
     sizeBytes: diskBytes,
     runs,
@@ -52,6 +57,8 @@ export async function measureLimits(
   const diskWrite = add(`disk write, ${kind}`, diskBytes, disk.write, disk.peakMib);
   const diskOverwrite = add(`disk overwrite, ${kind}`, diskBytes, disk.overwrite, disk.peakMib);
   const diskRead = add(`disk read, ${kind}`, diskBytes, disk.read, disk.peakMib);
+  const cacheWrite = add("page cache write", diskBytes, disk.cacheWrite, disk.peakMib);
+  const cacheRead = add("page cache read", diskBytes, disk.cacheRead, disk.peakMib);
 
   const tcpBytes = (isQuick ? 512 : 2048) * mib;
   const tcpRuns: (Measured & { readonly peakMib: number })[] = [];
@@ -67,7 +74,7 @@ export async function measureLimits(
   const encode = add("snappy encode", codecBytes, codec.encode, codec.peakMib, ratio);
   const decode = add("snappy decode", codecBytes, codec.decode, codec.peakMib);
   const checksum = add("walb checksum", codecBytes, codec.checksum, codec.peakMib);
-  return { limits: { diskWrite, diskOverwrite, diskRead, tcp, encode, decode, checksum }, rows };
+  return { limits: { diskWrite, diskOverwrite, diskRead, cacheWrite, cacheRead, tcp, encode, decode, checksum }, rows };
 }
 
 async function tcpRun(sizeBytes: number): Promise<Measured & { readonly peakMib: number }> {

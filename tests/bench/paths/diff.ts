@@ -7,15 +7,19 @@ import { memoryMibOf } from "../lib/processes.ts";
 /** A line of diff.bench.ts: name, rate, unit, seconds, CPU seconds. */
 const linePattern = /^(.*?) +([\d.]+) (MiB|M records)\/s +([\d.]+) s, ([\d.]+) s CPU$/;
 
-/** What a measurement of the pipeline is bound by. */
+/** What a measurement of the pipeline is bound by. Files are in the page cache; only apply syncs. */
 function besideOf(name: string, { limits }: Bench): Beside | undefined {
   if (name.startsWith("convert")) {
-    return name.includes("snappy") ? lowest(limits, "encode", "diskWrite") : lowest(limits, "checksum", "diskWrite");
+    if (name.includes("snappy")) return lowest(limits, "encode", "cacheWrite");
+    return name.includes("none") ? lowest(limits, "checksum", "cacheWrite") : limits.cacheWrite;
   }
-  if (name.startsWith("merge") && name.includes("to a file")) return lowest(limits, "diskRead", "diskWrite");
-  if (name.startsWith("merge")) return lowest(limits, "diskRead", "checksum");
-  if (name.startsWith("apply")) return lowest(limits, "diskRead", "decode", "diskWrite");
-  if (name.startsWith("read")) return lowest(limits, "diskRead", "decode");
+  if (name.startsWith("merge") && name.includes("recompressed")) {
+    return lowest(limits, "cacheRead", "decode", "encode", "cacheWrite");
+  }
+  if (name.startsWith("merge") && name.includes("to a file")) return lowest(limits, "cacheRead", "cacheWrite");
+  if (name.startsWith("merge")) return lowest(limits, "cacheRead", "checksum");
+  if (name.startsWith("apply")) return lowest(limits, "cacheRead", "decode", "diskWrite");
+  if (name.startsWith("read")) return lowest(limits, "cacheRead", "decode");
   return undefined;
 }
 

@@ -1,4 +1,7 @@
-/** @module Limit: sequential reading and writing of the file system with O_DIRECT, 1 MiB at a time, 4 in flight. */
+/**
+ * @module Limit: sequential reading and writing of the file system, 1 MiB at a time, 4 in flight: with O_DIRECT, and into
+ * and out of the page cache.
+ */
 import { closePlatform, createPlatform } from "../../../src/platform/real/index.ts";
 import { mib } from "../lib/bench.ts";
 import { fillData } from "../lib/data.ts";
@@ -26,6 +29,8 @@ async function each(work: (offsetBytes: number, i: number) => Promise<void>): Pr
 const write = [];
 const overwrite = [];
 const read = [];
+const cacheWrite = [];
+const cacheRead = [];
 let isDirect = true;
 for (let run = 0; run < runs; run++) {
   const file = await platform.disk.open(path, { mode: "create", direct: true });
@@ -39,6 +44,11 @@ for (let run = 0; run < runs; run++) {
   read.push(await measured(() => each((offset, i) => file.read(offset, buffers[i]!))));
   await file.close();
   await platform.disk.remove(path);
+  const cached = await platform.disk.open(path, { mode: "create" });
+  cacheWrite.push(await measured(() => each((offset, i) => cached.write(offset, buffers[i]!))));
+  cacheRead.push(await measured(() => each((offset, i) => cached.read(offset, buffers[i]!))));
+  await cached.close();
+  await platform.disk.remove(path);
 }
-finished({ write, overwrite, read, isDirect });
+finished({ write, overwrite, read, cacheWrite, cacheRead, isDirect });
 await closePlatform(platform);
