@@ -1,4 +1,5 @@
 /** @module The tree of commands; each is loaded only when it is called. */
+import { fileCommands } from "./files/commands.ts";
 import { command, group } from "./program.ts";
 
 const deviceVerbs = [
@@ -42,6 +43,7 @@ export const program = group("walb", "walb: continuous, point-in-time backup and
   command("resize", "grow a volume", () => import("./verbs/resize.ts")),
   command("reset", "start a volume's backup from scratch", () => import("./verbs/reset.ts")),
   command("clear", "forget a volume with its backups", () => import("./verbs/clear.ts")),
+  ...fileCommands,
   command("demo", "see the whole thing work on this machine", () => import("./demo/demo.ts")),
   command("completion", "make a shell complete commands and flags", () => import("./verbs/completion.ts")),
   command("version", "print the version", () => import("./verbs/version.ts")),

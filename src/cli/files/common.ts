@@ -1,0 +1,126 @@
+/** @module Flags the file tools share, and how they tell their results. */
+import { toJson } from "../../control/schemas.ts";
+import { WalbError } from "../../errors.ts";
+import { parseCompressOption } from "../../native/compress-option.ts";
+import { lbBytes } from "../../units.ts";
+import { asInt, asPath, asSize, option, optionOr, toggle } from "../flags.ts";
+import type { Io } from "../verb.ts";
+
+/** `--json --quiet`. */
+export const toolFlags = {
+  json: toggle("JSON instead of text, one value or one a line; fields may be added"),
+  quiet: toggle("no progress and no remarks", { alias: "q" }),
+};
+
+/** `--output --overwrite`. */
+export const outputFlags = {
+  output: optionOr("FILE", "file to make, - for standard output", asPath, "-", {
+    alias: "o",
+    isFromEnvironment: false,
+  }),
+  overwrite: toggle("replace an existing file, write over a device", { isFromEnvironment: false }),
+};
+
+/** `--input` of tools that read a stream. */
+export const inputFlags = {
+  input: optionOr("FILE", "file to read, - for standard input", asPath, "-", { alias: "i", isFromEnvironment: false }),
+};
+
+const asLsid = asInt(0, Number.MAX_SAFE_INTEGER);
+
+/** `--from --to`, of lsids. */
+export const rangeFlags = {
+  from: option("LSID", "only from this lsid on", asLsid, { isFromEnvironment: false }),
+  to: option("LSID", "only up to this lsid, without it", asLsid, { isFromEnvironment: false }),
+};
+
+/** `--lenient`. */
+export const lenientFlags = {
+  lenient: toggle("take a file that was cut off between two packs for complete", { isFromEnvironment: false }),
+};
+
+/** `--compress --max-io`, of tools that make diffs. */
+export const diffOutputFlags = {
+  compress: optionOr("CODEC", "codec[:level]: none, snappy, gzip, lzma, lz4, zstd", asCodec, "snappy"),
+  "max-io": optionOr("SIZE", "largest record; 0 for no limit", asSize, "1M", { isFromEnvironment: false }),
+};
+
+/** Largest record in blocks. @throws WalbError `usage` when it is no number of blocks. */
+export function blocksOf(sizeBytes: number, flag: string): number {
+  if (sizeBytes % lbBytes === 0) return sizeBytes / lbBytes;
+  throw new WalbError("usage", {
+    what: `--${flag} ${sizeBytes} is not a multiple of 512`,
+    where: { field: flag },
+    hint: "e.g. 4K",
+  });
+}
+
+/** A codec with its level. */
+export function asCodec(text: string): ReturnType<typeof parseCompressOption> {
+  try {
+    return parseCompressOption(text);
+  } catch (error) {
+    if (!(error instanceof WalbError)) throw error;
+    throw new WalbError("usage", { what: error.what, ...(error.hint === undefined ? {} : { hint: error.hint }) });
+  }
+}
+
+/** The range that was asked for. */
+export function rangeValues(flags: { readonly from: number | undefined; readonly to: number | undefined }): {
+  readonly fromLsid?: number;
+  readonly toLsid?: number;
+} {
+  return {
+    ...(flags.from === undefined ? {} : { fromLsid: flags.from }),
+    ...(flags.to === undefined ? {} : { toLsid: flags.to }),
+  };
+}
+
+/** Tells a result: on stdout, or on stderr where stdout has data. */
+export function tell(
+  flags: { readonly json: boolean; readonly quiet: boolean; readonly output?: string },
+  io: Io,
+  value: unknown,
+  text: string,
+): void {
+  const line = flags.json ? toJson(value) : text;
+  if (flags.output !== "-") io.out(`${line}\n`);
+  else if (flags.json || !flags.quiet) io.err(`${line}\n`);
+}
+
+/** Lines on stdout, written in large pieces: text, or JSON. */
+export class LineOutput {
+  readonly #io: Io;
+  readonly #isJson: boolean;
+  #lines: string[] = [];
+  #chars = 0;
+
+  constructor(io: Io, isJson: boolean) {
+    this.#io = io;
+    this.#isJson = isJson;
+  }
+
+  /** One line of either. */
+  line(value: unknown, text: () => string): void {
+    const line = this.#isJson ? toJson(value) : text();
+    this.#lines.push(line);
+    this.#chars += line.length;
+    if (this.#chars >= 65536) this.flush();
+  }
+
+  flush(): void {
+    if (this.#lines.length > 0) this.#io.out(`${this.#lines.join("\n")}\n`);
+    this.#lines = [];
+    this.#chars = 0;
+  }
+}
+
+/** Runs `work` with lines that are flushed however it ends. */
+export async function withLines<R>(io: Io, isJson: boolean, work: (lines: LineOutput) => Promise<R>): Promise<R> {
+  const lines = new LineOutput(io, isJson);
+  try {
+    return await work(lines);
+  } finally {
+    lines.flush();
+  }
+}

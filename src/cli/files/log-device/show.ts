@@ -1,0 +1,38 @@
+/** @module `walb log-device show LOG` */
+import { packFaultError } from "../../../log/pack.ts";
+import { toggle } from "../../flags.ts";
+import { defineVerb } from "../../verb.ts";
+import { rangeFlags, rangeValues, toolFlags, withLines } from "../common.ts";
+import { openLogDevice, placeOf, showLogDevice } from "../lib/log-device.ts";
+import { logCountLines, packLines, superblockFields, superblockLines } from "../lib/log-text.ts";
+import { withFile } from "../lib/paths.ts";
+import { withTool } from "../lib/tool.ts";
+
+export const verb = defineVerb({
+  summary: "Shows the superblock of a log, counts of what it holds, and its packs",
+  positionals: [{ name: "LOG", help: "block device, or file, of the log", isRequired: true }],
+  flags: { packs: toggle("every pack with its records", { isFromEnvironment: false }), ...rangeFlags, ...toolFlags },
+  examples: ["walb log-device show vol0.log", "walb log-device show vol0.log --packs --json"],
+  exits: { 5: "the superblock, or a pack that was applied already, is damaged" },
+  async run({ flags, args, io }) {
+    await withTool(io, "show", flags, (tool) =>
+      withLines(io, flags.json, (lines) =>
+        withFile(tool.platform.disk, args[0]!, "read", async (file) => {
+          const device = await openLogDevice(tool, file);
+          const { superblock } = device;
+          lines.line({ type: "superblock", ...superblockFields(superblock) }, () => superblockLines(superblock));
+          const range = rangeValues(flags);
+          const { counts, fault } = await showLogDevice(tool, device, range, (header, checksum) => {
+            if (flags.packs) lines.line({ type: "pack", checksum, ...header }, () => packLines(header, checksum));
+          });
+          lines.line({ type: "counts", ...counts }, () => logCountLines(counts));
+          const { reallyEndLsid } = counts;
+          if (fault !== undefined && reallyEndLsid < superblock.writtenLsid) {
+            throw packFaultError(fault, reallyEndLsid, placeOf(device, reallyEndLsid));
+          }
+        }),
+      ),
+    );
+    return 0;
+  },
+});
