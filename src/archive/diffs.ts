@@ -130,8 +130,8 @@ async function verifyBatch(io: DiffIo, open: OpenDiffs, plan: MergePlan, from: n
 }
 
 /**
- * An error about a diff of the volume, with the points that the diff costs and those that are left; it becomes the
- * volume's trouble. Any other error as it is.
+ * An error about a diff of the volume, with the points that the diff costs and those that are left; it is
+ * shown in the status from then on. Any other error as it is.
  */
 export function explained(volume: ArchiveVolume, thrown: unknown): WalbError {
   const error = asWalbError(thrown, { volume: volume.name });
@@ -153,6 +153,6 @@ export function explained(volume: ArchiveVolume, thrown: unknown): WalbError {
     hint: `put the file back from another copy, or restore one of the other points; then take a new backup: walb backup ${volume.name}`,
     ...(error.cause === undefined ? {} : { cause: error.cause }),
   });
-  volume.setTrouble(failure);
+  volume.setDamage(diff.fileName, failure);
   return failure;
 }

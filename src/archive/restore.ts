@@ -114,6 +114,7 @@ export async function restoreVolume(
     const done = target.kind === "file" ? await run.toFile(target, rules.overwrite) : await run.toDevice(target);
     if (target.kind === "file") experience.learnClone(dirname(target.path), done.method === "reflink");
     experience.learnRate(done.bytes, elapsedMs());
+    run.allGood();
     volume.log.info("restored", { gid, to: target.path, ...done });
     return { ...point, ...done, elapsedMs: elapsedMs() };
   } catch (error) {
@@ -281,6 +282,11 @@ class RestoreRun {
         await round.close();
       }
     }
+  }
+
+  /** Every checksum was right. */
+  allGood(): void {
+    this.#volume.clearDamage([...this.#diffs.values()].map((diff) => diff.fileName));
   }
 
   async #removePartial(path: string): Promise<void> {

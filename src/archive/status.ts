@@ -36,7 +36,7 @@ export async function volumeReport(volume: ArchiveVolume): Promise<VolumeReport>
     wdiffBytes: store.set.sizeBytes,
     ...(store.lastReceivedMs === undefined ? {} : { lastReceivedMs: store.lastReceivedMs }),
     ...(store.lastSyncMs === undefined ? {} : { lastSyncMs: store.lastSyncMs }),
-    ...troubleReport(lossTrouble(volume) ?? volume.trouble),
+    ...troubleReport(lossTrouble(volume) ?? volume.damage ?? volume.trouble),
   };
 }
 
@@ -54,7 +54,7 @@ export function brokenReport(broken: BrokenVolume, nowMs: number): VolumeReport 
 /** A transition that is work, with how far it is. */
 function runningState({ machine, syncProgress }: ArchiveVolume): VolumeReport["running"] {
   if (!machine.isInTransition) return [];
-  return [{ action: machine.state, count: 1, beganMs: machine.sinceMs, ...(syncProgress ?? {}) }];
+  return [{ action: machine.state, count: 1, beganMs: machine.sinceMs, ...syncProgress }];
 }
 
 function runningActions({ machine }: ArchiveVolume): VolumeReport["running"] {

@@ -3,6 +3,7 @@ import type { Logger } from "../control/logger.ts";
 import { WalbError } from "../errors.ts";
 import type { ImageStore } from "../image/image.ts";
 import type { Platform } from "../platform/platform.ts";
+import { diffFileSuffix } from "../snapshot/filename.ts";
 import { pointsInTime, type RestorePoint } from "../snapshot/restore.ts";
 import { applicableList, latestState } from "../snapshot/select.ts";
 import type { ArchiveState } from "../snapshot/types.ts";
@@ -46,7 +47,10 @@ export class ArchiveVolume {
   readonly log: Logger;
   /** Files of diffs that are being read. */
   readonly pins: Pins;
+  /** Of what comes in; over when the next diff or backup has come in well. */
   trouble: Trouble | undefined;
+  /** Files found to be damaged, by name; a new diff says nothing about them. */
+  readonly #damage = new Map<string, Trouble>();
   /** How far a full backup that is being received has come. */
   syncProgress: { readonly doneBytes: number; readonly totalBytes: number } | undefined;
   /** Conversations and jobs to be ended by a forced stop. */
@@ -157,6 +161,24 @@ export class ArchiveVolume {
 
   clearTrouble(): void {
     this.trouble = undefined;
+  }
+
+  /** The first damage that still matters. */
+  get damage(): Trouble | undefined {
+    const names = new Set(this.store.diffs.map((diff) => diff.fileName));
+    for (const [fileName, trouble] of this.#damage) {
+      if (names.has(fileName) || !fileName.endsWith(diffFileSuffix)) return trouble;
+    }
+    return undefined;
+  }
+
+  setDamage(fileName: string, error: WalbError): void {
+    this.#damage.set(fileName, { error: error.at({ volume: this.name }), atMs: this.platform.clock.nowMs() });
+  }
+
+  /** Files were read to their end and are good. */
+  clearDamage(fileNames: readonly string[]): void {
+    for (const fileName of fileNames) this.#damage.delete(fileName);
   }
 
   /** Waits for writes of the manifest, then lets go of the database. */

@@ -231,7 +231,7 @@ export class ArchiveVolumes {
         where: { volume: name, file: `${directory}/${volumeDatabaseName}` },
         hint: "check the file system of the archive, then compare: walb snapshots",
       });
-      volume.setTrouble(error);
+      volume.setDamage(volumeDatabaseName, error);
       volume.log.error("the database was rebuilt", { error });
     }
     return volume;

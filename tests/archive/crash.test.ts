@@ -119,7 +119,7 @@ async function crashEverywhere(
   options: { readonly kill: boolean; readonly seed: number },
 ): Promise<number> {
   let crashes = 0;
-  for (const seed of [options.seed, options.seed + 100, options.seed + 200]) {
+  for (const seed of [options.seed, options.seed + 100]) {
     crashes += await crashSeed(phase, { kill: options.kill, seed });
   }
   return crashes;
@@ -168,7 +168,7 @@ for (const kill of [true, false]) {
         },
         { kill, seed: 1 },
       );
-      expect(crashes).toBeGreaterThan(30);
+      expect(crashes).toBeGreaterThan(20);
     });
 
     test("at any step of a reception the diff is there when it was acknowledged, and can be sent again", async () => {
@@ -190,7 +190,7 @@ for (const kill of [true, false]) {
         },
         { kill, seed: 2 },
       );
-      expect(crashes).toBeGreaterThan(17);
+      expect(crashes).toBeGreaterThan(11);
     });
 
     test("at any step of an apply nothing newer is lost, and the next apply ends it", async () => {
@@ -210,7 +210,7 @@ for (const kill of [true, false]) {
         },
         { kill, seed: 3 },
       );
-      expect(crashes).toBeGreaterThan(36);
+      expect(crashes).toBeGreaterThan(16);
     });
 
     test("at any step of a merge everything before or after it holds", async () => {
@@ -230,7 +230,7 @@ for (const kill of [true, false]) {
         },
         { kill, seed: 4 },
       );
-      expect(crashes).toBeGreaterThan(24);
+      expect(crashes).toBeGreaterThan(16);
     });
 
     test("at any step of a restore there is no file or the whole one, and it can be repeated", async () => {
@@ -249,7 +249,7 @@ for (const kill of [true, false]) {
         },
         { kill, seed: 5 },
       );
-      expect(crashes).toBeGreaterThan(24);
+      expect(crashes).toBeGreaterThan(16);
     });
 
     test("at any step of init, reset and clear the volume can be used again", async () => {
@@ -264,6 +264,7 @@ for (const kill of [true, false]) {
             act: (scene) => scene.command(command),
             async recovered(scene, what) {
               const volumes = (await scene.do(() => run(scene.role.control, "volumes"))).volumes as string[];
+              expect(scene.archive.storage.paths().filter((path) => path.includes("quarantine"))).toEqual([]);
               if (volumes.includes("vol0")) {
                 const { state } = await scene.do(() => statusOf(scene.role.control));
                 if (state === "Stopped") {

@@ -1,0 +1,113 @@
+import { describe, expect, test } from "bun:test";
+import { existsSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
+import { codeOf, expectSame, gidsOf, run, statusOf } from "./harness.ts";
+import { History } from "./model.ts";
+import { startS } from "./peers.ts";
+import { archived, deliver, restored, type Scene, withArchive } from "./real.ts";
+
+describe("a restore", () => {
+  async function filled(scene: Scene): Promise<History> {
+    const history = new History(3000, 21);
+    for (let i = 0; i < 8; i++) history.step();
+    await archived(scene, history);
+    for (const gid of [2, 4, 5, 8]) {
+      const from = [0, 2, 4, 5][[2, 4, 5, 8].indexOf(gid)]!;
+      expect(await deliver(scene, history, from, gid, { isMergeable: gid !== 5 })).toBe("accept");
+    }
+    return history;
+  }
+
+  test("picks the newest point that is not after a time, and says which are near when there is none", async () => {
+    await withArchive(async (scene) => {
+      const history = await filled(scene);
+      const at = async (atS: number) => restored(scene, { atMs: atS * 1000 + 999 });
+      expectSame(await at(startS + 5), history.at(5), "exactly");
+      expectSame(await at(startS + 7), history.at(5), "between");
+      expectSame(await at(startS + 1000), history.at(8), "later");
+      expectSame(await restored(scene), history.at(8), "newest");
+      const to = `${scene.directory}/never`;
+      const early = run(scene.role.control, "restore", { volume: "vol0", to, atMs: (startS - 1) * 1000 });
+      await expect(early).rejects.toThrow(/nearest is after it gid 0/);
+      const between = run(scene.role.control, "restore", { volume: "vol0", to, gid: 6 });
+      await expect(between).rejects.toThrow(/before it gid 5.*after it gid 8/);
+      expect(existsSync(to)).toBe(false);
+    });
+  });
+
+  test("refuses what it would overwrite and paths among the backups, and replaces only when told to", async () => {
+    await withArchive(async (scene) => {
+      const history = await filled(scene);
+      const to = `${scene.directory}/there.img`;
+      writeFileSync(to, "precious");
+      const { control } = scene.role;
+      expect(await codeOf(run(control, "restore", { volume: "vol0", to }))).toBe("already-exists");
+      expect(readFileSync(to, "utf8")).toBe("precious");
+      await run(control, "restore", { volume: "vol0", to, overwrite: true, gid: 4 });
+      expectSame(readFileSync(to), history.at(4), "overwritten");
+      for (const path of [`${scene.data}/x`, `${scene.data}/vol0/../y`, scene.directory]) {
+        expect(await codeOf(run(control, "restore", { volume: "vol0", to: path, overwrite: true }))).toBe(
+          "bad-parameter",
+        );
+      }
+      expect(await codeOf(run(control, "restore", { volume: "vol0", to: `${scene.directory}/no/x` }))).toBe(
+        "not-found",
+      );
+      expect(readdirSync(scene.directory).filter((name) => name.includes("partial"))).toEqual([]);
+    });
+  });
+
+  test("tells in a dry run what it takes, and writes nothing", async () => {
+    await withArchive(async (scene) => {
+      await filled(scene);
+      const to = `${scene.directory}/dry.img`;
+      const dry = await run(scene.role.control, "restore", { volume: "vol0", to, dryRun: true });
+      expect(dry).toMatchObject({ gid: 8n, sizeBytes: 3000 * 512, timeMs: (startS + 8) * 1000 });
+      expect(Number(dry.bytes)).toBeGreaterThan(0);
+      expect(Number(dry.estimateMs)).toBeGreaterThan(0);
+      expect(existsSync(to)).toBe(false);
+      const real = await run(scene.role.control, "restore", { volume: "vol0", to });
+      expect(Number(real.bytes)).toBeGreaterThan(0);
+    });
+  });
+
+  test("that meets a damaged diff names it, what it costs and what is left, and leaves no file", async () => {
+    await withArchive(async (scene) => {
+      const history = await filled(scene);
+      const file = readdirSync(`${scene.data}/vol0`).find((name) => name.endsWith("-4-5.wdiff"))!;
+      const path = `${scene.data}/vol0/${file}`;
+      const bytes = readFileSync(path);
+      bytes[32 + 4096 + 3]! ^= 0x40;
+      writeFileSync(path, bytes);
+      const to = `${scene.directory}/damaged.img`;
+      const failing = run(scene.role.control, "restore", { volume: "vol0", to, gid: 8 });
+      await expect(failing).rejects.toThrow(/gid 5 .*gid 8 .*still restorable: gid 0 .*gid 2 .*gid 4/);
+      expect(await codeOf(run(scene.role.control, "restore", { volume: "vol0", to, gid: 5 }))).toBe("damaged");
+      expect(readdirSync(scene.directory).filter((name) => name.startsWith("damaged"))).toEqual([]);
+      expectSame(await restored(scene, { gid: 4 }), history.at(4), "what is left");
+      expect(await deliver(scene, history, 8, history.step())).toBe("accept");
+      expect((await statusOf(scene.role.control)).trouble).toMatchObject({ code: "damaged" });
+      // An apply finds it before the image is touched: what was restorable stays so.
+      expect(await codeOf(run(scene.role.control, "apply", { volume: "vol0", gid: 8 }))).toBe("damaged");
+      expectSame(await restored(scene, { gid: 2 }), history.at(2), "after the refused apply");
+      bytes[32 + 4096 + 3]! ^= 0x40;
+      writeFileSync(path, bytes);
+      expectSame(await restored(scene), history.at(9), "with the file put right");
+      expect((await statusOf(scene.role.control)).trouble).toBeUndefined();
+    });
+  });
+
+  test("goes on while diffs arrive and are merged", async () => {
+    await withArchive(async (scene) => {
+      const history = await filled(scene);
+      const restoring = Promise.all([restored(scene, { gid: 4 }), restored(scene, { gid: 2 })]);
+      const merging = run(scene.role.control, "merge", { volume: "vol0", fromGid: 0, toGid: 4 });
+      const [four, two] = await restoring;
+      expectSame(four, history.at(4), "gid 4");
+      expectSame(two, history.at(2), "gid 2");
+      await merging;
+      expect(await gidsOf(scene.role.control)).toEqual([0, 4, 5, 8]);
+      const files = readdirSync(`${scene.data}/vol0`).filter((name) => name.endsWith(".wdiff"));
+      expect(files.length).toBe(3);
+    });
+  });
+});
