@@ -70,7 +70,7 @@ async function apply(bench: Bench, fleet: Fleet, gid: bigint): Promise<Row> {
 
 async function run(bench: Bench): Promise<Row[]> {
   const sizeBytes = bench.isQuick ? gib / 4 : gib;
-  const smallCount = bench.isQuick ? 10 : 100;
+  const smallCount = bench.isQuick ? 8 : 100;
   const smallBytes = 256 * 4096;
   return withFleet(async (fleet) => {
     await makeFilledVolume(fleet, volume, sizeBytes, 3 * sizeBytes);

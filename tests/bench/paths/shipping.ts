@@ -32,7 +32,7 @@ function memoryCourse(samples: readonly Readonly<Record<string, number>>[]): str
 }
 
 async function run(bench: Bench): Promise<Row[]> {
-  const totalBytes = (bench.isQuick ? 0.5 : 4) * gib;
+  const totalBytes = (bench.isQuick ? 0.25 : 4) * gib;
   const rangeBytes = gib;
   return withFleet(async (fleet) => {
     const { storage } = clientsOf(fleet);
