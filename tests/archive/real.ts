@@ -1,8 +1,8 @@
 /** @module An archive over the real platform, in a directory of its own, with its peers on loopback. */
-import { afterAll, expect } from "bun:test";
+import { expect } from "bun:test";
 import { readFileSync } from "node:fs";
 import type { RunningRole } from "../../src/control/role.ts";
-import { closePlatform, createPlatform } from "../../src/platform/real/index.ts";
+import { createPlatform } from "../../src/platform/real/index.ts";
 import { withTemporaryDirectory } from "../helpers/temporary.ts";
 import { expectSame, gidsOf, openTestArchive, run } from "./harness.ts";
 import type { History } from "./model.ts";
@@ -12,7 +12,6 @@ const mib = 1024 * 1024;
 export const platform = createPlatform({ memoryBudgetBytes: 1400 * mib, threads: 2 });
 /** The peers' memory, so that what the archives leave leased can be seen. */
 const peerPlatform = { ...platform, memory: platform.memory.carve(64 * mib) };
-afterAll(() => closePlatform(platform));
 
 export interface Scene {
   readonly directory: string;
