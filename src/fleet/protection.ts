@@ -128,7 +128,8 @@ function judgeStorage({ volume, storage }: VolumePath, { reasons, warnings }: Fi
     return;
   }
   const { state, isOverflow, trouble } = status;
-  const again = `walb stop ${volume} --server ${server}; walb reset ${volume} --server ${server}; walb backup ${volume}`;
+  const stop = state === "Stopped" ? "" : `walb stop ${volume} --server ${server}; `;
+  const again = `${stop}walb reset ${volume} --server ${server}; walb backup ${volume}`;
   if (isOverflow === true) {
     reasons.push(say(`the log has overflowed, writes are missing; back it up anew: ${again}`));
   } else if (!following.includes(state)) {

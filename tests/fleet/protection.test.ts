@@ -137,7 +137,10 @@ describe("a volume is not protected", () => {
   test("when its log has overflowed or was replaced, even while it is stopped for that", () => {
     expect(refused({ storage: { isOverflow: true, state: "Stopped", logUsagePb: 20 } })).toBe(
       "storage s0: the log has overflowed, writes are missing; back it up anew: " +
-        "walb stop vol0 --server s0; walb reset vol0 --server s0; walb backup vol0",
+        "walb reset vol0 --server s0; walb backup vol0",
+    );
+    expect(refused({ storage: { isOverflow: true } })).toEndWith(
+      "walb stop vol0 --server s0; walb reset vol0 --server s0; walb backup vol0",
     );
     expect(refused({ storage: { trouble: trouble("different-uuid") } })).toBe("storage s0: it is different-uuid");
     expect(refused({ archive: { trouble: trouble("damaged") } })).toBe("archive a0: it is damaged");

@@ -28,7 +28,7 @@ export const verb = defineVerb({
       asChoice(["keep-writing", "stop"]),
       "keep-writing",
     ),
-    "block-size": option("BYTES", "physical block size of the log", asChoice(["512", "4096"])),
+    "block-size": option("BYTES", "physical block size of the log, 512 or 4096", asChoice(["512", "4096"])),
     ...deviceFlags,
   },
   examples: ["walb device create vol0 --size 10G", "walb device create vol0 --data /dev/vg/lv --log /dev/vg/lv-log"],

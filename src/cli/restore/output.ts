@@ -89,8 +89,6 @@ async function copy(
         view.show({ ...job, progress: meter.progress() });
       },
     });
-  } catch (error) {
-    throw asWalbError(error, { host: server.name });
   } finally {
     view.end();
     timer?.cancel();
