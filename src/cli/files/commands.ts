@@ -18,7 +18,7 @@ export const fileCommands = [
     command("generate", "make one of random writes", () => import("./wlog/generate.ts")),
     command("verify", "check one with all its data", () => import("./wlog/verify.ts")),
     command("analyze", "how much is overwritten", () => import("./wlog/analyze.ts")),
-    command("cat", "extract from a log device", () => import("./log-device/export.ts")),
+    command("cat", "extract from a log device", () => import("./wlog/cat.ts")),
   ]),
   group("wdiff", "wdiff files and streams", [
     command("show", "header, counts, records; check the data", () => import("./wdiff/show.ts")),

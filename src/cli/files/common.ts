@@ -18,12 +18,12 @@ export const outputFlags = {
     alias: "o",
     isFromEnvironment: false,
   }),
-  overwrite: toggle("replace an existing file, write over a device", { isFromEnvironment: false }),
+  overwrite: toggle("replace an existing file, write over a device"),
 };
 
 /** `--input` of tools that read a stream. */
 export const inputFlags = {
-  input: optionOr("FILE", "file to read, - for standard input", asPath, "-", { alias: "i", isFromEnvironment: false }),
+  input: optionOr("FILE", "file to read, - for standard input", asPath, "-", { alias: "i" }),
 };
 
 const asLsid = asInt(0, Number.MAX_SAFE_INTEGER);
@@ -36,13 +36,13 @@ export const rangeFlags = {
 
 /** `--lenient`. */
 export const lenientFlags = {
-  lenient: toggle("take a file that was cut off between two packs for complete", { isFromEnvironment: false }),
+  lenient: toggle("take a file that was cut off between two packs for complete"),
 };
 
 /** `--compress --max-io`, of tools that make diffs. */
 export const diffOutputFlags = {
   compress: optionOr("CODEC", "codec[:level]: none, snappy, gzip, lzma, lz4, zstd", asCodec, "snappy"),
-  "max-io": optionOr("SIZE", "largest record; 0 for no limit", asSize, "1M", { isFromEnvironment: false }),
+  "max-io": optionOr("SIZE", "largest record; 0 for no limit", asSize, "1M"),
 };
 
 /** Largest record in blocks. @throws WalbError `usage` when it is no number of blocks. */

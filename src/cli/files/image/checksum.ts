@@ -15,7 +15,7 @@ export const verb = defineVerb({
   positionals: [{ name: "PATH", help: "file or block device, - for standard input (default)" }],
   flags: {
     salt: optionOr("NUMBER", "salt, decimal or 0x…", asSalt, "0", plain),
-    chunk: optionOr("SIZE", "a checksum of every piece of this size; 0: of all", asSize, "0", plain),
+    chunk: optionOr("SIZE", "a checksum of every piece of this size; 0: of all", asSize, "0"),
     ...toolFlags,
   },
   examples: ["walb image checksum vol0.img", "walb image checksum vol0.img --chunk 64K --salt 0x12345678"],

@@ -17,7 +17,7 @@ export const verb = defineVerb({
   ],
   flags: {
     "block-size": optionOr("SIZE", "compare in blocks of this size", asSize, "512", plain),
-    blocks: toggle("every block that differs", plain),
+    blocks: toggle("every block that differs"),
     ...toolFlags,
   },
   examples: ["walb image diff vol0.img restored.img", "walb image diff a.img b.img --blocks"],

@@ -15,10 +15,10 @@ export const verb = defineVerb({
     "stream: one running hash of all, or of every --chunk. blocks: the hash the archive gives for a snapshot, which depends on --block-size.",
   positionals: [{ name: "PATH", help: "file or block device, - for standard input (default)" }],
   flags: {
-    kind: optionOr("KIND", "stream or blocks", asChoice(["stream", "blocks"]), "stream", plain),
+    kind: optionOr("KIND", "stream or blocks", asChoice(["stream", "blocks"]), "stream"),
     "block-size": optionOr("SIZE", "size of the blocks of kind blocks, up to 4M", asSize, "64K", plain),
-    chunk: optionOr("SIZE", "a hash of every piece of this size; 0: of all", asSize, "0", plain),
-    offset: optionOr("SIZE", "begin here", asSize, "0", plain),
+    chunk: optionOr("SIZE", "a hash of every piece of this size; 0: of all", asSize, "0"),
+    offset: optionOr("SIZE", "begin here", asSize, "0"),
     size: option("SIZE", "only this much", asSize, plain),
     ...toolFlags,
   },

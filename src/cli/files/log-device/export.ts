@@ -1,4 +1,4 @@
-/** @module `walb log-device export LOG`, also `walb wlog cat LOG` */
+/** @module `walb log-device export LOG` */
 import { fileOutput } from "../../../log/wlogfile.ts";
 import { toggle } from "../../flags.ts";
 import { defineVerb } from "../../verb.ts";
@@ -12,14 +12,14 @@ export const verb = defineVerb({
   description: "A last pack that was not written whole is cut before its first bad record.",
   positionals: [{ name: "LOG", help: "block device, or file, of the log", isRequired: true }],
   flags: {
-    "whole-packs": toggle("leave out a last pack that was not written whole", { isFromEnvironment: false }),
+    "whole-packs": toggle("leave out a last pack that was not written whole"),
     ...rangeFlags,
     ...outputFlags,
     ...toolFlags,
   },
   examples: [
     "walb log-device export vol0.log --output vol0.wlog",
-    "walb wlog cat vol0.log | walb wlog to-wdiff --output vol0.wdiff",
+    "walb log-device export vol0.log | walb wlog to-wdiff --output vol0.wdiff",
   ],
   exits: { 5: "damaged" },
   async run({ flags, args, io }) {

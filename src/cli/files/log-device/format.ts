@@ -15,11 +15,11 @@ export const verb = defineVerb({
   flags: {
     data: option("PATH", "data device or file: the volume has its size", asPath, { isFromEnvironment: false }),
     size: option("SIZE", "size of the volume, without --data", asSize, { isFromEnvironment: false }),
-    create: option("SIZE", "make the log as a new file of this size", asSize, { isFromEnvironment: false }),
-    name: optionOr("NAME", "name of the device, up to 31 bytes", asText, "", { isFromEnvironment: false }),
+    create: option("SIZE", "make the log as a new file of this size", asSize),
+    name: optionOr("NAME", "name of the device, up to 31 bytes", asText, ""),
     "block-size": option("BYTES", "physical block size; default that of the device", asInt(512, 4096)),
-    zero: toggle("also make everything in the log read as zeroes", { isFromEnvironment: false }),
-    overwrite: toggle("write over what the device or file holds", { isFromEnvironment: false }),
+    zero: toggle("also make everything in the log read as zeroes"),
+    overwrite: toggle("write over what the device or file holds"),
     ...toolFlags,
   },
   examples: [

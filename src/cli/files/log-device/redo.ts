@@ -14,7 +14,7 @@ export const verb = defineVerb({
     { name: "LOG", help: "block device, or file, of the log", isRequired: true },
     { name: "DATA", help: "block device, or file, of the data", isRequired: true },
   ],
-  flags: { "dry-run": toggle("only say what would be replayed", { isFromEnvironment: false }), ...toolFlags },
+  flags: { "dry-run": toggle("only say what would be replayed"), ...toolFlags },
   examples: ["walb log-device redo vol0.log vol0.img"],
   exits: { 5: "damaged" },
   async run({ flags, args, io }) {

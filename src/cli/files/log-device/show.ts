@@ -11,7 +11,7 @@ import { withTool } from "../lib/tool.ts";
 export const verb = defineVerb({
   summary: "Shows the superblock of a log, counts of what it holds, and its packs",
   positionals: [{ name: "LOG", help: "block device, or file, of the log", isRequired: true }],
-  flags: { packs: toggle("every pack with its records", { isFromEnvironment: false }), ...rangeFlags, ...toolFlags },
+  flags: { packs: toggle("every pack with its records"), ...rangeFlags, ...toolFlags },
   examples: ["walb log-device show vol0.log", "walb log-device show vol0.log --packs --json"],
   exits: { 5: "the superblock, or a pack that was applied already, is damaged" },
   async run({ flags, args, io }) {

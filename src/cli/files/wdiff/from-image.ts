@@ -11,8 +11,8 @@ export const verb = defineVerb({
   summary: "Makes a wdiff of a full image",
   positionals: [{ name: "IMAGE", help: "file or block device, - for standard input (default)" }],
   flags: {
-    indexed: toggle("an indexed wdiff instead of a sorted one", { isFromEnvironment: false }),
-    "io-size": optionOr("SIZE", "size of a record", asSize, "64K", { isFromEnvironment: false }),
+    indexed: toggle("an indexed wdiff instead of a sorted one"),
+    "io-size": optionOr("SIZE", "size of a record", asSize, "64K"),
     compress: diffOutputFlags.compress,
     ...outputFlags,
     ...toolFlags,

@@ -14,9 +14,7 @@ export const verb = defineVerb({
     { name: "FILE", help: "sorted and indexed wdiffs, the oldest first", isRequired: true, isVariadic: true },
   ],
   flags: {
-    recompress: toggle("compress all data anew with --compress, where it has another codec", {
-      isFromEnvironment: false,
-    }),
+    recompress: toggle("compress all data anew with --compress, where it has another codec"),
     ...diffOutputFlags,
     ...outputFlags,
     ...lenientFlags,

@@ -14,8 +14,8 @@ export const verb = defineVerb({
   positionals: [{ name: "GID", help: "two gids, or the four of dirty snapshots", isRequired: true, isVariadic: true }],
   flags: {
     at: option("TIME", "its time; default now", asText, plain),
-    unmergeable: toggle("it must not be merged with the one before", plain),
-    compared: toggle("it was made by comparing images", plain),
+    unmergeable: toggle("it must not be merged with the one before"),
+    compared: toggle("it was made by comparing images"),
     ...toolFlags,
   },
   examples: ["walb wdiff name 0 1", "walb wdiff name 5 8 9 9 --at 2026-01-02T03:04:05Z"],

@@ -6,16 +6,14 @@ import { toolFlags, withLines } from "../common.ts";
 import { diffHeaderLines, diffRecordLine, diffStatLines, walkDiff } from "../lib/diff-walk.ts";
 import { withTool } from "../lib/tool.ts";
 
-const plain = { isFromEnvironment: false } as const;
-
 export const verb = defineVerb({
   summary: "Shows wdiffs: header, counts, records; checks their data",
   positionals: [
     { name: "FILE", help: "wdiff; a sorted one also from standard input, -", isRequired: true, isVariadic: true },
   ],
   flags: {
-    records: toggle("every record", plain),
-    check: toggle("read the data too and check its checksums", plain),
+    records: toggle("every record"),
+    check: toggle("read the data too and check its checksums"),
     ...toolFlags,
   },
   examples: ["walb wdiff show vol0.wdiff", "walb wdiff show vol0.wdiff --records --check"],

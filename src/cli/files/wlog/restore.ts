@@ -14,10 +14,10 @@ export const verb = defineVerb({
     "The log device must be formatted with the block size of the wlog; its uuid and salt become those of the wlog, and what its log held is lost.",
   positionals: [{ name: "LOG", help: "block device, or file, of the log", isRequired: true }],
   flags: {
-    shift: optionOr("LSIDS", "add this to all lsids", asShift, "0", { isFromEnvironment: false }),
+    shift: optionOr("LSIDS", "add this to all lsids", asShift, "0"),
     size: option("SIZE", "size of the volume; default that of the log device", asSize, { isFromEnvironment: false }),
-    verify: toggle("read everything back", { isFromEnvironment: false }),
-    overwrite: toggle("the log holds packs: lose them", { isFromEnvironment: false }),
+    verify: toggle("read everything back"),
+    overwrite: toggle("the log holds packs: lose them"),
     ...inputFlags,
     ...rangeFlags,
     ...lenientFlags,

@@ -11,7 +11,7 @@ export const verb = defineVerb({
   summary: "Shows wlogs: header, counts, packs",
   positionals: [{ name: "FILE", help: "wlog, - for standard input (default)", isVariadic: true }],
   flags: {
-    packs: toggle("every pack with its records", { isFromEnvironment: false }),
+    packs: toggle("every pack with its records"),
     ...rangeFlags,
     ...lenientFlags,
     ...toolFlags,

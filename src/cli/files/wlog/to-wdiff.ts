@@ -11,7 +11,7 @@ export const verb = defineVerb({
   summary: "Converts wlogs to a wdiff, in which every block is there once",
   description: "Several wlogs may follow one another in the input, when each begins where the one before ends.",
   flags: {
-    indexed: toggle("an indexed wdiff instead of a sorted one", { isFromEnvironment: false }),
+    indexed: toggle("an indexed wdiff instead of a sorted one"),
     ...diffOutputFlags,
     ...inputFlags,
     ...outputFlags,
