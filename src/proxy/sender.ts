@@ -45,6 +45,8 @@ export class Sender {
   #isEnded = false;
   /** After a failure nothing is tried before this, however often it is kicked; monotonic clock. */
   #notBeforeMs = 0;
+  /** When a diff that has to wait was first seen here, by id; monotonic clock. */
+  readonly #seenMs = new Map<number, number>();
   trouble: Trouble | undefined;
   lastSentMs: number | undefined;
 
@@ -114,26 +116,38 @@ export class Sender {
 
   /** How long until the oldest diff may go, 0 for now; undefined when nothing waits. */
   #whenDue(): number | undefined {
-    const { store, machine, platform } = this.#volume;
+    const { store, machine } = this.#volume;
     const archive = store.archive(this.archiveName);
     if (archive === undefined || !sendingStates.includes(machine.state)) return undefined;
-    const oldest = store.pending(this.archiveName)[0];
+    const pending = store.pending(this.archiveName);
+    const oldest = pending[0];
     if (oldest === undefined) {
       this.trouble = undefined;
       this.#attempt = 0;
       return undefined;
     }
-    if (machine.state === "WaitForEmpty") return 0;
-    return waitMs(oldest, archive, platform.clock.nowMs());
+    if (machine.state === "WaitForEmpty" || archive.delayS === 0) return 0;
+    // All are looked at, so that each is known to be seen from now on.
+    return pending.reduce((leastMs, diff) => Math.min(leastMs, this.#waitMs(diff, archive)), Number.MAX_SAFE_INTEGER);
   }
 
   /** The diffs that may go now. */
   #due(archive: ArchiveRow): DiffRow[] {
-    const { store, machine, platform } = this.#volume;
+    const { store, machine } = this.#volume;
     const pending = store.pending(this.archiveName);
     if (machine.state === "WaitForEmpty" || archive.delayS === 0) return pending;
-    const nowMs = platform.clock.nowMs();
-    return pending.filter((diff) => waitMs(diff, archive, nowMs) === 0);
+    return pending.filter((diff) => this.#waitMs(diff, archive) === 0);
+  }
+
+  /** How long a diff must wait for the delay of an archive. A wall clock that went back does not make it longer. */
+  #waitMs(diff: DiffRow, archive: ArchiveRow): number {
+    const delayMs = archive.delayS * 1000;
+    if (delayMs === 0) return 0;
+    const { clock } = this.#volume.platform;
+    const nowMs = clock.monotonicMs();
+    const seenMs = this.#seenMs.get(diff.id) ?? nowMs;
+    this.#seenMs.set(diff.id, seenMs);
+    return Math.max(0, Math.ceil(Math.min(diff.receivedMs + delayMs - clock.nowMs(), seenMs + delayMs - nowMs)));
   }
 
   /** Plans when its turn has come, so that what arrived meanwhile goes along. */
@@ -156,6 +170,7 @@ export class Sender {
       else volume.log.info("the archive does not need a diff", { archive: archive.name, answer, count: ids.size });
       this.trouble = undefined;
       this.#attempt = 0;
+      for (const id of ids) this.#seenMs.delete(id);
       await volume.removeFiles(orphans);
     } finally {
       this.#isSending = false;
@@ -243,12 +258,6 @@ export class Sender {
       };
     });
   }
-}
-
-/** How long a diff must wait for the delay of an archive; a clock that went back never makes it longer than the delay. */
-function waitMs(diff: DiffRow, archive: ArchiveRow, nowMs: number): number {
-  const delayMs = archive.delayS * 1000;
-  return Math.max(0, Math.ceil(Math.min(diff.receivedMs + delayMs - nowMs, delayMs)));
 }
 
 function addressOf(archive: ArchiveRow): Address {

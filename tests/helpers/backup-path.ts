@@ -41,7 +41,7 @@ export async function call<T = unknown>(role: RunningRole, command: string, para
 }
 
 /** A platform that remembers the pools carved out of its memory, so that a test sees what was not given back. */
-function watched(platform: Platform, pools: MemoryPool[]): Platform {
+export function watchedMemory(platform: Platform, pools: MemoryPool[]): Platform {
   const { memory } = platform;
   const carve = (sizeBytes: number): MemoryPool => {
     const pool = memory.carve(sizeBytes);
@@ -187,7 +187,7 @@ export class BackupPath {
   #watched(host: SimHost): Platform {
     const pools: MemoryPool[] = [];
     this.pools.set(host.name, pools);
-    return watched(host.platform, pools);
+    return watchedMemory(host.platform, pools);
   }
 
   /** Memory that the roles have not given back. */
