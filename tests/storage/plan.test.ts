@@ -106,96 +106,100 @@ describe("whatever is written, lost on the way, and limited anew", () => {
 
   test("every gid stands for one position of the log, and whoever takes the diffs in any order has no gap", () => {
     fc.assert(
-      fc.property(fc.array(action, { maxLength: 60, size: "max" }), fc.infiniteStream(fc.boolean()), (actions, chance) => {
-        const ends = [0];
-        let done = point(0, 0n, false);
-        let queue: readonly LogPoint[] = [];
-        let maxPb = 100;
-        let cutPb: number | undefined;
-        let nowS = 0;
-        /** Diffs at the proxies: what they cover of the log. */
-        const diffs: { meta: ReturnType<typeof rangeDiffMeta>; from: number; to: number }[] = [];
-        const asked: bigint[] = [];
-        const deliver = (isAcked: boolean): void => {
-          const latest = ends.at(-1)!;
-          const step = (): ReturnType<typeof planFollow> =>
-            planFollow({
-              done,
-              queue,
-              lsids: lsids(latest),
-              maxPb,
-              cutPb: cutPb ?? maxPb,
-              nowS,
-              snapshotIntervalS: 10,
-              sinceTransferMs: 9999,
-            });
-          let next = step();
-          if (next.kind === "snapshot") {
-            queue = [...queue, nextPoint(done, queue, latest, { isMergeable: true, timestampS: nowS, maxPb })];
-            next = step();
+      fc.property(
+        fc.array(action, { maxLength: 60, size: "max" }),
+        fc.infiniteStream(fc.boolean()),
+        (actions, chance) => {
+          const ends = [0];
+          let done = point(0, 0n, false);
+          let queue: readonly LogPoint[] = [];
+          let maxPb = 100;
+          let cutPb: number | undefined;
+          let nowS = 0;
+          /** Diffs at the proxies: what they cover of the log. */
+          const diffs: { meta: ReturnType<typeof rangeDiffMeta>; from: number; to: number }[] = [];
+          const asked: bigint[] = [];
+          const deliver = (isAcked: boolean): void => {
+            const latest = ends.at(-1)!;
+            const step = (): ReturnType<typeof planFollow> =>
+              planFollow({
+                done,
+                queue,
+                lsids: lsids(latest),
+                maxPb,
+                cutPb: cutPb ?? maxPb,
+                nowS,
+                snapshotIntervalS: 10,
+                sinceTransferMs: 9999,
+              });
+            let next = step();
+            if (next.kind === "snapshot") {
+              queue = [...queue, nextPoint(done, queue, latest, { isMergeable: true, timestampS: nowS, maxPb })];
+              next = step();
+            }
+            if (next.kind !== "send") return;
+            const { range } = next;
+            if (!range.isWhole) cutPb ??= maxPb;
+            const endLsid = ends.filter((end) => end <= range.limitLsid).at(-1)!;
+            const finished = finishRange(done, range, endLsid);
+            diffs.push({ meta: rangeDiffMeta(finished.diff), from: range.fromLsid, to: endLsid });
+            if (!isAcked) return;
+            done = finished.done;
+            cutPb = undefined;
+            queue = undelivered(done, queue);
+          };
+          for (const { kind, value } of actions) {
+            nowS += 3;
+            if (kind === "write") ends.push(ends.at(-1)! + value);
+            if (kind === "limit") maxPb = value;
+            if (kind === "snapshot") {
+              const options = { isMergeable: false, timestampS: nowS, maxPb };
+              queue = [...queue, nextPoint(done, queue, ends.at(-1)!, options)];
+              asked.push(queue.at(-1)!.gid);
+            }
+            if (kind === "send") deliver(true);
+            if (kind === "send without Ack") deliver(false);
           }
-          if (next.kind !== "send") return;
-          const { range } = next;
-          if (!range.isWhole) cutPb ??= maxPb;
-          const endLsid = ends.filter((end) => end <= range.limitLsid).at(-1)!;
-          const finished = finishRange(done, range, endLsid);
-          diffs.push({ meta: rangeDiffMeta(finished.diff), from: range.fromLsid, to: endLsid });
-          if (!isAcked) return;
-          done = finished.done;
-          cutPb = undefined;
-          queue = undelivered(done, queue);
-        };
-        for (const { kind, value } of actions) {
-          nowS += 3;
-          if (kind === "write") ends.push(ends.at(-1)! + value);
-          if (kind === "limit") maxPb = value;
-          if (kind === "snapshot") {
-            const options = { isMergeable: false, timestampS: nowS, maxPb };
-            queue = [...queue, nextPoint(done, queue, ends.at(-1)!, options)];
-            asked.push(queue.at(-1)!.gid);
-          }
-          if (kind === "send") deliver(true);
-          if (kind === "send without Ack") deliver(false);
-        }
-        for (let i = 0; i < 100; i++) deliver(true);
-        expect(done.lsid).toBe(ends.at(-1)!);
+          for (let i = 0; i < 100; i++) deliver(true);
+          expect(done.lsid).toBe(ends.at(-1)!);
 
-        // One gid, one position.
-        const positions = new Map<bigint, number>();
-        for (const { meta, from, to } of diffs) {
-          for (const [gid, lsid] of [
-            [meta.from.gidB, from],
-            [meta.to.gidB, to],
-          ] as const) {
-            expect(positions.get(gid) ?? lsid).toBe(lsid);
-            positions.set(gid, lsid);
+          // One gid, one position.
+          const positions = new Map<bigint, number>();
+          for (const { meta, from, to } of diffs) {
+            for (const [gid, lsid] of [
+              [meta.from.gidB, from],
+              [meta.to.gidB, to],
+            ] as const) {
+              expect(positions.get(gid) ?? lsid).toBe(lsid);
+              positions.set(gid, lsid);
+            }
           }
-        }
-        // An archive that gets them in another order, retrying what is too new, ends up with all of the log.
-        let at: Snapshot = snapshot(0n);
-        let reached = 0;
-        const stops = new Set([at.gidB]);
-        const waiting = [...diffs];
-        while (waiting.length > 0) {
-          const fitting = waiting.findIndex(
-            ({ meta }) => relation(at, meta) !== "too-new" && chance.next().value === true,
-          );
-          const i = fitting >= 0 ? fitting : waiting.findIndex(({ meta }) => relation(at, meta) !== "too-new");
-          expect(i).toBeGreaterThanOrEqual(0);
-          const [{ meta, from, to }] = waiting.splice(i, 1) as [(typeof waiting)[number]];
-          if (relation(at, meta) === "too-old") continue;
-          expect(from).toBeLessThanOrEqual(reached);
-          at = apply(at, meta);
-          reached = to;
-          stops.add(at.gidB);
-        }
-        expect(reached).toBe(ends.at(-1)!);
-        for (const gid of asked) expect(stops.has(gid) || diffs.some(({ meta }) => meta.to.gidB === gid)).toBe(true);
-        // A snapshot that was asked for is never inside of a diff.
-        for (const gid of asked) {
-          for (const { meta } of diffs) expect(meta.from.gidB < gid && gid < meta.to.gidB).toBe(false);
-        }
-      }),
+          // An archive that gets them in another order, retrying what is too new, ends up with all of the log.
+          let at: Snapshot = snapshot(0n);
+          let reached = 0;
+          const stops = new Set([at.gidB]);
+          const waiting = [...diffs];
+          while (waiting.length > 0) {
+            const fitting = waiting.findIndex(
+              ({ meta }) => relation(at, meta) !== "too-new" && chance.next().value === true,
+            );
+            const i = fitting >= 0 ? fitting : waiting.findIndex(({ meta }) => relation(at, meta) !== "too-new");
+            expect(i).toBeGreaterThanOrEqual(0);
+            const [{ meta, from, to }] = waiting.splice(i, 1) as [(typeof waiting)[number]];
+            if (relation(at, meta) === "too-old") continue;
+            expect(from).toBeLessThanOrEqual(reached);
+            at = apply(at, meta);
+            reached = to;
+            stops.add(at.gidB);
+          }
+          expect(reached).toBe(ends.at(-1)!);
+          for (const gid of asked) expect(stops.has(gid) || diffs.some(({ meta }) => meta.to.gidB === gid)).toBe(true);
+          // A snapshot that was asked for is never inside of a diff.
+          for (const gid of asked) {
+            for (const { meta } of diffs) expect(meta.from.gidB < gid && gid < meta.to.gidB).toBe(false);
+          }
+        },
+      ),
       { numRuns: 1500 },
     );
   });
