@@ -4,6 +4,7 @@ import type { Logger } from "../control/logger.ts";
 import { proxyCommands } from "../control/proxy.ts";
 import type { ProxyOptions, RunningRole } from "../control/role.ts";
 import type { Platform } from "../platform/platform.ts";
+import { type Closing, closeAll } from "../volume/closing.ts";
 import { lockDataDirectory } from "../volume/directories.ts";
 import { Limiter } from "../volume/limiter.ts";
 import { serveWire } from "../wire/server.ts";
@@ -23,7 +24,7 @@ export async function openProxy(platform: Platform, options: ProxyOptions, log: 
   const settings = proxySettings(options);
   const lock = await lockDataDirectory(platform.disk, settings.dataDir);
   /** What was opened, to be closed in reverse order. */
-  const opened: (() => void | Promise<void>)[] = [() => lock.close()];
+  const opened: Closing[] = [() => lock.close()];
   try {
     const memory = carveProxyMemory(platform);
     const allSends = new Limiter(memory.sendsMax);
@@ -95,11 +96,7 @@ export async function openProxy(platform: Platform, options: ProxyOptions, log: 
       },
     };
   } catch (error) {
-    await closeAll(opened);
+    await closeAll(opened).catch((failure: unknown) => log.warn("closing failed", { error: failure }));
     throw error;
   }
-}
-
-async function closeAll(opened: (() => void | Promise<void>)[]): Promise<void> {
-  for (let close = opened.pop(); close !== undefined; close = opened.pop()) await close();
 }

@@ -4,6 +4,7 @@ import type { Logger } from "../control/logger.ts";
 import type { RunningRole, StorageOptions } from "../control/role.ts";
 import { storageCommands } from "../control/storage.ts";
 import type { Platform } from "../platform/platform.ts";
+import { type Closing, closeAll } from "../volume/closing.ts";
 import { lockDataDirectory } from "../volume/directories.ts";
 import { Limiter } from "../volume/limiter.ts";
 import { serveWire } from "../wire/server.ts";
@@ -26,7 +27,7 @@ export async function openStorage(platform: Platform, options: StorageOptions, l
   const settings = storageSettings(options);
   const lock = await lockDataDirectory(platform.disk, settings.dataDir);
   /** What was opened, to be closed in reverse order. */
-  const opened: (() => void | Promise<void>)[] = [() => lock.close()];
+  const opened: Closing[] = [() => lock.close()];
   try {
     const memory = carveTransferMemory(platform.memory);
     const proxies = new ProxyList(platform, settings.nodeId, settings.proxies, log);
@@ -77,6 +78,8 @@ export async function openStorage(platform: Platform, options: StorageOptions, l
       close(mode) {
         if (mode === "force") {
           closeMode = mode;
+          // A device that hangs must not hold up the end.
+          void volumes.leaveDevices();
           if (closing !== undefined) {
             void server.shutdown(0);
             void volumes.unfollowAll(mode);
@@ -87,11 +90,7 @@ export async function openStorage(platform: Platform, options: StorageOptions, l
       },
     };
   } catch (error) {
-    await closeAll(opened);
+    await closeAll(opened).catch((failure: unknown) => log.warn("closing failed", { error: failure }));
     throw error;
   }
-}
-
-async function closeAll(opened: (() => void | Promise<void>)[]): Promise<void> {
-  for (let close = opened.pop(); close !== undefined; close = opened.pop()) await close();
 }

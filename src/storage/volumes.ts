@@ -154,6 +154,11 @@ export class StorageVolumes {
     this.#volumes.clear();
   }
 
+  /** Closes the devices: what waits for one fails at once. */
+  async leaveDevices(): Promise<void> {
+    await Promise.all(this.all.map((volume) => volume.device.close()));
+  }
+
   async unfollowAll(mode: "graceful" | "force"): Promise<void> {
     await Promise.all(this.all.map((volume) => this.unfollow(volume, mode)));
   }

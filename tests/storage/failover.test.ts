@@ -1,5 +1,6 @@
 import { describe, expect, test } from "bun:test";
 import type { StorageStatus } from "../../src/control/storage.ts";
+import { deviceControlClient } from "../../src/device/user/control/client.ts";
 import { refusalWords } from "../../src/wire/words.ts";
 import { BackupPath, call, volume } from "../helpers/backup-path.ts";
 
@@ -172,4 +173,39 @@ describe("two archives", () => {
       path.close();
     }
   });
+});
+
+test("many volumes of one storage share one proxy that takes one log at a time, and none starves", async () => {
+  const path = await running(9, { proxy: { maxForegroundTasks: 1 }, storage: { maxBackgroundTasks: 4 } });
+  const { world } = path;
+  const { platform } = path.storageHost;
+  const admin = await world.complete(() => deviceControlClient(platform, "/device/control.sock"));
+  const names = Array.from({ length: 6 }, (_, i) => `more${i}`);
+  await world.complete(async () => {
+    for (const name of names) {
+      await admin.create({ name, sizeBytes: 65536, logSizeBytes: 1024 * 1024 });
+      await call(path.storage, "init", { volume: name, device: { kind: "user", name } });
+      await call(path.proxies[0]!, "add-archive", { volume: name, archiveName: "a0", address: "a0:10200" });
+      await call(path.proxies[0]!, "start", { volume: name });
+      path.archive.state = "SyncReady";
+      await call(path.storage, "backup", { volume: name, mode: "full" });
+    }
+  });
+  // The archive of this test has one volume; here only the way to the proxy counts.
+  path.archive.answer = () => ({ kind: "word", word: "too-old-diff" });
+  const before = new Map<string, bigint>();
+  const done = async (): Promise<Map<string, bigint>> => {
+    const { volumes } = await call<StorageStatus>(path.storage, "status", {});
+    return new Map(volumes.map((one) => [one.volume, one.doneGid ?? 0n]));
+  };
+  for (const [name, gid] of await world.complete(done)) before.set(name, gid);
+  await world.complete(async () => {
+    for (let round = 0; round < 5; round++)
+      for (const name of names) await call(path.storage, "snapshot", { volume: name });
+  });
+  await world.run(5_000);
+  for (const [name, gid] of await world.complete(done)) {
+    if (name !== volume) expect(gid).toBeGreaterThanOrEqual(before.get(name)! + 5n);
+  }
+  path.close();
 });
