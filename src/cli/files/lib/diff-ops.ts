@@ -52,11 +52,20 @@ export async function mergeDiffs(
   });
 }
 
+/**
+ * True when data has to be compressed anew to have the asked codec. Raw data beside data of that codec is raw because
+ * it does not become smaller.
+ */
 function hasOtherCodec({ records }: DiffSet, codec: Codec): boolean {
+  let hasRaw = false;
+  let hasAsked = false;
   for (let i = 0; i < records.count; i++) {
-    if (records.kind[i] === RecordKind.normal && records.codec[i] !== codec) return true;
+    if (records.kind[i] !== RecordKind.normal) continue;
+    if (records.codec[i] === codec) hasAsked = true;
+    else if (records.codec[i] === 0) hasRaw = true;
+    else return true;
   }
-  return false;
+  return hasRaw && !hasAsked;
 }
 
 /** How to apply. */

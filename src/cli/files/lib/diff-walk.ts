@@ -211,14 +211,17 @@ class DiffWalk {
       if (gotBytes === indexSuperBytes && compute.isZeroNow(header.bytes.subarray(0, gotBytes))) return this.#stats;
       if (gotBytes < fileHeaderBytes) throw truncated("the file is shorter than a diff header", place);
       const { kind, uuid } = parseFileHeader(header.bytes, compute, place);
-      const isSorted = kind === DiffFileKind.sorted;
-      this.#options.onHeader?.({
+      const told: RawDiffHeader = {
         checksum: header.view.getUint32(0, true),
-        kind: isSorted ? "sorted" : "indexed",
+        kind: kind === DiffFileKind.sorted ? "sorted" : "indexed",
         uuid: hexOf(uuid),
-      });
-      if (isSorted) await this.#sorted(lease);
-      else await this.#indexed(lease);
+      };
+      if (told.kind === "sorted") {
+        this.#options.onHeader?.(told);
+        await this.#sorted(lease);
+      } else {
+        await this.#indexed(lease, told);
+      }
       return this.#stats;
     } finally {
       lease.release();
@@ -281,7 +284,7 @@ class DiffWalk {
     }
   }
 
-  async #indexed(lease: Memory): Promise<void> {
+  async #indexed(lease: Memory, header: RawDiffHeader): Promise<void> {
     const { compute } = this.#tool.platform;
     const { file, name } = this.#source;
     const sizeBytes = this.#source.sizeBytes ?? 0;
@@ -298,6 +301,7 @@ class DiffWalk {
     const superBlock = lease.slice(0, indexSuperBytes);
     await file.read(superOffset, superBlock);
     const { indexOffset, recordCount } = parseIndexSuper(superBlock.bytes, sizeBytes, compute, place);
+    this.#options.onHeader?.(header);
     this.#stats.files = 1;
     this.#stats.dataBytes = indexOffset - fileHeaderBytes;
     const scratch = new RecordIndex(1, 16);

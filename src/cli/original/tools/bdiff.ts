@@ -28,6 +28,7 @@ export const tool = defineOriginal({
             if (!args.flag("v")) return;
             print(`block ${block.block} differ`);
             for (const line of hexLines(block.a, lineBytes)) print(line);
+            print("---");
             for (const line of hexLines(block.b, lineBytes)) print(line);
             if (args.flag("d")) for (const line of mapLines(block.a, block.b, lineBytes)) print(line);
           },
