@@ -152,7 +152,8 @@ describe("bad input gives a message that helps, and nothing is lost", () => {
     const out = await statusText(fleet, "header");
     const doneLsid = Number(/"doneLsid":(\d+)/.exec(out)![1]);
     const logPath = join(fleet.dataOf("device"), "header.log");
-    const offset = 5120 + doneLsid * 512;
+    const pbsBytes = Number(/"pbsBytes":(\d+)/.exec(out)![1]);
+    const offset = 4096 + 2 * pbsBytes + doneLsid * pbsBytes;
     const file = openSync(logPath, "r+");
     const header = Buffer.alloc(512);
     readSync(file, header, 0, 512, offset);

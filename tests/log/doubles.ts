@@ -4,7 +4,7 @@ import { walbChecksum } from "../../src/log/checksum.ts";
 import type { Compute } from "../../src/native/codec.ts";
 import type { Lease, Memory, MemoryPool } from "../../src/native/memory.ts";
 import type { Clock, Random, Timer } from "../../src/platform/clock.ts";
-import type { Disk, DiskFile, FileInfo, OpenOptions } from "../../src/platform/disk.ts";
+import type { Disk, DiskFile, FileInfo, OpenOptions, PlacedWrite } from "../../src/platform/disk.ts";
 
 class TestMemory implements Memory {
   readonly sizeBytes: number;
@@ -236,6 +236,8 @@ export interface DiskHooks {
   /** Throws to make an operation fail. */
   fault?: ((operation: "read" | "write" | "sync" | "zero", path: string, offsetBytes: number) => void) | undefined;
   alignmentBytes?: number | undefined;
+  /** There is a page cache, which takes an access at once when this says so. */
+  cached?: (() => boolean) | undefined;
 }
 
 class TestFile implements DiskFile {
@@ -312,6 +314,41 @@ class TestFile implements DiskFile {
       this.#content.set(source, offsetBytes);
       journal?.events.push({ kind: "written", id, path: this.path });
     };
+  }
+
+  writeCached(offsetBytes: number, sources: readonly Memory[]): boolean {
+    const { cached, fault } = this.disk.hooks;
+    if (cached === undefined || this.isDirect) return false;
+    try {
+      fault?.("write", this.path, offsetBytes);
+    } catch {
+      return false;
+    }
+    let at = offsetBytes;
+    // What it refuses in the middle stays written up to there.
+    for (const source of sources) {
+      if (!cached()) return false;
+      this.#begin(at, source.bytes)();
+      at += source.sizeBytes;
+    }
+    return true;
+  }
+
+  readCached(offsetBytes: number, target: Memory): boolean {
+    if (this.disk.hooks.cached?.() !== true || this.isDirect) return false;
+    target.bytes.set(this.#content.subarray(offsetBytes, offsetBytes + target.sizeBytes));
+    return true;
+  }
+
+  async writeMany(writes: readonly PlacedWrite[]): Promise<void> {
+    const ends: (() => void)[] = [];
+    for (const { offsetBytes, source } of writes) {
+      this.disk.hooks.fault?.("write", this.path, offsetBytes);
+      this.#check(offsetBytes, source);
+      ends.push(this.#begin(offsetBytes, source.bytes));
+    }
+    await this.disk.hooks.fate?.wait();
+    for (const end of ends) end();
   }
 
   async sync(): Promise<void> {

@@ -6,6 +6,7 @@ import type { Platform } from "../../platform/platform.ts";
 import { alignDown, gib, lbBytes } from "../../units.ts";
 import type { VolumeConfig } from "./daemon-config.ts";
 
+const pageBytes = 4096;
 const logSizeDefaultBytes = gib;
 
 /** What the stores of a new volume are to be. Paths are absolute. */
@@ -27,10 +28,10 @@ export async function makeStores(platform: Platform, wishes: StoreWishes): Promi
   const made: string[] = [];
   const files: DiskFile[] = [];
   try {
-    const data = await openStore(platform, wishes.dataPath, wishes.sizeBytes, made);
+    const data = await openStore(platform, wishes.dataPath, wishes.sizeBytes, made, false);
     files.push(data);
     const logSizeBytes = wishes.logSizeBytes ?? logSizeDefaultBytes;
-    const log = await openStore(platform, wishes.logPath, logSizeBytes, made);
+    const log = await openStore(platform, wishes.logPath, logSizeBytes, made, true);
     files.push(log);
     return await prepare(platform, wishes, data, log);
   } catch (error) {
@@ -57,6 +58,7 @@ async function openStore(
   path: string,
   sizeBytes: number | undefined,
   made: string[],
+  isReserved: boolean,
 ): Promise<DiskFile> {
   const info = await platform.disk.info(path);
   if (info !== undefined) {
@@ -77,6 +79,8 @@ async function openStore(
   made.push(path);
   try {
     await file.truncate(sizeBytes);
+    // A log that finds no space would stop the volume: better said now. Data takes its space as it comes.
+    if (isReserved) await file.allocate?.(0, sizeBytes);
     await file.sync();
   } catch (error) {
     await file.close();
@@ -110,7 +114,8 @@ async function prepare(platform: Platform, wishes: StoreWishes, data: DiskFile, 
   const sizeBytes = wishes.sizeBytes ?? alignDown(dataBytes, lbBytes);
   checkFits(sizeBytes, dataBytes, data.path, "the data store");
   const blockBytes = Math.max(
-    lbBytes,
+    // A page cache reads a page before it changes a part of it.
+    log.isBlockDevice ? lbBytes : pageBytes,
     data.physicalBlockBytes,
     log.physicalBlockBytes,
     data.alignmentBytes,

@@ -73,6 +73,7 @@ async function live(
   start: Picture,
   seed: number,
   options: Partial<EngineOptions>,
+  isCached: boolean,
 ): Promise<Life> {
   const initial = copyOf(files);
   const bench = benchOn(files, seed);
@@ -82,6 +83,7 @@ async function live(
   const fate = new Fate(random);
   const engine = await openOn(bench, options);
   bench.disk.hooks.fate = fate;
+  if (isCached) bench.disk.hooks.cached = () => random.chance(0.8);
   const operations: Operation[] = [];
   const { pbsBytes, ringSizePb } = engine.deviceInfo();
   const packPb = Math.floor((options.maxPackBytes ?? 1 << 20) / pbsBytes);
@@ -219,7 +221,7 @@ test(`after a power failure at any of ${crashPoints} points the volume is a pref
     let { files } = bench.disk;
     let start: Picture = new Uint32Array(sizeLb);
     for (let generation = 0; generation < lifeCount; generation += 1) {
-      const life = await live(files, start, random.u32(), options);
+      const life = await live(files, start, random.u32(), options, random.chance(0.5));
       const syncs = life.events.flatMap((event, i) =>
         event.kind === "synced" || event.kind === "sync" ? [i, i + 1] : [],
       );

@@ -17,6 +17,7 @@ test("a read gives each block as acknowledged last, or as written meanwhile, wha
     const engine = await openOn(bench, { maxPackBytes: pbsBytes * random.between(1, 40) });
     const fate = new Fate(random);
     bench.disk.hooks.fate = fate;
+    if (seed % 2 === 0) bench.disk.hooks.cached = () => random.chance(0.7);
     /** Per block: values with the step of submission and of acknowledgement, in log order. */
     const history = Array.from({ length: sizeLb }, () => [{ value: 0, ackedAt: -1 }]);
     let now = 0;

@@ -71,6 +71,8 @@ export class EngineCore {
   /** Newest completed, not yet applied write of each block. */
   readonly overlay = new IntervalIndex<PendingWrite>();
   pendingBytes = 0;
+  /** Space of the log that is being prepared begins here: nothing may be appended at or behind it meanwhile. */
+  preparingLsid = Number.POSITIVE_INFINITY;
   counters = {
     writeCount: 0,
     writeBytes: 0,

@@ -13,6 +13,7 @@ import { Checkpointer } from "./checkpointer.ts";
 import { eraseLog, growVolume, infoOf, startLogAfresh } from "./control.ts";
 import type { EngineCore, PendingWrite, WriteRequest } from "./core.ts";
 import { maxPieceLbOf } from "./packer.ts";
+import { LogPreparer } from "./preparer.ts";
 import { readVolume, volumeAllocation } from "./reads.ts";
 import { LogSyncer } from "./syncer.ts";
 import type { EngineCounters, WriteAheadEngine } from "./volume.ts";
@@ -25,6 +26,7 @@ export class Engine implements WriteAheadEngine {
   readonly #applier: Applier;
   readonly #checkpointer: Checkpointer;
   readonly #watchers: Watchers;
+  #preparer: LogPreparer;
   readonly #lease: Lease;
   #maxPieceLb: number;
   /** Packing waits for a checkpoint. */
@@ -52,6 +54,7 @@ export class Engine implements WriteAheadEngine {
     this.#syncer = new LogSyncer(core, () => {
       this.#applier.notePermanent();
       this.#appender.kick();
+      this.#preparer.noteSync();
     });
     this.#appender = new LogAppender(core, core.memory.slots, {
       started: (write) => this.#applier.add(write),
@@ -66,6 +69,7 @@ export class Engine implements WriteAheadEngine {
         this.#checkpointer.request();
       },
     });
+    this.#preparer = new LogPreparer(core, () => this.#appender.kick());
     core.onFailure = (error) => {
       this.#appender.abandon();
       this.#syncer.abandon(error);
@@ -125,21 +129,16 @@ export class Engine implements WriteAheadEngine {
     assert(source.sizeBytes >= spaceBytes, "the memory of a write holds whole blocks");
     // The slack of the last block would else bring old memory into the log.
     if (spaceBytes > sizeBytes) source.bytes.fill(0, sizeBytes, spaceBytes);
-    this.#core.counters.writeCount += 1;
-    this.#core.counters.writeBytes += sizeBytes;
     this.#submit("data", offsetBytes, sizeBytes, source, fua, done);
   }
 
   writeZeroes(offsetBytes: number, sizeBytes: number, fua: boolean, done: Done): void {
     this.#checkPlace(offsetBytes, sizeBytes);
-    this.#core.counters.writeCount += 1;
-    this.#core.counters.writeBytes += sizeBytes;
     this.#submit("zeroes", offsetBytes, sizeBytes, undefined, fua, done);
   }
 
   discard(offsetBytes: number, sizeBytes: number, fua: boolean, done: Done): void {
     this.#checkPlace(offsetBytes, sizeBytes);
-    this.#core.counters.discardCount += 1;
     this.#submit("discard", offsetBytes, sizeBytes, undefined, fua, done);
   }
 
@@ -227,19 +226,16 @@ export class Engine implements WriteAheadEngine {
     return this.#checkpointer.exclusive(async () => {
       this.#checkOpen();
       if (this.#isFrozen) {
-        const hint = `melt it first: walb device melt ${this.name}`;
-        throw new WalbError("state", {
-          what: "the log of a frozen device cannot be reset",
-          where: this.#where(),
-          hint,
-        });
+        throw this.#stateError("the log of a frozen device cannot be reset", `melt it: walb device melt ${this.name}`);
       }
       const core = this.#core;
       this.#appender.isHeld = true;
       try {
         await this.#drain();
+        await this.#preparer.stop();
         await startLogAfresh(core);
         this.#maxPieceLb = maxPieceLbOf(core);
+        this.#preparer = new LogPreparer(core, () => this.#appender.kick());
         this.#appender.logChanged();
         this.#applier.logChanged();
       } finally {
@@ -281,6 +277,7 @@ export class Engine implements WriteAheadEngine {
       failure = error;
     }
     await this.#checkpointer.stop();
+    await this.#preparer.stop();
     this.#syncer.abandon(this.#closedError());
     this.#applier.abandon();
     this.#watchers.stop();
@@ -312,6 +309,12 @@ export class Engine implements WriteAheadEngine {
     done: Done,
   ): void {
     const core = this.#core;
+    if (kind === "discard") {
+      core.counters.discardCount += 1;
+    } else {
+      core.counters.writeCount += 1;
+      core.counters.writeBytes += sizeBytes;
+    }
     if (core.failure !== undefined || this.#isClosing) {
       source?.release();
       refuseSoon(done, core.failure === undefined ? this.#closedError() : core.refusal());
@@ -380,11 +383,11 @@ export class Engine implements WriteAheadEngine {
   }
 
   #closedError(): WalbError {
-    return new WalbError("state", { what: "the device is being stopped", where: this.#where() });
+    return this.#stateError("the device is being stopped", "start it again, then repeat the request");
   }
 
-  #where(): { volume: string } {
-    return { volume: this.name };
+  #stateError(what: string, hint: string): WalbError {
+    return new WalbError("state", { what, where: { volume: this.name }, hint });
   }
 }
 

@@ -39,7 +39,7 @@ export interface LogBatch {
 }
 
 /** Why packing stopped before the queue was empty. */
-export type Stall = "full-batch" | "ring" | "unsynced" | undefined;
+export type Stall = "full-batch" | "ring" | "unsynced" | "preparing" | undefined;
 
 /** The outcome of one packing round. */
 export interface Packed {
@@ -81,7 +81,7 @@ export class Packer {
 
   /** Packs as much as fits into one batch. */
   pack(queue: Fifo<PendingWrite>, slot: Memory): Packed {
-    const { lsids, ring } = this.#core;
+    const { lsids, ring, preparingLsid } = this.#core;
     const refused: PendingWrite[] = [];
     const batch: LogBatch = {
       slot,
@@ -118,6 +118,10 @@ export class Packer {
       }
       if (worstEndLsid > lsids.permanent + this.#windowPb && endLsid > lsids.permanent) {
         stall = "unsynced";
+        break;
+      }
+      if (worstEndLsid > preparingLsid) {
+        stall = "preparing";
         break;
       }
       const isInline = batchBytes + write.sizeLb * lbBytes <= inlineChecksumBytes;
