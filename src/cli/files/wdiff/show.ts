@@ -3,7 +3,8 @@ import { addStats, emptyStats } from "../../../diff/stats.ts";
 import { toggle } from "../../flags.ts";
 import { defineVerb } from "../../verb.ts";
 import { toolFlags, withLines } from "../common.ts";
-import { diffHeaderLines, diffRecordLine, diffStatLines, walkDiff } from "../lib/diff-walk.ts";
+import { diffHeaderLines, diffRecordLine, diffStatLines } from "../lib/diff-text.ts";
+import { walkDiff } from "../lib/diff-walk.ts";
 import { withTool } from "../lib/tool.ts";
 
 export const verb = defineVerb({

@@ -1,6 +1,7 @@
 /** @module `wdiff-show`: prints wdiffs. */
 import { addStats, emptyStats } from "../../../diff/stats.ts";
-import { badPackLines, diffHeaderLines, diffRecordLine, diffStatLines, walkDiff } from "../../files/lib/diff-walk.ts";
+import { badPackLines, diffHeaderLines, diffRecordLine, diffStatLines } from "../../files/lib/diff-text.ts";
+import { walkDiff } from "../../files/lib/diff-walk.ts";
 import { defineOriginal } from "../tool.ts";
 
 export const tool = defineOriginal({
