@@ -10,6 +10,10 @@ export const vectors = ((path) => (path !== undefined && existsSync(path) ? path
   process.env.WALB_VECTORS,
 );
 
+if (vectors === undefined) {
+  console.log("golden files are skipped: WALB_VECTORS does not name a directory with them");
+}
+
 /** A path of a vector. */
 export function vector(...names: string[]): string {
   return join(vectors ?? "", ...names);
