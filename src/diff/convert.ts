@@ -73,7 +73,7 @@ export class IndexedDiffWriter {
   /** Waits for what is under way, then writes the index. @returns the counts of the file. */
   async finish(): Promise<DiffStats> {
     await this.#spool.drain();
-    const pieces = splitPieces(overlayRecords(this.#spool.records), this.#maxIoLb);
+    const pieces = splitPieces(overlayRecords(this.#spool.records), this.#spool.records, this.#maxIoLb);
     const indexOffset = alignUp(this.#spool.endOffset, 8);
     const lease = await this.#io.memory.lease(Math.max(1, Math.min(windowRecords, pieces.count)) * indexRecordBytes);
     try {

@@ -146,17 +146,18 @@ function overlayRuns(from: PieceBuffer, start: number, middle: number, end: numb
  */
 export function cutPieces(pieces: PieceList, records: RecordIndex, maxIoLb: number, fromImage = false): PieceList {
   const dataMaxLb = maxIoLb === 0 ? imageLbMax : Math.min(maxIoLb, imageLbMax);
+  const emptyMaxLb = emptyLimitLb(pieces, records, maxIoLb);
   let needed = false;
   for (let i = 0; i < pieces.count && !needed; i++) {
     const record = pieces.record[i]!;
-    const maxLb = records.kind[record] === RecordKind.normal ? dataMaxLb : maxIoLb;
+    const maxLb = records.kind[record] === RecordKind.normal ? dataMaxLb : emptyMaxLb;
     needed = maxLb > 0 && Math.max(records.blocksLb[record]!, pieces.blocksLb[i]!) > maxLb;
   }
   if (!needed) return pieces;
   const into = new PieceBuffer(pieces.count + 16);
   for (let i = 0; i < pieces.count; i++) {
     const record = pieces.record[i]!;
-    const maxLb = records.kind[record] === RecordKind.normal ? dataMaxLb : maxIoLb;
+    const maxLb = records.kind[record] === RecordKind.normal ? dataMaxLb : emptyMaxLb;
     let addressLb = pieces.addressLb[i]!;
     const endLb = addressLb + pieces.blocksLb[i]!;
     if (maxLb === 0) {
@@ -171,6 +172,24 @@ export function cutPieces(pieces: PieceList, records: RecordIndex, maxIoLb: numb
     }
   }
   return into;
+}
+
+/** Most records that the cutting of records without data may add: beyond 1 TiB of them at the usual 2048 blocks. */
+const emptyCutsMax = 2 ** 20;
+
+/**
+ * The limit for records without data: as asked, or doubled until their number is bounded. The discard of a whole volume
+ * would else become millions of records, and a few bytes of hostile input gigabytes of memory.
+ */
+function emptyLimitLb(pieces: PieceList, records: RecordIndex, maxIoLb: number): number {
+  if (maxIoLb === 0) return 0;
+  let emptyLb = 0;
+  for (let i = 0; i < pieces.count; i++) {
+    if (records.kind[pieces.record[i]!] !== RecordKind.normal) emptyLb += pieces.blocksLb[i]!;
+  }
+  let limitLb = maxIoLb;
+  while (emptyLb / limitLb > emptyCutsMax) limitLb *= 2;
+  return limitLb;
 }
 
 /** Largest power of two that divides an address, at most 2^31; 2^31 for address 0. */
@@ -194,7 +213,7 @@ export function splitAligned(
   maxIoLb: number,
   emit: (addressLb: number, blocksLb: number) => void,
 ): void {
-  const maxLb = pow2floor(maxIoLb);
+  const maxLb = maxIoLb >= 2 ** 32 ? 0 : pow2floor(maxIoLb);
   let at = addressLb;
   let left = blocksLb;
   while (left > 0) {
@@ -208,11 +227,13 @@ export function splitAligned(
 }
 
 /** Cuts pieces as the indexed kind does: every piece becomes aligned powers of two ≤ `maxIoLb`. */
-export function splitPieces(pieces: PieceList, maxIoLb: number): PieceList {
+export function splitPieces(pieces: PieceList, records: RecordIndex, maxIoLb: number): PieceList {
   const into = new PieceBuffer(pieces.count + 16);
+  const emptyMaxLb = emptyLimitLb(pieces, records, maxIoLb);
   for (let i = 0; i < pieces.count; i++) {
     const record = pieces.record[i]!;
-    splitAligned(pieces.addressLb[i]!, pieces.blocksLb[i]!, maxIoLb, (at, size) => into.push(at, size, record));
+    const maxLb = records.kind[record] === RecordKind.normal ? maxIoLb : emptyMaxLb;
+    splitAligned(pieces.addressLb[i]!, pieces.blocksLb[i]!, maxLb, (at, size) => into.push(at, size, record));
   }
   return into;
 }

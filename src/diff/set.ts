@@ -134,7 +134,8 @@ async function readIndex(
       return { path, kind: DiffFileKind.indexed, uuid, fileBytes, firstRecord, endRecord: firstRecord };
     }
   }
-  if (fileBytes < fileHeaderBytes) throw truncated("the file is shorter than a diff header", { file: path });
+  if (fileBytes < fileHeaderBytes)
+    throw truncated("the file is shorter than a diff header", { file: path, offsetBytes: fileBytes });
   const header = window.slice(0, fileHeaderBytes);
   await files.read(source, 0, header);
   const { kind, uuid } = parseFileHeader(header.bytes, io.compute, { file: path, offsetBytes: 0 });
@@ -192,7 +193,9 @@ async function readIndexedIndex(
   options: DiffSetOptions,
 ): Promise<number> {
   const superOffset = fileBytes - indexSuperBytes;
-  if (superOffset < fileHeaderBytes) throw truncated("the file is shorter than an indexed diff", { file: path });
+  if (superOffset < fileHeaderBytes) {
+    throw truncated("the file is shorter than an indexed diff", { file: path, offsetBytes: fileBytes });
+  }
   const superBlock = window.slice(0, indexSuperBytes);
   await files.read(source, superOffset, superBlock);
   const place = { file: path, offsetBytes: superOffset };

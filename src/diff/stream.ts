@@ -38,12 +38,14 @@ export async function readSortedStream(
   options: SortedStreamOptions = {},
 ): Promise<{ readonly uuid: Uint8Array; readonly packs: AsyncGenerator<StreamedPack, DiffStats> }> {
   const header = await readBlock(io, input, fileHeaderBytes);
-  if (header.length < fileHeaderBytes) throw truncated("the diff is shorter than its header", { file: input.name });
+  if (header.length < fileHeaderBytes) {
+    throw truncated("the diff is shorter than its header", { file: input.name, offsetBytes: header.length });
+  }
   const { kind, uuid } = parseFileHeader(header, io.compute, { file: input.name, offsetBytes: 0 });
   if (kind !== DiffFileKind.sorted) {
     throw new WalbError("unsupported", {
       what: "an indexed diff cannot be read front to back",
-      where: { file: input.name },
+      where: { file: input.name, field: "type" },
       hint: "give it as a file, where a sorted diff may come from a pipe",
     });
   }

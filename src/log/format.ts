@@ -118,7 +118,7 @@ export async function readSuperblock(file: DiskFile, pool: MemoryPool): Promise<
   const sizeBytes = await file.size();
   if (sizeBytes < 2 * superblockOffsetBytes) {
     const what = `the file has only ${sizeBytes} bytes, too few for a log store`;
-    throw new WalbError("bad-format", { what, where: { file: file.path } });
+    throw new WalbError("bad-format", { what, where: { file: file.path, field: "size" } });
   }
   const lease = await pool.lease(superblockOffsetBytes);
   try {

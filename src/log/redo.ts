@@ -5,7 +5,7 @@
  * discards are replayed in full, records are checked against the volume, and headers beyond the end that could be
  * taken for packs later ("stale packs") are cleared before anything is appended.
  */
-import { WalbError } from "../errors.ts";
+import { asWalbError, WalbError } from "../errors.ts";
 import type { Compute } from "../native/codec.ts";
 import type { Lease, Memory, MemoryPool } from "../native/memory.ts";
 import type { DiskFile } from "../platform/disk.ts";
@@ -131,6 +131,8 @@ async function replay(
         // A batch is done before the next begins, so overlapping writes keep the order of the log.
         await runStoreWrites(data, planStoreWrites(loggedWritesOf(batch, superblock.deviceSizeLb)), zeroes);
         packCount += batch.parts.filter((part) => part.isLast).length;
+      } catch (error) {
+        throw asWalbError(error, { file: log.path });
       } finally {
         batch.release();
       }

@@ -9,6 +9,7 @@ import type { Compute, VerifyItem } from "../native/codec.ts";
 import type { Lease, Memory, MemoryPool } from "../native/memory.ts";
 import { lbBytes, mib } from "../units.ts";
 import type { PackBatch, PackPart } from "./batch.ts";
+import { isSealed } from "./checksum.ts";
 import {
   isEndBlock,
   isPackFault,
@@ -237,13 +238,15 @@ function parseChunk(options: ScanOptions, chunk: Chunk, cursor: Cursor): Parsed 
       const memory = chunk.lease.slice(atBytes, pbsBytes);
       const header = headerAt(memory.bytes, options, cursor.lsid);
       if (isPackFault(header)) {
-        parsed.stop = isEndBlock(memory.bytes)
-          ? {
-              kind: "end-block",
-              lsid: cursor.lsid,
-              rest: chunk.lease.bytes.slice(atBytes + pbsBytes, chunk.filledBytes),
-            }
-          : { kind: "header", lsid: cursor.lsid, fault: header };
+        // The original does not look at the checksum of an end block, so that damage could pass for the end.
+        parsed.stop =
+          isEndBlock(memory.bytes) && isSealed(memory.bytes, salt)
+            ? {
+                kind: "end-block",
+                lsid: cursor.lsid,
+                rest: chunk.lease.bytes.slice(atBytes + pbsBytes, chunk.filledBytes),
+              }
+            : { kind: "header", lsid: cursor.lsid, fault: header };
         break;
       }
       cursor.header = header;

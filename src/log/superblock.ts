@@ -1,7 +1,7 @@
 /**
  * @module The superblock of a log store: one PB at byte 4096. Source: `docs/formats.md`, superblock.
  */
-import { WalbError } from "../errors.ts";
+import { asWalbError, WalbError } from "../errors.ts";
 import { lbBytes, readU64, u64Max, writeU64 } from "../units.ts";
 import { isSealed, sealBlock } from "./checksum.ts";
 import { isUsablePbs, type RingGeometry, ringOffsetPbOf, superblockOffsetBytes } from "./geometry.ts";
@@ -94,10 +94,10 @@ export function decodeSuperblock(block: Uint8Array, file: string): Superblock {
     salt: view.getUint32(20, true),
     uuid: hexOf(block.subarray(24, 40)),
     name: new TextDecoder().decode(block.subarray(40, 40 + nameEnd)),
-    ringSizePb: readU64(view, 72, "ring_buffer_size"),
-    oldestLsid: lsidField(view, 80, "oldest_lsid"),
-    writtenLsid: lsidField(view, 88, "written_lsid"),
-    deviceSizeLb: readU64(view, 96, "device_size"),
+    ringSizePb: u64Field(72, "ring_buffer_size"),
+    oldestLsid: lsidField(80, "oldest_lsid"),
+    writtenLsid: lsidField(88, "written_lsid"),
+    deviceSizeLb: u64Field(96, "device_size"),
   };
   if (superblock.ringSizePb < 16) throw bad("ring_buffer_size", `the ring has ${superblock.ringSizePb} blocks`);
   const endPb = ringOffsetPbOf(pbsBytes, superblock.metadataSizePb) + superblock.ringSizePb;
@@ -110,9 +110,17 @@ export function decodeSuperblock(block: Uint8Array, file: string): Superblock {
   }
   return superblock;
 
-  function lsidField(from: DataView, offset: number, field: string): number {
-    if (from.getBigUint64(offset, true) === u64Max) throw bad(field, `${field} is invalid`);
-    return readU64(from, offset, field);
+  function u64Field(offset: number, field: string): number {
+    try {
+      return readU64(view, offset, field);
+    } catch (error) {
+      throw asWalbError(error, where);
+    }
+  }
+
+  function lsidField(offset: number, field: string): number {
+    if (view.getBigUint64(offset, true) === u64Max) throw bad(field, `${field} is invalid`);
+    return u64Field(offset, field);
   }
 }
 

@@ -1,7 +1,7 @@
 /**
  * @module The header of a wlog file: 4096 bytes before the packs. Source: `docs/formats.md`, wlog file.
  */
-import { WalbError } from "../errors.ts";
+import { asWalbError, WalbError } from "../errors.ts";
 import { lbBytes, readU64, u64Max, writeU64 } from "../units.ts";
 import { isSealed, sealBlock } from "./checksum.ts";
 import { isUsablePbs } from "./geometry.ts";
@@ -58,8 +58,15 @@ export function decodeWlogHeader(block: Uint8Array, file: string, offsetBytes = 
   const pbsBytes = view.getUint32(20, true);
   if (!isUsablePbs(pbsBytes)) throw bad("physical_bs", `the physical block size is ${pbsBytes}`);
   if (view.getUint32(16, true) !== lbBytes) throw bad("logical_bs", `the logical block is ${view.getUint32(16, true)}`);
-  const beginLsid = readU64(view, 40, "begin_lsid");
-  const endLsid = view.getBigUint64(48, true) === u64Max ? undefined : readU64(view, 48, "end_lsid");
+  const lsidField = (at: number, field: string): number => {
+    try {
+      return readU64(view, at, field);
+    } catch (error) {
+      throw asWalbError(error, where);
+    }
+  };
+  const beginLsid = lsidField(40, "begin_lsid");
+  const endLsid = view.getBigUint64(48, true) === u64Max ? undefined : lsidField(48, "end_lsid");
   if (endLsid !== undefined && endLsid <= beginLsid) throw bad("end_lsid", `${endLsid} is not above ${beginLsid}`);
   return { pbsBytes, salt: view.getUint32(12, true), uuid: hexOf(block.subarray(24, 40)), beginLsid, endLsid };
 }

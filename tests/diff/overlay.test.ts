@@ -207,7 +207,7 @@ describe("the overlay of the indexed kind", () => {
   for (const [list, maxIoLb, expected] of vectors) {
     test(`gives ${expected}`, () => {
       const records = indexOf(iosOf(list));
-      const pieces = modelOf(splitPieces(overlayRecords(records), maxIoLb), records);
+      const pieces = modelOf(splitPieces(overlayRecords(records), records, maxIoLb), records);
       expect(pieces.map((p) => `${p.addressLb},${p.blocksLb}${"abc"[p.id]}${p.offsetLb}`).join(" ")).toBe(expected);
     });
   }
@@ -260,7 +260,9 @@ test("the fast index overlay equals the definition, fragments included", () => {
   fc.assert(
     fc.property(anyIos, fc.constantFrom(0, 1, 2, 3, 4, 7, 16, 2048), (ios, maxIoLb) => {
       const records = indexOf(ios);
-      expect(modelOf(splitPieces(overlayRecords(records), maxIoLb), records)).toEqual(naiveIndexOverlay(ios, maxIoLb));
+      expect(modelOf(splitPieces(overlayRecords(records), records, maxIoLb), records)).toEqual(
+        naiveIndexOverlay(ios, maxIoLb),
+      );
     }),
     { numRuns: 2000 },
   );

@@ -5,6 +5,7 @@ import { planMerge } from "../../src/diff/merge.ts";
 import { openDiffSet } from "../../src/diff/set.ts";
 import type { DiffIo, LogIo } from "../../src/diff/types.ts";
 import { VirtualImage } from "../../src/diff/virtual.ts";
+import { asWalbError } from "../../src/errors.ts";
 import { loggedWritesOf } from "../../src/log/redo.ts";
 import { planStoreWrites, runStoreWrites } from "../../src/log/storewrites.ts";
 import { uuidBytes } from "../../src/log/superblock.ts";
@@ -53,6 +54,8 @@ export async function redoWlog(
           const writes = loggedWritesOf(step.value, sizeLb);
           const kept = discard === "zero" ? writes : writes.filter(({ memory }) => memory !== undefined);
           await runStoreWrites(image, planStoreWrites(kept), zeroes);
+        } catch (error) {
+          throw asWalbError(error, { file: input.name });
         } finally {
           step.value.release();
         }
