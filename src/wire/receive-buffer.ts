@@ -10,6 +10,22 @@ const highBytes = 2 * 1024 * 1024;
 /** Below this it is resumed. */
 const lowBytes = 1024 * 1024;
 
+/** Smaller buffers are left to the garbage collector. */
+const giveBackBytesMin = 16 * 1024;
+
+/** Whether a chunk is all of its buffer, so that nobody else can be using that. */
+function isWholeBuffer(chunk: Uint8Array): boolean {
+  return chunk.byteLength === chunk.buffer.byteLength && chunk.byteLength >= giveBackBytesMin;
+}
+
+/**
+ * Frees the memory of a used buffer now. The collector does not see how large socket buffers are: without this, hundreds
+ * of MiB pile up before it runs.
+ */
+function giveBack(buffer: ArrayBufferLike): void {
+  if (buffer instanceof ArrayBuffer) buffer.transfer(0);
+}
+
 export interface ReceiveBufferEvents {
   pause(): void;
   resume(): void;
@@ -30,6 +46,8 @@ export class ReceiveBuffer implements ConnectionReader {
   readonly #events: ReceiveBufferEvents;
   /** Chunks behind the head. */
   readonly #chunks: Uint8Array[] = [];
+  /** Buffers that arrived as one chunk and are all ours: their memory is given back as soon as they are used up. */
+  readonly #owned = new Set<ArrayBufferLike>();
   /** Index of the first chunk of `#chunks` not used yet: shifting an array is not free. */
   #chunkAt = 0;
   #head: Uint8Array = new Uint8Array(0);
@@ -63,6 +81,9 @@ export class ReceiveBuffer implements ConnectionReader {
   data(chunk: Uint8Array): void {
     if (this.#isDiscarding || chunk.length === 0) return;
     let rest = chunk;
+    // Measured now: a buffer that was given back has no length any more.
+    const arrivedBytes = chunk.length;
+    const isOwned = isWholeBuffer(chunk);
     if (this.#target !== undefined) {
       const takeBytes = Math.min(this.#target.length - this.#targetUsed, chunk.length);
       this.#target.set(takeBytes === chunk.length ? chunk : chunk.subarray(0, takeBytes), this.#targetUsed);
@@ -70,7 +91,10 @@ export class ReceiveBuffer implements ConnectionReader {
       this.progressBytes += takeBytes;
       rest = chunk.subarray(takeBytes);
     }
-    if (rest.length > 0) {
+    if (rest.length === 0) {
+      if (isOwned) giveBack(chunk.buffer);
+    } else {
+      if (isOwned) this.#owned.add(chunk.buffer);
       this.#bufferedBytes += rest.length;
       if (this.#head.length === this.#decoder.offsetBytes) this.#setHead(rest);
       else this.#chunks.push(rest);
@@ -79,7 +103,7 @@ export class ReceiveBuffer implements ConnectionReader {
         this.#events.pause();
       }
     }
-    this.#events.arrived(chunk.length);
+    this.#events.arrived(arrivedBytes);
   }
 
   end(): void {
@@ -110,6 +134,7 @@ export class ReceiveBuffer implements ConnectionReader {
     this.#chunks.length = 0;
     this.#chunkAt = 0;
     this.#bufferedBytes = 0;
+    this.#owned.clear();
     this.#setHead(new Uint8Array(0));
   }
 
@@ -233,8 +258,10 @@ export class ReceiveBuffer implements ConnectionReader {
   }
 
   #setHead(chunk: Uint8Array): void {
+    const used = this.#head.buffer;
     this.#head = chunk;
     this.#decoder = new Decoder(chunk);
+    if (used !== chunk.buffer && this.#owned.delete(used)) giveBack(used);
   }
 
   #finish(): void {
