@@ -1,5 +1,8 @@
 /** @module Received chunks as one stream of bytes, parsed in place and copied once. */
 
+/** Smaller buffers are left to the garbage collector. */
+const giveBackBytesMin = 16 * 1024;
+
 /**
  * A queue of received chunks. Bounded by its user, who pauses the socket while it does not consume: then it holds at
  * most what was under way.
@@ -93,7 +96,13 @@ export class ByteQueue {
       this.headBytes += part;
       return;
     }
-    this.chunks.shift();
+    const used = this.chunks.shift();
     this.headBytes = 0;
+    // The collector does not see how large socket buffers are: hundreds of MiB would pile up before it runs. A chunk that
+    // is all of its buffer is ours alone.
+    if (used !== undefined && used.length >= giveBackBytesMin && used.length === used.buffer.byteLength) {
+      if (this.bytes === used) this.bytes = new Uint8Array(0);
+      if (used.buffer instanceof ArrayBuffer) used.buffer.transfer(0);
+    }
   }
 }
