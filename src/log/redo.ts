@@ -12,7 +12,7 @@ import type { DiskFile } from "../platform/disk.ts";
 import { kib, mib } from "../units.ts";
 import type { PackBatch } from "./batch.ts";
 import { writeSuperblock } from "./format.ts";
-import { lsidOffsetBytes, type RingGeometry } from "./geometry.ts";
+import { lsidOffsetBytes, pbToRingEnd, type RingGeometry } from "./geometry.ts";
 import {
   encodePackHeader,
   isPackFault,
@@ -154,6 +154,15 @@ async function writeHeader(parts: RedoParts, ring: RingGeometry, header: LogPack
   }
 }
 
+/** Blocks from an lsid on, up to the ring end, that were never written: most of a new log, which costs no reading. */
+async function emptyPbAt(log: DiskFile, ring: RingGeometry, lsid: number): Promise<number> {
+  const offsetBytes = lsidOffsetBytes(ring, lsid);
+  const toEndPb = pbToRingEnd(ring, lsid);
+  const data = await log.nextData(offsetBytes);
+  if (data === undefined) return toEndPb;
+  return Math.min(toEndPb, Math.floor((data.startBytes - offsetBytes) / ring.pbsBytes));
+}
+
 /**
  * Zeroes every block from `endLsid` on that would be a valid header at its lsid. Without this, packs appended later
  * could end exactly where a leftover begins, and the next redo would run on into old data.
@@ -173,7 +182,12 @@ async function clearStaleHeaders(
   const chunkPb = Math.min(chunkBytes / pbsBytes, limitLsid - endLsid);
   const lease: Lease = await pool.lease(chunkPb * pbsBytes);
   try {
-    for (let lsid = endLsid; lsid < limitLsid; lsid += chunkPb) {
+    for (let lsid = endLsid; lsid < limitLsid; ) {
+      const emptyPb = await emptyPbAt(log, ring, lsid);
+      if (emptyPb > 0) {
+        lsid += emptyPb;
+        continue;
+      }
       const sizePb = Math.min(chunkPb, limitLsid - lsid);
       await readRing(log, ring, lsid, lease.slice(0, sizePb * pbsBytes));
       for (let i = 0; i < sizePb; i += 1) {
@@ -185,6 +199,7 @@ async function clearStaleHeaders(
         await log.write(lsidOffsetBytes(ring, lsid + i), zeroes.slice(0, pbsBytes));
         count += 1;
       }
+      lsid += sizePb;
     }
   } finally {
     lease.release();

@@ -68,6 +68,11 @@ export class Applier {
     this.#timer = undefined;
   }
 
+  /** Gives back the memory of what was not applied; only when no job can use it any more and nothing is read. */
+  release(): void {
+    for (const write of this.#pending.drain()) this.#core.noteApplied(write);
+  }
+
   #isReady(): boolean {
     const first = this.#pending.peek();
     return first !== undefined && first.endLsid <= this.#core.lsids.permanent;

@@ -284,6 +284,7 @@ export class Engine implements WriteAheadEngine {
     // Jobs in flight use memory of this engine and of its callers: the files wait for them.
     await core.data.close();
     await core.log.close();
+    this.#applier.release();
     this.#lease.release();
     if (failure !== undefined) throw failure;
   }
