@@ -197,7 +197,8 @@ describe("the limits of a device", () => {
     } else {
       // One write had to wait, and far more than was appended is prepared.
       expect(slowest).toBeGreaterThan(200);
-      expect(prepared).toBeGreaterThan(16);
+      for (let i = 0; i < 250 && prepared < 48; i++) await Bun.sleep(20);
+      expect(prepared).toBeGreaterThanOrEqual(48);
     }
     const file = await platform.disk.open(logPath, { mode: "read" });
     const reader = new LogDeviceReader({ file, ring: info!, pool: platform.memory, compute: platform.compute });
