@@ -50,7 +50,7 @@ function bytesOf(name: string): Uint8Array | undefined {
   if (fixed !== null) {
     return encoded((encoder) => (fixed[1] === "8" ? encoder.u8(Number(fixed[2])) : encoder.u16(Number(fixed[2]))));
   }
-  if (/^bool-/.test(name)) return encoded((encoder) => encoder.bool(name === "bool-true"));
+  if (name.startsWith("bool-")) return encoded((encoder) => encoder.bool(name === "bool-true"));
   if (name === "str-empty") return encoded((encoder) => encoder.string(""));
   if (name === "str-abc") return encoded((encoder) => encoder.string("abc"));
   const long = /^str-(\d+)$/.exec(name);
