@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
 #include <sys/syscall.h>
@@ -124,9 +125,16 @@ WALB_EXPORT int32_t walb_read_cached(int32_t fd, void *data, double size, double
     return got < 0 ? -errno : -EAGAIN;
 }
 
+/* How often the calling thread has waited for something: being preempted does not count. */
+static long wait_count(void) {
+    struct rusage usage;
+    return getrusage(RUSAGE_THREAD, &usage) == 0 ? usage.ru_nvcsw : 0;
+}
+
 /*
  * Writes pieces into the page cache on the calling thread. With `nowait` it never waits, where the file system can do
- * that (else -EOPNOTSUPP); without, it may, as any write does. What a failed call wrote is undefined.
+ * that (else -EOPNOTSUPP); without, it may, as any write does: then the result is 1 instead of 0. What a failed call
+ * wrote is undefined.
  */
 WALB_EXPORT int32_t walb_write_cached(int32_t fd, const struct item *items, uint32_t count, double offset, int32_t nowait) {
     struct iovec pieces[iov_max];
@@ -134,8 +142,9 @@ WALB_EXPORT int32_t walb_write_cached(int32_t fd, const struct item *items, uint
     int used = gather(items, count, pieces);
     size_t size = 0;
     for (int i = 0; i < used; i++) size += pieces[i].iov_len;
+    long waits = nowait ? 0 : wait_count();
     ssize_t put = syscall(SYS_pwritev2, fd, pieces, (long)used, (long)offset, 0L, nowait ? RWF_NOWAIT : 0);
-    if (put == (ssize_t)size) return 0;
+    if (put == (ssize_t)size) return nowait || wait_count() == waits ? 0 : 1;
     return put < 0 ? -errno : -EAGAIN;
 }
 

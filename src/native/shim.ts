@@ -45,6 +45,7 @@ export const shim = {
   /** 0, or −errno: then the way through the pool must be taken. */
   readCached: (fd: number, address: number, sizeBytes: number, offsetBytes: number): number =>
     symbols.walb_read_cached(fd, address as Pointer, sizeBytes, offsetBytes),
+  /** Also 1: it was written, but this thread had to wait. */
   writeCached: (fd: number, table: number, count: number, offsetBytes: number, isNowait: boolean): number =>
     symbols.walb_write_cached(fd, table as Pointer, count, offsetBytes, isNowait ? 1 : 0),
   /** 0 when there is no memory or file descriptor for it. */

@@ -100,9 +100,11 @@ export class RealDiskFile implements DiskFile {
     // Such a file system may make this thread wait. Seldom, so it is worth trying: but at most a hundredth of the time.
     const startMs = performance.now();
     const result = shim.writeCached(this.fd, address, sources.length, offsetBytes, false);
-    const endMs = performance.now();
-    if (endMs - startMs > 1) this.#inlineAgainMs = endMs + 100 * (endMs - startMs);
-    return result === 0;
+    if (result === 1) {
+      const endMs = performance.now();
+      this.#inlineAgainMs = endMs + 100 * (endMs - startMs);
+    }
+    return result >= 0;
   }
 
   readCached(offsetBytes: number, target: Memory): boolean {

@@ -105,9 +105,11 @@ export class LogAppender {
 
   /** Writes a batch into the page cache at once, when that needs neither a job nor a wait. */
   #writeNow(flight: Flight): boolean {
-    const { log, ring } = this.#core;
+    const { log, ring, preparingLsid } = this.#core;
     const { batch } = flight;
     if (log.writeCached === undefined || batch.deferred.length > 0) return false;
+    // File systems keep writers of one file apart, and this thread is not to wait for space being prepared.
+    if (preparingLsid !== Number.POSITIVE_INFINITY) return false;
     for (const header of batch.headers) sealPack(header, ring.salt);
     for (const { offsetBytes, pieces } of batch.gathers) if (!log.writeCached(offsetBytes, pieces)) return false;
     this.#written(flight);
