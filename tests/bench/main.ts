@@ -8,12 +8,13 @@ import { renderReport } from "./lib/report.ts";
 import { withWorkplace } from "./lib/workplace.ts";
 import { device } from "./paths/device.ts";
 import { diff } from "./paths/diff.ts";
+import { files } from "./paths/files.ts";
 import { fullBackup } from "./paths/full-backup.ts";
 import { redo } from "./paths/redo.ts";
 import { restoring } from "./paths/restore.ts";
 import { shipping } from "./paths/shipping.ts";
 
-const paths: readonly Path[] = [device, redo, fullBackup, shipping, restoring, diff];
+const paths: readonly Path[] = [device, redo, fullBackup, shipping, restoring, files, diff];
 
 function help(): string {
   return [
