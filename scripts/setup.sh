@@ -45,7 +45,10 @@ need_library z zlib.h zlib1g-dev
 if [ "$for_tests" = yes ]; then
   { has mkfs.ext4 || [ -x /sbin/mkfs.ext4 ]; } || need e2fsprogs
   has qemu-io || need qemu-utils
-  has nbdinfo || need libnbd-bin
+  has nbdinfo && has nbdfuse || need libnbd-bin
+  has fusermount3 || need fuse3
+  { has mkfs.xfs || [ -x /sbin/mkfs.xfs ]; } || need xfsprogs
+  { has mkfs.btrfs || [ -x /sbin/mkfs.btrfs ]; } || need btrfs-progs
   [ -e /usr/lib/python3/dist-packages/nbd.py ] || python3 -c 'import nbd' 2>/dev/null || need python3-libnbd
   has nbdkit || need nbdkit
   has fio || need fio
