@@ -9,6 +9,11 @@ if [ -z "${WALB_VECTORS-}" ] && [ -d ../shared/vectors ]; then
   export WALB_VECTORS
 fi
 
+# Tests that cannot run here are skipped; say why, once.
+say() { echo "scripts/test.sh: $*" >&2; }
+[ -n "${WALB_VECTORS-}" ] || say "WALB_VECTORS is not set: tests against files of the original are skipped"
+[ "$(id -u)" = 0 ] || say "not root: tests that mount file systems or hide tools are skipped"
+
 log=$(mktemp "${TMPDIR:-/tmp}/walb-test-log.XXXXXX") || exit 1
 trap 'rm -f "$log"' EXIT
 
@@ -21,7 +26,7 @@ count() { sed 's/\x1b\[[0-9;]*m//g' "$log" | sed -n "s/^ *\([0-9][0-9]*\) $1\$/\
 passed=$(count pass)
 failed=$(count fail)
 if [ "${passed:-0}" -eq 0 ] && [ "${failed:-0}" -eq 0 ]; then
-  echo "scripts/test.sh: no test ran" >&2
+  say "no test ran"
   [ "$status" -ne 0 ] || status=1
 fi
 # A run that crashed, or met an error outside of a test, must not look like a success.

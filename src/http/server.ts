@@ -8,7 +8,7 @@ import { mkdtempSync, readdirSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import type { HttpFactory, HttpService } from "../control/role.ts";
-import { asWalbError } from "../errors.ts";
+import { asWalbError, WalbError } from "../errors.ts";
 import type { Connection, Net } from "../platform/net.ts";
 import { createApp } from "./app.ts";
 import { pipe } from "./pipe.ts";
@@ -27,8 +27,7 @@ const directoryPrefix = "walb-http-";
 export function createHttpFactory(net: Net): HttpFactory {
   return (control, log): HttpService => {
     // A directory of mode 0700: nobody else can connect, whatever the mode of the socket.
-    removeStaleDirectories();
-    const directory = mkdtempSync(join(tmpdir(), `${directoryPrefix}${process.pid}-`));
+    const directory = makePrivateDirectory();
     const path = join(directory, "http.sock");
     const app = createApp(control, log);
     const server = Bun.serve({ unix: path, fetch: (request) => app.fetch(request) });
@@ -111,13 +110,32 @@ function attach(outside: Connection, inside: Connection, held: Held, closed: () 
   pipe(outside, inside, { isLeftEnded: held.isEnded, closed });
 }
 
+/** Makes a directory of mode 0700 in the first place that allows it. @throws WalbError `io` when none does. */
+function makePrivateDirectory(): string {
+  const places = [tmpdir(), process.env.XDG_RUNTIME_DIR ?? "/run", "/dev/shm", "/var/tmp"];
+  let cause: unknown;
+  for (const place of places) {
+    try {
+      removeStaleDirectories(place);
+      return mkdtempSync(join(place, `${directoryPrefix}${process.pid}-`));
+    } catch (error) {
+      cause ??= error;
+    }
+  }
+  throw new WalbError("io", {
+    what: `cannot make a private directory for the HTTP socket in any of ${places.join(", ")}`,
+    hint: "set TMPDIR to a directory that this user may write to",
+    cause,
+  });
+}
+
 /** Removes the directories of processes that are gone. Those of other users fail, and are theirs to remove. */
-function removeStaleDirectories(): void {
-  for (const name of readdirSync(tmpdir())) {
+function removeStaleDirectories(place: string): void {
+  for (const name of readdirSync(place)) {
     const pid = new RegExp(`^${directoryPrefix}([0-9]+)-`).exec(name)?.[1];
     if (pid === undefined || isAlive(Number(pid))) continue;
     try {
-      rmSync(join(tmpdir(), name), { recursive: true, force: true });
+      rmSync(join(place, name), { recursive: true, force: true });
     } catch {
       // Another user's.
     }

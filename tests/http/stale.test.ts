@@ -22,3 +22,16 @@ test("a new HTTP service removes what a killed process left behind, and nothing 
   await closePlatform(platform);
   Bun.spawnSync(["rmdir", alive]);
 });
+
+test("an unusable TMPDIR does not keep a daemon from serving HTTP", async () => {
+  const before = process.env.TMPDIR;
+  process.env.TMPDIR = "/nonexistent/walb";
+  const platform = createPlatform();
+  try {
+    await createHttpFactory(platform.net)({} as Control, silentLogger).close();
+  } finally {
+    if (before === undefined) delete process.env.TMPDIR;
+    else process.env.TMPDIR = before;
+    await closePlatform(platform);
+  }
+});

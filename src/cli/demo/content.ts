@@ -50,7 +50,7 @@ export function makeContent(directory: string, imagePath: string, sizeBytes: num
     },
     async check(path) {
       const { exitCode, output } = await execute([e2fsck, "-fn", path]);
-      const text = output.trim().split("\n").at(-1) ?? "";
+      const text = (output.trim().split("\n").at(-1) ?? "").replace(/^e2fsck: /, "");
       return { isClean: exitCode === 0, text };
     },
   };
