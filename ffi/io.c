@@ -113,6 +113,23 @@ int64_t io_write_many(int fd, const struct item *items, uint32_t count, double *
     return 0;
 }
 
+int64_t io_read_many(int fd, const struct item *items, uint32_t count, double *done) {
+    double part = 0;
+    *done = 0;
+    for (uint32_t first = 0, next; first < count; first = next) {
+        uint64_t size = (uint64_t)items[first].target_size;
+        for (next = first + 1; next < count; next++) {
+            if (items[next].file_offset != items[first].file_offset + (double)size) break;
+            if (items[next].target != items[first].target + (double)size) break;
+            size += (uint64_t)items[next].target_size;
+        }
+        int64_t result = io_read(fd, (void *)(uintptr_t)items[first].target, size, (uint64_t)items[first].file_offset, &part);
+        *done += part;
+        if (result != 0) return result;
+    }
+    return 0;
+}
+
 /*
  * On the calling thread, which must not wait for a disk: 0 when all was in the page cache, else a negative errno
  * (EAGAIN: it would have waited), and the caller takes the way through the pool. By system call: the glibc functions
@@ -252,39 +269,85 @@ int64_t io_statvfs(const char *path, double *total) {
     return (int64_t)((double)status.f_bavail * (double)status.f_frsize);
 }
 
-static int64_t write_decoded(int fd, const struct item *item, uint64_t alignment) {
-    const char *source = (const char *)(uintptr_t)item->source;
+/* Images expanded and not yet written: they follow each other in the file and become one write. */
+enum { run_pieces = 256, run_bytes = 1 << 20 };
+struct run {
+    int fd;
+    int used;
+    uint64_t offset;
+    uint64_t size;
+    size_t space_used; /* of scratch(1) */
+    struct iovec pieces[run_pieces];
+};
+
+static int64_t write_run(struct run *run) {
+    struct iovec *piece = run->pieces, *end = run->pieces + run->used;
+    uint64_t offset = run->offset;
+    run->used = 0;
+    run->size = 0;
+    run->space_used = 0;
+    while (piece < end) {
+        ssize_t moved = end - piece == 1 ? pwrite64(run->fd, piece->iov_base, piece->iov_len, (off64_t)offset)
+                                         : pwritev64(run->fd, piece, (int)(end - piece), (off64_t)offset);
+        if (moved < 0 && errno == EINTR) continue;
+        if (moved < 0 || (moved == 0 && piece->iov_len > 0)) return moved < 0 ? -errno : -EIO;
+        offset += (uint64_t)moved;
+        size_t rest = (size_t)moved;
+        while (piece < end && rest >= piece->iov_len) rest -= (piece++)->iov_len;
+        if (rest > 0) {
+            piece->iov_base = (char *)piece->iov_base + rest;
+            piece->iov_len -= rest;
+        }
+    }
+    return 0;
+}
+
+/* Expands an image and adds its slice to the run; what does not follow the run, or has no room, is written before. */
+static int64_t add_decoded(struct run *run, const struct item *item, uint64_t alignment) {
+    char *source = (char *)(uintptr_t)item->source;
     size_t source_size = (size_t)item->source_size, image_size = (size_t)item->target_size;
     size_t slice_offset = (size_t)item->slice_offset, slice_size = (size_t)item->slice_size;
     if (image_size > decoded_max || slice_offset + slice_size > image_size) return WALB_EOF;
-    const char *image = source;
-    if (item->codec != 0 || ((uintptr_t)(source + slice_offset)) % alignment != 0) {
-        char *space = scratch(1, image_size == 0 ? 1 : image_size);
+    if (item->codec == 0 && source_size != image_size) return WALB_EOF;
+    int is_expanded = item->codec != 0 || ((uintptr_t)(source + slice_offset)) % alignment != 0;
+    size_t needed = is_expanded ? (image_size + 4095) & ~(size_t)4095 : 0;
+    int follows = run->used > 0 && run->used < run_pieces && run->offset + run->size == (uint64_t)item->file_offset &&
+                  run->size + slice_size <= run_bytes && run->space_used + needed <= run_bytes;
+    if (!follows) {
+        int64_t result = write_run(run);
+        if (result < 0) return result;
+        run->offset = (uint64_t)item->file_offset;
+    }
+    char *image = source;
+    if (is_expanded) {
+        /* Never less than the whole of it, so that it does not move below the pieces of a run. */
+        char *space = scratch(1, needed < run_bytes ? run_bytes : needed);
         if (space == NULL) return -ENOMEM;
-        if (codec_decode(item->codec, source, source_size, space, image_size) != 0) return WALB_EOF;
+        image = space + run->space_used;
+        if (codec_decode(item->codec, source, source_size, image, image_size) != 0) return WALB_EOF;
         if (slice_offset % alignment != 0) {
             /* Direct I/O needs an aligned address. */
-            memmove(space, space + slice_offset, slice_size);
+            memmove(image, image + slice_offset, slice_size);
             slice_offset = 0;
         }
-        image = space;
-    } else if (source_size != image_size) {
-        return WALB_EOF;
+        run->space_used += needed;
     }
-    double done;
-    return io_write(fd, image + slice_offset, slice_size, (uint64_t)item->file_offset, &done);
+    if (slice_size > 0) run->pieces[run->used++] = (struct iovec){image + slice_offset, slice_size};
+    run->size += slice_size;
+    return 0;
 }
 
 int64_t io_write_decoded(int fd, struct item *items, uint32_t count, uint64_t alignment) {
+    struct run run = {.fd = fd};
     for (uint32_t i = 0; i < count; i++) {
         struct item *item = &items[i];
         if (walb_checksum((const void *)(uintptr_t)item->source, (size_t)item->source_size, 0) != item->word) {
             item->codec = DECODE_CHECKSUM;
             continue;
         }
-        int64_t result = write_decoded(fd, item, alignment);
+        int64_t result = add_decoded(&run, item, alignment);
         if (result < 0 && result != WALB_EOF) return result;
         item->codec = result == 0 ? DECODE_GOOD : DECODE_DAMAGED;
     }
-    return 0;
+    return write_run(&run);
 }

@@ -60,6 +60,8 @@ static int64_t run(struct job *job) {
         return io_write_gather(job->fd, items, job->count, offset, &job->result2);
     case OP_WRITE_MANY:
         return io_write_many(job->fd, items, job->count, &job->result2);
+    case OP_READ_MANY:
+        return io_read_many(job->fd, items, job->count, &job->result2);
     case OP_ALLOCATE:
         return io_allocate(job->fd, offset, size);
     case OP_FDATASYNC:

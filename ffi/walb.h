@@ -72,6 +72,7 @@ enum op {
     OP_SLEEP,
     OP_WRITE_MANY,
     OP_ALLOCATE,
+    OP_READ_MANY,
 };
 
 enum { FLAG_ALWAYS = 1, FLAG_BLOCK_DEVICE = 2 };
@@ -100,6 +101,8 @@ int64_t io_write(int fd, const void *data, uint64_t size, uint64_t offset, doubl
 int64_t io_write_gather(int fd, const struct item *items, uint32_t count, uint64_t offset, double *done);
 /* Items that follow each other in the file are gathered into one write. */
 int64_t io_write_many(int fd, const struct item *items, uint32_t count, double *done);
+/* Fills each item's target from its place in the file; what follows each other in both is read at once. */
+int64_t io_read_many(int fd, const struct item *items, uint32_t count, double *done);
 int64_t io_read_scatter(int fd, const struct item *items, uint32_t count, uint64_t offset, double *done);
 int64_t io_write_zeroes(int fd, uint64_t offset, uint64_t size);
 int64_t io_zero(int fd, uint64_t offset, uint64_t size, int is_block);

@@ -1,6 +1,7 @@
 /** @module The files of a diff set, opened on demand and never more than a bounded number of them at once. */
 import type { Memory } from "../native/memory.ts";
-import type { Disk, DiskFile } from "../platform/disk.ts";
+import type { Disk, DiskFile, PlacedRead } from "../platform/disk.ts";
+import { settleAll } from "./window.ts";
 
 interface OpenFile {
   readonly file: Promise<DiskFile>;
@@ -29,6 +30,18 @@ export class SourceFiles {
     const entry = await this.#acquire(source);
     try {
       await (await entry.file).read(offsetBytes, target);
+    } finally {
+      this.#release(source, entry);
+    }
+  }
+
+  /** Does several reads of one file, as one job where that is possible. @throws WalbError `io` on a short read. */
+  async readMany(source: number, reads: readonly PlacedRead[]): Promise<void> {
+    const entry = await this.#acquire(source);
+    try {
+      const file = await entry.file;
+      if (file.readMany !== undefined && reads.length > 1) await file.readMany(reads);
+      else await settleAll(reads.map(({ offsetBytes, target }) => file.read(offsetBytes, target)));
     } finally {
       this.#release(source, entry);
     }

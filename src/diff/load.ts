@@ -2,6 +2,7 @@
 import { WalbError } from "../errors.ts";
 import type { Codec, DecodeItem, VerifyItem } from "../native/codec.ts";
 import type { Lease, Memory } from "../native/memory.ts";
+import type { PlacedRead } from "../platform/disk.ts";
 import { lbBytes } from "../units.ts";
 import type { ImagePlan } from "./images.ts";
 import type { RecordIndex } from "./record-index.ts";
@@ -11,6 +12,9 @@ import { settleAll } from "./window.ts";
 
 /** Largest lease of the memory pool. */
 const leaseBytesMax = 64 * 1024 * 1024;
+
+/** Reads of one job go on up to this. */
+const jobBytesMax = 1024 * 1024;
 
 /** Memory for one batch. @throws WalbError `out-of-range` when no lease can be that large. */
 export async function leaseBatch(io: DiffIo, sizeBytes: number): Promise<Lease> {
@@ -26,9 +30,19 @@ export async function leaseBatch(io: DiffIo, sizeBytes: number): Promise<Lease> 
 
 /** Reads the stored bytes of a plan's images. */
 export async function readImages(set: DiffSet, plan: ImagePlan, lease: Memory): Promise<void> {
-  await settleAll(
-    plan.reads.map((read) => set.read(read.source, read.fileOffset, lease.slice(read.leaseOffset, read.sizeBytes))),
-  );
+  const jobs: Promise<void>[] = [];
+  let reads: PlacedRead[] = [];
+  let bytes = 0;
+  plan.reads.forEach(({ source, fileOffset, leaseOffset, sizeBytes }, i) => {
+    reads.push({ offsetBytes: fileOffset, target: lease.slice(leaseOffset, sizeBytes) });
+    bytes += sizeBytes;
+    // Small reads of a file go together, large ones run beside each other.
+    if (plan.reads[i + 1]?.source === source && bytes < jobBytesMax) return;
+    jobs.push(set.readMany(source, reads));
+    reads = [];
+    bytes = 0;
+  });
+  await settleAll(jobs);
 }
 
 /** The stored bytes of an image that {@link readImages} has read. */

@@ -6,6 +6,7 @@
  */
 import { asWalbError, WalbError } from "../errors.ts";
 import type { Memory } from "../native/memory.ts";
+import type { PlacedRead } from "../platform/disk.ts";
 import { SourceFiles } from "./files.ts";
 import {
   badFormat,
@@ -59,6 +60,11 @@ export class DiffSet {
   /** Fills `target` from a source's file. */
   read(source: number, offsetBytes: number, target: Memory): Promise<void> {
     return this.#files.read(source, offsetBytes, target);
+  }
+
+  /** Does several reads of a source's file. */
+  readMany(source: number, reads: readonly PlacedRead[]): Promise<void> {
+    return this.#files.readMany(source, reads);
   }
 
   /** Path of a source, for messages. */

@@ -32,6 +32,7 @@ export const Op = {
   sleep: 27,
   writeMany: 28,
   allocate: 29,
+  readMany: 30,
 } as const;
 export type Op = (typeof Op)[keyof typeof Op];
 

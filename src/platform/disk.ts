@@ -29,6 +29,10 @@ export interface FileInfo {
   /** Bytes allocated on the file system (st_blocks · 512); of a block device its capacity. */
   readonly allocatedBytes: number;
   readonly modifiedMs: number;
+  /** The same for all names of one file, directory or device; absent where the platform cannot tell. */
+  readonly id?: string;
+  /** Of a loop device: the file it shows. */
+  readonly backingFile?: string;
 }
 
 /** A stored image to be verified, expanded and partly written, see {@link DiskFile.writeDecoded}. */
@@ -51,6 +55,12 @@ export interface DecodedWrite {
 export interface PlacedWrite {
   readonly offsetBytes: number;
   readonly source: Memory;
+}
+
+/** One read of {@link DiskFile.readMany}. */
+export interface PlacedRead {
+  readonly offsetBytes: number;
+  readonly target: Memory;
 }
 
 /** An open file or block device. All I/O may run concurrently; the order of overlapping I/O is the caller's business. */
@@ -81,6 +91,9 @@ export interface DiskFile {
   /** Writes each source at its offset, as one job: neighbours of the list that follow each other are gathered. After a
    * failure any part may have been written. Absent where {@link write} is as good. */
   writeMany?(writes: readonly PlacedWrite[]): Promise<void>;
+  /** Fills each target from its offset, as one job. Absent where {@link read} is as good.
+   * @throws WalbError `io` on a short read. */
+  readMany?(reads: readonly PlacedRead[]): Promise<void>;
   /** Reserves the space of a range of a regular file, which reads back as before. False where this cannot be done.
    * @throws WalbError `no-space`. Absent where space is never short. */
   allocate?(offsetBytes: number, sizeBytes: number): Promise<boolean>;
@@ -114,6 +127,9 @@ export interface Disk {
   open(path: string, options: OpenOptions): Promise<DiskFile>;
   /** undefined when there is nothing. */
   info(path: string): Promise<FileInfo | undefined>;
+  /** The absolute path without symbolic links in it. What does not exist stays as it is named; a link that leads nowhere
+   * becomes what it names. @throws WalbError `io` for links in a circle. */
+  realPath(path: string): Promise<string>;
   /** Names in a directory, sorted, without "." and "..". */
   list(path: string): Promise<string[]>;
   /** Makes a directory and its parents; fine when it exists. The entries are durable. */

@@ -10,7 +10,7 @@ import type { Job, JobResult, JobRunner } from "../../native/pool.ts";
 import { shim } from "../../native/shim.ts";
 import { keptTable, putSource, putTarget, withItems, withTable } from "../../native/tables.ts";
 import { checkRange } from "../../units.ts";
-import type { DecodedWrite, DiskFile, PlacedWrite } from "../disk.ts";
+import type { DecodedWrite, DiskFile, PlacedRead, PlacedWrite } from "../disk.ts";
 
 /** What opening found out. */
 export interface OpenedFile {
@@ -126,6 +126,19 @@ export class RealDiskFile implements DiskFile {
         table.f64[i * itemF64 + ItemF64.fileOffset] = offsetBytes;
       }
       await this.run(`${writes.length} writes`, { op: Op.writeMany, count: writes.length, table: table.address });
+    });
+  }
+
+  async readMany(reads: readonly PlacedRead[]): Promise<void> {
+    if (reads.length === 0) return;
+    for (const { offsetBytes, target } of reads) this.#check("read", offsetBytes, target.sizeBytes, target.address);
+    await withItems(reads.length, async (table) => {
+      for (let i = 0; i < reads.length; i++) {
+        const { offsetBytes, target } = reads[i]!;
+        putTarget(table, i, target.address, target.sizeBytes);
+        table.f64[i * itemF64 + ItemF64.fileOffset] = offsetBytes;
+      }
+      await this.run(`${reads.length} reads`, { op: Op.readMany, count: reads.length, table: table.address });
     });
   }
 
