@@ -1,9 +1,19 @@
 import { describe, expect, test } from "bun:test";
-import { existsSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
+import {
+  existsSync,
+  linkSync,
+  lstatSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  renameSync,
+  symlinkSync,
+  writeFileSync,
+} from "node:fs";
 import { codeOf, expectSame, gidsOf, run, statusOf } from "./harness.ts";
 import { History } from "./model.ts";
 import { startS } from "./peers.ts";
-import { archived, deliver, restored, type Scene, withArchive } from "./real.ts";
+import { archived, deliver, platform, restored, type Scene, withArchive } from "./real.ts";
 
 describe("a restore", () => {
   async function filled(scene: Scene): Promise<History> {
@@ -53,6 +63,61 @@ describe("a restore", () => {
         "not-found",
       );
       expect(readdirSync(scene.directory).filter((name) => name.includes("partial"))).toEqual([]);
+    });
+  });
+
+  test("never touches a backup, by whatever links the path leads there", async () => {
+    await withArchive(async (scene) => {
+      const history = await filled(scene);
+      const { control } = scene.role;
+      const base = `${scene.data}/vol0/base.img`;
+      const diff = readdirSync(`${scene.data}/vol0`).find((name) => name.endsWith(".wdiff"))!;
+      const before = readFileSync(base);
+      mkdirSync(`${scene.directory}/out`);
+      symlinkSync(scene.data, `${scene.directory}/out/data`);
+      symlinkSync(`${scene.data}/vol0`, `${scene.directory}/out/volume`);
+      symlinkSync("volume", `${scene.directory}/out/again`);
+      symlinkSync(base, `${scene.directory}/out/image`);
+      symlinkSync(`${scene.data}/vol0/new.img`, `${scene.directory}/out/dangling`);
+      linkSync(base, `${scene.directory}/out/hard`);
+      linkSync(`${scene.data}/vol0/${diff}`, `${scene.directory}/out/hard-diff`);
+      const names = ["data/x", "data/vol0/base.img", "volume/base.img", "again/base.img", "image", "dangling"];
+      for (const name of [...names, "volume/new", "hard", "hard-diff"]) {
+        for (const dryRun of [false, true]) {
+          const request = { volume: "vol0", to: `${scene.directory}/out/${name}`, overwrite: true, dryRun };
+          expect([name, await codeOf(run(control, "restore", request))]).toEqual([name, "bad-parameter"]);
+        }
+      }
+      expectSame(readFileSync(base), before, "the base image");
+      expectSame(await restored(scene), history.at(8), "newest");
+      // Parts of the data may be elsewhere themselves.
+      renameSync(`${scene.data}/vol0`, `${scene.directory}/elsewhere`);
+      symlinkSync(`${scene.directory}/elsewhere`, `${scene.data}/vol0`);
+      const to = `${scene.directory}/elsewhere/base.img`;
+      expect(await codeOf(run(control, "restore", { volume: "vol0", to, overwrite: true }))).toBe("bad-parameter");
+      expectSame(readFileSync(base), before, "the base image elsewhere");
+    });
+  });
+
+  test("follows a link to its target, and refuses files that another process has in use", async () => {
+    await withArchive(async (scene) => {
+      const history = await filled(scene);
+      const { control } = scene.role;
+      const link = `${scene.directory}/link`;
+      const real = `${scene.directory}/real.img`;
+      symlinkSync("real.img", link);
+      await run(control, "restore", { volume: "vol0", to: link });
+      expect(lstatSync(link).isSymbolicLink()).toBe(true);
+      expectSame(readFileSync(real), history.at(8), "through a link to nothing");
+      expect(await codeOf(run(control, "restore", { volume: "vol0", to: link }))).toBe("already-exists");
+      await run(control, "restore", { volume: "vol0", to: link, gid: 4, overwrite: true });
+      expect(lstatSync(link).isSymbolicLink()).toBe(true);
+      expectSame(readFileSync(real), history.at(4), "through a link");
+      const store = await platform.disk.open(real, { mode: "write", lock: true });
+      const refused = codeOf(run(control, "restore", { volume: "vol0", to: link, overwrite: true }));
+      expect(await refused).toBe("locked");
+      await store.close();
+      expectSame(readFileSync(real), history.at(4), "what was in use");
     });
   });
 

@@ -197,6 +197,10 @@ export class MemoryDisk implements Disk {
     return Promise.resolve(new MemoryFile(this, path));
   }
 
+  realPath(path: string): Promise<string> {
+    return Promise.resolve(path);
+  }
+
   info(path: string): Promise<FileInfo | undefined> {
     const file = this.#files.get(path);
     const times = { modifiedMs: 0 };

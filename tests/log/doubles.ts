@@ -427,6 +427,7 @@ export class TestDisk implements Disk {
     return Promise.resolve({ kind: "file", sizeBytes, allocatedBytes: sizeBytes, modifiedMs: 0 });
   }
 
+  realPath = notHere;
   list = notHere;
   makeDirectory = notHere;
   readSmall = notHere;

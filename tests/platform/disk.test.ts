@@ -1,6 +1,6 @@
 import { afterAll, describe, expect, test } from "bun:test";
 import { execFileSync, spawn } from "node:child_process";
-import { readFileSync, statSync, truncateSync, writeFileSync } from "node:fs";
+import { linkSync, readFileSync, realpathSync, statSync, symlinkSync, truncateSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { WalbError } from "../../src/errors.ts";
 import { Codec } from "../../src/native/codec.ts";
@@ -363,5 +363,40 @@ test("a block device tells its size and blocks, is zeroed, discarded and locked"
     } finally {
       execFileSync("losetup", ["-d", device]);
     }
+  });
+});
+
+describe("the name of a file", () => {
+  test("is found through links, to what is there and to what is not", async () => {
+    await withTemporaryDirectory(async (made) => {
+      const directory = realpathSync(made);
+      writeFileSync(join(directory, "file"), "x");
+      symlinkSync(directory, join(directory, "here"));
+      symlinkSync("here/file", join(directory, "link"));
+      symlinkSync("here/nothing/more", join(directory, "dangling"));
+      symlinkSync("circle", join(directory, "circle"));
+      const real = (name: string) => disk.realPath(join(directory, name));
+      expect(await real("file")).toBe(join(directory, "file"));
+      expect(await real("here/here/link")).toBe(join(directory, "file"));
+      expect(await real("here/no/such")).toBe(join(directory, "no/such"));
+      expect(await real("here/dangling")).toBe(join(directory, "nothing/more"));
+      expect(await real("link/below")).toBe(join(directory, "file/below"));
+      symlinkSync("nothing/../round", join(directory, "round"));
+      expect((await failure(real("round"))).code).toBe("io");
+      expect((await failure(real("circle"))).code).toBe("io");
+      expect((await failure(real("circle/x"))).code).toBe("io");
+    });
+  });
+
+  test("does not hide that two names are of one file", async () => {
+    await withTemporaryDirectory(async (directory) => {
+      const id = async (name: string) => (await disk.info(join(directory, name)))?.id;
+      writeFileSync(join(directory, "a"), "x");
+      writeFileSync(join(directory, "other"), "x");
+      linkSync(join(directory, "a"), join(directory, "b"));
+      expect(await id("a")).toBeString();
+      expect(await id("b")).toBe(await id("a"));
+      expect(await id("other")).not.toBe(await id("a"));
+    });
   });
 });

@@ -8,13 +8,16 @@ import {
   mkdirSync,
   openSync,
   readdirSync,
+  readFileSync,
+  readlinkSync,
   readSync,
+  realpathSync,
   rmdirSync,
   type Stats,
   statSync,
   writeSync,
 } from "node:fs";
-import { dirname, join } from "node:path";
+import { basename, dirname, join, resolve } from "node:path";
 import { WalbError } from "../../errors.ts";
 import { errnoError, errnoOf } from "../../native/errno.ts";
 import { Op, OpenFlag } from "../../native/layout.ts";
@@ -26,6 +29,9 @@ import { RealDiskFile } from "./file.ts";
 const errnoNotFound = 2;
 const errnoNotDirectory = 20;
 const errnoWouldBlock = 11;
+const errnoLoop = 40;
+/** Links followed one after the other, as in the kernel. */
+const linksMax = 40;
 /** FICLONE is not possible here, so copy: EPERM, EXDEV, EINVAL, ENOTTY, ENOSYS, EOPNOTSUPP. */
 const errnoNoReflink = new Set([1, 18, 22, 25, 38, 95]);
 /** Bytes of one copy job: how often progress is told and cancelling is heard. */
@@ -65,15 +71,22 @@ export class RealDisk implements Disk {
     if (stats === undefined) return undefined;
     if (!stats.isBlockDevice()) {
       const kind = stats.isFile() ? "file" : stats.isDirectory() ? "directory" : "other";
-      return { kind, sizeBytes: stats.size, allocatedBytes: stats.blocks * 512, modifiedMs: stats.mtimeMs };
+      const id = `${stats.dev}:${stats.ino}`;
+      return { kind, sizeBytes: stats.size, allocatedBytes: stats.blocks * 512, modifiedMs: stats.mtimeMs, id };
     }
     const device = await this.open(path, { mode: "read" });
     try {
       const sizeBytes = await device.size();
-      return { kind: "block", sizeBytes, allocatedBytes: sizeBytes, modifiedMs: stats.mtimeMs };
+      const { rdev, mtimeMs: modifiedMs } = stats;
+      const id = `block ${rdev}`;
+      return { kind: "block", sizeBytes, allocatedBytes: sizeBytes, modifiedMs, id, ...backingFileOf(rdev) };
     } finally {
       await device.close();
     }
+  }
+
+  async realPath(path: string): Promise<string> {
+    return attempt("resolving", path, () => realPathOf(resolve("/", path)));
   }
 
   async list(path: string): Promise<string[]> {
@@ -262,6 +275,48 @@ function lockedError(path: string): WalbError {
     where: { file: path },
     hint: `find out which with: fuser -v ${path}`,
   });
+}
+
+/** Resolves as much of an absolute path as there is. */
+function realPathOf(path: string, depth = 0): string {
+  try {
+    return realpathSync(path);
+  } catch (error) {
+    const errno = errnoOf(error);
+    if ((errno !== errnoNotFound && errno !== errnoNotDirectory) || path === "/") throw error;
+    const directory = realPathOf(dirname(path), depth);
+    const here = join(directory, basename(path));
+    if (!isLink(here)) return here;
+    // A circle of links that leads through what is not there.
+    if (depth >= linksMax) throw errnoError("resolving", errnoLoop, { file: path });
+    return realPathOf(resolve(directory, readlinkSync(here)), depth + 1);
+  }
+}
+
+function isLink(path: string): boolean {
+  try {
+    return lstatSync(path, { throwIfNoEntry: false })?.isSymbolicLink() ?? false;
+  } catch (error) {
+    if (errnoOf(error) === errnoNotDirectory) return false;
+    throw error;
+  }
+}
+
+/** The file behind a loop device or a partition of one, as Linux shows it. */
+function backingFileOf(rdev: number): { backingFile?: string } {
+  const major = (rdev >>> 8) & 0xfff;
+  const minor = (rdev & 0xff) | ((rdev >>> 12) & 0xfff00);
+  for (const place of ["loop", "../loop"]) {
+    try {
+      const text = readFileSync(`/sys/dev/block/${major}:${minor}/${place}/backing_file`, "utf8");
+      return { backingFile: text.replace(/\n$/, "") };
+    } catch (error) {
+      const errno = errnoOf(error);
+      // No loop device, or one without a file.
+      if (errno === undefined) throw error;
+    }
+  }
+  return {};
 }
 
 function statOf(path: string): Stats | undefined {

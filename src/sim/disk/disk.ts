@@ -1,4 +1,5 @@
 /** @module The Disk of one simulated process, over the storage of its host. */
+import { resolve } from "node:path";
 import { WalbError } from "../../errors.ts";
 import type { Memory } from "../../native/memory.ts";
 import type { Disk, DiskFile, FileInfo, OpenOptions } from "../../platform/disk.ts";
@@ -42,6 +43,11 @@ export class SimDisk implements Disk {
       const allocated = node.kind === "block" ? sizeBytes : allocatedBytes;
       return { kind: node.kind, sizeBytes, allocatedBytes: allocated, modifiedMs: node.modifiedMs };
     });
+  }
+
+  /** There are no links here. */
+  async realPath(path: string): Promise<string> {
+    return resolve("/", path);
   }
 
   list(path: string): Promise<string[]> {
