@@ -9,6 +9,7 @@
  * Both directions flow at the same time. Nothing is acknowledged inside.
  */
 import { asWalbError } from "../errors.ts";
+import { lbBytes, mib } from "../units.ts";
 import {
   type OutgoingPack,
   PackReceiver,
@@ -22,8 +23,13 @@ import { StreamControl, type WireStream } from "./stream.ts";
 
 /** Bytes of one hash, MurmurHash3 x64 128. */
 export const hashBytes = 16;
-/** Hashes answered before their bulks are compared: bounds how long the other side hears nothing. */
-const hashesPerBatch = 16;
+/** Most hashes, and most bytes of their bulks, answered before they are compared: bounds how long the other side hears
+ * nothing, also when the new image is read at a low rate. */
+const hashesPerBatchMax = 16;
+const batchBytesMax = 4 * mib;
+/** Hashes on their way that were not answered yet: bounds how far the reading of the old image runs ahead, and keeps the
+ * socket from filling, so that a slow peer does not look like a dead one. */
+const hashesAheadMax = 4096;
 
 /** What is compared. */
 export interface HashRange {
@@ -31,12 +37,15 @@ export interface HashRange {
   readonly bulkLb: number;
 }
 
+/** Packs in order, all at once or one by one: then the next one is asked for when the one before was sent. */
+export type DuePacks = Promise<readonly OutgoingPack[]> | AsyncIterable<OutgoingPack>;
+
 /** Compares hashes of the old image with the new one. */
 export interface HashComparer {
-  /** Hashes of bulks `firstBulk`, `firstBulk + 1`, …, 16 bytes each. @returns packs that are due to be sent, in order. */
-  compare(firstBulk: number, hashes: Uint8Array): Promise<readonly OutgoingPack[]>;
+  /** Hashes of bulks `firstBulk`, `firstBulk + 1`, …, 16 bytes each. @returns packs that are due to be sent. */
+  compare(firstBulk: number, hashes: Uint8Array): DuePacks;
   /** All hashes came. @returns the last packs. */
-  finish(): Promise<readonly OutgoingPack[]>;
+  finish(): DuePacks;
 }
 
 /** Number of bulks, and so of hashes. */
@@ -61,8 +70,11 @@ export async function sendHashes(
     stream.close(failure);
     throw failure;
   };
-  const sending = writeHashes(stream, range, hashes).catch(stop);
-  const receiving = readPacks(stream, range, options, sink).catch(stop);
+  const window = new HashWindow();
+  const sending = writeHashes(stream, range, hashes, window).catch(stop);
+  const receiving = readPacks(stream, range, options, sink, window)
+    .catch(stop)
+    .finally(() => window.end());
   const [sent, received] = await Promise.allSettled([sending, receiving]);
   const failed = sent.status === "rejected" ? sent : received.status === "rejected" ? received : undefined;
   if (failed !== undefined) {
@@ -78,14 +90,65 @@ export async function sendHashes(
   }
 }
 
-async function writeHashes(stream: WireStream, range: HashRange, hashes: AsyncIterable<Uint8Array>): Promise<void> {
+/** How many hashes were sent and not answered. */
+class HashWindow {
+  #sentCount = 0;
+  #answeredCount = 0;
+  #isOver = false;
+  #wake: (() => void) | undefined;
+
+  sent(): void {
+    this.#sentCount += 1;
+  }
+
+  /** The peer has read a hash. */
+  answered(): void {
+    this.#answeredCount += 1;
+    if (this.#sentCount - this.#answeredCount <= hashesAheadMax / 2) this.#wake?.();
+  }
+
+  get answeredCount(): number {
+    return this.#answeredCount;
+  }
+
+  get isFull(): boolean {
+    return this.#sentCount - this.#answeredCount >= hashesAheadMax && !this.#isOver;
+  }
+
+  /** Resolves when half of the window is free; the reader, who has the deadline, ends it otherwise. */
+  async room(): Promise<void> {
+    while (this.isFull) {
+      await new Promise<void>((resolve) => {
+        this.#wake = resolve;
+      });
+      this.#wake = undefined;
+    }
+  }
+
+  /** Nothing is answered any more: nobody waits from here on. */
+  end(): void {
+    this.#isOver = true;
+    this.#wake?.();
+  }
+}
+
+async function writeHashes(
+  stream: WireStream,
+  range: HashRange,
+  hashes: AsyncIterable<Uint8Array>,
+  window: HashWindow,
+): Promise<void> {
   const expected = bulkCount(range);
   let count = 0;
   try {
     for await (const piece of hashes) {
       for (let at = 0; at + hashBytes <= piece.length; at += hashBytes) {
         stream.put((encoder) => encoder.u8(StreamControl.next).raw(piece.subarray(at, at + hashBytes)));
-        if (stream.isFlushDue) await stream.flush("sending hashes");
+        window.sent();
+        if (window.isFull) {
+          await stream.flush("sending hashes");
+          await window.room();
+        } else if (stream.isFlushDue) await stream.flush("sending hashes");
       }
       count += piece.length / hashBytes;
       await stream.flush("sending hashes");
@@ -109,6 +172,7 @@ async function readPacks(
   range: HashRange,
   options: PackReceiverOptions,
   sink: PackSink,
+  window: HashWindow,
 ): Promise<void> {
   const receiver = new PackReceiver(stream, options, sink);
   // The original sends exactly one per hash; a peer that sends them for ever must end.
@@ -117,8 +181,16 @@ async function readPacks(
   try {
     for (;;) {
       const byte = stream.poll(control) ?? (await stream.read("the differences", control, stream.commitDeadlineMs));
-      if (byte === StreamControl.end) break;
+      if (byte === StreamControl.end) {
+        // Each hash is answered before its bulk is compared: an end before that would pass off old data as new.
+        if (window.answeredCount >= bulkCount(range)) break;
+        throw stream.protocolError(
+          "the differences",
+          `they ended after ${window.answeredCount} of ${bulkCount(range)} bulks were compared`,
+        );
+      }
       if (byte === StreamControl.dummy) {
+        window.answered();
         dummiesLeft -= 1;
         if (dummiesLeft < 0)
           throw stream.protocolError("the differences", "more Dummy bytes came than hashes were sent");
@@ -138,6 +210,8 @@ async function readPacks(
 /** The new image's end: answers every hash, sends what differs. */
 export async function compareHashes(stream: WireStream, range: HashRange, comparer: HashComparer): Promise<void> {
   const expected = bulkCount(range);
+  const bulkBytes = range.bulkLb * lbBytes;
+  const hashesPerBatch = Math.max(1, Math.min(hashesPerBatchMax, Math.floor(batchBytesMax / bulkBytes)));
   const batch = new Uint8Array(hashesPerBatch * hashBytes);
   let control = 0;
   let count = 0;
@@ -161,9 +235,8 @@ export async function compareHashes(stream: WireStream, range: HashRange, compar
     }
     if (inBatch > 0) {
       await stream.flush("answering hashes");
-      const packs = await comparer.compare(count, batch.slice(0, inBatch * hashBytes));
+      await sendAll(stream, comparer.compare(count, batch.slice(0, inBatch * hashBytes)));
       count += inBatch;
-      await sendAll(stream, packs);
     }
     if (control !== StreamControl.next) break;
   }
@@ -171,13 +244,18 @@ export async function compareHashes(stream: WireStream, range: HashRange, compar
   if (count !== expected) {
     throw stream.protocolError("the hashes", `only ${count} hashes came, but the volume has ${expected} bulks`);
   }
-  await sendAll(stream, await comparer.finish());
+  await sendAll(stream, comparer.finish());
   stream.put((encoder) => encoder.u8(StreamControl.end));
   await stream.flush("sending the end of the differences");
 }
 
 /** Sends packs in order; on failure the rest is given back. */
-async function sendAll(stream: WireStream, packs: readonly OutgoingPack[]): Promise<void> {
+async function sendAll(stream: WireStream, due: DuePacks): Promise<void> {
+  if (Symbol.asyncIterator in due) {
+    for await (const pack of due) await sendPack(stream, pack);
+    return;
+  }
+  const packs = await due;
   let sent = 0;
   try {
     for (const pack of packs) {

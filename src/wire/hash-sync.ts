@@ -38,7 +38,8 @@ export interface HashSyncClient {
 /** Runs the storage's end. @returns the refusal, or acceptance when the archive committed everything. */
 export async function runHashSync(stream: WireStream, request: BackupRequest, client: HashSyncClient): Promise<Answer> {
   stream.put((encoder) => putBackupRequest(encoder, request));
-  const answer = await readAnswer(stream, "the answer to the hash backup");
+  // The archive opens the image to compare with before it answers.
+  const answer = await readAnswer(stream, "the answer to the hash backup", undefined, stream.commitDeadlineMs);
   if (answer.kind !== "accept") return answer;
   const latest = await stream.read("the archive's newest snapshot", takeSnapshot);
   const uuid = await client.accepted(latest);
