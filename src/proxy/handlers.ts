@@ -104,13 +104,17 @@ function volumeReport(volume: ProxyVolume, senders: readonly Sender[], nowMs: nu
       const sender = senders.find((candidate) => candidate.archiveName === archive.name);
       const pending = store.pending(archive.name);
       const oldest = pending[0];
+      // What is sent next begins at the smallest gid of the log that came first, whatever the order of reception.
+      const fromGids = pending.filter(({ uuid }) => uuid === oldest?.uuid).map(({ fromGid }) => fromGid);
       const latest = pending.at(-1);
       return {
         ...archiveEntry(archive),
         pendingCount: pending.length,
         pendingBytes: pending.reduce((sum, diff) => sum + diff.sizeBytes, 0),
         isSending: sender?.isSending ?? false,
-        ...(oldest === undefined ? {} : { lagMs: Math.max(0, nowMs - oldest.receivedMs), oldestGid: oldest.fromGid }),
+        ...(oldest === undefined
+          ? {}
+          : { lagMs: Math.max(0, nowMs - oldest.receivedMs), oldestGid: fromGids.reduce((a, b) => (b < a ? b : a)) }),
         ...(latest === undefined ? {} : { latestGid: latest.toGid }),
         ...(sender?.lastSentMs === undefined ? {} : { lastSentMs: sender.lastSentMs }),
         ...troubleReport(sender?.trouble),

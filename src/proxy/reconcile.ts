@@ -2,6 +2,7 @@
  * @module Brings rows and files of a proxy volume together at start: temporaries go, complete diffs without a row are
  * adopted, rows without a file are reported.
  */
+import type { RecordIndex } from "../diff/record-index.ts";
 import { openDiffSet } from "../diff/set.ts";
 import type { DiffIo } from "../diff/types.ts";
 import { asWalbError, WalbError } from "../errors.ts";
@@ -52,7 +53,9 @@ export async function reconcile(volume: ProxyVolume, io: DiffIo): Promise<Reconc
     volume.lossTrouble ??= { error, atMs: volume.platform.clock.nowMs() };
     volume.log.error("a diff that was to be delivered is gone", { error });
   }
-  for (const key of onDisk) {
+  // Without an archive nobody needs them, as far as we know; they wait for the first one.
+  const found = volume.store.archives.length === 0 ? [] : [...onDisk].toSorted(byTime);
+  for (const key of found) {
     const [uuid = "", fileName = ""] = key.split("/");
     try {
       await adopt(volume, io, uuid, fileName);
@@ -66,6 +69,12 @@ export async function reconcile(volume: ProxyVolume, io: DiffIo): Promise<Reconc
   return { adopted, missing, unreadable };
 }
 
+/** Logs are sent in the order of reception, so an older one must be adopted first; names begin with the time. */
+function byTime(a: string, b: string): number {
+  const [nameA, nameB] = [a.slice(a.indexOf("/") + 1), b.slice(b.indexOf("/") + 1)];
+  return nameA < nameB ? -1 : nameA > nameB ? 1 : 0;
+}
+
 /**
  * A complete file without a row: either its row was not written before a crash, and the storage had no Ack for it; or it
  * was delivered everywhere, and the crash came between the rows and the file. A second delivery is harmless: an archive
@@ -75,6 +84,8 @@ async function adopt(volume: ProxyVolume, io: DiffIo, uuid: string, fileName: st
   const meta = parseDiffFileName(fileName);
   const set = await openDiffSet(io, [volume.pathOf({ uuid, fileName })]);
   const sizeBytes = set.sources[0]!.fileBytes;
+  // The volume is at least so large: a lost database knew it, and no archive takes a diff beyond the size announced.
+  const endLb = endOf(set.records);
   await set.close();
   const diff = {
     fileName,
@@ -86,6 +97,14 @@ async function adopt(volume: ProxyVolume, io: DiffIo, uuid: string, fileName: st
     sizeBytes,
     receivedMs: volume.platform.clock.nowMs(),
   };
-  const { replaced } = volume.store.addDiff(diff, volume.store.sizeLb);
+  const { replaced } = volume.store.addDiff(diff, endLb);
   if (replaced !== undefined) await volume.removeFiles([replaced]);
+}
+
+function endOf(records: RecordIndex): number {
+  let endLb = 0;
+  for (let at = 0; at < records.count; at += 1) {
+    endLb = Math.max(endLb, records.addressLb[at]! + records.blocksLb[at]!);
+  }
+  return endLb;
 }

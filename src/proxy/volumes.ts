@@ -5,6 +5,7 @@ import { asWalbError, WalbError } from "../errors.ts";
 import type { Platform } from "../platform/platform.ts";
 import { type BrokenVolume, checkVolumeId, openVolumes } from "../volume/directories.ts";
 import type { StopState } from "../volume/machine.ts";
+import { findLost } from "./lost.ts";
 import { reconcile } from "./reconcile.ts";
 import { Sender, type SenderParts } from "./sender.ts";
 import type { ProxySettings } from "./settings.ts";
@@ -26,7 +27,11 @@ export class ProxyVolumes {
   readonly #parts: ProxyVolumesParts;
   readonly #volumes = new Map<string, ProxyVolume>();
   readonly #senders = new Map<string, Sender[]>();
+  /** Volumes whose rows agree with their files. */
+  readonly #reconciled = new Set<ProxyVolume>();
   #broken: BrokenVolume[] = [];
+  /** Those of the broken ones that lost their database: making them anew takes over their diffs. */
+  #lost: readonly BrokenVolume[] = [];
 
   constructor(parts: ProxyVolumesParts) {
     this.#parts = parts;
@@ -41,12 +46,13 @@ export class ProxyVolumes {
       (path) => platform.databases.exists(path),
       async (name) => {
         const volume = this.#make(name, false);
-        await reconcile(volume, this.#parts.io);
+        await this.#reconcile(volume);
         return volume;
       },
     );
-    this.#broken = broken;
-    for (const { volume, error } of broken) log.error("a volume could not be opened", { volume, error });
+    this.#lost = await findLost(platform.disk, settings.dataDir, (path) => platform.databases.exists(path));
+    this.#broken = [...broken, ...this.#lost];
+    for (const { volume, error } of this.#broken) log.error("a volume could not be opened", { volume, error });
     for (const [name, volume] of volumes) {
       this.#volumes.set(name, volume);
       if (volume.store.state === "Started" && !settings.isStopped) this.#enterStarted(volume);
@@ -79,20 +85,25 @@ export class ProxyVolumes {
     });
   }
 
-  /** Adds an archive to a volume, which is made when it is new; or changes one. */
+  /**
+   * Adds an archive to a volume, which is made when it is new; or changes one. Diffs that are in its directory already,
+   * of a volume whose database was lost, are going to be sent to its first archive.
+   */
   async putArchive(name: string, archive: ArchiveRow): Promise<void> {
     checkVolumeId(name);
     let volume = this.#volumes.get(name);
     if (volume === undefined) {
       const broken = this.#broken.find((candidate) => candidate.volume === name);
-      if (broken !== undefined) throw broken.error;
+      if (broken !== undefined && !this.#lost.includes(broken)) throw broken.error;
       await this.#parts.platform.disk.makeDirectory(`${this.#parts.settings.dataDir}/${name}`);
       volume = this.#volumes.get(name) ?? this.#make(name, true);
       this.#volumes.set(name, volume);
+      this.#broken = this.#broken.filter((candidate) => candidate !== broken);
     }
     const transition = volume.machine.begin(["Stopped"], "AddArchiveInfo", "add an archive");
     try {
       volume.store.putArchive(archive);
+      if (!this.#reconciled.has(volume)) await this.#reconcile(volume);
     } finally {
       transition.commit("Stopped");
     }
@@ -170,6 +181,7 @@ export class ProxyVolumes {
   async clear(volume: ProxyVolume): Promise<void> {
     const transition = volume.machine.begin(["Stopped"], "ClearVol", "clear");
     this.#volumes.delete(volume.name);
+    this.#reconciled.delete(volume);
     try {
       volume.store.close();
       await this.#parts.platform.disk.removeTree(volume.directory);
@@ -201,6 +213,13 @@ export class ProxyVolumes {
     await this.closeSenders(mode);
     for (const volume of this.all) volume.store.close();
     this.#volumes.clear();
+  }
+
+  /** Without an archive nothing can be adopted: it is done again when the first one is known. */
+  async #reconcile(volume: ProxyVolume): Promise<void> {
+    const { adopted } = await reconcile(volume, this.#parts.io);
+    if (volume.store.archives.length > 0) this.#reconciled.add(volume);
+    if (adopted.length > 0) volume.log.info("diffs without a row were taken over", { count: adopted.length });
   }
 
   #make(name: string, isNew: boolean): ProxyVolume {

@@ -7,9 +7,14 @@ import { volumeDatabaseName } from "./database.ts";
 
 const volumeIdPattern = /^[0-9A-Za-z-]{1,64}$/;
 
+/** Whether a name can be that of a volume. */
+export function isVolumeId(name: string): boolean {
+  return volumeIdPattern.test(name);
+}
+
 /** Checks a volume id: 1 to 64 characters of 0-9 A-Z a-z and "-". @throws WalbError `bad-parameter`. */
 export function checkVolumeId(volume: string): string {
-  if (volumeIdPattern.test(volume)) return volume;
+  if (isVolumeId(volume)) return volume;
   throw new WalbError("bad-parameter", {
     what: `"${volume.slice(0, 80)}" is not a volume name`,
     where: { field: "volume" },
@@ -52,7 +57,7 @@ export async function openVolumes<Volume>(
   const volumes = new Map<string, Volume>();
   const broken: BrokenVolume[] = [];
   for (const name of await disk.list(dataDir)) {
-    if (!volumeIdPattern.test(name)) continue;
+    if (!isVolumeId(name)) continue;
     if ((await disk.info(`${dataDir}/${name}`))?.kind !== "directory") continue;
     if (!hasDatabase(`${dataDir}/${name}/${volumeDatabaseName}`)) continue;
     try {

@@ -130,6 +130,52 @@ describe("a proxy that starts", () => {
     bench.world.close();
   });
 
+  test("tells that a volume lost its database while diffs wait, and sends them when it is made anew", async () => {
+    const bench = await new ProxyBench(9).open();
+    bench.world.network.refuse("p0", "a0");
+    await bench.complete(async () => {
+      for (let i = 0; i < 5; i++) await bench.send([io(i * 8, 8, i + 1)]);
+    });
+    await bench.complete(() => bench.host.platform.disk.remove("/proxy/vol0/volume.db"));
+    await bench.restart();
+    const lost = await bench.status();
+    expect(lost).toMatchObject({ state: "Broken", trouble: { code: "damaged" } });
+    expect(lost.trouble!.message).toContain("5 diffs");
+    expect(lost.trouble!.hint).toContain("walb init vol0");
+    bench.world.network.accept("p0", "a0");
+    await bench.complete(() => call(bench.proxy, "add-archive", { volume, archiveName: "a0", address: "a0:10200" }));
+    expect((await bench.status()).archives[0]).toMatchObject({ pendingCount: 5, oldestGid: 0n });
+    await bench.complete(() => call(bench.proxy, "start", { volume }));
+    // Sent by the storage after the loss: it is worth nothing without those before it.
+    await bench.complete(() => bench.send([io(100, 8, 99)]));
+    await bench.delivered();
+    await bench.expectClean();
+    bench.world.close();
+  });
+
+  test("takes over diffs for the first archive, also when it died after the volume was made anew", async () => {
+    const bench = await new ProxyBench(10).open();
+    bench.world.network.refuse("p0", "a0");
+    await bench.complete(async () => {
+      for (let i = 0; i < 3; i++) await bench.send([io(i * 8, 8, i + 1)]);
+    });
+    await bench.complete(() => bench.host.platform.disk.remove("/proxy/vol0/volume.db"));
+    await bench.restart();
+    for (let operation = 1; operation <= 12; operation++) {
+      bench.host.crashAtOperation(operation);
+      await bench.world
+        .complete(() => call(bench.proxy, "add-archive", { volume, archiveName: "a0", address: "a0:10200" }))
+        .catch(() => undefined);
+      await bench.restart();
+    }
+    bench.world.network.accept("p0", "a0");
+    await bench.complete(() => call(bench.proxy, "add-archive", { volume, archiveName: "a0", address: "a0:10200" }));
+    await bench.complete(() => call(bench.proxy, "start", { volume }));
+    await bench.delivered();
+    await bench.expectClean();
+    bench.world.close();
+  });
+
   test("leaves volumes alone that were stopped, and all with --stopped", async () => {
     const bench = await new ProxyBench(6, 1, { isStopped: true }).open();
     await bench.restart();
