@@ -1,8 +1,9 @@
 /** @module How an archive shares out its memory: each pipeline has its own bound, so that none can starve another. */
 import type { DiffIo } from "../diff/types.ts";
+import { WalbError } from "../errors.ts";
 import type { MemoryPool } from "../native/memory.ts";
 import type { Platform } from "../platform/platform.ts";
-import { mib } from "../units.ts";
+import { alignDown, mib } from "../units.ts";
 
 /** Memory of an archive's pipelines. */
 export interface ArchiveMemory {
@@ -17,19 +18,33 @@ export interface ArchiveMemory {
 }
 
 /** Smallest shares: a stored bulk may be 8 MiB and a page, a pack 32 MiB and a page, a batch 64 MiB. */
-const leastMib = { bulks: 16, packs: 64, working: 64 };
-const usualMib = { bulks: 48, packs: 96, working: 128 };
-const headersMib = 2;
+const least = { bulks: 16 * mib, packs: 64 * mib, working: 64 * mib };
+/** Beyond these shares more memory makes nothing faster. */
+const usual = { bulks: 48 * mib, packs: 96 * mib, working: 128 * mib };
+const headersBytes = 2 * mib;
 
-/** Carves the pools out of the process's budget: the usual shares, or the smallest ones when there is not enough. */
-export function carveArchiveMemory(platform: Platform): ArchiveMemory {
-  const { disk, compute, memory } = platform;
-  const neededMib = usualMib.bulks + usualMib.packs + usualMib.working + headersMib;
-  const share = memory.budgetBytes - memory.leasedBytes >= neededMib * mib ? usualMib : leastMib;
+/**
+ * Carves the pools out of what is left of the process's budget.
+ * @throws WalbError `bad-parameter` when it is not enough for the largest pack and batch.
+ */
+export function carveArchiveMemory({ disk, compute, memory }: Platform): ArchiveMemory {
+  const freeBytes = memory.budgetBytes - memory.leasedBytes;
+  const leastBytes = least.bulks + least.packs + least.working + headersBytes;
+  const usualBytes = usual.bulks + usual.packs + usual.working + headersBytes;
+  if (freeBytes < leastBytes) {
+    throw new WalbError("bad-parameter", {
+      what: `an archive needs ${leastBytes / mib} MiB of memory for data, but has ${Math.floor(freeBytes / mib)} MiB`,
+      where: { field: "memory" },
+      hint: `give it more: --memory ${leastBytes / mib}M`,
+    });
+  }
+  const share = Math.min(1, (freeBytes - leastBytes) / (usualBytes - leastBytes));
+  const carve = (name: keyof typeof least): MemoryPool =>
+    memory.carve(alignDown(least[name] + Math.floor((usual[name] - least[name]) * share), mib));
   return {
-    bulks: memory.carve(share.bulks * mib),
-    packs: memory.carve(share.packs * mib),
-    receiving: { disk, compute, memory: memory.carve(headersMib * mib) },
-    working: { disk, compute, memory: memory.carve(share.working * mib) },
+    bulks: carve("bulks"),
+    packs: carve("packs"),
+    receiving: { disk, compute, memory: memory.carve(headersBytes) },
+    working: { disk, compute, memory: carve("working") },
   };
 }

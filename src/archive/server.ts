@@ -23,8 +23,8 @@ const graceMs = 5_000;
  */
 export async function openArchive(platform: Platform, options: ArchiveOptions, log: Logger): Promise<RunningRole> {
   const settings = archiveSettings(options);
-  const lock = await lockDataDirectory(platform.disk, settings.dataDir);
   const memory = carveArchiveMemory(platform);
+  const lock = await lockDataDirectory(platform.disk, settings.dataDir);
   const images = createFileImageStore(platform.disk, settings.dataDir);
   const io = memory.working;
   const volumes = new ArchiveVolumes({ platform, settings, images, log, io });

@@ -9,12 +9,13 @@ import { type CreateVolume, createVolumeSchema, maxVolumes, type VolumeReport } 
 import { badParameter } from "./control/server.ts";
 import type { EngineTuning } from "./daemon.ts";
 import { type VolumeConfig, VolumeConfigs } from "./daemon-config.ts";
+import { tooManyVolumes, volumeLimits } from "./daemon-memory.ts";
 import { makeStores, removeOwnStores, type StoreWishes } from "./daemon-stores.ts";
 import { openEngine, type WriteAheadEngine } from "./engine.ts";
 import type { NbdExports } from "./nbd/exports.ts";
 
-/** Volumes that are opened, redone or closed at a time. */
-const openingAtOnce = 4;
+/** Volumes that are closed at a time. */
+const closingAtOnce = 4;
 
 /** The rest of the daemon as the volumes see it. */
 export interface VolumeSetHost {
@@ -42,6 +43,8 @@ export class VolumeSet implements NbdExports {
   private readonly busy = new Set<string>();
   private readonly configs: VolumeConfigs;
   private isClosing = false;
+  /** Volumes that hold the memory of an engine, or are taking it. */
+  private engines = 0;
 
   constructor(
     private readonly platform: Platform,
@@ -56,7 +59,8 @@ export class VolumeSet implements NbdExports {
   async load(): Promise<void> {
     const { configs, bad } = await this.configs.load();
     for (const { name, error } of bad) this.volumes.set(name, failed(name, error));
-    await inParallel(configs, async (config) => {
+    const { openAtOnce } = volumeLimits(this.platform.memory.budgetBytes);
+    await inParallel(openAtOnce, configs, async (config) => {
       try {
         if (config.state !== "ready") {
           await removeOwnStores(this.platform, config, (path) => this.configs.resolve(path));
@@ -179,6 +183,7 @@ export class VolumeSet implements NbdExports {
         // Its content is given up: that it could not be saved changes nothing, but is worth knowing.
         this.host.problem(asWalbError(error, { volume: name, step: "delete" }));
       }
+      if (volume.engine !== undefined) this.engines -= 1;
       volume.engine = undefined;
       if (config !== undefined) await removeOwnStores(this.platform, config, (path) => this.configs.resolve(path));
       await this.configs.remove(name);
@@ -208,7 +213,7 @@ export class VolumeSet implements NbdExports {
   async close(): Promise<void> {
     this.isClosing = true;
     const failures: unknown[] = [];
-    await inParallel([...this.volumes.values()], async (volume) => {
+    await inParallel(closingAtOnce, [...this.volumes.values()], async (volume) => {
       volume.unwatch();
       try {
         await volume.engine?.close();
@@ -239,12 +244,19 @@ export class VolumeSet implements NbdExports {
 
   private async start(config: VolumeConfig): Promise<void> {
     const { name, overflow } = config;
-    const engine = await openEngine(this.platform, {
+    const { volumesMax } = volumeLimits(this.platform.memory.budgetBytes);
+    if (this.engines >= volumesMax) throw tooManyVolumes(name, volumesMax);
+    this.engines += 1;
+    const options = {
       ...this.tuning,
       name,
       overflow,
       dataPath: this.configs.resolve(config.dataPath),
       logPath: this.configs.resolve(config.logPath),
+    };
+    const engine = await openEngine(this.platform, options).catch((error: unknown) => {
+      this.engines -= 1;
+      throw error;
     });
     const unwatch = engine.watch(() => this.host.changed(name));
     this.volumes.set(name, { name, config, engine, failure: undefined, unwatch });
@@ -358,10 +370,10 @@ function nbdUri(address: Address, name: string): string {
 }
 
 /** Runs work on all items, a few at a time; the work itself must not throw, or the first failure ends it. */
-async function inParallel<T>(items: readonly T[], work: (item: T) => Promise<void>): Promise<void> {
+async function inParallel<T>(atOnce: number, items: readonly T[], work: (item: T) => Promise<void>): Promise<void> {
   const queue = [...items];
   const worker = async (): Promise<void> => {
     for (let item = queue.shift(); item !== undefined; item = queue.shift()) await work(item);
   };
-  await Promise.all(Array.from({ length: openingAtOnce }, worker));
+  await Promise.all(Array.from({ length: atOnce }, worker));
 }

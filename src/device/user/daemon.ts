@@ -8,9 +8,9 @@ import type { DeviceAdmin } from "./control/admin.ts";
 import { controlSocketPath } from "./control/client.ts";
 import { type ControlServer, openControlServer } from "./control/server.ts";
 import { controlHandlers } from "./daemon-handlers.ts";
+import { carveNbdMemory } from "./daemon-memory.ts";
 import { VolumeSet } from "./daemon-volumes.ts";
 import type { EngineOptions } from "./engine.ts";
-import { maxPayloadBytes } from "./nbd/protocol.ts";
 import { type NbdServer, openNbdServer } from "./nbd/server.ts";
 
 /** How engines are tuned; names, paths and the overflow policy are the volumes' own. */
@@ -47,7 +47,8 @@ export interface DeviceDaemon extends DeviceAdmin {
 /**
  * Locks the directory, opens every configured volume (with redo) and starts serving. A volume that cannot be opened is
  * listed as `failed` with its reason and does not stop the others.
- * @throws WalbError `locked` when another daemon owns the directory, `port-in-use` when a listener cannot be bound.
+ * @throws WalbError `locked` when another daemon owns the directory, `port-in-use` when a listener cannot be bound,
+ * `bad-parameter` for too little memory.
  */
 export async function openDeviceDaemon(platform: Platform, options: DeviceDaemonOptions): Promise<DeviceDaemon> {
   if (!options.dataDir.startsWith("/")) {
@@ -64,11 +65,6 @@ export async function openDeviceDaemon(platform: Platform, options: DeviceDaemon
     throw error;
   }
   return daemon;
-}
-
-/** Half of the memory, but enough for two of the longest requests. */
-function carveMemory(memory: MemoryPool): MemoryPool {
-  return memory.carve(Math.max(2 * maxPayloadBytes, Math.floor(memory.budgetBytes / 2)));
 }
 
 async function lockDirectory(platform: Platform, dataDir: string): Promise<DiskFile> {
@@ -123,11 +119,12 @@ class Daemon implements DeviceDaemon {
 
   async open(): Promise<void> {
     const { platform, options } = this;
+    const memory = options.nbdMemory ?? carveNbdMemory(platform.memory);
     await this.volumes.load();
     this.nbd = await openNbdServer({
       net: platform.net,
       clock: platform.clock,
-      memory: options.nbdMemory ?? carveMemory(platform.memory),
+      memory,
       exports: this.volumes,
       listeners: options.nbdListeners,
       onProblem: (error) => options.onProblem?.(error),
