@@ -6,7 +6,7 @@
 import { WalbError } from "../errors.ts";
 import type { Codec } from "../native/codec.ts";
 import type { Memory } from "../native/memory.ts";
-import type { DecodedWrite, DiskFile } from "../platform/disk.ts";
+import type { DecodedWrite, DiskFile, PlacedWrite } from "../platform/disk.ts";
 import { checkRange, gib, lbBytes, mib } from "../units.ts";
 import { batchBytesMax, batchEnd, type ImagePlan, planImages, sameImage, sliceOf } from "./images.ts";
 import { joinPieces } from "./join.ts";
@@ -21,6 +21,9 @@ import { inOrder, settleAll } from "./window.ts";
 /** Longest range that is zeroed by one call, so that progress and cancelling stay lively. */
 const zeroLbMax = gib / lbBytes;
 
+/** Raw data written by one job: few jobs, since a file takes one write at a time. */
+const rawJobBytes = 4 * mib;
+
 /** How to apply. */
 export interface ApplyOptions {
   /** Size of the volume: records beyond it are refused before anything is written. The image may be larger. */
@@ -33,6 +36,10 @@ export interface ApplyOptions {
   readonly throttle?: (bytes: number) => Promise<void>;
   /** Batches worked on at once; default 4. */
   readonly inFlightMax?: number;
+  /** All data is stored raw and has been checked; the checksums of the records are not looked at. Default false. */
+  readonly isVerified?: boolean;
+  /** Leaves it to the caller to make the image durable. Default false. */
+  readonly isSyncedLater?: boolean;
 }
 
 /** What was applied. */
@@ -88,7 +95,7 @@ export async function applyDiffs(
     }
     options.onProgress?.({ doneLb, totalLb: plan.totalLb });
   }
-  await image.sync();
+  if (options.isSyncedLater !== true) await image.sync();
   return result;
 }
 
@@ -133,7 +140,10 @@ async function applyBatch(
       if (kind === RecordKind.normal || (kind === RecordKind.discard && discard === "ignore")) continue;
       jobs.push(zeroRange(image, pieces.addressLb[i]!, pieces.blocksLb[i]!, options.signal));
     }
-    if (lease !== undefined) jobs.push(writeImages(io, set, records, pieces, from, to, plan, lease, image));
+    if (lease !== undefined) {
+      const writing = options.isVerified === true ? writeRaw : writeImages;
+      jobs.push(writing(io, set, records, pieces, from, to, plan, lease, image));
+    }
     await settleAll(jobs);
     return { from, to };
   } finally {
@@ -194,6 +204,41 @@ async function writeImages(
   await settleAll(jobs);
 }
 
+/** Writes images that are stored raw and known to be good. */
+async function writeRaw(
+  _io: DiffIo,
+  set: DiffSet,
+  records: RecordIndex,
+  pieces: PieceList,
+  from: number,
+  to: number,
+  plan: ImagePlan,
+  lease: Memory,
+  image: DiskFile,
+): Promise<void> {
+  await readImages(set, plan, lease);
+  const jobs: Promise<void>[] = [];
+  let writes: PlacedWrite[] = [];
+  let bytes = 0;
+  const flush = (): void => {
+    if (image.writeMany !== undefined) jobs.push(image.writeMany(writes));
+    else for (const { offsetBytes, source } of writes) jobs.push(image.write(offsetBytes, source));
+    writes = [];
+    bytes = 0;
+  };
+  for (let i = from; i < to; i++) {
+    const imageNo = plan.imageOfPiece[i - from]!;
+    if (imageNo < 0) continue;
+    const sizeBytes = pieces.blocksLb[i]! * lbBytes;
+    const source = lease.slice(plan.images[imageNo]!.storedAt + sliceOf(records, pieces, i) * lbBytes, sizeBytes);
+    writes.push({ offsetBytes: pieces.addressLb[i]! * lbBytes, source });
+    bytes += sizeBytes;
+    if (bytes >= rawJobBytes) flush();
+  }
+  if (writes.length > 0) flush();
+  await settleAll(jobs);
+}
+
 async function writeItems(
   set: DiffSet,
   image: DiskFile,
@@ -226,7 +271,8 @@ function sharedRecords(records: RecordIndex, pieces: PieceList, from: number, to
   const shared = new Set<number>();
   for (let i = from; i < to; i++) {
     const record = pieces.record[i]!;
-    if (records.kind[record] !== RecordKind.normal) continue;
+    // What is stored raw is written as it was read.
+    if (records.kind[record] !== RecordKind.normal || records.codec[record] === 0) continue;
     const offset = records.dataOffset[record]!;
     const first = firstByOffset.get(offset);
     if (first === undefined) {

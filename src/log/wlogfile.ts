@@ -78,6 +78,11 @@ export class WlogReader {
     this.#compute = compute;
   }
 
+  /** Bytes of the input before what is read next: behind a header, where its first pack begins. */
+  get offsetBytes(): number {
+    return this.#offsetBytes;
+  }
+
   /** The next wlog's header; undefined at the end of the input. @throws WalbError `bad-format`, `damaged`. */
   async nextHeader(): Promise<WlogHeader | undefined> {
     const lease = await this.#pool.lease(wlogHeaderBytes);

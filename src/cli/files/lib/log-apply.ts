@@ -1,13 +1,19 @@
 /** @module Replaying log packs onto an image or data device, with the counts the original prints. */
+import { applyDiffs } from "../../../diff/apply.ts";
+import { planMerge } from "../../../diff/merge.ts";
+import { RecordIndex } from "../../../diff/record-index.ts";
+import { addressLbMax } from "../../../diff/types.ts";
 import { WalbError } from "../../../errors.ts";
-import type { PackBatch } from "../../../log/batch.ts";
+import type { PackBatch, PackPart } from "../../../log/batch.ts";
 import { IntervalIndex } from "../../../log/intervals.ts";
-import { type LogPackHeader, recordDataPb } from "../../../log/pack.ts";
+import { type LogPackHeader, type LogRecord, recordDataPb } from "../../../log/pack.ts";
 import { type LoggedWrite, planStoreWrites, runStoreWrites } from "../../../log/storewrites.ts";
 import { type WlogInput, WlogReader } from "../../../log/wlogfile.ts";
 import type { Memory } from "../../../native/memory.ts";
 import type { DiskFile } from "../../../platform/disk.ts";
 import { kib, lbBytes } from "../../../units.ts";
+import { indexRecord, logAsSet, type WlogPlace } from "./log-index.ts";
+import type { OpenInput } from "./paths.ts";
 import type { Tool } from "./tool.ts";
 import { missingEndError } from "./walk.ts";
 
@@ -78,11 +84,15 @@ export function emptyApplyCounts(beginLsid: number): ApplyCounts {
  */
 export async function redoWlog(
   tool: Tool,
-  input: WlogInput & { readonly sizeBytes?: number | undefined },
+  input: WlogInput & Pick<Partial<OpenInput>, "sizeBytes" | "again">,
   image: DiskFile,
   options: LogApplyOptions,
 ): Promise<ApplyCounts> {
   const { memory, compute } = tool.platform;
+  const { again } = input;
+  // What the log replaces itself need not be written, where the rest can be read again. `onPack` wants the data at once.
+  const stretch =
+    again === undefined || options.onPack !== undefined ? undefined : new LogStretch(tool, again, image, options);
   const reader = new WlogReader(input, memory, compute);
   const limitLb = image.isBlockDevice ? Math.floor((await image.size()) / lbBytes) : Number.MAX_SAFE_INTEGER;
   const zeroes = await memory.lease(zeroBytes);
@@ -95,6 +105,7 @@ export async function redoWlog(
       if (counts !== undefined) checkContinues(input.name, counts.endLsid, uuid, header.beginLsid, header.uuid);
       counts ??= emptyApplyCounts(header.beginLsid);
       ({ uuid } = header);
+      const place = { ...header, startBytes: reader.offsetBytes };
       const packs = reader.packs(tool.signal);
       for (;;) {
         const step = await packs.next();
@@ -106,13 +117,23 @@ export async function redoWlog(
         }
         const batch = step.value;
         try {
-          doneBytes += await applyBatch(batch, header.pbsBytes, image, limitLb, zeroes, counts, options);
+          if (stretch === undefined) {
+            doneBytes += await applyBatch(batch, header.pbsBytes, image, limitLb, zeroes, counts, options);
+          } else {
+            doneBytes += stretch.add(batch, place, limitLb, counts);
+            if (stretch.isFull) await stretch.write(uuid, counts);
+          }
         } finally {
           batch.release();
         }
         tool.progress(doneBytes, input.sizeBytes);
       }
     }
+    if (counts !== undefined) await stretch?.write(uuid, counts);
+  } catch (error) {
+    // What is before the damage is replayed.
+    if (counts !== undefined && !tool.signal.aborted) await stretch?.write(uuid, counts);
+    throw error;
   } finally {
     zeroes.release();
     await image.sync();
@@ -136,6 +157,39 @@ export function checkContinues(file: string, endLsid: number, uuid: string, next
   }
 }
 
+/** Hears each record of a batch that has something to write, cut at the end of the device, and its data. */
+type RecordVisitor = (record: LogRecord, sizeLb: number, memory: Memory | undefined) => void;
+
+/** Counts the records of a part. @returns its size in the log. */
+function visitPart(
+  part: PackPart,
+  pbsBytes: number,
+  image: DiskFile,
+  limitLb: number,
+  counts: ApplyCounts,
+  options: LogApplyOptions,
+  visit: RecordVisitor,
+): number {
+  let sizePb = part.headerMemory === undefined ? 0 : 1;
+  for (let i = 0; i < part.data.length; i += 1) {
+    const record = part.header.records[part.firstRecord + i]!;
+    const dataPb = recordDataPb(record, pbsBytes);
+    sizePb += dataPb;
+    if (record.kind === "padding") {
+      counts.paddingPb += dataPb;
+      continue;
+    }
+    const sizeLb = clippedLb(record.offsetLb, record.sizeLb, limitLb, image, counts, options);
+    if (record.kind === "data") count(counts, "normalLb", counts.normal, record.sizeLb);
+    else if (options.discard === "zero") count(counts, "zeroLb", counts.normal, record.sizeLb);
+    else if (options.discard === "passdown") count(counts, "discardLb", counts.discard, record.sizeLb);
+    else counts.ignoredLb += record.sizeLb;
+    const isWanted = record.kind === "data" || options.discard !== "ignore";
+    if (isWanted && sizeLb !== undefined) visit(record, sizeLb, part.data[i]);
+  }
+  return sizePb * pbsBytes;
+}
+
 /** Replays one batch; all of it is written when it returns. @returns its size in the log. */
 async function applyBatch(
   batch: PackBatch,
@@ -150,22 +204,9 @@ async function applyBatch(
   let sizeBytes = 0;
   for (const part of batch.parts) {
     const firstWrite = writes.length;
-    if (part.headerMemory !== undefined) sizeBytes += pbsBytes;
-    part.data.forEach((memory, i) => {
-      const record = part.header.records[part.firstRecord + i]!;
-      sizeBytes += recordDataPb(record, pbsBytes) * pbsBytes;
-      if (record.kind === "padding") {
-        counts.paddingPb += recordDataPb(record, pbsBytes);
-        return;
-      }
-      const write = clipped(record.offsetLb, record.sizeLb, memory, limitLb, image, counts, options);
-      if (record.kind === "data") count(counts, "normalLb", counts.normal, record.sizeLb);
-      else if (options.discard === "zero") count(counts, "zeroLb", counts.normal, record.sizeLb);
-      else if (options.discard === "passdown") count(counts, "discardLb", counts.discard, record.sizeLb);
-      else counts.ignoredLb += record.sizeLb;
-      const isWanted = record.kind === "data" || options.discard !== "ignore";
-      if (isWanted && write !== undefined) writes.push(write);
-    });
+    sizeBytes += visitPart(part, pbsBytes, image, limitLb, counts, options, ({ offsetLb }, sizeLb, memory) =>
+      writes.push({ offsetLb, sizeLb, memory }),
+    );
     if (part.headerMemory !== undefined) {
       options.onPack?.(part.header, part.headerMemory.view.getUint32(0, true), writes.slice(firstWrite));
     }
@@ -177,22 +218,89 @@ async function applyBatch(
   return sizeBytes;
 }
 
+/** Records of one stretch: about 100 MiB of index and plan. */
+const stretchRecordsMax = 2 ** 20;
+
+/**
+ * A stretch of a log in a file: indexed first, then written in the order of the volume, without what the stretch itself
+ * replaces. It is read twice, so it is not longer than what the page cache can be expected to keep.
+ */
+class LogStretch {
+  readonly #tool: Tool;
+  readonly #again: { readonly path: string; readonly offsetBytes: number };
+  readonly #image: DiskFile;
+  readonly #options: LogApplyOptions;
+  readonly #records = new RecordIndex(4096);
+  #sizeBytes = 0;
+
+  constructor(tool: Tool, again: NonNullable<OpenInput["again"]>, image: DiskFile, options: LogApplyOptions) {
+    this.#tool = tool;
+    this.#again = again;
+    this.#image = image;
+    this.#options = options;
+  }
+
+  /** True when it should be written before more is added. */
+  get isFull(): boolean {
+    return this.#records.count >= stretchRecordsMax || this.#sizeBytes >= this.#tool.platform.memory.budgetBytes;
+  }
+
+  /** Enters a batch. @returns its size in the log. */
+  add(batch: PackBatch, place: WlogPlace, limitLb: number, counts: ApplyCounts): number {
+    const inFile = { ...place, startBytes: this.#again.offsetBytes + place.startBytes };
+    let sizeBytes = 0;
+    for (const part of batch.parts) {
+      sizeBytes += visitPart(part, place.pbsBytes, this.#image, limitLb, counts, this.#options, (record, sizeLb) =>
+        indexRecord(this.#records, inFile, record, sizeLb),
+      );
+    }
+    counts.endLsid = batch.endLsid;
+    this.#sizeBytes += sizeBytes;
+    return sizeBytes;
+  }
+
+  /** Writes what was entered, and forgets it. */
+  async write(uuid: string, counts: ApplyCounts): Promise<void> {
+    const records = this.#records;
+    if (records.count === 0) return;
+    const { platform, signal } = this.#tool;
+    const plan = planMerge(records, { maxIoLb: 0 });
+    const surviving = new Uint8Array(records.count);
+    for (let i = 0; i < plan.pieces.count; i += 1) surviving[plan.pieces.record[i]!] = 1;
+    for (let i = 0; i < records.count; i += 1) {
+      const into = surviving[i] === 1 ? counts.written : counts.overwritten;
+      into.ios += 1;
+      into.lb += records.blocksLb[i]!;
+    }
+    const set = logAsSet(platform.disk, this.#again.path, uuid, records);
+    try {
+      const { discard } = this.#options;
+      const how = { sizeLb: addressLbMax, discard, isVerified: true, isSyncedLater: true, signal } as const;
+      await applyDiffs(platform, set, plan, this.#image, how);
+    } finally {
+      records.count = 0;
+      this.#sizeBytes = 0;
+      await set.close();
+    }
+  }
+}
+
 function count(counts: ApplyCounts, kindLb: "normalLb" | "zeroLb" | "discardLb", kind: IoCount, sizeLb: number): void {
   counts[kindLb] += sizeLb;
   kind.ios += 1;
   kind.lb += sizeLb;
 }
 
-function clipped(
+/** Blocks that fit on the device; undefined when none do. @throws WalbError `out-of-range` unless they may be cut. */
+function clippedLb(
   offsetLb: number,
   sizeLb: number,
-  memory: Memory | undefined,
   limitLb: number,
   image: DiskFile,
   counts: ApplyCounts,
   options: LogApplyOptions,
-): LoggedWrite | undefined {
-  if (offsetLb + sizeLb <= limitLb) return { offsetLb, sizeLb, memory };
+): number | undefined {
+  if (offsetLb + sizeLb <= limitLb) return sizeLb;
   if (options.clip !== true) {
     throw new WalbError("out-of-range", {
       what: `the log writes ${sizeLb} blocks at ${offsetLb}, beyond the ${limitLb} blocks of the device`,
@@ -202,7 +310,7 @@ function clipped(
   }
   counts.clipped.ios += 1;
   counts.clipped.lb += sizeLb;
-  return offsetLb >= limitLb ? undefined : { offsetLb, sizeLb: limitLb - offsetLb, memory };
+  return offsetLb >= limitLb ? undefined : limitLb - offsetLb;
 }
 
 function countWritten(writes: readonly LoggedWrite[], counts: ApplyCounts): void {

@@ -3,6 +3,9 @@
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { IndexedDiffWriter, SortedDiffConverter } from "../../../diff/convert.ts";
+import { planMerge } from "../../../diff/merge.ts";
+import { writeMerged } from "../../../diff/output.ts";
+import { RecordIndex } from "../../../diff/record-index.ts";
 import { SortedDiffWriter } from "../../../diff/sorted.ts";
 import { emptyStats } from "../../../diff/stats.ts";
 import type { DiffStats, LogIo } from "../../../diff/types.ts";
@@ -14,7 +17,10 @@ import { uuidBytes } from "../../../log/superblock.ts";
 import { type WlogInput, WlogReader } from "../../../log/wlogfile.ts";
 import type { CompressOption } from "../../../native/codec.ts";
 import type { DiskFile } from "../../../platform/disk.ts";
+import { lbBytes } from "../../../units.ts";
 import { checkContinues } from "./log-apply.ts";
+import { indexRecord, logAsSet, type WlogPlace } from "./log-index.ts";
+import type { OpenInput } from "./paths.ts";
 import { carvedIo, type Tool } from "./tool.ts";
 import { missingEndError } from "./walk.ts";
 
@@ -39,13 +45,16 @@ export interface LogConverted {
   readonly stats: DiffStats;
 }
 
+/** A log as a tool gets it. */
+export type LogInput = WlogInput & Pick<Partial<OpenInput>, "sizeBytes" | "again">;
+
 /** IOs that wait to be compressed: batches whose memory is not given back yet. */
 const batchesMax = 3;
 
 /** Converts concatenated wlogs that continue each other. The output is not synced. @throws WalbError */
 export async function convertWlog(
   tool: Tool,
-  input: WlogInput & { readonly sizeBytes?: number | undefined },
+  input: LogInput,
   output: DiskFile,
   options: LogConvertOptions,
 ): Promise<LogConverted> {
@@ -60,11 +69,33 @@ export async function convertWlog(
   const { maxIoLb, compress } = options;
   const convert = { uuid: uuidBytes(first.uuid), maxIoLb, compress };
   const feed = (writer: IndexedDiffWriter | SortedDiffConverter): Promise<number> =>
-    feedAll(tool, reader, first, writer, input, options);
+    feedAll(tool, reader, first, input, options, (batch) => writer.add(iosOf(batch)));
   if (options.kind === "indexed") {
     const writer = await IndexedDiffWriter.create(io, output, convert);
     const endLsid = await abandonOnError(writer, () => feed(writer));
     return { uuid: first.uuid, beginLsid: first.beginLsid, endLsid, stats: await writer.finish() };
+  }
+  const { again } = input;
+  if (again !== undefined) {
+    // What is replaced within the log is never compressed, and nothing is written twice.
+    const records = new RecordIndex(4096);
+    const endLsid = await feedAll(tool, reader, first, input, options, (batch, place) => {
+      indexBatch(records, { ...place, startBytes: again.offsetBytes + place.startBytes }, batch);
+      return Promise.resolve();
+    });
+    const set = logAsSet(tool.platform.disk, again.path, first.uuid, records);
+    try {
+      const stats = await writeMerged(tool.platform, set, planMerge(records, { maxIoLb }), output, {
+        compress,
+        recompressAll: true,
+        isVerified: true,
+        signal: tool.signal,
+        onProgress: ({ doneLb, totalLb }) => tool.progress(doneLb * lbBytes, totalLb * lbBytes),
+      });
+      return { uuid: first.uuid, beginLsid: first.beginLsid, endLsid, stats };
+    } finally {
+      await set.close();
+    }
   }
   return withSpool(tool, output, async (spool) => {
     const writer = new SortedDiffConverter(io, spool, convert);
@@ -73,13 +104,14 @@ export async function convertWlog(
   });
 }
 
+/** Hands all batches to `take`, which settles when it does not need their memory any more. @returns where the log ends. */
 async function feedAll(
   tool: Tool,
   reader: WlogReader,
   first: { readonly beginLsid: number; readonly uuid: string; readonly pbsBytes: number },
-  writer: IndexedDiffWriter | SortedDiffConverter,
-  input: WlogInput & { readonly sizeBytes?: number | undefined },
+  input: LogInput,
   options: LogConvertOptions,
+  take: (batch: PackBatch, place: WlogPlace) => Promise<void>,
 ): Promise<number> {
   const adding: Promise<void>[] = [];
   let header: typeof first | undefined = first;
@@ -87,7 +119,8 @@ async function feedAll(
   let doneBytes = 0;
   try {
     while (header !== undefined) {
-      const { pbsBytes } = header;
+      const { pbsBytes, beginLsid } = header;
+      const place = { beginLsid, pbsBytes, startBytes: reader.offsetBytes };
       const packs = reader.packs(tool.signal);
       for (let step = await packs.next(); ; step = await packs.next()) {
         if (step.done === true) {
@@ -99,7 +132,7 @@ async function feedAll(
         }
         const batch = step.value;
         doneBytes += sizeOf(batch, pbsBytes);
-        const added = writer.add(iosOf(batch)).finally(() => batch.release());
+        const added = take(batch, place).finally(() => batch.release());
         added.catch(() => undefined);
         adding.push(added);
         if (adding.length >= batchesMax) await adding.shift();
@@ -114,6 +147,17 @@ async function feedAll(
     await settleAll(adding);
   }
   return endLsid;
+}
+
+/** Enters a batch into an index of what its file holds. */
+function indexBatch(records: RecordIndex, place: WlogPlace, batch: PackBatch): void {
+  for (const part of batch.parts) {
+    const { records: logged } = part.header;
+    const end = part.firstRecord + part.data.length;
+    for (let i = part.firstRecord; i < end; i += 1) {
+      if (logged[i]!.kind !== "padding") indexRecord(records, place, logged[i]!);
+    }
+  }
 }
 
 /** The IOs of a batch. */

@@ -12,6 +12,8 @@ import { isTerminalOutput, SequentialOutput, standardInput } from "./stdio.ts";
 export interface OpenInput extends DiffInput {
   /** undefined when it is not known, as for a pipe. */
   readonly sizeBytes: number | undefined;
+  /** Where what was read can be read again, at any place; undefined for a pipe. */
+  readonly again?: { readonly path: string; readonly offsetBytes: number } | undefined;
   close(): Promise<void>;
 }
 
@@ -19,7 +21,9 @@ export interface OpenInput extends DiffInput {
 export async function openInput(disk: Disk, path: string, offsetBytes = 0): Promise<OpenInput> {
   if (path === "-") {
     const input = standardInput();
-    return { ...input, sizeBytes: undefined, close: () => Promise.resolve() };
+    const file = seekableStandardInput();
+    const again = file === undefined ? undefined : { path: file, offsetBytes: 0 };
+    return { ...input, sizeBytes: undefined, again, close: () => Promise.resolve() };
   }
   const info = await disk.info(path);
   if (info?.kind === "directory") {
@@ -32,6 +36,7 @@ export async function openInput(disk: Disk, path: string, offsetBytes = 0): Prom
   return {
     name: path,
     sizeBytes: Math.max(0, sizeBytes - offsetBytes),
+    again: { path, offsetBytes },
     read: async (target) => {
       const takeBytes = Math.max(0, Math.min(target.sizeBytes, sizeBytes - at));
       if (takeBytes > 0) await file.read(at, target.slice(0, takeBytes));

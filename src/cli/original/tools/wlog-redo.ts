@@ -1,5 +1,5 @@
 /** @module `wlog-redo`: replays a wlog onto a device. */
-import { applyCountLines, redoWlog } from "../../files/lib/log-apply.ts";
+import { applyCountLines, type LogApplyOptions, redoWlog } from "../../files/lib/log-apply.ts";
 import { packLines } from "../../files/lib/log-text.ts";
 import { withFile, withInput } from "../../files/lib/paths.ts";
 import { defineOriginal } from "../tool.ts";
@@ -18,17 +18,17 @@ export const tool = defineOriginal({
   params: [{ name: "DEVICE", help: "device or file to write" }],
   async run({ args, tool, print }) {
     const discard = args.flag("z") ? "zero" : args.flag("d") ? "passdown" : "ignore";
+    const onPack: LogApplyOptions["onPack"] = (header, checksum, writes) => {
+      print(packLines(header, checksum));
+      for (const { offsetLb, sizeLb } of writes) print(`CREATE\t\t${offsetLb}\t${sizeLb}`);
+    };
     const counts = await withInput(tool.platform.disk, args.text("i"), (input) =>
       withFile(tool.platform.disk, args.param(0), "write", (image) =>
         redoWlog(tool, input, image, {
           discard,
           lenient: true,
           clip: true,
-          onPack: (header, checksum, writes) => {
-            if (!args.flag("v")) return;
-            print(packLines(header, checksum));
-            for (const { offsetLb, sizeLb } of writes) print(`CREATE\t\t${offsetLb}\t${sizeLb}`);
-          },
+          ...(args.flag("v") ? { onPack } : {}),
         }),
       ),
     );
