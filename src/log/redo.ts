@@ -13,14 +13,7 @@ import { kib, mib } from "../units.ts";
 import type { PackBatch } from "./batch.ts";
 import { writeSuperblock } from "./format.ts";
 import { lsidOffsetBytes, pbToRingEnd, type RingGeometry } from "./geometry.ts";
-import {
-  encodePackHeader,
-  isPackFault,
-  type LogPackHeader,
-  nextPackLsid,
-  shrinkPack,
-  tryDecodePackHeader,
-} from "./pack.ts";
+import { encodePackHeader, type LogPackHeader, nextPackLsid, shrinkPack } from "./pack.ts";
 import { readRing, ringSource } from "./reader.ts";
 import { type ScanStop, scanPacks } from "./scan.ts";
 import { type LoggedWrite, planStoreWrites, runStoreWrites } from "./storewrites.ts";
@@ -164,8 +157,9 @@ async function emptyPbAt(log: DiskFile, ring: RingGeometry, lsid: number): Promi
 }
 
 /**
- * Zeroes every block from `endLsid` on that would be a valid header at its lsid. Without this, packs appended later
- * could end exactly where a leftover begins, and the next redo would run on into old data.
+ * Zeroes every block from `endLsid` on that says to be the header of its lsid. Without this, packs appended later could
+ * end exactly where a leftover begins, and the next redo would run on into old data. Damaged headers go, too: a block
+ * of several sectors may be torn, and a torn write over it could bring just the sectors that it lacks.
  */
 async function clearStaleHeaders(
   parts: RedoParts,
@@ -174,7 +168,7 @@ async function clearStaleHeaders(
   zeroes: Memory,
 ): Promise<number> {
   const { log, superblock, pool } = parts;
-  const { pbsBytes, salt } = ring;
+  const { pbsBytes } = ring;
   const windowPb = Math.floor((parts.staleWindowBytes ?? 256 * mib) / pbsBytes);
   const limitLsid = Math.min(endLsid + windowPb, superblock.writtenLsid + ring.ringSizePb);
   if (limitLsid <= endLsid) return 0;
@@ -194,8 +188,9 @@ async function clearStaleHeaders(
         const atBytes = i * pbsBytes;
         // Sector type 3 first: nearly every block fails here.
         if (lease.bytes[atBytes + 4] !== 3 || lease.bytes[atBytes + 5] !== 0) continue;
-        const block = lease.bytes.subarray(atBytes, atBytes + pbsBytes);
-        if (isPackFault(tryDecodePackHeader(block, { pbsBytes, salt, expectedLsid: lsid + i }))) continue;
+        const { view } = lease;
+        const headerLsid = view.getUint32(atBytes + 8, true) + view.getUint32(atBytes + 12, true) * 0x1_0000_0000;
+        if (headerLsid !== lsid + i) continue;
         await log.write(lsidOffsetBytes(ring, lsid + i), zeroes.slice(0, pbsBytes));
         count += 1;
       }
