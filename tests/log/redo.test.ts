@@ -141,6 +141,19 @@ describe("redo", () => {
     expect([data[40 * 512], data[50 * 512]]).toEqual([0x11, 0x11]);
   });
 
+  test("clears a torn header, too, so that a torn write over it cannot bring what it lacks", async () => {
+    const { log, data, superblock } = await freshStores();
+    const ring = geometryOf(superblock);
+    const lsids = writePacks(log, superblock, 0, [[filled(0, 4, 1)], [filled(8, 4, 2)]]);
+    const lacking = lsidOffsetBytes(ring, lsids[1]!) + 500;
+    log[lacking]! ^= 1;
+    expect(await redo(log, data)).toMatchObject({ packCount: 1, staleHeaderCount: 1 });
+    log[lacking]! ^= 1;
+    const result = await redo(log, data);
+    expect([result.packCount, result.superblock.writtenLsid]).toEqual([0, lsids[1]!]);
+    expect(data[8 * 512]).toBe(0x11);
+  });
+
   test("leaves log of the lap before alone", async () => {
     const { log, data, superblock } = await freshStores();
     const ring = geometryOf(superblock);
