@@ -40,7 +40,7 @@ export class ProxyStore {
       throw new WalbError("damaged", {
         what: "the volume's database has no volume in it",
         where: { volume },
-        hint: "move the volume's directory aside, add the archives again, and take a new backup",
+        hint: damageHint(volume),
       });
     }
     this.#state = row.state;
@@ -59,7 +59,12 @@ export class ProxyStore {
 
   /** Opens the store of a volume directory; a new one is made in state Stopped. */
   static open(databases: Databases, directory: string, volume: string, isNew: boolean): ProxyStore {
-    const database = openVolumeDatabase(databases, `${directory}/${volumeDatabaseName}`, migrations);
+    const database = openVolumeDatabase(
+      databases,
+      `${directory}/${volumeDatabaseName}`,
+      migrations,
+      damageHint(volume),
+    );
     try {
       if (isNew) {
         database.orm.insert(volumeTable).values({ id: 1, state: "Stopped", sizeLb: 0 }).onConflictDoNothing().run();
@@ -245,6 +250,14 @@ export class ProxyStore {
       this.#database.orm.delete(diffTable).where(inArray(diffTable.id, some)).run();
     }
   }
+}
+
+/** The diffs beside the database say all that matters of themselves. */
+function damageHint(volume: string): string {
+  return (
+    `move the file ${volumeDatabaseName} aside, start the proxy again, then: walb init ${volume} --device NAME; ` +
+    "the diffs beside it are taken over and sent"
+  );
 }
 
 function keyOf(diff: Pick<DiffRow, "uuid" | "fromGid" | "toGid">): string {

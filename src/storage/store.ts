@@ -29,7 +29,7 @@ export class StorageStore {
       throw new WalbError("damaged", {
         what: "the volume's database has no volume in it",
         where: { volume },
-        hint: `remove the volume's directory and make it again: walb init ${volume} --device NAME`,
+        hint: damageHint(volume),
       });
     }
     this.#state = row.state;
@@ -58,7 +58,8 @@ export class StorageStore {
 
   /** Opens the store of a volume directory. */
   static open(databases: Databases, directory: string, volume: string): StorageStore {
-    const database = openVolumeDatabase(databases, `${directory}/${volumeDatabaseName}`, migrations);
+    const path = `${directory}/${volumeDatabaseName}`;
+    const database = openVolumeDatabase(databases, path, migrations, damageHint(volume));
     try {
       return new StorageStore(database, volume);
     } catch (error) {
@@ -103,6 +104,11 @@ export class StorageStore {
   /** Largest gid ever given out. */
   get gidMax(): bigint {
     return this.#gidMax;
+  }
+
+  /** The smallest gid that was never given out, over all resets. */
+  get unusedGid(): bigint {
+    return this.#gidMax === 0n ? 0n : this.#gidMax + 1n;
   }
 
   /**
@@ -150,16 +156,17 @@ export class StorageStore {
   /** Adds the newest snapshot. */
   push(point: LogPoint): void {
     const position = this.#positionMax + 1;
+    const gidMax = point.gid > this.#gidMax ? point.gid : this.#gidMax;
     this.#database.transaction(() => {
       this.#database.orm
         .insert(queueTable)
         .values({ position, ...point })
         .run();
-      this.#database.orm.update(volumeTable).set({ gidMax: point.gid }).run();
+      this.#database.orm.update(volumeTable).set({ gidMax }).run();
     });
     this.#positionMax = position;
     this.#queue = [...this.#queue, point];
-    this.#gidMax = point.gid;
+    this.#gidMax = gidMax;
   }
 
   /** The log up to `done` is delivered: drops the snapshots it covers in the same transaction. */
@@ -196,6 +203,14 @@ export class StorageStore {
       .where(lte(queueTable.position, rows[dropCount - 1]!.position))
       .run();
   }
+}
+
+/** Where the log was delivered up to is nowhere else: only a comparison with the archive can tell what is missing. */
+function damageHint(volume: string): string {
+  return (
+    `move the file ${volumeDatabaseName} aside, start the storage again, then: walb init ${volume} --device NAME; ` +
+    `walb backup ${volume}. It compares with what the archive has; nothing at the archive is lost`
+  );
 }
 
 function doneColumns(done: LogPoint) {

@@ -77,7 +77,9 @@ export class StorageVolumes {
   async create(name: string, device: DeviceReference): Promise<StorageVolume> {
     checkVolumeId(name);
     const { platform, settings } = this.#parts;
-    if (this.#volumes.has(name) || this.#making.has(name) || this.#broken.some((known) => known.volume === name)) {
+    const broken = this.#broken.find((known) => known.volume === name);
+    if (broken !== undefined) throw broken.error;
+    if (this.#volumes.has(name) || this.#making.has(name)) {
       throw new WalbError("already-exists", {
         what: "the storage has this volume already",
         where: { host: settings.nodeId, volume: name },

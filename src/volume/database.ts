@@ -1,7 +1,7 @@
 /** @module Opens a volume's database and brings its schema up to date. */
 import type { Database } from "bun:sqlite";
 import { type BunSQLiteDatabase, drizzle } from "drizzle-orm/bun-sqlite";
-import { WalbError } from "../errors.ts";
+import { asWalbError, WalbError } from "../errors.ts";
 import type { Databases } from "../platform/database.ts";
 
 /** Name of the database in a volume's directory. */
@@ -15,12 +15,30 @@ export interface VolumeDatabase {
   close(): void;
 }
 
+/** The same error with another next step. */
+function rehinted(error: WalbError, hint: string): WalbError {
+  const { code, what, where, cause } = error;
+  return new WalbError(code, { what, where, hint, ...(cause === undefined ? {} : { cause }) });
+}
+
 /**
  * Opens the database at `path` and runs the migrations it has not seen: migration i takes it from version i to i + 1.
+ * @param damageHint what to do when it is damaged; what helps depends on the role.
  * @throws WalbError `unsupported` when a newer walb wrote it.
  */
-export function openVolumeDatabase(databases: Databases, path: string, migrations: readonly string[]): VolumeDatabase {
-  const raw = databases.open(path);
+export function openVolumeDatabase(
+  databases: Databases,
+  path: string,
+  migrations: readonly string[],
+  damageHint?: string,
+): VolumeDatabase {
+  let raw: Database;
+  try {
+    raw = databases.open(path);
+  } catch (thrown) {
+    const error = asWalbError(thrown);
+    throw error.code === "damaged" && damageHint !== undefined ? rehinted(error, damageHint) : error;
+  }
   try {
     migrate(raw, path, migrations);
   } catch (error) {

@@ -20,14 +20,20 @@ import { testClock, testRandom } from "../control/fixtures.ts";
 export interface FakeFleet {
   readonly states: { storage: string; proxy: string; archive: string };
   readonly calls: string[];
-  /** Time of the archive's newest point. */
+  /** Time and gid of the archive's newest point. */
   newestMs: number;
+  newestGid: bigint;
   readonly directory: string;
   readonly ports: { storage: number; proxy: number; archive: number };
   run(words: readonly string[], io?: Partial<Io>): Promise<{ code: number; out: string; err: string }>;
   close(): Promise<void>;
 }
 
+/** What a server says of a volume it cannot open. */
+const troubleIn = (state: string) =>
+  state === "Broken"
+    ? { trouble: { code: "damaged", message: "volume.db is no database", hint: "move volume.db aside", atMs: 0 } }
+    : {};
 const idle = { stopState: "not-stopping" as const, running: [] };
 
 /** Starts the three servers and writes a walb.toml for them. */
@@ -53,6 +59,7 @@ export async function startFakeFleet(): Promise<FakeFleet> {
           volume: "vol0",
           state: states.storage,
           ...idle,
+          ...troubleIn(states.storage),
           lagBytes: 2048,
           lagMs: 3000,
           logUsagePb: 25,
@@ -62,6 +69,7 @@ export async function startFakeFleet(): Promise<FakeFleet> {
     }),
     volumes: async () => ({ volumes: ["vol0"] }),
     init: async (params) => {
+      if (params.device.name === "nosuch") refuse(params.volume);
       called("storage", "init", params);
       states.storage = "SyncReady";
       return {};
@@ -121,7 +129,9 @@ export async function startFakeFleet(): Promise<FakeFleet> {
     isSending: false,
   };
   const proxy: Handlers<ProxyCommands> = {
-    status: async () => ({ volumes: [{ volume: "vol0", state: states.proxy, ...idle, archives: [toArchive] }] }),
+    status: async () => ({
+      volumes: [{ volume: "vol0", state: states.proxy, ...idle, ...troubleIn(states.proxy), archives: [toArchive] }],
+    }),
     volumes: async () => ({ volumes: ["vol0"] }),
     "add-archive": async (params) => {
       called("proxy", "add-archive", { volume: params.volume, archiveName: params.archiveName });
@@ -160,8 +170,12 @@ export async function startFakeFleet(): Promise<FakeFleet> {
           volume: "vol0",
           state: states.archive,
           ...idle,
+          ...troubleIn(states.archive),
           ...(states.archive === "Archived"
-            ? { oldestPoint: { gid: 1n, timeMs: nowMs - 3_600_000 }, newestPoint: { gid: 5n, timeMs: fleet.newestMs } }
+            ? {
+                oldestPoint: { gid: 1n, timeMs: nowMs - 3_600_000 },
+                newestPoint: { gid: fleet.newestGid, timeMs: fleet.newestMs },
+              }
             : {}),
         },
       ],
@@ -187,8 +201,9 @@ export async function startFakeFleet(): Promise<FakeFleet> {
       called("archive", "restore", params);
       if (params.volume === "lost") {
         throw new WalbError("not-restorable", {
-          what: "there is no point before that",
+          what: "there is no point before that; the nearest is after it gid 3 (2026-01-02T00:00:00Z)",
           where: { volume: params.volume },
+          hint: "not 2026-01-01T23:59:59Z",
         });
       }
       const base = {
@@ -246,6 +261,7 @@ export async function startFakeFleet(): Promise<FakeFleet> {
     states,
     calls,
     newestMs: nowMs - 1000,
+    newestGid: 5n,
     directory,
     ports: { storage: s0.port, proxy: p0.port, archive: a0.port },
     run: (words, io = {}) => runIn(directory, words, io),

@@ -5,6 +5,7 @@ import { program } from "../../src/cli/commands.ts";
 import { command, commandLines, group, type WalbCommand } from "../../src/cli/program.ts";
 import { renderReference } from "../../src/cli/reference.ts";
 import { runCommandLine } from "../../src/cli/run.ts";
+import { formatTime } from "../../src/cli/text/time.ts";
 import type { Io } from "../../src/cli/verb.ts";
 import { type ErrorCode, errorCodes, WalbError } from "../../src/errors.ts";
 import { type FakeFleet, runIn, startFakeFleet } from "./fleet-fixture.ts";
@@ -29,18 +30,45 @@ beforeEach(async () => {
 afterEach(() => fleet.close());
 
 describe("a volume's life through the verbs", () => {
-  test("init prepares receivers before the sender, and again does nothing", async () => {
+  test("init lets the storage check the device first, prepares the others, and again does nothing", async () => {
     const first = await fleet.run(["init", "vol0", "--device", "dev0"]);
     expect([first.code, first.err]).toEqual([0, expect.stringContaining("p0: sends vol0 to a0")]);
     expect(fleet.calls).toEqual([
+      'storage init {"volume":"vol0","device":{"kind":"user","name":"dev0"}}',
       'archive init {"volume":"vol0"}',
       'proxy add-archive {"volume":"vol0","archiveName":"a0"}',
       'proxy start {"volume":"vol0"}',
-      'storage init {"volume":"vol0","device":{"kind":"user","name":"dev0"}}',
     ]);
     const again = await fleet.run(["init", "vol0", "--device", "dev0", "--json"]);
     expect(JSON.parse(again.out)).toEqual({ volume: "vol0", storage: "s0", proxies: ["p0"], archive: "a0" });
     expect(fleet.calls).toHaveLength(4);
+  });
+
+  test("init with a wrong device leaves the volume nowhere", async () => {
+    const { code, err } = await fleet.run(["init", "vol0", "--device", "nosuch"]);
+    expect([code, err]).toEqual([4, expect.stringContaining("refused by the fake")]);
+    expect(fleet.calls).toEqual([]);
+    expect(fleet.states).toEqual({ storage: "Clear", proxy: "Clear", archive: "Clear" });
+  });
+
+  test("init of a volume that a storage or archive cannot open says why, and that it is not ready", async () => {
+    for (const role of ["storage", "archive"] as const) {
+      Object.assign(fleet.states, { storage: "SyncReady", proxy: "Started", archive: "Archived", [role]: "Broken" });
+      const { code, out, err } = await fleet.run(["init", "vol0", "--device", "dev0"]);
+      expect([code, out]).toEqual([4, ""]);
+      expect(err).toContain(`the ${role} cannot open the volume: volume.db is no database`);
+      expect(err).toContain("move volume.db aside");
+    }
+    expect(fleet.calls).toEqual([]);
+  });
+
+  test("init makes a volume anew at a proxy that lost its database", async () => {
+    Object.assign(fleet.states, { storage: "Target", proxy: "Broken", archive: "Archived" });
+    expect((await fleet.run(["init", "vol0", "--device", "dev0"])).code).toBe(0);
+    expect(fleet.calls).toEqual([
+      'proxy add-archive {"volume":"vol0","archiveName":"a0"}',
+      'proxy start {"volume":"vol0"}',
+    ]);
   });
 
   test("backup does what is needed and says why", async () => {
@@ -140,8 +168,14 @@ describe("a volume's life through the verbs", () => {
     const lost = await fleet.run(["restore", "lost", "--to", "/x", "--json"]);
     expect(lost.code).toBe(6);
     expect(JSON.parse(lost.err)).toMatchObject({
-      error: { code: "not-restorable", where: { volume: "lost", host: "a0" } },
+      error: { code: "not-restorable", where: { volume: "lost", host: "a0" }, hint: "not 2026-01-01T23:59:59Z" },
     });
+    // People read the times that walb snapshots shows them, and that --at takes.
+    const told = await fleet.run(["restore", "lost", "--to", "/x"]);
+    expect(told.code).toBe(6);
+    expect(told.err).toContain(`gid 3 (${formatTime(Date.UTC(2026, 0, 2))})`);
+    expect(told.err).toContain(`not ${formatTime(Date.UTC(2026, 0, 2) - 1000)}`);
+    expect(told.err).not.toContain("Z");
   });
 
   test("stop goes from sender to receiver, start the other way round, one server on request", async () => {

@@ -1,4 +1,5 @@
 import { describe, expect, test } from "bun:test";
+import type { ProxyStatus } from "../../src/control/proxy.ts";
 import { call } from "../helpers/backup-path.ts";
 import { io, ProxyBench, volume } from "./fixture.ts";
 
@@ -125,6 +126,13 @@ describe("a proxy that starts", () => {
       call<{ volumes: { volume: string; state: string }[] }>(bench.proxy, "status"),
     );
     expect(volumes.map(({ volume: name, state }) => `${name} ${state}`)).toEqual(["vol0 Started", "bad Broken"]);
+    const bad = await bench.complete(() =>
+      call<ProxyStatus>(bench.proxy, "status", { volume: "bad" }).then((status) => status.volumes[0]!),
+    );
+    expect(bad.trouble!.hint).toContain("diffs beside it are taken over");
+    await expect(
+      bench.complete(() => call(bench.proxy, "add-archive", { volume: "bad", archiveName: "a0", address: "a0:10200" })),
+    ).rejects.toThrow("not a SQLite database");
     await bench.complete(() => bench.send([io(0, 8, 1)]));
     await bench.delivered();
     bench.world.close();

@@ -280,3 +280,21 @@ test("two hundred idle volumes cost next to nothing", async () => {
   expect(world.eventCount - before).toBeLessThan(200 * 6 * 20);
   path.close();
 });
+
+describe("a storage whose database is garbage", () => {
+  test("says what to do, and refuses to make the volume anew over it", async () => {
+    const path = await running(11);
+    path.storageHost.kill();
+    const file = path.storageHost.storage.paths().find((name) => name.endsWith(`/${volume}/volume.db`))!;
+    path.storageHost.storage.corrupt(file, 0, 100);
+    await path.world.complete(() => path.restartStorageHost());
+    const status = await statusOf(path);
+    expect(status).toMatchObject({ state: "Broken", trouble: { code: "damaged" } });
+    expect(status.trouble!.hint).toContain(`walb backup ${volume}`);
+    const device = { kind: "user", name: "dev0" };
+    await expect(path.world.complete(() => call(path.storage, "init", { volume, device }))).rejects.toThrow(
+      "not a SQLite database",
+    );
+    path.close();
+  });
+});

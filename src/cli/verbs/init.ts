@@ -2,7 +2,7 @@
 import { resolve } from "node:path";
 import type { DeviceReference } from "../../control/storage.ts";
 import { WalbError } from "../../errors.ts";
-import { type Fleet, primaryArchive, serversOf, storageOf } from "../../fleet/fleet.ts";
+import { type Fleet, type FleetServer, primaryArchive, serversOf, storageOf } from "../../fleet/fleet.ts";
 import { callOptions, clientFlags, loadFleet, print, remark } from "../common.ts";
 import { asCompression, asInt, asPath, asText, asVolume, option, required } from "../flags.ts";
 import { archiveClient, proxyClient, storageClient } from "../servers.ts";
@@ -13,7 +13,8 @@ const { server: _, ...flagsOfFleet } = clientFlags;
 export const verb = defineVerb({
   summary: "Puts a device under backup: on the storage, the proxies and the archive of the fleet",
   description:
-    "Repeat it after a failure: what was done already is left as it is. Back the volume up next, with walb backup VOL.",
+    "Repeat it after a failure: what was done already is left as it is. To undo it instead: walb stop VOL, then " +
+    "walb clear VOL. Back the volume up next, with walb backup VOL.",
   positionals: [{ name: "VOL", help: "name of the volume in the backup", isRequired: true }],
   flags: {
     device: required("NAME", "device of walb device on the storage's host", asText),
@@ -35,28 +36,36 @@ export const verb = defineVerb({
       throw new WalbError("usage", { what: "the fleet has no proxy server", where: { volume } });
     const did = (text: string): void => remark(flags, io, text);
 
-    // The receiving end first: nothing is sent before somebody can take it.
-    const atArchive = archiveClient(archive);
-    if (stateOf(await atArchive.call("status", { volume }, options)) === "Clear") {
+    const [atStorage, atArchive] = [storageClient(storage), archiveClient(archive)];
+    const atProxies = proxies.map((proxy) => ({ proxy, client: proxyClient(proxy) }));
+    // All are asked before anything is changed: what one refuses must not leave the volume on the others.
+    const known = only(await atStorage.call("status", { volume }, options));
+    const image = only(await atArchive.call("status", { volume }, options));
+    const relays = await Promise.all(
+      atProxies.map(async ({ client }) => only(await client.call("status", { volume }, options))),
+    );
+    refuseBroken(storage, known);
+    refuseBroken(archive, image);
+    refuseOther(storage, volume, known, device);
+
+    // The storage first, since it looks whether the device is there; it sends nothing before the first backup.
+    if (stateOf(known) === "Clear") {
+      await atStorage.call("init", { volume, device }, options);
+      did(`${storage.name}: ${volume} is device ${flags.device}`);
+    }
+    if (stateOf(image) === "Clear") {
       await atArchive.call("init", { volume }, options);
       did(`${archive.name}: ready for backups of ${volume}`);
     }
-    for (const proxy of proxies) {
-      const atProxy = proxyClient(proxy);
-      const state = stateOf(await atProxy.call("status", { volume }, options));
-      if (state === "Clear" || state === "Stopped") {
-        const compression = flags.compression === undefined ? {} : { compression: flags.compression };
-        const delayS = flags.delay === undefined ? {} : { delayS: flags.delay };
-        const entry = { volume, archiveName: archive.name, address: archive.address, ...compression, ...delayS };
-        await atProxy.call("add-archive", entry, options);
-        await atProxy.call("start", { volume }, options);
-        did(`${proxy.name}: sends ${volume} to ${archive.name} at ${archive.address}`);
-      }
-    }
-    const atStorage = storageClient(storage);
-    if (stateOf(await atStorage.call("status", { volume }, options)) === "Clear") {
-      await atStorage.call("init", { volume, device }, options);
-      did(`${storage.name}: ${volume} is device ${flags.device}`);
+    for (const [at, { proxy, client }] of atProxies.entries()) {
+      // A proxy that lost its database takes over the diffs it has; one that is broken otherwise says why it does not.
+      if (!["Clear", "Stopped", "Broken"].includes(stateOf(relays[at]))) continue;
+      const compression = flags.compression === undefined ? {} : { compression: flags.compression };
+      const delayS = flags.delay === undefined ? {} : { delayS: flags.delay };
+      const entry = { volume, archiveName: archive.name, address: archive.address, ...compression, ...delayS };
+      await client.call("add-archive", entry, options);
+      await client.call("start", { volume }, options);
+      did(`${proxy.name}: sends ${volume} to ${archive.name} at ${archive.address}`);
     }
     const result = { volume, storage: storage.name, proxies: proxies.map(({ name }) => name), archive: archive.name };
     print(flags, io, result, `${volume} is ready; back it up with: walb backup ${volume}\n`);
@@ -64,9 +73,41 @@ export const verb = defineVerb({
   },
 });
 
-/** State of the only volume in a status. */
-function stateOf(status: { readonly volumes: readonly { readonly state: string }[] }): string {
-  return status.volumes[0]?.state ?? "Clear";
+/** What a server says of the volume. */
+interface Known {
+  readonly state: string;
+  readonly trouble?: { readonly message: string; readonly hint?: string | undefined } | undefined;
+  readonly device?: DeviceReference | undefined;
+}
+
+/** The only volume in a status. */
+function only(status: { readonly volumes: readonly Known[] }): Known | undefined {
+  return status.volumes[0];
+}
+
+function stateOf(known: Known | undefined): string {
+  return known?.state ?? "Clear";
+}
+
+/** @throws WalbError `state` with what the server says of a volume it cannot open. */
+function refuseBroken(server: FleetServer, known: Known | undefined): void {
+  if (known?.state !== "Broken") return;
+  const { message = "it does not say why", hint } = known.trouble ?? {};
+  throw new WalbError("state", {
+    what: `the ${server.role} cannot open the volume: ${message}`,
+    where: { host: server.name },
+    ...(hint === undefined ? {} : { hint }),
+  });
+}
+
+/** @throws WalbError `already-exists` when the volume is another device. */
+function refuseOther(server: FleetServer, volume: string, known: Known | undefined, device: DeviceReference): void {
+  if (known?.device === undefined || known.device.name === device.name) return;
+  throw new WalbError("already-exists", {
+    what: `the volume is device ${known.device.name} already, not ${device.name}`,
+    where: { host: server.name, volume },
+    hint: `use another name for the volume; or forget the old one, with its backups: walb stop ${volume}, walb clear ${volume}`,
+  });
 }
 
 function deviceReference(name: string, socket: string | undefined, io: Io): DeviceReference {
