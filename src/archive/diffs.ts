@@ -129,6 +129,11 @@ async function verifyBatch(io: DiffIo, open: OpenDiffs, plan: MergePlan, from: n
   return batchLb;
 }
 
+/** The commands for a new backup of a volume whose chain of diffs is broken: a hash backup would need the whole chain. */
+export function beginAnew(volume: string): string {
+  return `walb stop ${volume}, walb reset ${volume}, walb backup ${volume}`;
+}
+
 /**
  * An error about a diff of the volume, with the points that the diff costs and those that are left; it is
  * shown in the status from then on. Any other error as it is.
@@ -150,7 +155,9 @@ export function explained(volume: ArchiveVolume, thrown: unknown): WalbError {
   const failure = new WalbError("damaged", {
     what: `${error.what}; without this diff these points are lost: ${pointsText(lost)}; still restorable: ${pointsText(left)}`,
     where: error.where,
-    hint: `put the file back from another copy, or restore one of the other points; then take a new backup: walb backup ${volume.name}`,
+    hint:
+      `put the file back from another copy, or restore what you need of the other points: walb restore ${volume.name} --snapshot GID --to PATH; ` +
+      `then begin anew, which deletes all its points: ${beginAnew(volume.name)}`,
     ...(error.cause === undefined ? {} : { cause: error.cause }),
   });
   volume.setDamage(diff.fileName, failure);

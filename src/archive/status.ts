@@ -4,6 +4,7 @@ import { WalbError } from "../errors.ts";
 import { snapshotText, stateText } from "../snapshot/text.ts";
 import type { BrokenVolume } from "../volume/directories.ts";
 import { type Trouble, troubleReport } from "../volume/trouble.ts";
+import { beginAnew } from "./diffs.ts";
 import type { ArchiveAction, ArchiveVolume } from "./volume.ts";
 
 const actions: readonly ArchiveAction[] = ["Apply", "Merge", "Restore", "Resize", "Scan", "ReplSyncAsClient"];
@@ -75,7 +76,7 @@ function lossTrouble({ name, store }: ArchiveVolume): Trouble | undefined {
   const error = new WalbError("damaged", {
     what: `${named.join("; ")}${more}`,
     where: { volume: name },
-    hint: `put the files back and restart the archive, or take a new backup: walb stop ${name}, walb reset ${name}, walb backup ${name}`,
+    hint: `put the files back and restart the archive, or begin anew, which deletes all its points: ${beginAnew(name)}`,
   });
   return { error, atMs: last.atMs };
 }
