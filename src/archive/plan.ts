@@ -5,7 +5,7 @@ import type { DiffSet } from "../snapshot/diffset.ts";
 import { applyRound, type RestorePoint } from "../snapshot/restore.ts";
 import { mergeableList, mergeableToGid, truncateList } from "../snapshot/select.ts";
 import { diffText, snapshotText } from "../snapshot/text.ts";
-import { timestampMaxS, timeText } from "../snapshot/time.ts";
+import { timestampMaxS, utcText } from "../snapshot/time.ts";
 import type { ArchiveState, DiffMeta, Snapshot } from "../snapshot/types.ts";
 import type { WdiffRequest } from "../wire/wdiff-transfer.ts";
 import { accept, type Decision, refuse, refuseWith } from "../wire/words.ts";
@@ -111,7 +111,7 @@ const pointsNamedMax = 8;
 
 /** Points for people: each by gid and time, of many the first and the last ones. */
 export function pointsText(points: readonly RestorePoint[]): string {
-  const name = (point: RestorePoint): string => `gid ${point.gid} (${timeText(point.timestampS)})`;
+  const name = (point: RestorePoint): string => `gid ${point.gid} (${utcText(point.timestampS)})`;
   if (points.length === 0) return "none";
   if (points.length <= pointsNamedMax) return points.map(name).join(", ");
   const half = pointsNamedMax / 2;

@@ -9,7 +9,7 @@ import type { restoreResult } from "../control/archive.ts";
 import { applyDiffs } from "../diff/apply.ts";
 import { planMerge } from "../diff/merge.ts";
 import { checkAborted, type DiffIo } from "../diff/types.ts";
-import { WalbError } from "../errors.ts";
+import { asWalbError, WalbError } from "../errors.ts";
 import type { DiskFile } from "../platform/disk.ts";
 import type { DiffSet } from "../snapshot/diffset.ts";
 import { pointAt, pointOfGid, type RestorePoint, restoreRound } from "../snapshot/restore.ts";
@@ -75,10 +75,17 @@ export class RestoreExperience {
 
 /** The point a request means: the newest without gid and time. @throws WalbError `not-restorable` naming near points. */
 export function choosePoint(points: readonly RestorePoint[], request: RestoreRequest, volume: string): RestorePoint {
-  if (request.gid !== undefined) return pointOfGid(points, request.gid);
-  if (request.atMs !== undefined) return pointAt(points, Math.floor(request.atMs / 1000));
   const newest = points.at(-1);
-  if (newest !== undefined) return newest;
+  if (newest !== undefined) {
+    try {
+      if (request.gid !== undefined) return pointOfGid(points, request.gid);
+      return request.atMs === undefined ? newest : pointAt(points, Math.floor(request.atMs / 1000));
+    } catch (error) {
+      const { code, what } = asWalbError(error);
+      const hint = `choose one of these points, or see all: walb snapshots ${volume} --all`;
+      throw new WalbError(code, { what, where: { volume }, hint });
+    }
+  }
   throw new WalbError("not-restorable", {
     what: "the volume cannot be restored to any point yet",
     where: { volume },

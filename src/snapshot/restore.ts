@@ -13,7 +13,7 @@ import type { DiffSet } from "./diffset.ts";
 import { applicableList, applicableToGid } from "./select.ts";
 import { endState } from "./state.ts";
 import { snapshotText, stateText } from "./text.ts";
-import { timeText } from "./time.ts";
+import { utcText } from "./time.ts";
 import { type ArchiveState, type DiffMeta, isClean } from "./types.ts";
 
 /** A point in time that the image can be brought to. */
@@ -84,7 +84,7 @@ export function pointAt(points: readonly RestorePoint[], timestampS: number): Re
   const point = points.findLast((candidate) => candidate.timestampS <= timestampS);
   if (point !== undefined) return point;
   throw notRestorable(
-    `there is no restorable point at or before ${timeText(timestampS)}`,
+    `there is no restorable point at or before ${utcText(timestampS)}`,
     points,
     (candidate) => candidate.timestampS <= timestampS,
   );
@@ -194,10 +194,13 @@ function notRestorable(
       : `${names.length === 1 ? "the nearest is" : "the nearest are"} ${names.join(", ")}`;
   return new WalbError("not-restorable", {
     what: `${what}; ${nearest}`,
-    hint: names.length === 0 ? "wait for a backup to complete" : "choose one of these points, or list all of them",
+    hint:
+      names.length === 0
+        ? "wait for a backup to complete"
+        : "choose one of these points, or see all: walb snapshots VOL --all",
   });
 }
 
 function pointText(point: RestorePoint): string {
-  return `gid ${point.gid} (${timeText(point.timestampS)})`;
+  return `gid ${point.gid} (${utcText(point.timestampS)})`;
 }

@@ -18,6 +18,11 @@ export function timeText(timestampS: number, field = "timestamp"): string {
   return timestampS === 0 ? "---" : isoText(timestampS, field);
 }
 
+/** `YYYY-MM-DDThh:mm:ssZ` for what people read; a command line shows it as local time. */
+export function utcText(timestampS: number, field = "timestamp"): string {
+  return timestampS === 0 ? "---" : `${isoText(timestampS, field)}Z`;
+}
+
 /**
  * Reads exactly `YYYYMMDDhhmmss`. Times before 1970 are refused: no format can hold them.
  * @throws WalbError `bad-format` naming `field`.

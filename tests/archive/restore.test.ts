@@ -37,7 +37,8 @@ describe("a restore", () => {
       expectSame(await restored(scene), history.at(8), "newest");
       const to = `${scene.directory}/never`;
       const early = run(scene.role.control, "restore", { volume: "vol0", to, atMs: (startS - 1) * 1000 });
-      await expect(early).rejects.toThrow(/nearest is after it gid 0/);
+      await expect(early).rejects.toThrow(/nearest is after it gid 0 \(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ\)/);
+      await expect(early).rejects.toMatchObject({ hint: expect.stringContaining("walb snapshots vol0 --all") });
       const between = run(scene.role.control, "restore", { volume: "vol0", to, gid: 6 });
       await expect(between).rejects.toThrow(/before it gid 5.*after it gid 8/);
       expect(existsSync(to)).toBe(false);
@@ -146,6 +147,11 @@ describe("a restore", () => {
       const to = `${scene.directory}/damaged.img`;
       const failing = run(scene.role.control, "restore", { volume: "vol0", to, gid: 8 });
       await expect(failing).rejects.toThrow(/gid 5 .*gid 8 .*still restorable: gid 0 .*gid 2 .*gid 4/);
+      await expect(failing).rejects.toMatchObject({
+        hint: expect.stringMatching(
+          /walb restore vol0 --snapshot GID.*walb stop vol0, walb reset vol0, walb backup vol0$/,
+        ),
+      });
       expect(await codeOf(run(scene.role.control, "restore", { volume: "vol0", to, gid: 5 }))).toBe("damaged");
       expect(readdirSync(scene.directory).filter((name) => name.startsWith("damaged"))).toEqual([]);
       expectSame(await restored(scene, { gid: 4 }), history.at(4), "what is left");

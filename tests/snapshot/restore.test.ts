@@ -35,7 +35,7 @@ describe("points in time", () => {
   test("before the oldest are refused with the oldest named", () => {
     expect(() => pointAt(points, 49)).toThrow(expect.objectContaining({ code: "not-restorable" }));
     expect(() => pointAt(points, 49)).toThrow(
-      "there is no restorable point at or before 1970-01-01T00:00:49; the nearest is after it gid 0 (1970-01-01T00:00:50)",
+      "there is no restorable point at or before 1970-01-01T00:00:49Z; the nearest is after it gid 0 (1970-01-01T00:00:50Z)",
     );
     expect(() => pointAt([], 49)).toThrow("there is no restorable point at all");
   });
@@ -43,9 +43,9 @@ describe("points in time", () => {
   test("that are no points are refused with their neighbours named", () => {
     expect(pointOfGid(points, 4n)).toBe(points[2]!);
     expect(() => pointOfGid(points, 3n)).toThrow(
-      "gid 3 is not restorable; the nearest are before it gid 1 (1970-01-01T00:01:40), after it gid 4 (1970-01-01T00:03:20)",
+      "gid 3 is not restorable; the nearest are before it gid 1 (1970-01-01T00:01:40Z), after it gid 4 (1970-01-01T00:03:20Z)",
     );
-    expect(() => pointOfGid(points, 9n)).toThrow("the nearest is before it gid 5 (1970-01-01T00:05:00)");
+    expect(() => pointOfGid(points, 9n)).toThrow("the nearest is before it gid 5 (1970-01-01T00:05:00Z)");
   });
 });
 

@@ -5,6 +5,7 @@ import { isLoopbackName } from "../../http/guard.ts";
 import { clientFlags, print } from "../common.ts";
 import { asGid, asPath, asText, asVolume, option, parseAddress, required, toggle } from "../flags.ts";
 import { runJob } from "../job.ts";
+import { errorWithLocalTimes } from "../restore/times.ts";
 import { archiveClient, serverFor } from "../servers.ts";
 import { formatSize } from "../text/size.ts";
 import { formatDuration, formatTime, parseTime } from "../text/time.ts";
@@ -52,7 +53,10 @@ export const verb = defineVerb({
       ...(flags.overwrite ? { overwrite: true } : {}),
       ...(flags["dry-run"] ? { dryRun: true } : {}),
     };
-    const result = await runJob(archiveClient(server), "restore", params, flags, io);
+    const result = await runJob(archiveClient(server), "restore", params, flags, io).catch((error: unknown) => {
+      // What programs read keeps UTC.
+      throw flags.json ? error : errorWithLocalTimes(error);
+    });
     const point = `${volume} as of ${formatTime(result.timeMs)} (snapshot ${result.gid}, ${formatSize(result.sizeBytes)})`;
     const takes = result.estimateMs === undefined ? "" : `, about ${formatDuration(result.estimateMs)}`;
     const text = flags["dry-run"]
