@@ -116,14 +116,15 @@ export async function restoreVolume(
     if (request.dryRun === true) {
       const bytes = (await run.countDiffBytes()) + (await imageCopyBytes(volume, target, experience));
       const method = target.kind === "device" ? ({ method: "device" } as const) : {};
-      return { ...point, bytes, elapsedMs: elapsedMs(), estimateMs: experience.estimateMs(bytes), ...method };
+      const estimateMs = experience.estimateMs(bytes);
+      return { ...point, bytes, elapsedMs: elapsedMs(), estimateMs, isVerified: false, ...method };
     }
     const done = target.kind === "file" ? await run.toFile(target, rules.overwrite) : await run.toDevice(target);
     if (target.kind === "file") experience.learnClone(dirname(target.path), done.method === "reflink");
     experience.learnRate(done.bytes, elapsedMs());
     run.allGood();
     volume.log.info("restored", { gid, to: target.path, ...done });
-    return { ...point, ...done, elapsedMs: elapsedMs() };
+    return { ...point, ...done, elapsedMs: elapsedMs(), isVerified: true };
   } catch (error) {
     checkAborted(context.signal, "the restore");
     throw explained(volume, error);

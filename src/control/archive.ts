@@ -88,6 +88,8 @@ export const restoreResult = z.object({
   method: z.enum(["reflink", "copy", "device"]).optional(),
   /** In a dry run: how long it is going to take. */
   estimateMs: countSchema.optional(),
+  /** Every checksum of the diffs' data was right; false in a dry run, which reads only their indexes. */
+  isVerified: z.boolean().optional(),
 });
 
 const activeStates = ["Archived", "HashSync", "WdiffRecv", "ReplSyncAsServer"] as const;

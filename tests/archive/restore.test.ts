@@ -130,8 +130,10 @@ describe("a restore", () => {
       expect(dry).toMatchObject({ gid: 8n, sizeBytes: 3000 * 512, timeMs: (startS + 8) * 1000 });
       expect(Number(dry.bytes)).toBeGreaterThan(0);
       expect(Number(dry.estimateMs)).toBeGreaterThan(0);
+      expect(dry.isVerified).toBe(false);
       expect(existsSync(to)).toBe(false);
       const real = await run(scene.role.control, "restore", { volume: "vol0", to });
+      expect(real.isVerified).toBe(true);
       expect(Number(real.bytes)).toBeGreaterThan(0);
     });
   });

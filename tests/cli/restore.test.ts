@@ -140,6 +140,10 @@ describe("restoring to standard output", () => {
     const count = asked.length;
     const { code, out } = await restore(["--dry-run", "--snapshot", "1"]);
     expect([code, out]).toEqual([0, expect.stringMatching(/^would restore vol0 as of .* \(snapshot 1, 4\.00K\)/)]);
+    expect(out).toContain("data is read and checked only when restoring");
+    const json = await restore(["--dry-run", "--json", "--at", "9000-01-01"]);
+    expect(JSON.parse(json.out)).toMatchObject({ gid: 5, isVerified: false });
+    expect(json.err).toContain("is in the future: taken is the newest point");
     expect(asked.length).toBe(count);
   });
 

@@ -155,7 +155,10 @@ describe("a volume's life through the verbs", () => {
 
   test("restore asks for a time or a gid, and a dry run says how much and how long", async () => {
     const dry = await fleet.run(["restore", "vol0", "--to", "out.img", "--dry-run"]);
-    expect([dry.code, dry.out]).toEqual([0, expect.stringContaining("3.00M to write, about 1m 30s")]);
+    expect([dry.code, dry.out]).toEqual([
+      0,
+      expect.stringContaining("3.00M to write, about 1m 30s; data is read and checked only when restoring"),
+    ]);
     expect(fleet.calls[0]).toBe(`archive restore {"volume":"vol0","to":"${fleet.directory}/out.img","dryRun":true}`);
     await fleet.run(["restore", "vol0", "--to", "/x", "--at", "-5m", "--overwrite"], {
       nowMs: () => 1_000_000_000_000,
@@ -165,6 +168,13 @@ describe("a volume's life through the verbs", () => {
     expect(fleet.calls[2]).toBe('archive restore {"volume":"vol0","gid":7,"to":"/x"}');
     const both = await fleet.run(["restore", "vol0", "--to", "/x", "--snapshot", "7", "--at", "-5m"]);
     expect([both.code, both.err]).toEqual([2, expect.stringContaining("exclude each other")]);
+    const future = new Date(Date.now() + 86_400_000).toISOString();
+    const early = await fleet.run(["restore", "vol0", "--at", future, "--to", "/x"]);
+    expect([early.code, early.err]).toEqual([
+      0,
+      expect.stringMatching(/^--at .* is in the future: taken is the newest point, of \d{4}-.* \(.* old\)\n$/),
+    ]);
+    expect((await fleet.run(["restore", "vol0", "--at", "-1s", "--to", "/x"])).err).toBe("");
     const lost = await fleet.run(["restore", "lost", "--to", "/x", "--json"]);
     expect(lost.code).toBe(6);
     expect(JSON.parse(lost.err)).toMatchObject({

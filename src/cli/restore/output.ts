@@ -12,6 +12,7 @@ import { formatSize } from "../text/size.ts";
 import { formatDuration, formatTime } from "../text/time.ts";
 import type { Io } from "../verb.ts";
 import { choosePoint, type PointWish } from "./point.ts";
+import { notVerified, remarkFuture } from "./remarks.ts";
 import { writeStandardOutput } from "./stdout.ts";
 import { streamImage } from "./stream.ts";
 
@@ -45,9 +46,10 @@ export async function restoreToOutput(
   const point = choosePoint(volume, snapshots, wish);
   const sizeBytes = point.sizeLb * lbBytes;
   const name = `${volume} as of ${formatTime(point.timeMs)} (snapshot ${point.gid}, ${formatSize(sizeBytes)})`;
+  remarkFuture(wish, point.timeMs, flags, io);
   if (isDryRun) {
     const value = { volume, to: "-", isDryRun, gid: point.gid, timeMs: point.timeMs, sizeBytes, bytes: sizeBytes };
-    print(flags, io, value, `would restore ${name} to standard output\n`);
+    print(flags, io, { ...value, isVerified: false }, `would restore ${name} to standard output; ${notVerified}\n`);
     return 0;
   }
   const startMs = io.nowMs();

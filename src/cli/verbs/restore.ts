@@ -5,6 +5,7 @@ import { isLoopbackName } from "../../http/guard.ts";
 import { clientFlags, print } from "../common.ts";
 import { asGid, asPath, asText, asVolume, option, parseAddress, required, toggle } from "../flags.ts";
 import { runJob } from "../job.ts";
+import { notVerified, remarkFuture } from "../restore/remarks.ts";
 import { errorWithLocalTimes } from "../restore/times.ts";
 import { archiveClient, serverFor } from "../servers.ts";
 import { formatSize } from "../text/size.ts";
@@ -60,8 +61,9 @@ export const verb = defineVerb({
     const point = `${volume} as of ${formatTime(result.timeMs)} (snapshot ${result.gid}, ${formatSize(result.sizeBytes)})`;
     const takes = result.estimateMs === undefined ? "" : `, about ${formatDuration(result.estimateMs)}`;
     const text = flags["dry-run"]
-      ? `would restore ${point} to ${params.to}: ${formatSize(result.bytes)} to write${takes}\n`
+      ? `would restore ${point} to ${params.to}: ${formatSize(result.bytes)} to write${takes}; ${notVerified}\n`
       : `restored ${point} to ${params.to}: wrote ${formatSize(result.bytes)} in ${formatDuration(result.elapsedMs)}\n`;
+    remarkFuture(wish, result.timeMs, flags, io);
     print(flags, io, { volume, to: params.to, isDryRun: flags["dry-run"], ...result }, text);
     return 0;
   },
