@@ -167,14 +167,12 @@ async function checkSpace(volume: ProxyVolume, request: WlogRequest): Promise<vo
       hint,
     });
   }
-  volume.spaceWarning =
-    freeBytes < warnBytes
-      ? new WalbError("no-space", {
-          what: `the proxy's file system is filling up: ${freeMib} MiB free`,
-          where: place,
-          hint,
-        })
-      : undefined;
+  const warning = new WalbError("no-space", {
+    what: `the proxy's file system is filling up: ${freeMib} MiB free`,
+    where: place,
+    hint,
+  });
+  volume.setSpaceWarning(freeBytes < warnBytes ? warning : undefined);
 }
 
 /** Closes and removes a temporary file; a failure costs only space until the next start. */

@@ -25,18 +25,24 @@ export type ProxyAction = "WdiffSend";
 /** States in which diffs are sent. */
 export const sendingStates: readonly ProxyState[] = ["Started", "WlogRecv", "WaitForEmpty"];
 
+/**
+ * How long the last reception says something about the volume. A storage that still needs us has tried again by then:
+ * else it went on with another proxy, and this one would show a trouble for ever that nobody has.
+ */
+const receptionForgottenMs = 600_000;
+
 /** A volume of a running proxy. */
 export class ProxyVolume {
   readonly machine: VolumeMachine<ProxyState, ProxyAction>;
   readonly log: Logger;
   /** The reception under way: its stream, and whether it is at its last step. */
   receiving: { readonly stream: WireStream; isCommitting: boolean } | undefined;
-  /** The last reception failed. */
-  receiveTrouble: Trouble | undefined;
+  #receiveTrouble: Trouble | undefined;
+  #receiveTroubleMs = 0;
   /** Diffs were lost. */
   lossTrouble: Trouble | undefined;
-  /** The file system fills up. */
-  spaceWarning: WalbError | undefined;
+  #spaceWarning: WalbError | undefined;
+  #spaceWarningMs = 0;
 
   constructor(
     readonly name: string,
@@ -50,13 +56,28 @@ export class ProxyVolume {
     this.machine = new VolumeMachine(name, "Stopped", () => platform.clock.nowMs());
   }
 
+  /** The last reception failed; undefined when one went well. Told until then, or until it is history. */
+  setReceiveTrouble(trouble: Trouble | undefined): void {
+    this.#receiveTrouble = trouble;
+    this.#receiveTroubleMs = this.platform.clock.monotonicMs();
+  }
+
+  /** The file system fills up, as the last reception has seen. */
+  setSpaceWarning(warning: WalbError | undefined): void {
+    this.#spaceWarning = warning;
+    this.#spaceWarningMs = this.platform.clock.monotonicMs();
+  }
+
   /** What an administrator should know of the volume, the gravest first. */
   get trouble(): Trouble | undefined {
     if (this.lossTrouble !== undefined) return this.lossTrouble;
-    if (this.receiveTrouble !== undefined) return this.receiveTrouble;
-    return this.spaceWarning === undefined
+    const nowMs = this.platform.clock.monotonicMs();
+    if (nowMs < this.#receiveTroubleMs + receptionForgottenMs && this.#receiveTrouble !== undefined) {
+      return this.#receiveTrouble;
+    }
+    return this.#spaceWarning === undefined || nowMs >= this.#spaceWarningMs + receptionForgottenMs
       ? undefined
-      : { error: this.spaceWarning, atMs: this.store.lastReceivedMs ?? this.platform.clock.nowMs() };
+      : { error: this.#spaceWarning, atMs: this.store.lastReceivedMs ?? this.platform.clock.nowMs() };
   }
 
   /** Directory of the diffs of one log. */

@@ -81,7 +81,7 @@ async function receiveLog(parts: WireParts, stream: WireStream, turns: Limiter):
           const { volume, reception } = admitted!;
           if (volume.receiving !== undefined) volume.receiving.isCommitting = true;
           await reception.commit(received);
-          volume.receiveTrouble = undefined;
+          volume.setReceiveTrouble(undefined);
           // The volume is Started again before the storage hears of it, or its next log could come too early.
           leave();
           volumes.kick(volume.name);
@@ -179,8 +179,8 @@ async function untilOrLate(
 }
 
 function tell(volume: ProxyVolume, error: unknown): void {
-  volume.receiveTrouble = {
+  volume.setReceiveTrouble({
     error: asWalbError(error, { volume: volume.name, step: "receiving a log" }),
     atMs: volume.platform.clock.nowMs(),
-  };
+  });
 }
