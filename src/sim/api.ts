@@ -227,8 +227,10 @@ export interface SimNetwork {
   /** Refuses new connections from one host to the other until `accept`. */
   refuse(from: string, to: string): void;
   accept(from: string, to: string): void;
-  /** Flips one bit of the byte that comes after `skipBytes` more bytes delivered from one host to the other. */
-  corruptByte(from: string, to: string, skipBytes: number): void;
+  /** Flips one bit of the byte that comes after `skipBytes` more bytes delivered from one host to the other. With
+   * `pieceBytesMin` the first piece of at least this size from there on is hit, in its middle: bulk data then, which has
+   * checksums, and not the few fields of the wire protocol that have none. */
+  corruptByte(from: string, to: string, skipBytes: number, options?: { readonly pieceBytesMin?: number }): void;
   /** Open connections between two hosts. */
   connectionCount(a: string, b: string): number;
   /** Bytes delivered so far from one host to the other. */

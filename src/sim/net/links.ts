@@ -23,6 +23,8 @@ export interface Link {
   cutAtBytes: number | undefined;
   /** Position of the byte to be changed, in terms of `deliveredBytes`. */
   corruptAtBytes: number | undefined;
+  /** Only a piece of at least this size is changed, in its middle. */
+  corruptPieceBytesMin: number | undefined;
   /** Called when the way opens again. */
   readonly waiters: Set<() => void>;
 }
@@ -48,6 +50,7 @@ export class Links {
       deliveredBytes: 0,
       cutAtBytes: undefined,
       corruptAtBytes: undefined,
+      corruptPieceBytesMin: undefined,
       waiters: new Set(),
     };
     this.links.set(key, link);

@@ -99,9 +99,10 @@ export class Network implements SimNetwork {
     });
   }
 
-  corruptByte(from: string, to: string, skipBytes: number): void {
+  corruptByte(from: string, to: string, skipBytes: number, options: { readonly pieceBytesMin?: number } = {}): void {
     this.links.change(from, to, (link) => {
       link.corruptAtBytes = link.deliveredBytes + skipBytes;
+      link.corruptPieceBytesMin = options.pieceBytesMin;
     });
   }
 

@@ -217,9 +217,10 @@ export class Pipe {
     const { link } = this;
     const startBytes = link.deliveredBytes;
     link.deliveredBytes += chunk.length;
-    const { corruptAtBytes, cutAtBytes } = link;
-    if (corruptAtBytes !== undefined && corruptAtBytes < link.deliveredBytes) {
-      chunk[corruptAtBytes - startBytes]! ^= 1 << this.chance.between(0, 7);
+    const { corruptAtBytes, corruptPieceBytesMin: pieceBytesMin, cutAtBytes } = link;
+    if (corruptAtBytes !== undefined && corruptAtBytes < link.deliveredBytes && chunk.length >= (pieceBytesMin ?? 1)) {
+      const at = pieceBytesMin === undefined ? corruptAtBytes - startBytes : chunk.length >>> 1;
+      chunk[at]! ^= 1 << this.chance.between(0, 7);
       link.corruptAtBytes = undefined;
     }
     if (cutAtBytes === undefined || cutAtBytes > link.deliveredBytes) {
