@@ -72,6 +72,10 @@ const lasting: readonly string[] = [
   "damaged",
   "bad-format",
 ] satisfies readonly ErrorCode[];
+/** An archive may refuse a diff while another proxy still brings the one before it; not for longer than this. */
+const gapMsMax = 60_000;
+/** What it refuses it with, see `docs/protocol.md`. */
+const gapWord = "too-new-diff";
 /** A log that is so full deserves a warning. */
 const logUsageMax = 0.8;
 
@@ -124,20 +128,19 @@ function judgeStorage({ volume, storage }: VolumePath, { reasons, warnings }: Fi
   const { server, status, error } = storage;
   const say = (text: string): string => `storage ${server}: ${text}`;
   if (status === undefined) {
-    reasons.push(say(error ?? `does not know it; put it under backup: walb init ${volume}`));
+    reasons.push(say(error ?? `does not know it; put it under backup: walb init ${volume} --device NAME`));
     return;
   }
   const { state, isOverflow, trouble } = status;
-  const stop = state === "Stopped" ? "" : `walb stop ${volume} --server ${server}; `;
-  const again = `${stop}walb reset ${volume} --server ${server}; walb backup ${volume}`;
   if (isOverflow === true) {
+    const again = backupAnew(volume, storage);
     reasons.push(say(`the log has overflowed, writes are missing; back it up anew: ${again}`));
   } else if (!following.includes(state)) {
     const wayOut: Readonly<Record<string, string>> = {
       Stopped: `; start it: walb start ${volume}`,
       SyncReady: `; back it up: walb backup ${volume}`,
     };
-    const why = trouble === undefined ? (wayOut[state] ?? "") : `: ${trouble.message}`;
+    const why = trouble === undefined ? (wayOut[state] ?? "") : `: ${told(state, trouble)}`;
     reasons.push(say(`state ${state}, writes are not shipped${why}`));
   } else if (status.stopState !== "not-stopping") {
     reasons.push(say("it is being stopped"));
@@ -150,7 +153,22 @@ function judgeStorage({ volume, storage }: VolumePath, { reasons, warnings }: Fi
   }
 }
 
-function judgeProxies({ volume, proxies, primary }: VolumePath, { reasons, warnings }: Findings): void {
+/** What is wrong; of a volume that cannot be opened also the way out, which only its server knows. */
+function told(state: string, { message, hint }: { readonly message: string; readonly hint?: string | undefined }) {
+  return state === "Broken" && hint !== undefined ? `${message}; ${hint}` : message;
+}
+
+/** The commands of a new backup that keeps what the archive has, from the state the storage is in. */
+function backupAnew(volume: string, storage: Heard<StorageVolume> | undefined): string {
+  const state = storage?.status?.state;
+  const at = storage === undefined ? "" : ` --server ${storage.server}`;
+  const stop = state === "Stopped" || state === "SyncReady" ? "" : `walb stop ${volume}${at}; `;
+  const reset = state === "SyncReady" ? "" : `walb reset ${volume}${at}; `;
+  return `${stop}${reset}walb backup ${volume}`;
+}
+
+function judgeProxies(path: VolumePath, { reasons, warnings }: Findings): void {
+  const { volume, proxies, primary } = path;
   const isWorking = ({ status }: Heard<ProxyVolume>): boolean =>
     status !== undefined && isTaking(status) && status.archives.length > 0;
   const isAnyWorking = proxies.some(isWorking);
@@ -161,7 +179,11 @@ function judgeProxies({ volume, proxies, primary }: VolumePath, { reasons, warni
     const say = (text: string): string => `proxy ${proxy.server}: ${text}`;
     const { status, error } = proxy;
     if (status === undefined) {
-      findings.push(say(error ?? "does not know it"));
+      findings.push(say(error ?? `does not know it; make it known: walb init ${volume} --device NAME`));
+      continue;
+    }
+    if (status.state === "Broken" && status.trouble !== undefined) {
+      findings.push(say(`state Broken, it takes nothing: ${told(status.state, status.trouble)}`));
       continue;
     }
     if (!isTaking(status)) {
@@ -171,13 +193,37 @@ function judgeProxies({ volume, proxies, primary }: VolumePath, { reasons, warni
       findings.push(say("it sends the volume to no archive"));
     }
     if (status.trouble !== undefined) warnings.push(say(status.trouble.message));
-    for (const { archiveName, trouble, pendingBytes } of status.archives) {
+    for (const entry of status.archives) {
+      const { archiveName, trouble, pendingBytes } = entry;
       if (trouble === undefined) continue;
-      const isLasting = archiveName === primary?.server && lasting.includes(trouble.code);
+      const isPrimary = archiveName === primary?.server;
+      if (isPrimary && isGap(path, entry)) {
+        const text = `diffs are missing before the ${formatSize(pendingBytes)} that wait for archive ${archiveName}`;
+        reasons.push(say(`${text}; back it up anew: ${backupAnew(volume, path.storage)}`));
+        continue;
+      }
       const text = `${formatSize(pendingBytes)} wait for archive ${archiveName}: ${trouble.message}`;
-      (isLasting ? reasons : warnings).push(say(text));
+      (isPrimary && lasting.includes(trouble.code) ? reasons : warnings).push(say(text));
     }
   }
+}
+
+type ArchiveEntry = ProxyVolume["archives"][number];
+
+/**
+ * True when an archive refuses what waits because something before it is missing, and nobody is going to bring it: it
+ * has been so for a while, or no proxy has a diff that begins where the archive is.
+ */
+function isGap({ proxies, primary }: VolumePath, { archiveName, trouble, lagMs = 0, delayS }: ArchiveEntry): boolean {
+  if (trouble?.message.includes(gapWord) !== true) return false;
+  if (lagMs > delayS * 1000 + gapMsMax) return true;
+  const newestGid = primary?.status?.newestPoint?.gid;
+  if (newestGid === undefined) return false;
+  return proxies.every(({ status }) => {
+    const oldestGid = status?.archives.find((entry) => entry.archiveName === archiveName)?.oldestGid;
+    // What was delivered between the questions to proxy and archive looks like a gap: only one that waits is sure.
+    return oldestGid !== undefined && oldestGid > newestGid;
+  });
 }
 
 function isTaking({ state, stopState }: ProxyVolume): boolean {
@@ -208,7 +254,7 @@ function judgeArchives({ volume, primary, replicas }: VolumePath, { reasons, war
 function archiveFault(volume: string, { server, status, error }: Heard<ArchiveVolume>): string | undefined {
   if (status === undefined) return error ?? "does not know it";
   if (receiving.includes(status.state)) return undefined;
-  if (status.trouble !== undefined) return `state ${status.state}: ${status.trouble.message}`;
+  if (status.trouble !== undefined) return `state ${status.state}: ${told(status.state, status.trouble)}`;
   if (status.state === "Stopped") return `state Stopped; start it: walb start ${volume} --server ${server}`;
   if (status.state === "SyncReady") return `state SyncReady, it has no backup; make one: walb backup ${volume}`;
   return `state ${status.state}`;

@@ -104,7 +104,10 @@ export function refusalHint(answer: Answer, volume: string): string {
     case "smaller-lv-size":
       return `grow the archive's image: walb resize ${volume} SIZE`;
     case "too-new-diff":
-      return `diffs before this one are missing at the archive: replicate to it, or take a new backup of ${volume}`;
+      return (
+        "diffs before this one are missing at the archive; when no other proxy has them, replicate to it, or back the " +
+        `volume up anew: walb stop ${volume} --server STORAGE; walb reset ${volume} --server STORAGE; walb backup ${volume}`
+      );
     default:
       return `look at the archive: walb status ${volume}`;
   }

@@ -155,6 +155,39 @@ describe("a volume is not protected", () => {
     expect(judgeProtection({ ...path(), proxies: [] }, limits, nowMs).reasons).toEqual(["no proxy has it"]);
   });
 
+  test("when the archive misses diffs before those that wait and nobody brings them, with the way out", () => {
+    const waits = (entry: Changes["entry"]): Changes => ({
+      entry: {
+        pendingBytes: 1,
+        pendingCount: 1,
+        trouble: { ...trouble("state"), message: "the diff was refused: too-new-diff" },
+        ...entry,
+      },
+    });
+    const wayOut = "walb stop vol0 --server s0; walb reset vol0 --server s0; walb backup vol0";
+    // The archive is at gid 9.
+    const gap = refused(waits({ oldestGid: 10n, latestGid: 12n, lagMs: 0 }));
+    expect(gap).toStartWith("proxy p0: diffs are missing before the 1B that wait for archive a0");
+    expect(gap).toEndWith(wayOut);
+    expect(refused(waits({ oldestGid: 9n, lagMs: 60_001 }))).toEndWith(wayOut);
+    // Another proxy may bring what is missing, for a moment.
+    const short = judge(waits({ oldestGid: 9n, lagMs: 60_000 }));
+    expect([short.isProtected, short.warnings.length]).toEqual([true, 1]);
+    expect(judge(waits({ oldestGid: 9n, lagMs: 100_000, delayS: 60 })).isProtected).toBe(true);
+    const two = path(waits({ oldestGid: 10n, lagMs: 0 }));
+    const other = path().proxies[0]!;
+    expect(judgeProtection({ ...two, proxies: [...two.proxies, other] }, limits, nowMs).isProtected).toBe(true);
+  });
+
+  test("when a server cannot open it, with what that server says to do", () => {
+    const broken = { state: "Broken", trouble: { ...trouble("damaged"), hint: "do this" } };
+    expect(refused({ storage: broken })).toBe(
+      "storage s0: state Broken, writes are not shipped: it is damaged; do this",
+    );
+    expect(refused({ proxy: broken })).toBe("proxy p0: state Broken, it takes nothing: it is damaged; do this");
+    expect(refused({ archive: broken })).toBe("archive a0: state Broken: it is damaged; do this");
+  });
+
   test("when a server it needs cannot be reached: what is not known is not safe", () => {
     expect(refused({ storage: "cannot reach it" })).toBe("storage s0: cannot reach it");
     expect(refused({ proxy: "cannot reach it" })).toBe("proxy p0: cannot reach it");
