@@ -87,6 +87,22 @@ describe("a volume's life through the verbs", () => {
     expect([running.code, running.err]).toEqual([4, expect.stringContaining("being backed up continuously already")]);
   });
 
+  test("whoever waits is told at once what holds it up, and once a minute that it still waits", async () => {
+    Object.assign(fleet.states, { storage: "Target", proxy: "Stopped", archive: "Archived" });
+    fleet.newestGid = 4n;
+    // A clock of its own: every look at it is ten seconds later.
+    let nowMs = 0;
+    const stepping = { nowMs: () => (nowMs += 10_000) };
+    const { code, err } = await fleet.run(["snapshot", "vol0", "--wait", "--timeout", "90s"], stepping);
+    expect(code).toBe(8);
+    const lines = err.split("\n");
+    expect(lines[0]).toBe("waiting for snapshot 5 of vol0 at a0, which has 4");
+    expect(lines[1]).toBe("  proxy p0: state Stopped, it takes nothing; start it: walb start vol0 --server p0");
+    expect(lines.filter((line) => line.startsWith("waiting for"))).toHaveLength(2);
+    const quiet = await fleet.run(["snapshot", "vol0", "--wait", "--quiet", "--timeout", "1s"]);
+    expect([quiet.code, quiet.err]).toEqual([8, expect.not.stringContaining("waiting")]);
+  });
+
   test("a backup whose time is over goes on; one that is interrupted is cancelled", async () => {
     const late = await fleet.run(["backup", "slow", "--full", "--server", "s0", "--timeout", "200ms"]);
     expect([late.code, late.err]).toEqual([8, expect.stringContaining("goes on as job")]);
