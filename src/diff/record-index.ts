@@ -65,16 +65,16 @@ export class RecordIndex {
     }
     if (needed <= this.addressLb.length) return;
     const size = Math.min(this.#recordsMax, Math.max(needed, Math.ceil(this.addressLb.length * 1.5)));
-    this.addressLb = grown(this.addressLb, new Float64Array(size));
-    this.blocksLb = grown(this.blocksLb, new Uint32Array(size));
-    this.kind = grown(this.kind, new Uint8Array(size));
-    this.codec = grown(this.codec, new Uint8Array(size));
-    this.source = grown(this.source, new Uint16Array(size));
-    this.dataOffset = grown(this.dataOffset, new Float64Array(size));
-    this.storedBytes = grown(this.storedBytes, new Uint32Array(size));
-    this.imageLb = grown(this.imageLb, new Uint32Array(size));
-    this.sliceLb = grown(this.sliceLb, new Uint32Array(size));
-    this.checksum = grown(this.checksum, new Uint32Array(size));
+    this.addressLb = new Float64Array(grown(this.addressLb, size));
+    this.blocksLb = new Uint32Array(grown(this.blocksLb, size));
+    this.kind = new Uint8Array(grown(this.kind, size));
+    this.codec = new Uint8Array(grown(this.codec, size));
+    this.source = new Uint16Array(grown(this.source, size));
+    this.dataOffset = new Float64Array(grown(this.dataOffset, size));
+    this.storedBytes = new Uint32Array(grown(this.storedBytes, size));
+    this.imageLb = new Uint32Array(grown(this.imageLb, size));
+    this.sliceLb = new Uint32Array(grown(this.sliceLb, size));
+    this.checksum = new Uint32Array(grown(this.checksum, size));
   }
 
   /** Appends one record and returns its number. Fields are trusted: readers check before they push. */
@@ -107,7 +107,11 @@ export class RecordIndex {
   }
 }
 
-function grown<T extends { set(from: T): void }>(from: T, into: T): T {
-  into.set(from);
-  return into;
+/** The memory of a column, larger. The old one is given up at once, so that no column is there twice for long. */
+function grown(
+  { buffer, BYTES_PER_ELEMENT }: Float64Array | Uint32Array | Uint16Array | Uint8Array,
+  size: number,
+): ArrayBuffer {
+  if (!(buffer instanceof ArrayBuffer)) throw new WalbError("internal", { what: "a record index has foreign memory" });
+  return buffer.transfer(size * BYTES_PER_ELEMENT);
 }
