@@ -18,6 +18,7 @@ import { lbBytes, mib } from "../units.ts";
 import type { JobContext } from "./apply.ts";
 import { copyImage } from "./copy.ts";
 import { explained, openRound } from "./diffs.ts";
+import { removePartial } from "./partials.ts";
 import { advanced } from "./plan.ts";
 import type { StoredDiff } from "./store.ts";
 import { alreadyThere, checkTarget, openDevice, type RestoreTarget } from "./target.ts";
@@ -193,8 +194,9 @@ class RestoreRun {
     const { signal } = this.#context;
     // Indexes are read first: a damaged diff shows before hours of copying.
     await this.countDiffBytes();
-    // Left by a daemon that was killed: nobody else writes under this name.
+    // Nobody else writes under this name.
     await disk.remove(target.partialPath);
+    this.#volume.store.partials.add(target.partialPath);
     let copiedBytes = 0;
     try {
       const onProgress = (doneBytes: number, totalBytes: number): void => {
@@ -216,9 +218,10 @@ class RestoreRun {
       if (!overwrite && (await disk.info(target.path)) !== undefined) throw alreadyThere(target.path);
       await disk.rename(target.partialPath, target.path);
       await disk.syncDirectory(dirname(target.path));
+      this.#volume.store.partials.delete(target.partialPath);
       return { bytes: diffBytes + (method === "copy" ? Math.min(allocated, copiedBytes) : 0), method };
     } catch (error) {
-      await this.#removePartial(target.partialPath);
+      await removePartial(this.#volume, target.partialPath);
       throw error;
     }
   }
@@ -295,13 +298,5 @@ class RestoreRun {
   /** Every checksum was right. */
   allGood(): void {
     this.#volume.clearDamage([...this.#diffs.values()].map((diff) => diff.fileName));
-  }
-
-  async #removePartial(path: string): Promise<void> {
-    try {
-      await this.#io.disk.remove(path);
-    } catch (error) {
-      this.#volume.log.warn("an incomplete restore could not be removed", { file: path, error });
-    }
   }
 }

@@ -55,6 +55,11 @@ export const lossTable = sqliteTable("loss", {
   atMs: numberColumn("at_ms").notNull(),
 });
 
+/** Incomplete files of restores, remembered before they are made, so that none stays when the daemon is killed. */
+export const partialTable = sqliteTable("partial", {
+  path: text("path").notNull(),
+});
+
 /** Migration i takes the schema from version i to i + 1. */
 export const migrations: readonly string[] = [
   `CREATE TABLE volume (
@@ -97,4 +102,5 @@ export const migrations: readonly string[] = [
      message TEXT NOT NULL,
      at_ms INTEGER NOT NULL
    ) STRICT`,
+  "CREATE TABLE partial (path TEXT PRIMARY KEY) STRICT",
 ];

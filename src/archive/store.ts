@@ -10,7 +10,8 @@ import { diffText } from "../snapshot/text.ts";
 import { type ArchiveState, type DiffMeta, diffMeta, snapshot } from "../snapshot/types.ts";
 import { openVolumeDatabase, type VolumeDatabase, volumeDatabaseName } from "../volume/database.ts";
 import type { Manifest } from "./manifest.ts";
-import { diffTable, labelTable, lossTable, migrations, volumeTable } from "./schema.ts";
+import { Partials } from "./partials.ts";
+import { diffTable, labelTable, lossTable, migrations, partialTable, volumeTable } from "./schema.ts";
 
 /** States that are kept across restarts. */
 export type SteadyState = "SyncReady" | "Archived" | "Stopped";
@@ -50,6 +51,8 @@ const namesPerStatement = 500;
 
 /** The metadata of one archive volume. */
 export class ArchiveStore {
+  /** Incomplete files of restores. */
+  readonly partials: Partials;
   readonly #volume: string;
   readonly #database: VolumeDatabase;
   #row: typeof volumeTable.$inferSelect;
@@ -61,6 +64,7 @@ export class ArchiveStore {
 
   private constructor(database: VolumeDatabase, volume: string) {
     this.#database = database;
+    this.partials = new Partials(database);
     this.#volume = volume;
     const row = database.orm.select().from(volumeTable).get();
     if (row === undefined) {
@@ -95,7 +99,7 @@ export class ArchiveStore {
     try {
       database.transaction(() => {
         const { orm } = database;
-        for (const table of [volumeTable, diffTable, labelTable, lossTable]) orm.delete(table).run();
+        for (const table of [volumeTable, diffTable, labelTable, lossTable, partialTable]) orm.delete(table).run();
         orm
           .insert(volumeTable)
           .values({

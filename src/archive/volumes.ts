@@ -7,6 +7,7 @@ import type { Platform } from "../platform/platform.ts";
 import { volumeDatabaseName } from "../volume/database.ts";
 import { type BrokenVolume, checkVolumeId, openVolumes } from "../volume/directories.ts";
 import { type Manifest, manifestName, readManifest } from "./manifest.ts";
+import { removePartials } from "./partials.ts";
 import { finishReset, quarantineName, reconcile } from "./reconcile.ts";
 import type { ArchiveSettings } from "./settings.ts";
 import { ArchiveStore } from "./store.ts";
@@ -220,6 +221,7 @@ export class ArchiveVolumes {
     const volume = this.#make(name, store);
     try {
       await reconcile(volume, io, manifest?.diffUuids);
+      await removePartials(volume);
       await volume.saveManifest();
     } catch (error) {
       await volume.close();

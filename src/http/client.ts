@@ -106,6 +106,7 @@ export class Client<C extends Commands> {
         if (last.state === "running") throw new WalbError("unreachable", { what: "the events of the job broke off" });
       } catch (error) {
         if (signal.aborted) throw this.#stillRunning(last, options);
+        if (error instanceof WalbError && error.code === "not-found") throw this.#lost(last, error);
         breaks += 1;
         if (!(error instanceof WalbError && error.code === "unreachable") || breaks > breaksMax) throw error;
         await Bun.sleep(Math.min(250 * 2 ** (breaks - 1), 5000));
@@ -205,6 +206,16 @@ export class Client<C extends Commands> {
       else if ("error" in got) throw got.error;
       else return got.value;
     }
+  }
+
+  /** The daemon has forgotten a job that we started: it was restarted. */
+  #lost(job: JobInfo, cause: WalbError): WalbError {
+    return new WalbError("not-found", {
+      what: `the ${job.command} was lost: the daemon was restarted while it ran`,
+      where: { host: this.server.name, ...(job.volume === undefined ? {} : { volume: job.volume }) },
+      hint: `it was not completed and does not go on: repeat the command when you know from the daemon's log why it ended`,
+      cause,
+    });
   }
 
   #stillRunning(job: JobInfo, options: JobOptions): WalbError {

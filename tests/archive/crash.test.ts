@@ -239,6 +239,7 @@ for (const kill of [true, false]) {
           prepare: (scene) => scene.fill(),
           act: (scene) => scene.command("restore", { to: "/out.img", gid: 5 }),
           async recovered(scene, what) {
+            expect(scene.archive.storage.paths().filter((path) => path.endsWith("partial"))).toEqual([]);
             if (scene.archive.storage.sizeOf("/out.img") === undefined) {
               await scene.do(() => scene.command("restore", { to: "/out.img", gid: 5 }));
             }

@@ -129,6 +129,15 @@ describe("HTTP API over a real port", () => {
     expect([error.code, error.where.volume, error.where.host]).toEqual(["damaged", "v", "a0"]);
   });
 
+  test("a job that is gone because the daemon was restarted is said to be lost", async () => {
+    const progress = { doneBytes: 0, rateBytesPerS: 0, step: "working" };
+    const job = { id: "gone-1", command: "work", volume: "v", state: "running" as const, startedMs: 0, progress };
+    const error = await failure(client.follow("work", job));
+    expect([error.code, error.what]).toEqual(["not-found", "the work was lost: the daemon was restarted while it ran"]);
+    expect([error.where.host, error.where.volume]).toEqual(["a0", "v"]);
+    expect(error.hint).toContain("repeat the command");
+  });
+
   test("a job goes on when its follower's time is over, and can be cancelled later", async () => {
     const error = await failure(client.run("work", { volume: "v", steps: 100_000 }, { timeoutMs: 100 }));
     expect(error.code).toBe("timed-out");
