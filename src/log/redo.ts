@@ -9,7 +9,7 @@ import { asWalbError, WalbError } from "../errors.ts";
 import type { Compute } from "../native/codec.ts";
 import type { Lease, Memory, MemoryPool } from "../native/memory.ts";
 import type { DiskFile } from "../platform/disk.ts";
-import { kib, mib } from "../units.ts";
+import { kib, lbBytes, mib } from "../units.ts";
 import type { PackBatch } from "./batch.ts";
 import { writeSuperblock } from "./format.ts";
 import { lsidOffsetBytes, pbToRingEnd, type RingGeometry } from "./geometry.ts";
@@ -157,9 +157,10 @@ async function emptyPbAt(log: DiskFile, ring: RingGeometry, lsid: number): Promi
 }
 
 /**
- * Zeroes every block from `endLsid` on that says to be the header of its lsid. Without this, packs appended later could
+ * Clears every block from `endLsid` on that says to be the header of its lsid. Without this, packs appended later could
  * end exactly where a leftover begins, and the next redo would run on into old data. Damaged headers go, too: a block
- * of several sectors may be torn, and a torn write over it could bring just the sectors that it lacks.
+ * of several sectors may be torn, and a torn write over it could bring just the sectors that it lacks. For the same
+ * reason only the first sector is written, which makes it no header whatever the others hold.
  */
 async function clearStaleHeaders(
   parts: RedoParts,
@@ -169,6 +170,7 @@ async function clearStaleHeaders(
 ): Promise<number> {
   const { log, superblock, pool } = parts;
   const { pbsBytes } = ring;
+  const sectorBytes = Math.max(lbBytes, log.alignmentBytes);
   const windowPb = Math.floor((parts.staleWindowBytes ?? 256 * mib) / pbsBytes);
   const limitLsid = Math.min(endLsid + windowPb, superblock.writtenLsid + ring.ringSizePb);
   if (limitLsid <= endLsid) return 0;
@@ -191,7 +193,7 @@ async function clearStaleHeaders(
         const { view } = lease;
         const headerLsid = view.getUint32(atBytes + 8, true) + view.getUint32(atBytes + 12, true) * 0x1_0000_0000;
         if (headerLsid !== lsid + i) continue;
-        await log.write(lsidOffsetBytes(ring, lsid + i), zeroes.slice(0, pbsBytes));
+        await log.write(lsidOffsetBytes(ring, lsid + i), zeroes.slice(0, sectorBytes));
         count += 1;
       }
       lsid += sizePb;

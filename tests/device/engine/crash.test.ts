@@ -255,4 +255,4 @@ test(`after a power failure at any of ${crashPoints} points the volume is a pref
     }
   }
   expect(checked).toBeGreaterThanOrEqual(crashPoints);
-}, 120_000);
+}, Math.max(120_000, crashPoints * 5));
