@@ -22,38 +22,39 @@ export const receivingPrefix = "receiving-";
 /** Kept free beyond what a diff needs, for databases and manifests. */
 const spareBytes = 16 * mib;
 
-/** A diff being received. */
-export class DiffReception implements PackSink {
+/** @throws WalbError `no-space` when a file of `dataBytes` would not leave enough room. */
+export async function requireSpace(volume: ArchiveVolume, io: DiffIo, dataBytes: number, what: string): Promise<void> {
+  const { freeBytes } = await io.disk.freeSpace(volume.directory);
+  const neededBytes = dataBytes + spareBytes;
+  if (freeBytes >= neededBytes) return;
+  throw new WalbError("no-space", {
+    what: `the archive has ${Math.floor(freeBytes / mib)} MiB free, but needs ${Math.ceil(neededBytes / mib)} MiB to take ${what}`,
+    where: { host: volume.settings.nodeId, volume: volume.name, file: volume.directory },
+    hint: "make room on the archive's file system: apply or merge diffs, or grow it",
+  });
+}
+
+/** Packs that come over the wire and become a sorted file under a temporary name. */
+export class ReceivedFile {
   readonly #volume: ArchiveVolume;
-  readonly #request: WdiffRequest;
   readonly #file: DiskFile;
   readonly #writer: SortedDiffWriter;
   readonly #jobs = new Set<Promise<void>>();
   #unsyncedBytes = 0;
   #failure: unknown;
 
-  private constructor(volume: ArchiveVolume, request: WdiffRequest, file: DiskFile, writer: SortedDiffWriter) {
+  private constructor(volume: ArchiveVolume, file: DiskFile, writer: SortedDiffWriter) {
     this.#volume = volume;
-    this.#request = request;
     this.#file = file;
     this.#writer = writer;
   }
 
-  /** Makes room and the temporary file. @throws WalbError `no-space` before anything is accepted. */
-  static async begin(volume: ArchiveVolume, request: WdiffRequest, io: DiffIo): Promise<DiffReception> {
-    const { freeBytes } = await io.disk.freeSpace(volume.directory);
-    const neededBytes = request.diff.dataSizeBytes + spareBytes;
-    if (freeBytes < neededBytes) {
-      throw new WalbError("no-space", {
-        what: `the archive has ${Math.floor(freeBytes / mib)} MiB free, but needs ${Math.ceil(neededBytes / mib)} MiB to take this diff`,
-        where: { host: volume.settings.nodeId, volume: volume.name, file: volume.directory },
-        hint: "make room on the archive's file system: apply or merge diffs, or grow it",
-      });
-    }
+  /** Makes the temporary file. */
+  static async create(volume: ArchiveVolume, io: DiffIo, uuid: string): Promise<ReceivedFile> {
     const file = await io.disk.open(volume.temporaryPath(receivingPrefix), { mode: "create" });
     try {
-      const writer = await SortedDiffWriter.create(io, file, Buffer.from(request.uuid, "hex"));
-      return new DiffReception(volume, request, file, writer);
+      const writer = await SortedDiffWriter.create(io, file, Buffer.from(uuid, "hex"));
+      return new ReceivedFile(volume, file, writer);
     } catch (error) {
       await discardFile(volume, file);
       throw error;
@@ -77,30 +78,28 @@ export class DiffReception implements PackSink {
     );
   }
 
-  /** Makes the diff durable and registers it. */
-  async finish(): Promise<void> {
-    const volume = this.#volume;
-    const { platform, store } = volume;
+  /** All packs came: ends the file. @returns its size, and what applying it writes. */
+  async complete(): Promise<{ readonly sizeBytes: number; readonly contentLb: number }> {
     await Promise.all(this.#jobs);
     if (this.#failure !== undefined) throw this.#failure;
     const stats = await this.#writer.finish();
-    const sizeBytes = await this.#file.size();
-    const meta = { ...this.#request.diff, dataSizeBytes: sizeBytes };
-    const fileName = diffFileName(meta);
-    const { uuid } = this.#request;
-    const isNewUuid = !store.manifest().diffUuids.includes(uuid);
-    await commitDiffFile(platform.disk, this.#file, volume.pathOf(fileName));
-    volume.pins.keep(fileName);
-    const replaced = store.addDiff({ fileName, meta, uuid, contentLb: stats.normalLb }, platform.clock.nowMs());
-    if (replaced !== undefined && replaced.fileName !== fileName) await volume.removeDiffFiles([replaced]);
-    if (isNewUuid) await volume.saveManifest();
+    return { sizeBytes: await this.#file.size(), contentLb: stats.normalLb };
   }
 
-  async abandon(error: unknown): Promise<void> {
+  /** Makes the complete file durable, under its own name. */
+  async commit(fileName: string): Promise<void> {
+    await commitDiffFile(this.#volume.platform.disk, this.#file, this.#volume.pathOf(fileName));
+  }
+
+  /** Makes what was written so far durable; more may come. */
+  sync(): Promise<void> {
+    return this.#file.sync();
+  }
+
+  /** Waits for what is under way and removes the temporary file. Never throws. */
+  async discard(): Promise<void> {
     await Promise.all(this.#jobs);
     await discardFile(this.#volume, this.#file);
-    this.#volume.setTrouble(asWalbError(error, { step: "receiving a diff" }));
-    this.#volume.log.warn("a diff was not received completely; it is sent again", { error });
   }
 
   #start(work: Promise<void>, bytes: number): void {
@@ -118,6 +117,51 @@ export class DiffReception implements PackSink {
       })
       .finally(() => this.#jobs.delete(job));
     this.#jobs.add(job);
+  }
+}
+
+/** A diff being received. */
+export class DiffReception implements PackSink {
+  readonly #volume: ArchiveVolume;
+  readonly #request: WdiffRequest;
+  readonly #file: ReceivedFile;
+
+  private constructor(volume: ArchiveVolume, request: WdiffRequest, file: ReceivedFile) {
+    this.#volume = volume;
+    this.#request = request;
+    this.#file = file;
+  }
+
+  /** Makes room and the temporary file. @throws WalbError `no-space` before anything is accepted. */
+  static async begin(volume: ArchiveVolume, request: WdiffRequest, io: DiffIo): Promise<DiffReception> {
+    await requireSpace(volume, io, request.diff.dataSizeBytes, "this diff");
+    return new DiffReception(volume, request, await ReceivedFile.create(volume, io, request.uuid));
+  }
+
+  write(pack: ReceivedPack): void {
+    this.#file.write(pack);
+  }
+
+  /** Makes the diff durable and registers it. */
+  async finish(): Promise<void> {
+    const volume = this.#volume;
+    const { platform, store } = volume;
+    const { sizeBytes, contentLb } = await this.#file.complete();
+    const meta = { ...this.#request.diff, dataSizeBytes: sizeBytes };
+    const fileName = diffFileName(meta);
+    const { uuid } = this.#request;
+    const isNewUuid = !store.manifest().diffUuids.includes(uuid);
+    await this.#file.commit(fileName);
+    volume.pins.keep(fileName);
+    const replaced = store.addDiff({ fileName, meta, uuid, contentLb }, platform.clock.nowMs());
+    if (replaced !== undefined && replaced.fileName !== fileName) await volume.removeDiffFiles([replaced]);
+    if (isNewUuid) await volume.saveManifest();
+  }
+
+  async abandon(error: unknown): Promise<void> {
+    await this.#file.discard();
+    this.#volume.setTrouble(asWalbError(error, { step: "receiving a diff" }));
+    this.#volume.log.warn("a diff was not received completely; it is sent again", { error });
   }
 }
 

@@ -9,6 +9,9 @@ import { asWalbError, WalbError } from "../errors.ts";
 import { contains } from "../snapshot/algebra.ts";
 import { diffFileName, diffFileSuffix, parseDiffFileName } from "../snapshot/filename.ts";
 import { pointsInTime, type RestorePoint } from "../snapshot/restore.ts";
+import { snapshotText } from "../snapshot/text.ts";
+import { isSameSnapshot } from "../snapshot/types.ts";
+import type { Manifest } from "./manifest.ts";
 import { mergingPrefix } from "./merge.ts";
 import { pointsText } from "./plan.ts";
 import { receivingPrefix } from "./receive.ts";
@@ -28,17 +31,13 @@ export interface Reconciled {
 
 /**
  * Reconciles one volume. Nothing that may be a diff is deleted.
- * @param knownUuids uuids that diffs may have, besides that of the volume and of its diffs.
+ * @param manifest what was written last; it may be ahead of the database by one step.
  * @throws WalbError `damaged` when the base image is missing or too short.
  */
-export async function reconcile(
-  volume: ArchiveVolume,
-  io: DiffIo,
-  knownUuids: readonly string[] = [],
-): Promise<Reconciled> {
+export async function reconcile(volume: ArchiveVolume, io: DiffIo, manifest?: Manifest): Promise<Reconciled> {
   if (volume.store.isResetting) await finishReset(volume);
   const found = { adopted: [], missing: [], quarantined: [], removed: [] };
-  await new Reconciliation(volume, io, found).run(knownUuids);
+  await new Reconciliation(volume, io, found).run(manifest);
   await requireImage(volume);
   return found;
 }
@@ -86,7 +85,7 @@ class Reconciliation {
     this.#found = found;
   }
 
-  async run(knownUuids: readonly string[]): Promise<void> {
+  async run(manifest: Manifest | undefined): Promise<void> {
     const volume = this.#volume;
     const { disk } = this.#io;
     const onDisk = new Set<string>();
@@ -94,7 +93,7 @@ class Reconciliation {
       if (name.startsWith(receivingPrefix) || name.startsWith(mergingPrefix)) await disk.remove(volume.pathOf(name));
       else if (name.endsWith(diffFileSuffix)) onDisk.add(name);
     }
-    const uuids = new Set([...knownUuids, ...volume.store.manifest().diffUuids]);
+    const uuids = new Set([...(manifest?.diffUuids ?? []), ...volume.store.manifest().diffUuids]);
     for (const diff of volume.store.diffs) {
       const info = onDisk.delete(diff.fileName) ? await disk.info(volume.pathOf(diff.fileName)) : undefined;
       if (info === undefined) {
@@ -107,11 +106,16 @@ class Reconciliation {
       }
     }
     const registered = volume.store.diffs;
-    for (const name of onDisk) await this.#takeStray(name, uuids, registered);
+    for (const name of onDisk) await this.#takeStray(name, uuids, registered, manifest?.logUuid);
   }
 
-  /** A file without a row. @param registered diffs whose rows were there. */
-  async #takeStray(fileName: string, uuids: ReadonlySet<string>, registered: readonly StoredDiff[]): Promise<void> {
+  /** A file without a row. @param registered diffs whose rows were there. @param nextUuid log that was to be followed. */
+  async #takeStray(
+    fileName: string,
+    uuids: ReadonlySet<string>,
+    registered: readonly StoredDiff[],
+    nextUuid: string | undefined,
+  ): Promise<void> {
     const volume = this.#volume;
     const { store } = volume;
     try {
@@ -126,6 +130,10 @@ class Reconciliation {
         await this.#io.disk.remove(volume.pathOf(fileName));
         this.#found.removed.push(fileName);
         volume.log.info("a diff that was not needed any more is removed", { file: fileName });
+        return;
+      }
+      if (diff.uuid === nextUuid && diff.uuid !== store.logUuid) {
+        this.#finishHashBackup(diff);
         return;
       }
       if (!uuids.has(diff.uuid)) {
@@ -145,6 +153,18 @@ class Reconciliation {
       store.addLoss({ fileName, toB: gidOf(fileName), message, atMs: volume.platform.clock.nowMs() });
       volume.log.error("a diff cannot be used", { file: fileName, error: failure });
     }
+  }
+
+  /** A hash backup whose row a crash took: log and diff must change together, or the old log would go on from the new image. */
+  #finishHashBackup(diff: StoredDiff): void {
+    const { store, log } = this.#volume;
+    const latest = this.#volume.latest().from;
+    if (!isSameSnapshot(diff.meta.from, latest)) {
+      throw new WalbError("state", { what: `the hash backup does not begin at ${snapshotText(latest)}` });
+    }
+    store.commitHashBackup(diff, undefined);
+    this.#found.adopted.push(diff.fileName);
+    log.info("a hash backup that was complete is registered", { file: diff.fileName });
   }
 
   /** Name, header and index of a file. @throws WalbError when one of them is not right. */

@@ -1,59 +1,85 @@
 /**
  * @module The image of a volume at a snapshot, read through base and diffs without writing anything: streamed to a
- * client (virt-full-scan), hashed (bhash).
+ * client (virt-full-scan), hashed (bhash, hash backup).
  */
 import { planMerge } from "../diff/merge.ts";
 import { checkAborted, type DiffIo } from "../diff/types.ts";
 import { VirtualImage } from "../diff/virtual.ts";
 import { inOrder } from "../diff/window.ts";
 import { Codec, maxEncodedBytes } from "../native/codec.ts";
+import type { Memory, MemoryPool } from "../native/memory.ts";
 import type { DiskFile } from "../platform/disk.ts";
 import { scanList } from "../snapshot/restore.ts";
-import { alignUp, lbBytes } from "../units.ts";
+import { applicableList } from "../snapshot/select.ts";
+import { alignUp, lbBytes, mib } from "../units.ts";
+import { hashBytes } from "../wire/hash-stream.ts";
 import type { BulkToScan } from "../wire/scan.ts";
 import { explained, openDiffs } from "./diffs.ts";
+import type { ArchiveMemory } from "./memory.ts";
 import type { ArchiveVolume } from "./volume.ts";
 
 const bulksInFlightMax = 4;
+/** Most bytes that one job hashes; a bulk may be larger. */
+const hashJobBytesMax = mib;
+/** Most hashes of holes that are given at once. */
+const holeHashesMax = 1024;
 
 /** What to scan. */
 export interface ScanRange {
-  readonly gid: bigint;
+  /** The newest snapshot when there is none, clean or not. */
+  readonly gid?: bigint;
   readonly sizeLb: number;
   readonly bulkLb: number;
 }
+
+/** Memory of a scan: of the image, and of what is read from it. */
+export type ScanMemory = Pick<ArchiveMemory, "working" | "bulks">;
 
 /** An opened image of a volume at a snapshot. */
 export class SnapshotImage {
   readonly #volume: ArchiveVolume;
   readonly #io: DiffIo;
+  /** What is read goes here; the image takes its memory from `io`. */
+  readonly #targets: MemoryPool;
   readonly #range: ScanRange;
   readonly #image: VirtualImage;
   readonly #base: DiskFile;
+  readonly #baseBytes: number;
   readonly #close: () => Promise<void>;
   #holeEndBytes = 0;
   #dataEndBytes = 0;
 
   private constructor(
     volume: ArchiveVolume,
-    io: DiffIo,
+    memory: ScanMemory,
     range: ScanRange,
     image: VirtualImage,
     base: DiskFile,
+    baseBytes: number,
     close: () => Promise<void>,
   ) {
     this.#volume = volume;
-    this.#io = io;
+    this.#io = memory.working;
+    this.#targets = memory.bulks;
     this.#range = range;
     this.#image = image;
     this.#base = base;
+    this.#baseBytes = baseBytes;
     this.#close = close;
   }
 
   /** @throws WalbError `not-restorable`, `damaged`. */
-  static async open(volume: ArchiveVolume, io: DiffIo, range: ScanRange, signal: AbortSignal): Promise<SnapshotImage> {
+  static async open(
+    volume: ArchiveVolume,
+    memory: ScanMemory,
+    range: ScanRange,
+    signal: AbortSignal,
+  ): Promise<SnapshotImage> {
     const { store } = volume;
-    const metas = scanList(store.set, volume.requireBase(), range.gid);
+    const { working: io } = memory;
+    const state = volume.requireBase();
+    const metas =
+      range.gid === undefined ? applicableList(store.set, state.from) : scanList(store.set, state, range.gid);
     const diffs = metas.map((meta) => store.diff(meta));
     const round = await openDiffs(volume, io, diffs, { signal });
     try {
@@ -61,7 +87,8 @@ export class SnapshotImage {
       try {
         const { sizeLb } = store;
         const image = await VirtualImage.open(io, round.open, planMerge(round.open.records), base, { sizeLb });
-        return new SnapshotImage(volume, io, range, image, base, async () => {
+        const baseBytes = await base.size();
+        return new SnapshotImage(volume, memory, range, image, base, baseBytes, async () => {
           await base.close();
           await round.close();
         });
@@ -119,12 +146,87 @@ export class SnapshotImage {
     return sum;
   }
 
+  /** Hashes of all bulks in order, 16 bytes each, in pieces. */
+  async *hashes(seed: number, signal: AbortSignal): AsyncGenerator<Uint8Array, void> {
+    const { sizeLb, bulkLb } = this.#range;
+    const bulkBytes = bulkLb * lbBytes;
+    const endBytes = sizeLb * lbBytes;
+    const jobBytes = Math.max(bulkBytes, hashJobBytesMax - (hashJobBytesMax % bulkBytes));
+    const zeroes = await this.#hashZeroes(bulkBytes, seed);
+    const jobs: Promise<Uint8Array>[] = [];
+    let offsetBytes = 0;
+    try {
+      while (offsetBytes < endBytes || jobs.length > 0) {
+        checkAborted(signal, "the comparison");
+        while (jobs.length < bulksInFlightMax && offsetBytes < endBytes) {
+          const holeBulks = Math.floor(((await this.#holeEnd(offsetBytes)) - offsetBytes) / bulkBytes);
+          if (holeBulks > 0) {
+            const bulks = Math.min(holeBulks, holeHashesMax, Math.floor((endBytes - offsetBytes) / bulkBytes));
+            // A short last bulk has another hash: it is read.
+            if (bulks > 0) {
+              jobs.push(Promise.resolve(zeroes.subarray(0, bulks * hashBytes)));
+              offsetBytes += bulks * bulkBytes;
+              continue;
+            }
+          }
+          const sizeBytes = Math.min(jobBytes, endBytes - offsetBytes);
+          const job = this.#hashRange(offsetBytes, sizeBytes, bulkBytes, seed);
+          // The failure is met when the job's turn comes; until then it must not count as unhandled.
+          job.catch(() => undefined);
+          jobs.push(job);
+          offsetBytes += sizeBytes;
+        }
+        yield await jobs.shift()!;
+      }
+    } catch (error) {
+      throw explained(this.#volume, error);
+    } finally {
+      // Nothing may read from files that are being closed.
+      await Promise.allSettled(jobs);
+    }
+  }
+
+  async #hashRange(offsetBytes: number, sizeBytes: number, bulkBytes: number, seed: number): Promise<Uint8Array> {
+    const lease = await this.#targets.lease(sizeBytes);
+    try {
+      const target = lease.slice(0, sizeBytes);
+      const endBytes = offsetBytes + sizeBytes;
+      const coveredBytes = this.#image.nextCoveredLb(offsetBytes / lbBytes) * lbBytes;
+      if (coveredBytes >= endBytes && endBytes <= this.#baseBytes) {
+        return await this.#base.readHashed(offsetBytes, target, bulkBytes, seed);
+      }
+      await this.#image.read(offsetBytes, target);
+      const bulks: Memory[] = [];
+      for (let at = 0; at < sizeBytes; at += bulkBytes) {
+        bulks.push(target.slice(at, Math.min(bulkBytes, sizeBytes - at)));
+      }
+      return await this.#io.compute.hashes(bulks, seed);
+    } finally {
+      lease.release();
+    }
+  }
+
+  /** The hash of a bulk of zeroes, many times. */
+  async #hashZeroes(bulkBytes: number, seed: number): Promise<Uint8Array> {
+    const lease = await this.#targets.lease(bulkBytes);
+    try {
+      const bulk = lease.slice(0, bulkBytes);
+      bulk.bytes.fill(0);
+      const hash = await this.#io.compute.hashes([bulk], seed);
+      const many = new Uint8Array(holeHashesMax * hashBytes);
+      for (let at = 0; at < many.length; at += hashBytes) many.set(hash, at);
+      return many;
+    } finally {
+      lease.release();
+    }
+  }
+
   async #bulk(offsetLb: number, sizeLb: number): Promise<BulkToScan> {
     const sizeBytes = sizeLb * lbBytes;
     if (await this.#isHole(offsetLb * lbBytes, sizeBytes)) return { data: undefined, release: () => undefined };
     const room = alignUp(maxEncodedBytes(sizeBytes), 4096);
     const targetAt = alignUp(sizeBytes, 4096);
-    const lease = await this.#io.memory.lease(targetAt + room);
+    const lease = await this.#targets.lease(targetAt + room);
     try {
       const source = lease.slice(0, sizeBytes);
       const target = lease.slice(targetAt, room);
@@ -142,7 +244,7 @@ export class SnapshotImage {
   }
 
   async #bulkHash(offsetLb: number, sizeLb: number, seed: number): Promise<Uint8Array> {
-    const lease = await this.#io.memory.lease(sizeLb * lbBytes);
+    const lease = await this.#targets.lease(sizeLb * lbBytes);
     try {
       await this.#image.read(offsetLb * lbBytes, lease);
       return await this.#io.compute.hashes([lease], seed);
@@ -153,15 +255,18 @@ export class SnapshotImage {
 
   /** True when neither the base nor the diffs have data in the range. */
   async #isHole(offsetBytes: number, sizeBytes: number): Promise<boolean> {
-    const endBytes = offsetBytes + sizeBytes;
-    const covered = this.#image.nextCovered(offsetBytes / lbBytes);
-    if (covered !== undefined && covered.startLb * lbBytes < endBytes) return false;
-    if (offsetBytes < this.#dataEndBytes && offsetBytes >= this.#holeEndBytes) return false;
+    return (await this.#holeEnd(offsetBytes)) >= offsetBytes + sizeBytes;
+  }
+
+  /** Up to where neither the base nor the diffs have data from `offsetBytes` on; that itself when there is data. */
+  async #holeEnd(offsetBytes: number): Promise<number> {
+    const coveredBytes = this.#image.nextCoveredLb(offsetBytes / lbBytes) * lbBytes;
+    if (coveredBytes <= offsetBytes) return offsetBytes;
     if (offsetBytes >= this.#dataEndBytes) {
       const extent = await this.#base.nextData(offsetBytes);
       this.#holeEndBytes = extent?.startBytes ?? Number.POSITIVE_INFINITY;
       this.#dataEndBytes = extent?.endBytes ?? Number.POSITIVE_INFINITY;
     }
-    return endBytes <= this.#holeEndBytes;
+    return Math.max(offsetBytes, Math.min(coveredBytes, this.#holeEndBytes));
   }
 }

@@ -147,6 +147,11 @@ export class ArchiveStore {
   get isResetting(): boolean {
     return this.#row.isResetting;
   }
+  /** The largest gid that base or diffs name. */
+  get gidMax(): bigint {
+    const base = this.#base?.from.gidE ?? 0n;
+    return this.diffs.reduce((max, { meta }) => (meta.to.gidE > max ? meta.to.gidE : max), base);
+  }
   /** The diffs, an immutable version: later changes make another one. */
   get set(): DiffSet {
     return this.#set;
@@ -213,6 +218,25 @@ export class ArchiveStore {
     if (receivedMs !== undefined) this.#row = { ...this.#row, lastReceivedMs: receivedMs };
     this.#put(diff);
     return replaced;
+  }
+
+  /**
+   * Registers the durable diff of a hash backup: from now on the log it comes from is followed. What was lost does not
+   * matter any more: the way to the newest snapshot is whole.
+   */
+  commitHashBackup(diff: StoredDiff, lastSyncMs: number | undefined): void {
+    const sync = lastSyncMs === undefined ? {} : { lastSyncMs };
+    this.#database.transaction(() => {
+      this.#insertRow(diff);
+      this.#database.orm.delete(lossTable).run();
+      this.#database.orm
+        .update(volumeTable)
+        .set({ logUuid: diff.uuid, ...sync })
+        .run();
+    });
+    this.#row = { ...this.#row, logUuid: diff.uuid, ...sync };
+    this.#losses.clear();
+    this.#put(diff);
   }
 
   /** Puts a merged diff in the place of others. */

@@ -220,7 +220,7 @@ export class ArchiveVolumes {
     const { store, isRebuilt } = await this.#openStore(directory, name, manifest);
     const volume = this.#make(name, store);
     try {
-      await reconcile(volume, io, manifest?.diffUuids);
+      await reconcile(volume, io, manifest);
       await removePartials(volume);
       await volume.saveManifest();
     } catch (error) {

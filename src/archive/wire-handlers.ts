@@ -8,6 +8,7 @@ import { checkVolumeId } from "../volume/directories.ts";
 import { readParameters, replyVersion } from "../wire/commands.ts";
 import { type BackupRequest, serveFullSync } from "../wire/full-sync.ts";
 import { defaultBulkLb, parseBulkLb, parseDeviceLb, parseU64 } from "../wire/grammar.ts";
+import { serveHashSync } from "../wire/hash-sync.ts";
 import { serveLatestSnap } from "../wire/latest-snap.ts";
 import { serveBhash, serveVirtualScan } from "../wire/scan.ts";
 import type { WireHandler } from "../wire/server.ts";
@@ -18,6 +19,7 @@ import { ForegroundLimit } from "./foreground.ts";
 import { FullSync } from "./full-sync.ts";
 import { serveGet } from "./get.ts";
 import { resizeVolume, withAction } from "./handlers.ts";
+import { HashSync } from "./hash-sync.ts";
 import type { ArchiveMemory } from "./memory.ts";
 import { decideDiff } from "./plan.ts";
 import { DiffReception } from "./receive.ts";
@@ -38,6 +40,8 @@ export interface WireParts {
 
 /** Diffs received at once. They have a limit of their own: a long backup must not keep all diffs waiting. */
 const receptionsMax = 8;
+/** How long a hash backup waits for the diff that is being received. */
+const diffWaitMs = 60_000;
 
 /** Handlers by protocol or command name. */
 export function archiveWireHandlers(parts: WireParts): ReadonlyMap<string, WireHandler> {
@@ -45,6 +49,7 @@ export function archiveWireHandlers(parts: WireParts): ReadonlyMap<string, WireH
   const receptions = new ForegroundLimit(settings.nodeId, Math.max(receptionsMax, settings.maxForegroundTasks));
   return new Map<string, WireHandler>([
     ["dirty-full-sync3", (stream) => receiveFullSync(parts, stream)],
+    ["dirty-hash-sync2", (stream) => receiveHashSync(parts, stream)],
     ["wdiff-transfer", (stream) => receiveDiff(parts, receptions, stream)],
     ["virt-full-scan", (stream) => scanVolume(parts, stream, "virt-full-scan")],
     ["bhash", (stream) => scanVolume(parts, stream, "bhash")],
@@ -95,6 +100,111 @@ async function receiveFullSync(parts: WireParts, stream: WireStream): Promise<vo
   }
 }
 
+async function receiveHashSync(parts: WireParts, stream: WireStream): Promise<void> {
+  const cleanups: (() => void | Promise<void>)[] = [];
+  const abort = new AbortController();
+  const { packs: pool, receiving } = parts.memory;
+  let volume: ArchiveVolume | undefined;
+  let sync: HashSync | undefined;
+  try {
+    await serveHashSync(
+      stream,
+      { pool, compute: receiving.compute },
+      {
+        async decide(request) {
+          try {
+            volume = await beginHashSync(parts, stream, request, abort, cleanups);
+            sync = await HashSync.begin(volume, parts.memory, request, abort.signal);
+            cleanups.unshift(() => sync!.close());
+            return { kind: "accept", latest: sync.told };
+          } catch (error) {
+            return refuse(error);
+          }
+        },
+        async begin(uuid) {
+          await sync!.open(uuid);
+          return { hashes: sync!.hashes(abort.signal), sink: sync! };
+        },
+        async commit(snapshot) {
+          await sync!.commit(snapshot);
+          volume!.clearTrouble();
+          volume!.log.info("hash backup received", { gid: snapshot.gidE });
+          for (const cleanup of cleanups.splice(0)) await cleanup();
+        },
+      },
+    );
+  } catch (error) {
+    const failure = asWalbError(error, { step: "receiving a hash backup" });
+    volume?.setTrouble(failure);
+    volume?.log.warn("a hash backup was not received completely; the volume is as before", { error: failure });
+    throw failure;
+  } finally {
+    abort.abort();
+    for (const cleanup of cleanups) await cleanup();
+  }
+}
+
+/** Checks, and enters HashSync; what is pushed to `cleanups` leaves it again. */
+async function beginHashSync(
+  parts: WireParts,
+  stream: WireStream,
+  request: BackupRequest,
+  abort: AbortController,
+  cleanups: (() => void | Promise<void>)[],
+): Promise<ArchiveVolume> {
+  const what = "receive a hash backup";
+  requireStorage(request, "hash");
+  const volume = parts.volumes.get(request.volume);
+  cleanups.push(parts.foreground.enter(request.volume, what));
+  const { machine } = volume;
+  await untilNoDiff(parts, volume);
+  machine.requireNotStopping(what);
+  machine.requireIdle(["Apply", "Resize"], what);
+  const transition = machine.begin(["Archived"], "HashSync", what);
+  cleanups.push(() => transition.commit("Archived"));
+  if (volume.sizeBytes < request.sizeLb * lbBytes) {
+    if (!parts.settings.isAutoResize) throw tooSmall(volume, request.sizeLb);
+    await resizeVolume(volume, request.sizeLb);
+  }
+  // The image is read all the time: no apply may change it, no resize replace it.
+  cleanups.push(machine.beginAction("Scan"));
+  const interrupt = (error: WalbError): void => {
+    abort.abort(error);
+    stream.close(error);
+  };
+  cleanups.push(volume.onInterrupt(interrupt));
+  return volume;
+}
+
+/** Waits for the diff under way: proxies send one after the other, and a backup would never find a gap. */
+async function untilNoDiff({ platform }: WireParts, { machine }: ArchiveVolume): Promise<void> {
+  const late = new AbortController();
+  const timer = platform.clock.timer(diffWaitMs, () => late.abort());
+  try {
+    await machine.until(() => machine.state !== "WdiffRecv" || late.signal.aborted, late.signal);
+  } catch (error) {
+    // The transition that follows says what is in the way.
+    if (!late.signal.aborted) throw error;
+  } finally {
+    timer.cancel();
+  }
+}
+
+function requireStorage(request: BackupRequest, kind: "full" | "hash"): void {
+  if (request.hostType === "storage") return;
+  throw new WalbError("bad-parameter", {
+    what: `a ${kind} backup comes from a storage, not from ${JSON.stringify(request.hostType)}`,
+    where: { field: "hostType" },
+  });
+}
+
+function tooSmall(volume: ArchiveVolume, sizeLb: number): WalbError {
+  return new WalbError("out-of-range", {
+    what: `the image has ${volume.store.sizeLb} LB, but the volume ${sizeLb}`,
+    hint: `grow it: walb resize ${volume.name} ${sizeLb * lbBytes}, or start the archive with --auto-resize`,
+  });
+}
+
 /** Checks, and enters FullSync; what is pushed to `cleanups` leaves it again, to the state the row has then. */
 function beginFullSync(
   parts: WireParts,
@@ -102,12 +212,7 @@ function beginFullSync(
   request: BackupRequest,
   cleanups: (() => void | Promise<void>)[],
 ): ArchiveVolume {
-  if (request.hostType !== "storage") {
-    throw new WalbError("bad-parameter", {
-      what: `a full backup comes from a storage, not from ${JSON.stringify(request.hostType)}`,
-      where: { field: "hostType" },
-    });
-  }
+  requireStorage(request, "full");
   const volume = parts.volumes.get(request.volume);
   cleanups.push(parts.foreground.enter(request.volume, "receive a full backup"));
   const { machine, store } = volume;
@@ -206,12 +311,8 @@ async function decideReception(parts: WireParts, volume: ArchiveVolume, request:
   const decision = decideDiff(request, situation());
   const isTooSmall = decision.kind === "word" && decision.word === "smaller-lv-size";
   if (!isTooSmall) return decision;
-  const needed = new WalbError("out-of-range", {
-    what: `the image has ${volume.store.sizeLb} LB, but the volume ${request.sizeLb}`,
-    hint: `grow it: walb resize ${volume.name} ${request.sizeLb * lbBytes}, or start the archive with --auto-resize`,
-  });
   if (!parts.settings.isAutoResize) {
-    volume.setTrouble(needed);
+    volume.setTrouble(tooSmall(volume, request.sizeLb));
     return decision;
   }
   await resizeVolume(volume, request.sizeLb);
@@ -236,7 +337,7 @@ async function scanVolume(parts: WireParts, stream: WireStream, command: "virt-f
   const leave = command === "bhash" ? undefined : parts.foreground.enter(volume.name, "scan");
   try {
     await withAction(volume, "Scan", ["Apply", "Resize"], context, async (_volume, { signal }) => {
-      const image = await SnapshotImage.open(volume, parts.memory.working, range, signal);
+      const image = await SnapshotImage.open(volume, parts.memory, range, signal);
       try {
         if (command === "bhash") await serveBhash(stream, () => image.hash(signal));
         else await serveVirtualScan(stream, sizeLb, bulkLb, image.bulks(signal));

@@ -110,6 +110,13 @@ export class VirtualImage {
     return { startLb, endLb };
   }
 
+  /** Where the next range that the diffs cover begins, at or after `fromLb`; Infinity when none follows. */
+  nextCoveredLb(fromLb: number): number {
+    const { pieces } = this.#plan;
+    const i = this.#firstPieceEndingAfter(fromLb);
+    return i < pieces.count ? Math.max(fromLb, pieces.addressLb[i]!) : Number.POSITIVE_INFINITY;
+  }
+
   #firstPieceEndingAfter(addressLb: number): number {
     const { pieces } = this.#plan;
     let low = 0;

@@ -9,7 +9,7 @@ export interface TransferMemory {
   readonly reading: MemoryPool;
   /** Compressed log on its way out. */
   readonly sending: MemoryPool;
-  /** Bulks of full backups. */
+  /** Bulks of full and hash backups. */
   readonly scanning: MemoryPool;
 }
 

@@ -5,29 +5,16 @@
  */
 import { type CompressOption, type Encoded, maxEncodedBytes } from "../native/codec.ts";
 import type { Lease, Memory, MemoryPool } from "../native/memory.ts";
-import type { Clock } from "../platform/clock.ts";
-import type { DiskFile } from "../platform/disk.ts";
-import { lbBytes, mib } from "../units.ts";
+import { alignUp, lbBytes } from "../units.ts";
 import type { EncodedBulk } from "../wire/bulk-stream.ts";
+import { ScanCursor, type ScanRange } from "./scan-cursor.ts";
 
-/** Most bytes one job reads; a bulk may be larger. */
-const jobBytesMax = mib;
 const jobsInFlightMax = 4;
-/** A limited scan reads in pieces that take about this long, and never rests longer: the archive waits for the next bulk. */
-const pieceMs = 1_000;
-const restMsMax = 4_000;
 
 /** What a scan needs. */
-export interface ScanOptions {
-  readonly file: DiskFile;
+export interface ScanOptions extends ScanRange {
   readonly pool: MemoryPool;
-  readonly clock: Clock;
-  readonly sizeLb: number;
-  readonly bulkLb: number;
   readonly compress: CompressOption;
-  /** Limit of the read rate now, bytes a second; 0 for none. Asked before each job, so it can change while running. */
-  readonly rateBytesPerS: () => number;
-  readonly signal: AbortSignal;
 }
 
 interface Job {
@@ -43,13 +30,13 @@ type Piece = { readonly kind: "job"; readonly job: Job } | { readonly kind: "hol
 
 /** All bulks from address 0 to `sizeLb`. A consumer releases each data bulk; ending early waits for what is in flight. */
 export async function* scanBulks(options: ScanOptions): AsyncGenerator<EncodedBulk, void, undefined> {
-  const planner = new ScanPlanner(options);
+  const reader = new ScanReader(options);
   const pieces: Piece[] = [];
   try {
     for (;;) {
       while (pieces.length < jobsInFlightMax) {
         // Never waits for memory while it holds some: other scans may hold the rest and wait as well.
-        const piece = await planner.next(pieces.length === 0);
+        const piece = await reader.next(pieces.length === 0);
         if (piece === undefined) break;
         pieces.push(piece);
       }
@@ -93,66 +80,28 @@ async function abandonJob(job: Job): Promise<void> {
   job.bulksOut = job.sources.length;
 }
 
-/** Cuts the device into jobs and holes, and keeps the rate. */
-class ScanPlanner {
+/** Reads what the cursor says. */
+class ScanReader {
   readonly #options: ScanOptions;
+  readonly #cursor: ScanCursor;
   readonly #bulkBytes: number;
-  readonly #endBytes: number;
-  #offsetBytes = 0;
-  /** Data known to begin here; everything from the offset to it is a hole. */
-  #dataStartBytes = 0;
-  #dataEndBytes = 0;
-  #budgetTimeMs: number;
 
   constructor(options: ScanOptions) {
     this.#options = options;
+    this.#cursor = new ScanCursor(options);
     this.#bulkBytes = options.bulkLb * lbBytes;
-    this.#endBytes = options.sizeLb * lbBytes;
-    this.#budgetTimeMs = options.clock.monotonicMs();
   }
 
   /** The next piece; undefined at the end, or when there is no memory now and it may not wait. */
   async next(mayWait: boolean): Promise<Piece | undefined> {
-    this.#options.signal.throwIfAborted();
-    if (this.#offsetBytes >= this.#endBytes) return undefined;
-    await this.#findData();
-    const holeBulks = Math.floor((this.#dataStartBytes - this.#offsetBytes) / this.#bulkBytes);
-    if (this.#dataStartBytes >= this.#endBytes) return this.#hole(Math.ceil(this.#restBytes / this.#bulkBytes));
-    if (holeBulks > 0) return this.#hole(holeBulks);
-    // Holes are free; a limited scan does not read ahead.
-    if (!mayWait && this.#options.rateBytesPerS() > 0) return undefined;
-    const job = await this.#startJob(mayWait);
-    return job === undefined ? undefined : { kind: "job", job };
-  }
-
-  get #restBytes(): number {
-    return this.#endBytes - this.#offsetBytes;
-  }
-
-  #hole(bulks: number): Piece {
-    this.#offsetBytes = Math.min(this.#offsetBytes + bulks * this.#bulkBytes, this.#endBytes);
-    return { kind: "hole", bulks };
-  }
-
-  async #findData(): Promise<void> {
-    if (this.#offsetBytes < this.#dataEndBytes) return;
-    const extent = await this.#options.file.nextData(this.#offsetBytes);
-    this.#dataStartBytes = extent?.startBytes ?? this.#endBytes;
-    this.#dataEndBytes = extent?.endBytes ?? this.#endBytes;
-    // A zero-length answer must not stop the scan.
-    if (this.#dataEndBytes <= this.#offsetBytes) this.#dataEndBytes = this.#offsetBytes + this.#bulkBytes;
-    if (this.#dataStartBytes < this.#offsetBytes) this.#dataStartBytes = this.#offsetBytes;
-  }
-
-  async #startJob(mayWait: boolean): Promise<Job | undefined> {
+    const step = await this.#cursor.next(!mayWait);
+    if (step === undefined || step.kind === "hole") return step;
     const { file, pool, compress } = this.#options;
-    const offsetBytes = this.#offsetBytes;
-    const wantBytes = await this.#keepRate();
-    const readBytes = Math.min(wantBytes, this.#restBytes);
+    const { offsetBytes, readBytes, roomBytes } = step;
     const count = Math.ceil(readBytes / this.#bulkBytes);
     // Targets keep the alignment of the lease, so that the codecs work on whole pages.
-    const targetBytes = Math.ceil(maxEncodedBytes(this.#bulkBytes) / 4096) * 4096;
-    const leaseBytes = wantBytes + count * targetBytes;
+    const targetBytes = alignUp(maxEncodedBytes(this.#bulkBytes), 4096);
+    const leaseBytes = roomBytes + count * targetBytes;
     const lease = mayWait ? await pool.lease(leaseBytes) : pool.tryLease(leaseBytes);
     if (lease === undefined) return undefined;
     const sources: Memory[] = [];
@@ -160,29 +109,12 @@ class ScanPlanner {
     for (let i = 0; i < count; i += 1) {
       const sizeBytes = Math.min(this.#bulkBytes, readBytes - i * this.#bulkBytes);
       sources.push(lease.slice(i * this.#bulkBytes, sizeBytes));
-      targets.push(lease.slice(wantBytes + i * targetBytes, targetBytes));
+      targets.push(lease.slice(roomBytes + i * targetBytes, targetBytes));
     }
     const encoded = file.readEncoded(offsetBytes, sources, targets, { ...compress, always: true });
     // Handled where the bulks come out; without this an early failure would count as unhandled.
     encoded.catch(() => undefined);
-    this.#offsetBytes += readBytes;
-    return { lease, sources, targets, encoded, bulksOut: 0 };
-  }
-
-  /** Waits as the rate demands. @returns bytes the next job reads, whole bulks. */
-  async #keepRate(): Promise<number> {
-    const { clock, rateBytesPerS, signal } = this.#options;
-    const whole = (bytes: number): number => Math.max(this.#bulkBytes, bytes - (bytes % this.#bulkBytes));
-    const rate = rateBytesPerS();
-    if (rate <= 0) {
-      this.#budgetTimeMs = clock.monotonicMs();
-      return whole(jobBytesMax);
-    }
-    const restMs = Math.min(Math.ceil(this.#budgetTimeMs - clock.monotonicMs()), restMsMax);
-    if (restMs > 0) await clock.sleep(restMs, signal);
-    const bytes = whole(Math.min(jobBytesMax, Math.floor((rate * pieceMs) / 1000)));
-    const startMs = Math.max(this.#budgetTimeMs, clock.monotonicMs());
-    this.#budgetTimeMs = startMs + (Math.min(bytes, this.#restBytes) / rate) * 1000;
-    return bytes;
+    this.#cursor.taken(readBytes);
+    return { kind: "job", job: { lease, sources, targets, encoded, bulksOut: 0 } };
   }
 }

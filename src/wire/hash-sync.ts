@@ -18,7 +18,7 @@ import { putSnapshot, takeSnapshot } from "./meta.ts";
 import type { PackReceiverOptions, PackSink } from "./pack-stream.ts";
 import { badField } from "./serializer.ts";
 import type { WireStream } from "./stream.ts";
-import { type Answer, accept, type Decision } from "./words.ts";
+import { type Answer, accept, type Refusal } from "./words.ts";
 
 /** The seed of the hashes of a backup that began at a time. */
 export function hashSeed(timestampS: number): number {
@@ -53,9 +53,7 @@ export async function runHashSync(stream: WireStream, request: BackupRequest, cl
 }
 
 /** How an archive decides about a hash backup: acceptance comes with its newest snapshot. */
-export type HashSyncDecision =
-  | { readonly kind: "accept"; readonly latest: Snapshot }
-  | Exclude<Decision, { readonly kind: "accept" }>;
+export type HashSyncDecision = { readonly kind: "accept"; readonly latest: Snapshot } | Refusal;
 
 /** What the archive's end of a comparison works with. */
 export interface HashSyncParts {

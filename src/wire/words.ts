@@ -31,8 +31,10 @@ export const refusalWords = [
 export type RefusalWord = (typeof refusalWords)[number];
 
 /** What a served request gets: go on, a refusal word, or a text. */
-export type Decision =
-  | { readonly kind: "accept" }
+export type Decision = { readonly kind: "accept" } | Refusal;
+
+/** No, for a reason that peers or people know. */
+export type Refusal =
   | { readonly kind: "word"; readonly word: RefusalWord }
   | { readonly kind: "text"; readonly text: string };
 
@@ -42,12 +44,12 @@ export type Answer = Decision;
 export const accept: Decision = { kind: "accept" };
 
 /** A refusal that the peer's program understands. */
-export function refuseWith(word: RefusalWord): Decision {
+export function refuseWith(word: RefusalWord): Refusal {
   return { kind: "word", word };
 }
 
 /** A refusal that a person reads. */
-export function refuse(error: unknown): Decision {
+export function refuse(error: unknown): Refusal {
   return { kind: "text", text: errorText(error) };
 }
 

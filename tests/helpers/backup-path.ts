@@ -251,8 +251,8 @@ export class BackupPath {
     }
   }
 
-  async backup(): Promise<bigint> {
-    const { gid } = await call<{ gid: bigint }>(this.storage, "backup", { volume, mode: "full" });
+  async backup(mode: "full" | "hash" = "full"): Promise<bigint> {
+    const { gid } = await call<{ gid: bigint }>(this.storage, "backup", { volume, mode });
     return gid;
   }
 

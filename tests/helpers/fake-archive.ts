@@ -7,6 +7,7 @@ import type { Platform } from "../../src/platform/platform.ts";
 import { apply, relation } from "../../src/snapshot/algebra.ts";
 import { type DiffMeta, isClean, type Snapshot } from "../../src/snapshot/types.ts";
 import { type FullSyncServer, serveFullSync } from "../../src/wire/full-sync.ts";
+import { hashSeed, serveHashSync } from "../../src/wire/hash-sync.ts";
 import type { PackSink, ReceivedPack } from "../../src/wire/pack-stream.ts";
 import { serveWire, type WireServer } from "../../src/wire/server.ts";
 import type { WireStream } from "../../src/wire/stream.ts";
@@ -23,18 +24,20 @@ interface StagedWrite {
 /** One volume at an archive. Lives outside of every simulated process: nothing it acknowledged is ever lost. */
 export class FakeArchive {
   image: Uint8Array = new Uint8Array(0);
-  state: "SyncReady" | "FullSync" | "Archived" = "SyncReady";
+  state: "SyncReady" | "FullSync" | "HashSync" | "Archived" = "SyncReady";
   uuid = "";
   latest: Snapshot = { gidB: 0n, gidE: 0n };
   /** Diffs that were applied, in order. */
   readonly applied: DiffMeta[] = [];
+  /** Packs of hash backups. */
+  readonly packs: { readonly bytes: number; readonly records: number }[] = [];
   /** Requests for diffs, in order, with the answers. */
   readonly asked: { readonly request: WdiffRequest; readonly decision: Decision }[] = [];
   /** Answers instead of the rules, when it gives one. */
   answer: ((request: WdiffRequest) => Decision | undefined) | undefined;
   /** Called when the image is that of a clean snapshot. */
   onClean: ((gid: bigint, image: Uint8Array) => void) | undefined;
-  /** Called at each step of a full backup; may throw or never resolve. */
+  /** Called at each step of a backup; may throw or never resolve. */
   onStep: ((step: "decide" | "begin" | "bulk" | "finish" | "commit") => void | Promise<void>) | undefined;
   /** Milliseconds that a diff takes before its Ack. */
   delayMs = 0;
@@ -48,6 +51,7 @@ export class FakeArchive {
       deadlineMs: 10_000,
       handlers: new Map([
         ["dirty-full-sync3", (stream: WireStream) => this.#fullSync(platform, stream)],
+        ["dirty-hash-sync2", (stream: WireStream) => this.#hashSync(platform, stream)],
         ["wdiff-transfer", (stream: WireStream) => this.#wdiff(platform, stream)],
       ]),
     });
@@ -56,7 +60,7 @@ export class FakeArchive {
   #decide(request: WdiffRequest): Decision {
     const forced = this.answer?.(request);
     if (forced !== undefined) return forced;
-    if (this.state === "FullSync") return refuseWith("syncing");
+    if (this.state === "FullSync" || this.state === "HashSync") return refuseWith("syncing");
     if (this.state === "SyncReady") return refuse(new Error("bad state SyncReady"));
     if (this.receiving > 0) return refuseWith("wdiff-recv");
     if (request.uuid !== this.uuid) return refuseWith("different-uuid");
@@ -163,6 +167,73 @@ export class FakeArchive {
       await serveFullSync(stream, platform.memory, server);
     } finally {
       if (this.state === "FullSync") this.state = "SyncReady";
+    }
+  }
+
+  /** Keeps the image, and what clean snapshots it had. */
+  async #hashSync(platform: Platform, stream: WireStream): Promise<void> {
+    const staged: StagedWrite[] = [];
+    let bulkBytes = 0;
+    let seed = 0;
+    let uuid = "";
+    const sink: PackSink = {
+      write: async (pack) => {
+        try {
+          await this.onStep?.("bulk");
+          this.packs.push({ bytes: pack.memory.sizeBytes, records: pack.records.count });
+          await stage(platform, pack, staged);
+        } finally {
+          pack.release();
+        }
+      },
+      finish: async () => this.onStep?.("finish"),
+      abandon: async () => undefined,
+    };
+    try {
+      await serveHashSync(
+        stream,
+        { pool: platform.memory, compute: platform.compute },
+        {
+          decide: async (request) => {
+            await this.onStep?.("decide");
+            if (this.state !== "Archived") return refuse(new Error(`bad state ${this.state}`));
+            if (this.receiving > 0) return refuse(new Error("bad state WdiffRecv"));
+            if (request.sizeLb * 512 > this.image.length) return refuse(new Error("too small"));
+            bulkBytes = request.bulkLb * 512;
+            seed = hashSeed(request.timestampS);
+            this.state = "HashSync";
+            return { kind: "accept", latest: this.latest };
+          },
+          begin: async (given) => {
+            await this.onStep?.("begin");
+            uuid = given;
+            return { hashes: hashesOf(platform, this.image, bulkBytes, seed), sink };
+          },
+          commit: async (snapshot) => {
+            await this.onStep?.("commit");
+            this.#apply(staged);
+            this.uuid = uuid;
+            this.latest = snapshot;
+            this.state = "Archived";
+          },
+        },
+      );
+    } finally {
+      if (this.state === "HashSync") this.state = "Archived";
+    }
+  }
+}
+
+/** Hashes of all bulks of an image. */
+async function* hashesOf(platform: Platform, image: Uint8Array, bulkBytes: number, seed: number) {
+  for (let at = 0; at < image.length; at += bulkBytes) {
+    const bulk = image.subarray(at, at + bulkBytes);
+    const lease = await platform.memory.lease(bulk.length);
+    try {
+      lease.bytes.set(bulk);
+      yield await platform.compute.hashes([lease.slice(0, bulk.length)], seed);
+    } finally {
+      lease.release();
     }
   }
 }
