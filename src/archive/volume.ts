@@ -14,6 +14,7 @@ import { type Manifest, manifestName, manifestText } from "./manifest.ts";
 import { Pins } from "./pins.ts";
 import type { ArchiveSettings } from "./settings.ts";
 import type { ArchiveStore, StoredDiff } from "./store.ts";
+import { archiveWayOut } from "./way-out.ts";
 
 /** All states of an archive volume, temporary ones included. */
 export type ArchiveVolumeState =
@@ -68,7 +69,12 @@ export class ArchiveVolume {
     log: Logger,
   ) {
     this.log = log.with({ volume: name });
-    this.machine = new VolumeMachine(name, store.state, () => platform.clock.nowMs());
+    this.machine = new VolumeMachine<ArchiveVolumeState, ArchiveAction>(
+      name,
+      store.state,
+      () => platform.clock.nowMs(),
+      (state, needed) => archiveWayOut(name, settings.nodeId, state, needed),
+    );
     this.pins = new Pins((fileName) => this.#removeFile(fileName));
   }
 

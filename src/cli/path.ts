@@ -37,6 +37,20 @@ export async function statesOf(flags: ClientFlagValues, io: Io, volume: string):
 }
 
 /**
+ * Refuses what only stopped volumes allow before it is done anywhere: half a path is of no use.
+ * @throws WalbError `state`.
+ */
+export function requireStopped(volume: string, servers: readonly PathServer[]): void {
+  const running = servers.filter(({ state }) => !["Clear", "Stopped", "SyncReady", "Broken"].includes(state));
+  if (running.length === 0) return;
+  throw new WalbError("state", {
+    what: `the volume must be stopped, but it is ${running.map(({ name, state }) => `${state} at ${name}`).join(", ")}`,
+    where: { volume },
+    hint: `stop it first: ${running.map(({ name }) => `walb stop ${volume} --server ${name}`).join("; ")}`,
+  });
+}
+
+/**
  * Does the steps in order and tells each; the first that fails ends it. With `isDryRun` only tells them.
  * @throws WalbError `state` when there is nothing to do, so that a script notices.
  */

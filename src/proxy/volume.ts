@@ -7,6 +7,7 @@ import type { Trouble } from "../volume/trouble.ts";
 import type { WireStream } from "../wire/stream.ts";
 import type { ProxySettings } from "./settings.ts";
 import type { DiffRow, ProxyStore } from "./store.ts";
+import { proxyWayOut } from "./way-out.ts";
 
 /** All states of a proxy volume, temporary ones included. */
 export type ProxyState =
@@ -53,7 +54,12 @@ export class ProxyVolume {
     log: Logger,
   ) {
     this.log = log.with({ volume: name });
-    this.machine = new VolumeMachine(name, "Stopped", () => platform.clock.nowMs());
+    this.machine = new VolumeMachine<ProxyState, ProxyAction>(
+      name,
+      "Stopped",
+      () => platform.clock.nowMs(),
+      (state) => proxyWayOut(name, settings.nodeId, state),
+    );
   }
 
   /** The last reception failed; undefined when one went well. Told until then, or until it is history. */

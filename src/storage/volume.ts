@@ -8,6 +8,7 @@ import { VolumeMachine } from "../volume/machine.ts";
 import type { Trouble } from "../volume/trouble.ts";
 import type { StorageSettings } from "./settings.ts";
 import type { StorageStore } from "./store.ts";
+import { storageWayOut } from "./way-out.ts";
 
 /** All states of a storage volume, temporary ones included. */
 export type StorageState =
@@ -16,6 +17,7 @@ export type StorageState =
   | "Target"
   | "Standby"
   | "FullSync"
+  | "HashSync"
   | "StartTarget"
   | "StopTarget"
   | "StartStandby"
@@ -48,7 +50,12 @@ export class StorageVolume {
     log: Logger,
   ) {
     this.log = log.with({ volume: name });
-    this.machine = new VolumeMachine(name, store.state, () => platform.clock.nowMs());
+    this.machine = new VolumeMachine<StorageState, StorageAction>(
+      name,
+      store.state,
+      () => platform.clock.nowMs(),
+      (state, needed) => storageWayOut(name, settings.nodeId, state, needed),
+    );
   }
 
   /** PB of the largest transfer, for this volume's block size. */
@@ -75,10 +82,11 @@ export class StorageVolume {
 
   #checkUuid(uuid: string): void {
     if (this.store.logUuid === undefined || uuid === this.store.logUuid) return;
+    const at = `${this.name} --server ${this.settings.nodeId}`;
     throw new WalbError("different-uuid", {
       what: "the log of the device was reset by somebody else, so writes may be missing",
       where: { volume: this.name },
-      hint: `take a new backup: walb stop ${this.name}, walb reset ${this.name}, walb backup ${this.name}`,
+      hint: `take a new backup: walb stop ${at}; walb reset ${at}; walb backup ${this.name}`,
     });
   }
 
@@ -111,11 +119,13 @@ export class StorageVolume {
     const done = this.requireDone();
     // Another snapshot may have been taken since the device answered: never go back behind it.
     const lsid = Math.max(endLsid, this.store.queue.at(-1)?.lsid ?? done.lsid);
-    const point = nextPoint(done, this.store.queue, lsid, {
+    const next = nextPoint(done, this.store.queue, lsid, {
       isMergeable,
       timestampS: this.nowS(),
       maxPb: this.maxPb(info.pbsBytes),
     });
+    // A log that begins behind an older point of the archive must not give a gid to another moment than before.
+    const point = { ...next, gid: bigger(next.gid, this.store.unusedGid) };
     this.store.push(point);
     return point;
   }
@@ -151,7 +161,9 @@ export class StorageVolume {
     return new WalbError("log-overflow", {
       what: "the log overflowed before it could be shipped, so some writes were never sent",
       where: { volume: this.name },
-      hint: `take a new backup: walb reset ${this.name}, then walb backup ${this.name}; give the device a larger log`,
+      hint:
+        `take a new backup: walb reset ${this.name} --server ${this.settings.nodeId}, then walb backup ${this.name}; ` +
+        "what the archive has stays restorable; give the device a larger log",
     });
   }
 
@@ -162,4 +174,8 @@ export class StorageVolume {
   clearTrouble(): void {
     this.trouble = undefined;
   }
+}
+
+function bigger(a: bigint, b: bigint): bigint {
+  return a > b ? a : b;
 }

@@ -15,6 +15,9 @@ export interface Transition<State extends string> {
   rollback(): void;
 }
 
+/** What to do in a state when one of other states is needed, as a sentence with the command. */
+export type WayOut<State extends string> = (state: State, needed: readonly State[]) => string | undefined;
+
 /** State, actions and stop state of one volume. All methods are synchronous; waits wake on every change. */
 export class VolumeMachine<State extends string, Action extends string> {
   readonly volume: string;
@@ -24,15 +27,18 @@ export class VolumeMachine<State extends string, Action extends string> {
   #stopState: StopState = "not-stopping";
   #sinceMs: number;
   readonly #nowMs: () => number;
+  readonly #wayOut: WayOut<State>;
   readonly #actions = new Map<Action, number>();
   readonly #actionBeganMs = new Map<Action, number>();
   readonly #waiters = new Set<() => void>();
 
-  constructor(volume: string, state: State, nowMs: () => number) {
+  /** @param wayOut is told with refusals; it knows the commands of the role. */
+  constructor(volume: string, state: State, nowMs: () => number, wayOut: WayOut<State> = () => undefined) {
     this.volume = volume;
     this.#state = state;
     this.#steady = state;
     this.#nowMs = nowMs;
+    this.#wayOut = wayOut;
     this.#sinceMs = nowMs();
   }
 
@@ -79,9 +85,11 @@ export class VolumeMachine<State extends string, Action extends string> {
   /** @throws WalbError `state` unless the volume is in one of the states. */
   require(states: readonly State[], what: string): void {
     if (states.includes(this.#state)) return;
+    const hint = this.#wayOut(this.#state, states);
     throw new WalbError("state", {
       what: `cannot ${what} in state ${this.#state}; it needs ${states.join(" or ")}`,
       where: { volume: this.volume },
+      ...(hint === undefined ? {} : { hint }),
     });
   }
 
@@ -115,6 +123,7 @@ export class VolumeMachine<State extends string, Action extends string> {
       throw new WalbError("busy", {
         what: `cannot ${what}: a transition is under way (${this.#state})`,
         where: { volume: this.volume },
+        hint: `try again in a moment; see walb status ${this.volume}`,
       });
     }
     const before = this.#state;

@@ -169,6 +169,20 @@ describe("a volume's life through the verbs", () => {
     ]);
   });
 
+  test("a backup that broke off says why the archive ended it", async () => {
+    const plain = await fleet.run(["backup", "broken-off", "--full"]);
+    expect([plain.code, plain.err]).toEqual([3, expect.stringContaining("the peer closed the connection too early\n")]);
+    fleet.archiveTrouble = { code: "no-space", message: "write: No space left", hint: "make room", atMs: 5 };
+    const { code, err } = await fleet.run(["backup", "broken-off", "--full"]);
+    expect(code).toBe(1);
+    expect(err).toContain(
+      "the peer closed the connection too early: archive a0 says: write: No space left\n  make room",
+    );
+    // What was wrong before the backup, and still is, is not the cause.
+    const again = await fleet.run(["backup", "broken-off", "--full"]);
+    expect([again.code, again.err]).toEqual([3, expect.not.stringContaining("No space")]);
+  });
+
   test("restore asks for a time or a gid, and a dry run says how much and how long", async () => {
     const dry = await fleet.run(["restore", "vol0", "--to", "out.img", "--dry-run"]);
     expect([dry.code, dry.out]).toEqual([
@@ -222,6 +236,18 @@ describe("a volume's life through the verbs", () => {
       'archive start {"volume":"vol0"}',
       'storage start {"volume":"vol0","mode":"target"}',
     ]);
+  });
+
+  test("clear of a volume that runs somewhere is refused before anything is forgotten, with the way out", async () => {
+    Object.assign(fleet.states, { storage: "Stopped", proxy: "Started", archive: "SyncReady" });
+    const { code, err } = await fleet.run(["clear", "vol0", "--yes"]);
+    expect([code, fleet.calls]).toEqual([4, []]);
+    expect(err).toContain("it is Started at p0");
+    expect(err).toContain("walb stop vol0 --server p0");
+    const stop = await fleet.run(["stop", "vol0"]);
+    expect(stop.err).toContain("s0: nothing to stop, vol0 is Stopped there");
+    expect((await fleet.run(["clear", "vol0", "--yes"])).code).toBe(0);
+    expect(fleet.states).toEqual({ storage: "Clear", proxy: "Clear", archive: "Clear" });
   });
 
   test("destroying needs a yes: from the flag or from the user", async () => {

@@ -156,6 +156,26 @@ describe("the commands of a storage", () => {
       ),
     );
 
+  test("that are refused by state say the way out", async () => {
+    const path = await running(12);
+    const hintOf = (command: string, params: object) =>
+      path.world.complete(() =>
+        call(path.storage, command, { volume, ...params }).then(
+          () => "",
+          (error: { hint?: string }) => error.hint ?? "",
+        ),
+      );
+    const at = `${volume} --server s0`;
+    expect(await hintOf("reset", {})).toBe(`stop it first: walb stop ${at}`);
+    expect(await hintOf("clear", {})).toContain(`walb stop ${at}; walb reset ${at}`);
+    await path.world.complete(() => call(path.storage, "stop", { volume, mode: "graceful" }));
+    expect(await hintOf("clear", {})).toContain(`walb reset ${at}`);
+    await path.world.complete(() => call(path.storage, "reset", { volume }));
+    expect(await hintOf("reset", {})).toContain(`walb backup ${volume}`);
+    expect(await hintOf("snapshot", {})).toContain(`walb backup ${volume}`);
+    path.close();
+  });
+
   test("are refused in states they do not belong to, and change nothing", async () => {
     const path = await running(7);
     for (const [command, params] of [

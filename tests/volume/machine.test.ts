@@ -33,6 +33,13 @@ describe("the state machine of a volume", () => {
     expect(() => volume.begin(["Start"], "WlogRecv", "receive")).toThrow(WalbError);
   });
 
+  test("tells the role's way out with a refusal", () => {
+    const wayOut = (state: State, needed: readonly State[]) => `from ${state} to ${needed.join()}`;
+    const volume = new VolumeMachine<State, "send">("vol0", "Stopped", () => 1000, wayOut);
+    const refuse = () => volume.require(["Started", "WlogRecv"], "stop");
+    expect(refuse).toThrow(expect.objectContaining({ code: "state", hint: "from Stopped to Started,WlogRecv" }));
+  });
+
   test("refuses work while an action that excludes it runs", () => {
     const volume = machine();
     const end = volume.beginAction("merge");

@@ -1,7 +1,7 @@
 /** @module `walb clear VOL` */
 import { callOptions, clientFlags, confirm, destructiveFlags } from "../common.ts";
 import { asVolume } from "../flags.ts";
-import { type PathStep, runSteps, statesOf } from "../path.ts";
+import { type PathStep, requireStopped, runSteps, statesOf } from "../path.ts";
 import { sharedClient, storageClient } from "../servers.ts";
 import { defineVerb } from "../verb.ts";
 
@@ -15,6 +15,7 @@ export const verb = defineVerb({
     const volume = asVolume(args[0]!);
     const options = callOptions(flags, io);
     const servers = await statesOf(flags, io, volume);
+    requireStopped(volume, servers);
     const steps: PathStep[] = [];
     for (const server of servers) {
       if (server.state === "Clear") continue;

@@ -1,7 +1,7 @@
 /** @module `walb reset VOL` */
 import { callOptions, clientFlags, confirm, destructiveFlags } from "../common.ts";
 import { asVolume } from "../flags.ts";
-import { type PathStep, runSteps, statesOf } from "../path.ts";
+import { type PathStep, requireStopped, runSteps, statesOf } from "../path.ts";
 import { sharedClient } from "../servers.ts";
 import { defineVerb } from "../verb.ts";
 
@@ -17,8 +17,13 @@ export const verb = defineVerb({
     const volume = asVolume(args[0]!);
     const options = callOptions(flags, io);
     const servers = await statesOf(flags, io, volume);
+    requireStopped(
+      volume,
+      servers.filter(({ role }) => role !== "proxy"),
+    );
     const steps: PathStep[] = [];
     for (const server of servers) {
+      if (server.role === "storage" && server.state === "SyncReady" && flags.server === undefined) continue;
       if (server.role === "proxy" || (server.state === "Clear" && flags.server === undefined)) continue;
       const client = sharedClient(server);
       const what = server.role === "storage" ? "empty the log" : "delete all backups";

@@ -1,6 +1,6 @@
 /** @module `walb stop VOL` */
 import { WalbError } from "../../errors.ts";
-import { callOptions, clientFlags } from "../common.ts";
+import { callOptions, clientFlags, remark } from "../common.ts";
 import { asVolume, toggle } from "../flags.ts";
 import { type PathStep, runSteps, statesOf } from "../path.ts";
 import { proxyClient, sharedClient } from "../servers.ts";
@@ -26,7 +26,10 @@ export const verb = defineVerb({
     const mode = flags.force ? "force" : "graceful";
     const steps: PathStep[] = [];
     for (const server of servers) {
-      if (server.state === "Clear" || server.state === "Stopped" || server.state === "SyncReady") continue;
+      if (server.state === "Clear" || server.state === "Stopped" || server.state === "SyncReady") {
+        remark(flags, io, `${server.name}: nothing to stop, ${volume} is ${server.state} there`);
+        continue;
+      }
       if (server.role === "proxy") {
         const proxyMode = flags.empty ? "empty" : mode;
         const run = () => proxyClient(server).call("stop", { volume, mode: proxyMode }, options);
