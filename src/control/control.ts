@@ -97,7 +97,14 @@ export function createControl<C extends Commands>(options: ControlOptions<C>): C
       const checked = parseWith(command.params, params ?? {}, `parameters of ${name}`);
       const volume = volumeOf(checked);
       if (command.isJob === true) {
-        return { kind: "job", job: jobs.start(name, volume, (work) => run(name, command, checked, work)) };
+        const job = jobs.start(name, volume, async (work) => {
+          try {
+            return await run(name, command, checked, work);
+          } catch (error) {
+            throw asWalbError(error, { host: options.nodeId });
+          }
+        });
+        return { kind: "job", job };
       }
       try {
         return { kind: "result", result: await run(name, command, checked, { signal: closing.signal, progress() {} }) };
