@@ -7,6 +7,7 @@ import type { Platform } from "../platform/platform.ts";
 import { kib, lbBytes } from "../units.ts";
 import { clearStatus } from "../volume/trouble.ts";
 import { fullBackup } from "./full-backup.ts";
+import { hashBackup } from "./hash-backup.ts";
 import type { TransferMemory } from "./memory.ts";
 import type { ProxyList } from "./proxies.ts";
 import type { StorageSettings } from "./settings.ts";
@@ -23,7 +24,7 @@ export interface HandlerParts {
   readonly memory: TransferMemory;
 }
 
-/** Bulk of full backups by default. */
+/** Bulk of backups by default. */
 const bulkBytesDefault = 256 * kib;
 /** Bulks begin where direct I/O can read. */
 const bulkUnitBytes = 4096;
@@ -85,13 +86,6 @@ export function storageHandlers(parts: HandlerParts): Handlers<StorageCommands> 
           hint: `for example ${bulkBytesDefault}`,
         });
       }
-      if (mode === "hash") {
-        throw new WalbError("unsupported", {
-          what: "hash backups are not built yet",
-          where: { volume: name },
-          hint: `take a full backup: walb backup ${name} --full`,
-        });
-      }
       if (backupsRunning >= settings.maxForegroundTasks) {
         throw new WalbError("busy", {
           what: `${backupsRunning} backups are running, which is the limit`,
@@ -103,10 +97,11 @@ export function storageHandlers(parts: HandlerParts): Handlers<StorageCommands> 
       const startMs = platform.clock.monotonicMs();
       const stopped = new AbortController();
       try {
-        volume.machine.require(["SyncReady"], "take a full backup");
+        volume.machine.require(["SyncReady"], `take a ${mode} backup`);
         volume.cancelBackup = (reason) => stopped.abort(reason);
-        const result = await fullBackup(volume, {
+        const result = await (mode === "full" ? fullBackup : hashBackup)(volume, {
           pool: memory.scanning,
+          compute: platform.compute,
           bulkLb,
           rateBytesPerS: () => settings.fullScanBytesPerS,
           signal: AbortSignal.any([context.signal, stopped.signal]),
@@ -116,7 +111,7 @@ export function storageHandlers(parts: HandlerParts): Handlers<StorageCommands> 
           kick: () => volumes.kick(name),
         });
         const elapsedMs = Math.round(platform.clock.monotonicMs() - startMs);
-        return { mode: "full" as const, ...result, elapsedMs };
+        return { mode, ...result, elapsedMs };
       } finally {
         backupsRunning -= 1;
         if (!volume.machine.isInTransition) volume.cancelBackup = undefined;
@@ -149,7 +144,7 @@ export function storageHandlers(parts: HandlerParts): Handlers<StorageCommands> 
       volume.machine.requireNotStopping("reset");
       const transition = volume.machine.begin(["Stopped"], "Reset", "reset");
       try {
-        await volume.resetLog(gid ?? 0n);
+        await volume.resetLog(gid ?? volume.store.unusedGid);
         transition.commit("SyncReady");
         volume.clearTrouble();
       } catch (error) {
@@ -193,7 +188,7 @@ async function startTarget(volume: StorageVolume, volumes: StorageVolumes): Prom
 async function startStandby(volume: StorageVolume, volumes: StorageVolumes): Promise<void> {
   const transition = volume.machine.begin(["SyncReady"], "StartStandby", "start as standby");
   try {
-    if ((await volume.device.status()).isOverflow) await volume.resetLog(0n);
+    if ((await volume.device.status()).isOverflow) await volume.resetLog(volume.store.unusedGid);
     volume.store.setState("Standby");
     transition.commit("Standby");
   } catch (error) {
@@ -229,7 +224,7 @@ async function stopVolume(
   }
   machine.requireNotStopping("stop");
   const startState: StorageState = machine.state;
-  const isBackup = startState === "FullSync";
+  const isBackup = startState === "FullSync" || startState === "HashSync";
   if (!machine.isInTransition) machine.require(["Target", "Standby"], "stop");
   machine.setStopState(mode === "force" ? "force-stopping" : "stopping");
   try {
