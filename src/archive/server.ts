@@ -14,6 +14,8 @@ import { archiveSettings } from "./settings.ts";
 import { ArchiveVolumes } from "./volumes.ts";
 import { archiveWireHandlers } from "./wire-handlers.ts";
 
+/** Protocols that bring backups: their failures are for people to see. */
+const receiving = new Set(["dirty-full-sync3", "dirty-hash-sync2", "wdiff-transfer"]);
 /** How long conversations may go on in a graceful close. */
 const graceMs = 5_000;
 
@@ -50,7 +52,10 @@ export async function openArchive(platform: Platform, options: ArchiveOptions, l
       deadlineMs: settings.socketTimeoutMs,
       maxConversations: settings.maxConnections,
       ended: (report) => {
-        if (report.error !== undefined) log.info("a conversation ended with an error", { ...report });
+        if (report.error === undefined) return;
+        // Whoever sent it may know no more than that the connection ended.
+        const level = receiving.has(report.caller?.protocol ?? "") ? "warn" : "info";
+        log[level]("a conversation ended with an error", { ...report });
       },
       ...(http === undefined ? {} : { http: http.accept }),
     });

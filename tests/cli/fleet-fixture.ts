@@ -22,6 +22,8 @@ export interface FakeFleet {
   readonly calls: string[];
   /** Time and gid of the archive's newest point. */
   newestMs: number;
+  /** What the archive has to say; from another time after a backup that broke off. */
+  archiveTrouble: { code: string; message: string; hint: string; atMs: number } | undefined;
   newestGid: bigint;
   readonly directory: string;
   readonly ports: { storage: number; proxy: number; archive: number };
@@ -81,6 +83,10 @@ export async function startFakeFleet(): Promise<FakeFleet> {
     },
     backup: async (params, { progress, signal }) => {
       called("storage", "backup", params);
+      if (params.volume === "broken-off") {
+        if (fleet.archiveTrouble !== undefined) fleet.archiveTrouble = { ...fleet.archiveTrouble, atMs: nowMs };
+        throw new WalbError("unreachable", { what: "the peer closed the connection too early" });
+      }
       for (let step = 1; step <= 10; step += 1) {
         await testClock.sleep(params.volume === "slow" ? 60_000 : 10, signal);
         progress({ doneBytes: step * 100, totalBytes: 1000, step: "scanning" });
@@ -170,6 +176,7 @@ export async function startFakeFleet(): Promise<FakeFleet> {
           volume: "vol0",
           state: states.archive,
           ...idle,
+          ...(fleet.archiveTrouble === undefined ? {} : { trouble: fleet.archiveTrouble }),
           ...troubleIn(states.archive),
           ...(states.archive === "Archived"
             ? {
@@ -261,6 +268,7 @@ export async function startFakeFleet(): Promise<FakeFleet> {
     states,
     calls,
     newestMs: nowMs - 1000,
+    archiveTrouble: undefined,
     newestGid: 5n,
     directory,
     ports: { storage: s0.port, proxy: p0.port, archive: a0.port },

@@ -1,5 +1,7 @@
 /** @module `walb backup VOL`: full or hash backup, then continuous. */
-import { WalbError } from "../../errors.ts";
+import type { z } from "zod";
+import type { troubleSchema } from "../../control/schemas.ts";
+import { asWalbError, type ErrorCode, errorCodes, WalbError } from "../../errors.ts";
 import { callOptions, clientFlags, loadFleet, print, remark } from "../common.ts";
 import { asVolume, toggle } from "../flags.ts";
 import { runJob } from "../job.ts";
@@ -13,6 +15,26 @@ import { waitRestorable } from "../wait.ts";
 interface Choice {
   readonly mode: "full" | "hash";
   readonly why: string;
+}
+
+type Trouble = z.output<typeof troubleSchema>;
+
+const askTimeoutMs = 5_000;
+/** What a storage sees when the archive gives up after it has accepted: there is no reason on the wire then. */
+const connectionCodes: readonly ErrorCode[] = ["unreachable", "protocol", "timed-out", "io"];
+
+/** Gives a failure of the connection the cause that the archive tells, when it was not there before the backup. */
+function withArchiveCause(error: WalbError, archive: string, before: Trouble | undefined, after: Trouble | undefined) {
+  const isNew = after !== undefined && (before === undefined || after.atMs !== before.atMs);
+  if (!isNew || !connectionCodes.includes(error.code)) return error;
+  const hint = after.hint ?? error.hint;
+  const code = Object.keys(errorCodes).find((known): known is ErrorCode => known === after.code);
+  return new WalbError(code ?? error.code, {
+    what: error.what,
+    where: error.where,
+    cause: `archive ${archive} says: ${after.message}`,
+    ...(hint === undefined ? {} : { hint }),
+  });
 }
 
 export const verb = defineVerb({
@@ -36,7 +58,12 @@ export const verb = defineVerb({
     const asked = flags.full ? "full" : flags.hash ? "hash" : undefined;
     const chosen: Choice = asked === undefined ? await chooseMode() : { mode: asked, why: "as asked" };
     remark(flags, io, `${chosen.mode} backup of ${volume}: ${chosen.why}`);
-    const result = await runJob(storage, "backup", { volume, mode: chosen.mode }, flags, io);
+    const troubleBefore = await archiveTrouble();
+    const result = await runJob(storage, "backup", { volume, mode: chosen.mode }, flags, io).catch(
+      async (error: unknown) => {
+        throw withArchiveCause(asWalbError(error), archive.server.name, troubleBefore, await archiveTrouble());
+      },
+    );
     if (flags.wait) await waitRestorable(archive, volume, result.gid, flags, io);
     const { gid, scannedBytes, sentBytes, elapsedMs } = result;
     const text =
@@ -45,6 +72,18 @@ export const verb = defineVerb({
       `${flags.wait ? "restorable as" : "will be restorable as"} snapshot ${gid}\n`;
     print(flags, io, { volume, ...result, isRestorable: flags.wait }, text);
     return 0;
+
+    /** What the archive has to say about the volume; nothing when it cannot be asked. */
+    async function archiveTrouble(): Promise<Trouble | undefined> {
+      if (io.signal.aborted) return undefined;
+      try {
+        const { volumes } = await archive.call("status", { volume }, { timeoutMs: askTimeoutMs });
+        return volumes[0]?.trouble;
+      } catch {
+        // It is asked only for more about a failure, or about none.
+        return undefined;
+      }
+    }
 
     async function chooseMode(): Promise<Choice> {
       const [atStorage, atArchive] = await Promise.all([
