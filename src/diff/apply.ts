@@ -265,10 +265,26 @@ async function zeroRange(
   }
 }
 
+/** True when every image lies in its file behind that of the piece before: then none serves two pieces. */
+function hasAscendingImages(records: RecordIndex, pieces: PieceList, from: number, to: number): boolean {
+  let source = -1;
+  let offset = -1;
+  for (let i = from; i < to; i++) {
+    const record = pieces.record[i]!;
+    if (records.kind[record] !== RecordKind.normal) continue;
+    if (source >= 0 && source !== records.source[record]) return false;
+    if (records.dataOffset[record]! <= offset) return false;
+    source = records.source[record]!;
+    offset = records.dataOffset[record]!;
+  }
+  return true;
+}
+
 /** Records of the batch whose image serves more than one piece. */
 function sharedRecords(records: RecordIndex, pieces: PieceList, from: number, to: number): Set<number> {
-  const firstByOffset = new Map<number, number>();
   const shared = new Set<number>();
+  if (hasAscendingImages(records, pieces, from, to)) return shared;
+  const firstByOffset = new Map<number, number>();
   for (let i = from; i < to; i++) {
     const record = pieces.record[i]!;
     // What is stored raw is written as it was read.

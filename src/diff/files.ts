@@ -3,6 +3,9 @@ import type { Memory } from "../native/memory.ts";
 import type { Disk, DiskFile, PlacedRead } from "../platform/disk.ts";
 import { settleAll } from "./window.ts";
 
+/** Largest read that is tried on this thread. */
+const cachedBytesMax = 4096;
+
 interface OpenFile {
   readonly file: Promise<DiskFile>;
   users: number;
@@ -29,7 +32,10 @@ export class SourceFiles {
   async read(source: number, offsetBytes: number, target: Memory): Promise<void> {
     const entry = await this.#acquire(source);
     try {
-      await (await entry.file).read(offsetBytes, target);
+      const file = await entry.file;
+      // Headers are read one after the other: a job for each would cost far more than the read.
+      if (target.sizeBytes <= cachedBytesMax && file.readCached?.(offsetBytes, target) === true) return;
+      await file.read(offsetBytes, target);
     } finally {
       this.#release(source, entry);
     }

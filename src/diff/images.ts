@@ -115,7 +115,11 @@ export function planImages(
   for (let i = from; i < to; i++) {
     if (records.kind[pieces.record[i]!] === RecordKind.normal) order.push(i);
   }
-  order.sort((a, b) => compareImages(records, pieces.record[a]!, pieces.record[b]!));
+  const isBefore = (a: number, b: number): boolean => compareImages(records, pieces.record[a]!, pieces.record[b]!) <= 0;
+  // Mostly the pieces lie in the files as they do on the volume.
+  if (!order.every((piece, i) => i === 0 || isBefore(order[i - 1]!, piece))) {
+    order.sort((a, b) => compareImages(records, pieces.record[a]!, pieces.record[b]!));
+  }
   const images: PlannedImage[] = [];
   let last: PlannedImage | undefined;
   for (const piece of order) {

@@ -179,6 +179,59 @@ for (const direct of [false, true]) {
   });
 }
 
+test("neighbouring images are written at once, and a bad one among them leaves only its own place alone", async () => {
+  await withFile(false, async (file, path) => {
+    const count = 700;
+    const data = filled(count * 4 * kib, 11);
+    const stored = empty(3 * count * 4 * kib);
+    const codecs = [Codec.none, Codec.lz4, Codec.zstd];
+    const items = [];
+    for (let i = 0; i < count; i++) {
+      const source = data.slice(i * 4 * kib, 4 * kib);
+      const target = stored.slice(i * 12 * kib, 12 * kib);
+      const [encoded] = await compute.encodeAlways([{ source, target }], { codec: codecs[i % 3]!, level: 0 });
+      const { codec, storedBytes, checksum } = encoded!;
+      const bytes = codec === Codec.none ? source : target.slice(0, storedBytes);
+      const place = { decodedBytes: 4 * kib, sliceOffsetBytes: 512, sliceBytes: 3 * kib, fileOffsetBytes: i * 3 * kib };
+      items.push({ source: bytes, codec, checksum: i % 97 === 5 ? checksum ^ 1 : checksum, ...place });
+    }
+    const codes = await file.writeDecoded(items);
+    const written = readFileSync(path);
+    for (let i = 0; i < count; i++) {
+      const expected =
+        i % 97 === 5 ? new Uint8Array(3 * kib) : data.bytes.subarray(i * 4 * kib + 512, i * 4 * kib + 3584);
+      expect(codes[i]).toBe(i % 97 === 5 ? 1 : 0);
+      expect(Buffer.compare(written.subarray(i * 3 * kib, (i + 1) * 3 * kib), expected)).toBe(0);
+    }
+  });
+});
+
+test("scattered reads of one job fill each target from its place, and one beyond the end is an error", async () => {
+  await withFile(false, async (file) => {
+    if (file.readMany === undefined) throw new Error("a real file has no readMany");
+    const data = filled(64 * kib, 12);
+    await file.write(0, data);
+    const target = empty(64 * kib);
+    target.bytes.fill(0);
+    // Neighbours in file and memory, neighbours in the file only, and one of its own.
+    const reads = [
+      [0, 0, 4096],
+      [4096, 4096, 512],
+      [4608, 8192, 100],
+      [40000, 20000, 3000],
+      [0, 30000, 1],
+    ] as const;
+    await file.readMany(
+      reads.map(([offsetBytes, at, sizeBytes]) => ({ offsetBytes, target: target.slice(at, sizeBytes) })),
+    );
+    const expected = new Uint8Array(64 * kib);
+    for (const [offset, at, size] of reads) expected.set(data.bytes.subarray(offset, offset + size), at);
+    expect(Buffer.compare(target.bytes, expected)).toBe(0);
+    const short = await failure(file.readMany([{ offsetBytes: 64 * kib - 10, target: target.slice(0, 11) }]));
+    expect(short.code).toBe("io");
+  });
+});
+
 test("direct I/O that is not aligned is refused with the alignment named", async () => {
   await withFile(true, async (file) => {
     if (!file.isDirect) return console.log("skipped: the temporary file system has no direct I/O");
