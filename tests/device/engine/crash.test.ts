@@ -211,48 +211,54 @@ const firstSeed = Number(process.env.WALB_CRASH_SEED ?? 1);
 const lifeCount = 4;
 const pointsPerLife = 30;
 
-test(`after a power failure at any of ${crashPoints} points the volume is a prefix of its writes, with all that was flushed`, async () => {
-  let checked = 0;
-  for (let seed = firstSeed; checked < crashPoints; seed += 1) {
-    const random = new TestRandom(seed);
-    const pbsBytes = random.chance(0.7) ? 512 : 4096;
-    const options = { overflow: "keep-writing", maxPackBytes: random.chance(0.5) ? 4 * pbsBytes : 1 << 20 } as const;
-    const bench = await makeBench({ seed, pbsBytes, ringPb: random.between(90, 240), sizeLb });
-    let { files } = bench.disk;
-    let start: Picture = new Uint32Array(sizeLb);
-    for (let generation = 0; generation < lifeCount; generation += 1) {
-      const life = await live(files, start, random.u32(), options, random.chance(0.5));
-      const syncs = life.events.flatMap((event, i) =>
-        event.kind === "synced" || event.kind === "sync" ? [i, i + 1] : [],
-      );
-      let next: { files: Map<string, Uint8Array>; picture: Picture } | undefined;
-      for (let point = 0; point < pointsPerLife; point += 1) {
-        const atSync = random.chance(0.5) && syncs.length > 0;
-        const at = atSync ? syncs[random.between(0, syncs.length - 1)]! : random.between(0, life.events.length);
-        let min = 0;
-        let max = 0;
-        for (const event of life.events.slice(0, at)) {
-          if (event.kind !== "note") continue;
-          if (event.note === "durable") min = Math.max(min, event.value);
-          else max = event.value;
+test(
+  `after a power failure at any of ${crashPoints} points the volume is a prefix of its writes, with all that was flushed`,
+  async () => {
+    let checked = 0;
+    for (let seed = firstSeed; checked < crashPoints; seed += 1) {
+      const random = new TestRandom(seed);
+      const pbsBytes = random.chance(0.7) ? 512 : 4096;
+      const options = { overflow: "keep-writing", maxPackBytes: random.chance(0.5) ? 4 * pbsBytes : 1 << 20 } as const;
+      const bench = await makeBench({ seed, pbsBytes, ringPb: random.between(90, 240), sizeLb });
+      let { files } = bench.disk;
+      let start: Picture = new Uint32Array(sizeLb);
+      for (let generation = 0; generation < lifeCount; generation += 1) {
+        const life = await live(files, start, random.u32(), options, random.chance(0.5));
+        const syncs = life.events.flatMap((event, i) =>
+          event.kind === "synced" || event.kind === "sync" ? [i, i + 1] : [],
+        );
+        let next: { files: Map<string, Uint8Array>; picture: Picture } | undefined;
+        for (let point = 0; point < pointsPerLife; point += 1) {
+          const atSync = random.chance(0.5) && syncs.length > 0;
+          const at = atSync ? syncs[random.between(0, syncs.length - 1)]! : random.between(0, life.events.length);
+          let min = 0;
+          let max = 0;
+          for (const event of life.events.slice(0, at)) {
+            if (event.kind !== "note") continue;
+            if (event.note === "durable") min = Math.max(min, event.value);
+            else max = event.value;
+          }
+          const crashed = crash(life, at, random);
+          const where = `seed ${seed}, generation ${generation}, point ${point}, event ${at} of ${life.events.length}`;
+          let picture: Picture;
+          try {
+            picture = await recover(copyOf(crashed), options);
+          } catch (error) {
+            throw new Error(where, { cause: error });
+          }
+          if (prefixOf(life, picture, min, max) === undefined) {
+            throw new Error(
+              `${where}: ${[...picture]} is no prefix of ${min} to ${max} writes after ${[...life.start]}`,
+            );
+          }
+          checked += 1;
+          if (point === pointsPerLife - 1 || random.chance(0.2)) next = { files: crashed, picture };
         }
-        const crashed = crash(life, at, random);
-        const where = `seed ${seed}, generation ${generation}, point ${point}, event ${at} of ${life.events.length}`;
-        let picture: Picture;
-        try {
-          picture = await recover(copyOf(crashed), options);
-        } catch (error) {
-          throw new Error(where, { cause: error });
-        }
-        if (prefixOf(life, picture, min, max) === undefined) {
-          throw new Error(`${where}: ${[...picture]} is no prefix of ${min} to ${max} writes after ${[...life.start]}`);
-        }
-        checked += 1;
-        if (point === pointsPerLife - 1 || random.chance(0.2)) next = { files: crashed, picture };
+        files = next!.files;
+        start = next!.picture;
       }
-      files = next!.files;
-      start = next!.picture;
     }
-  }
-  expect(checked).toBeGreaterThanOrEqual(crashPoints);
-}, Math.max(120_000, crashPoints * 5));
+    expect(checked).toBeGreaterThanOrEqual(crashPoints);
+  },
+  Math.max(120_000, crashPoints * 5),
+);
