@@ -12,7 +12,7 @@ import { Applier } from "./applier.ts";
 import { Checkpointer } from "./checkpointer.ts";
 import { eraseLog, growVolume, infoOf, startLogAfresh } from "./control.ts";
 import type { EngineCore, PendingWrite, WriteRequest } from "./core.ts";
-import { maxPieceLbOf } from "./packer.ts";
+import { maxPieceLbOf, pieceOf } from "./packer.ts";
 import { LogPreparer } from "./preparer.ts";
 import { readVolume, volumeAllocation } from "./reads.ts";
 import { LogSyncer } from "./syncer.ts";
@@ -390,13 +390,6 @@ export class Engine implements WriteAheadEngine {
   #stateError(what: string, hint: string): WalbError {
     return new WalbError("state", { what, where: { volume: this.name }, hint });
   }
-}
-
-/** The memory of one piece, up to the end of its last block. */
-function pieceOf(source: Lease, atLb: number, sizeLb: number, pbsBytes: number): Memory {
-  const spaceBytes = ceilPb(sizeLb, pbsBytes) * pbsBytes;
-  if (atLb === 0 && spaceBytes === source.sizeBytes) return source;
-  return source.slice(atLb * lbBytes, spaceBytes);
 }
 
 function refuseSoon(done: Done, error: WalbError): void {

@@ -5,7 +5,7 @@ import { assert } from "../../../errors.ts";
 import { PackBuilder } from "../../../log/builder.ts";
 import { walbChecksum } from "../../../log/checksum.ts";
 import { ceilPb, lsidOffsetBytes, maxRecordLb } from "../../../log/geometry.ts";
-import type { Memory } from "../../../native/memory.ts";
+import type { Lease, Memory } from "../../../native/memory.ts";
 import { kib, lbBytes, mib } from "../../../units.ts";
 import type { EngineCore, PendingWrite } from "./core.ts";
 import type { Fifo } from "./fifo.ts";
@@ -62,6 +62,13 @@ export function maxPieceLbOf(core: EngineCore): number {
   const lbPerPb = core.ring.pbsBytes / lbBytes;
   const piecePb = Math.min(maxPackPbOf(core), Math.floor(core.ring.ringSizePb / 4), Math.floor(maxRecordLb / lbPerPb));
   return piecePb * lbPerPb;
+}
+
+/** The memory of one piece, up to the end of its last block. */
+export function pieceOf(source: Lease, atLb: number, sizeLb: number, pbsBytes: number): Memory {
+  const spaceBytes = ceilPb(sizeLb, pbsBytes) * pbsBytes;
+  if (atLb === 0 && spaceBytes === source.sizeBytes) return source;
+  return source.slice(atLb * lbBytes, spaceBytes);
 }
 
 /** Packs writes of the queue; advances `latest`. */
