@@ -149,7 +149,9 @@ function judgeStorage({ volume, storage }: VolumePath, { reasons, warnings }: Fi
   }
   const usage = measurePath({ volume, storage, proxies: [], primary: undefined, replicas: [] }, 0).logUsage ?? 0;
   if (isOverflow !== true && usage >= logUsageMax) {
-    warnings.push(say(`the log is ${Math.floor(usage * 100)}% full; when it overflows a new backup is needed`));
+    warnings.push(
+      say(`the log is ${Math.min(100, Math.floor(usage * 100))}% full; when it overflows a new backup is needed`),
+    );
   }
 }
 

@@ -25,6 +25,8 @@ export interface FakeFleet {
   /** What the archive has to say; from another time after a backup that broke off. */
   archiveTrouble: { code: string; message: string; hint: string; atMs: number } | undefined;
   newestGid: bigint;
+  /** Of 100. */
+  logUsagePb: number;
   readonly directory: string;
   readonly ports: { storage: number; proxy: number; archive: number };
   run(words: readonly string[], io?: Partial<Io>): Promise<{ code: number; out: string; err: string }>;
@@ -64,7 +66,7 @@ export async function startFakeFleet(): Promise<FakeFleet> {
           ...troubleIn(states.storage),
           lagBytes: 2048,
           lagMs: 3000,
-          logUsagePb: 25,
+          logUsagePb: fleet.logUsagePb,
           logCapacityPb: 100,
         },
       ],
@@ -270,6 +272,7 @@ export async function startFakeFleet(): Promise<FakeFleet> {
     newestMs: nowMs - 1000,
     archiveTrouble: undefined,
     newestGid: 5n,
+    logUsagePb: 25,
     directory,
     ports: { storage: s0.port, proxy: p0.port, archive: a0.port },
     run: (words, io = {}) => runIn(directory, words, io),

@@ -312,6 +312,14 @@ describe("status", () => {
     for (const line of out.split("\n")) expect(line.length).toBeLessThanOrEqual(80);
   });
 
+  test("a log that has overflowed is not a percentage", async () => {
+    Object.assign(fleet.states, { storage: "Target", proxy: "Started", archive: "Archived" });
+    fleet.logUsagePb = 2452;
+    const { out } = await fleet.run(["status", "vol0"]);
+    expect(out).toContain("overflowed");
+    expect(out).not.toContain("2452%");
+  });
+
   test("each break of the path is told, with exit 1", async () => {
     for (const [states, reason] of [
       [

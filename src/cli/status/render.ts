@@ -46,7 +46,7 @@ function cells({ volume, isProtected, measure }: VolumeRow): string[] {
     ageMs === undefined ? "-" : formatAge(ageMs),
     lag(toProxy),
     lag(toArchive),
-    logUsage === undefined ? "-" : `${Math.floor(logUsage * 100)}%`,
+    logUsage === undefined ? "-" : logUsage > 1 ? "overflowed" : `${Math.floor(logUsage * 100)}%`,
     windowMs === undefined ? "-" : formatAge(windowMs),
   ];
 }
