@@ -4,15 +4,13 @@
  * A proxy is available when its last probe (or transfer) went well. Probing is `get host-type`, with a short deadline.
  */
 import type { Logger } from "../control/logger.ts";
-import { asWalbError, WalbError } from "../errors.ts";
+import { asWalbError, type WalbError } from "../errors.ts";
 import type { Timer } from "../platform/clock.ts";
 import { type Address, addressText } from "../platform/net.ts";
 import type { Platform } from "../platform/platform.ts";
-import { runGet } from "../wire/get.ts";
-import { connectWire } from "../wire/handshake.ts";
+import { probeRole } from "./probe.ts";
 
 const probeIntervalMs = 10_000;
-const probeTimeoutMs = 3_000;
 
 /** A proxy as it is known now. */
 export interface ProxyStatus {
@@ -110,29 +108,10 @@ export class ProxyList {
 
   async #probe(entry: Entry): Promise<void> {
     try {
-      const role = await this.#roleOf(entry.address);
-      if (role === "proxy") return this.#set(entry, undefined);
-      throw new WalbError("protocol", {
-        what: `a ${role} answers where a proxy was expected`,
-        where: { peer: addressText(entry.address) },
-        hint: "correct the addresses given with --proxy",
-      });
+      await probeRole(this.#platform, this.#nodeId, entry.address, "proxy");
+      this.#set(entry, undefined);
     } catch (error) {
       this.#set(entry, asWalbError(error, { peer: addressText(entry.address), step: "heartbeat" }));
-    }
-  }
-
-  async #roleOf(address: Address): Promise<string> {
-    const { stream } = await connectWire(this.#platform.net, address, {
-      clock: this.#platform.clock,
-      clientId: this.#nodeId,
-      protocol: "get",
-      deadlineMs: probeTimeoutMs,
-    });
-    try {
-      return String(await runGet(stream, "host-type", [], probeTimeoutMs));
-    } finally {
-      stream.close();
     }
   }
 

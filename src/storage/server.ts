@@ -10,6 +10,7 @@ import { Limiter } from "../volume/limiter.ts";
 import { serveWire } from "../wire/server.ts";
 import { storageHandlers } from "./handlers.ts";
 import { carveTransferMemory } from "./memory.ts";
+import { warnOfArchive } from "./probe.ts";
 import { ProxyList } from "./proxies.ts";
 import { sendLogRange } from "./send-log.ts";
 import { storageSettings } from "./settings.ts";
@@ -71,6 +72,8 @@ export async function openStorage(platform: Platform, options: StorageOptions, l
       ...(http === undefined ? {} : { http: http.accept }),
     });
     opened.push(() => server.shutdown(closeMode === "force" ? 0 : graceMs));
+    // Not waited for: a storage ships its logs without the archive.
+    void warnOfArchive(platform, settings.nodeId, settings.archive, log);
     let closing: Promise<void> | undefined;
     return {
       address: server.address,
