@@ -41,7 +41,7 @@ export const storageVolumeSchema = z.object({
   doneGid: gidSchema.optional(),
   oldestGid: gidSchema.optional(),
   latestGid: gidSchema.optional(),
-  /** Log that no proxy has acknowledged, and the age of its oldest snapshot. */
+  /** Log that no proxy has acknowledged, and at most how long ago the oldest of it was written. */
   lagBytes: countSchema.optional(),
   lagMs: countSchema.optional(),
   lastSentMs: timeMsSchema.optional(),

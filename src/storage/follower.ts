@@ -125,6 +125,7 @@ export class Follower {
     const volume = this.#volume;
     const status = await volume.deviceStatus();
     if (status.isOverflow) return this.#stopOnOverflow();
+    volume.noteLatest(status.lsids.latest);
     const done = volume.requireDone();
     const pending = undelivered(done, volume.store.queue);
     if (pending.length < volume.store.queue.length) volume.store.setQueue(pending);

@@ -69,6 +69,7 @@ async function inTime<T>(volume: StorageVolume, work: Promise<T>): Promise<T> {
 async function devicePart(volume: StorageVolume): Promise<Partial<VolumeReport>> {
   const info = await volume.device.info();
   const { lsids, isOverflow } = await volume.device.status();
+  volume.noteLatest(lsids.latest);
   const { done, queue } = volume.store;
   const lag =
     done === undefined
@@ -78,7 +79,7 @@ async function devicePart(volume: StorageVolume): Promise<Partial<VolumeReport>>
           lagMs:
             lsids.latest <= done.lsid && queue.length === 0
               ? 0
-              : Math.max(0, volume.platform.clock.nowMs() - (volume.lastSentMs ?? done.timestampS * 1000)),
+              : Math.max(0, volume.platform.clock.nowMs() - Math.max(done.timestampS * 1000, volume.caughtUpMs)),
         };
   return {
     sizeLb: info.sizeLb,

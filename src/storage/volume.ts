@@ -38,6 +38,8 @@ export class StorageVolume {
   trouble: Trouble | undefined;
   /** Wall clock of the last transfer that a proxy acknowledged. */
   lastSentMs: number | undefined;
+  /** Wall clock of when the log was last seen with nothing to deliver: what waits was written since. */
+  caughtUpMs = 0;
   /** Gives up the backup under way, when one is. */
   cancelBackup: ((reason: WalbError) => void) | undefined;
 
@@ -56,6 +58,11 @@ export class StorageVolume {
       () => platform.clock.nowMs(),
       (state, needed) => storageWayOut(name, settings.nodeId, state, needed),
     );
+  }
+
+  /** Somebody learned where the log ends. */
+  noteLatest(latestLsid: number): void {
+    if (latestLsid <= (this.store.done?.lsid ?? -1)) this.caughtUpMs = this.platform.clock.nowMs();
   }
 
   /** PB of the largest transfer, for this volume's block size. */

@@ -46,6 +46,21 @@ describe("a storage with two proxies", () => {
     path.close();
   });
 
+  test("that is down after an idle time does not make new writes look old", async () => {
+    const path = await running(13);
+    const { world } = path;
+    await world.run(3_600_000);
+    path.proxyHosts[0]!.kill();
+    await world.complete(() => path.writes(2));
+    await world.run(30_000);
+    const early = (await world.complete(() => path.storageVolume())).lagMs!;
+    expect(early).toBeGreaterThanOrEqual(30_000);
+    expect(early).toBeLessThan(60_000);
+    await world.run(600_000);
+    expect((await world.complete(() => path.storageVolume())).lagMs).toBeGreaterThan(600_000);
+    path.close();
+  });
+
   test("keeps everything while all are down, tells so, and sends it soon after one is back", async () => {
     const path = await running(3, { proxies: 2 });
     const { world } = path;
