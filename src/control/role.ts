@@ -34,7 +34,7 @@ export interface RoleOptions {
   readonly http?: HttpFactory;
   /** Called after `shutdown` was answered; the process closes the role then. */
   readonly onShutdown?: (mode: "graceful" | "force") => void;
-  /** Default 10. */
+  /** Default 64. */
   readonly maxConnections?: number;
   /** Default 2. */
   readonly maxForegroundTasks?: number;
