@@ -129,9 +129,13 @@ async function verifyBatch(io: DiffIo, open: OpenDiffs, plan: MergePlan, from: n
   return batchLb;
 }
 
+/** In every error that was explained, so that it is not explained again further up. */
+const costText = "without this diff these points are lost";
+
 /** The commands for a new backup of a volume whose chain of diffs is broken: a hash backup would need the whole chain. */
 export function beginAnew(volume: string): string {
-  return `walb stop ${volume}, walb reset ${volume}, walb backup ${volume}`;
+  // The stop takes the proxies along, and a reset leaves them stopped.
+  return `walb stop ${volume}, walb reset ${volume}, walb start ${volume}, walb backup ${volume}`;
 }
 
 /**
@@ -142,7 +146,7 @@ export function explained(volume: ArchiveVolume, thrown: unknown): WalbError {
   const error = asWalbError(thrown, { volume: volume.name });
   const { file } = error.where;
   if (file === undefined || dirname(file) !== volume.directory) return error;
-  if (!["damaged", "bad-format", "not-found", "io"].includes(error.code)) return error;
+  if (!["damaged", "bad-format", "not-found", "io"].includes(error.code) || error.what.includes(costText)) return error;
   const diff = volume.store.diffs.find((candidate) => candidate.fileName === basename(file));
   const { base, set } = volume.store;
   if (diff === undefined || base === undefined) return error;
@@ -153,7 +157,7 @@ export function explained(volume: ArchiveVolume, thrown: unknown): WalbError {
     .map(({ point }) => point)
     .filter((point) => !gids.has(point.gid));
   const failure = new WalbError("damaged", {
-    what: `${error.what}; without this diff these points are lost: ${pointsText(lost)}; still restorable: ${pointsText(left)}`,
+    what: `${error.what}; ${costText}: ${pointsText(lost)}; still restorable: ${pointsText(left)}`,
     where: error.where,
     hint:
       `put the file back from another copy, or restore what you need of the other points: walb restore ${volume.name} --snapshot GID --to PATH; ` +

@@ -20,7 +20,7 @@ import { copyImage } from "./copy.ts";
 import { explained, openRound } from "./diffs.ts";
 import { removePartial } from "./partials.ts";
 import { advanced } from "./plan.ts";
-import type { StoredDiff } from "./store.ts";
+import type { Loss, StoredDiff } from "./store.ts";
 import { alreadyThere, checkTarget, openDevice, type RestoreTarget } from "./target.ts";
 import type { ArchiveVolume } from "./volume.ts";
 
@@ -74,8 +74,19 @@ export class RestoreExperience {
   }
 }
 
+/** Why points may be missing. */
+function lossText(losses: readonly Loss[]): string {
+  const more = losses.length > 1 ? `; and ${losses.length - 1} more` : "";
+  return `points were lost with diffs: ${losses[0]?.message ?? "none"}${more}`;
+}
+
 /** The point a request means: the newest without gid and time. @throws WalbError `not-restorable` naming near points. */
-export function choosePoint(points: readonly RestorePoint[], request: RestoreRequest, volume: string): RestorePoint {
+export function choosePoint(
+  points: readonly RestorePoint[],
+  request: RestoreRequest,
+  volume: string,
+  losses: readonly Loss[] = [],
+): RestorePoint {
   const newest = points.at(-1);
   if (newest !== undefined) {
     try {
@@ -84,7 +95,8 @@ export function choosePoint(points: readonly RestorePoint[], request: RestoreReq
     } catch (error) {
       const { code, what } = asWalbError(error);
       const hint = `choose one of these points, or see all: walb snapshots ${volume} --all`;
-      throw new WalbError(code, { what, where: { volume }, hint });
+      const lost = losses[0] === undefined ? {} : { cause: lossText(losses) };
+      throw new WalbError(code, { what, where: { volume }, hint, ...lost });
     }
   }
   throw new WalbError("not-restorable", {
@@ -106,7 +118,7 @@ export async function restoreVolume(
   const startMs = clock.monotonicMs();
   const elapsedMs = (): number => Math.round(clock.monotonicMs() - startMs);
   const points = volume.points().map(({ point }) => point);
-  const { gid, timestampS } = choosePoint(points, request, volume.name);
+  const { gid, timestampS } = choosePoint(points, request, volume.name, volume.store.losses);
   const { sizeBytes } = volume;
   const rules = { dataDir: volume.settings.dataDir, sizeBytes, overwrite: request.overwrite === true };
   const target = await checkTarget(io.disk, request.to, rules);

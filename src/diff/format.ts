@@ -39,10 +39,10 @@ export function badFormat(what: string, place: FormatPlace, field: string): Walb
 }
 
 /** The error for a file that ends early. */
-export function truncated(what: string, place: FormatPlace): WalbError {
+export function truncated(what: string, place: FormatPlace, field?: string): WalbError {
   return new WalbError("damaged", {
     what,
-    where: place,
+    where: field === undefined ? place : { ...place, field },
     hint: "the file was cut off: replace it from another copy, or make a new backup of the volume",
   });
 }

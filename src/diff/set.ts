@@ -180,7 +180,9 @@ async function readSortedIndex(
     if (pack.isEnd) return dataBytes;
     // Writers never make an empty pack; the original takes one directly behind the file header.
     if (pack.records === 0 && offset !== fileHeaderBytes) throw badFormat("a pack has no records", place, "n_records");
-    if (dataOffset + pack.dataBytes > fileBytes) throw truncated("the diff ends inside the data of a pack", place);
+    if (dataOffset + pack.dataBytes > fileBytes) {
+      throw truncated("the diff ends inside the data of a pack", place, "total_size");
+    }
     endLb = pack.endLb;
     dataBytes += pack.dataBytes;
     offset = dataOffset + pack.dataBytes;

@@ -149,9 +149,10 @@ describe("a restore", () => {
       const to = `${scene.directory}/damaged.img`;
       const failing = run(scene.role.control, "restore", { volume: "vol0", to, gid: 8 });
       await expect(failing).rejects.toThrow(/gid 5 .*gid 8 .*still restorable: gid 0 .*gid 2 .*gid 4/);
+      await expect(failing).rejects.not.toThrow(/points are lost.*points are lost/);
       await expect(failing).rejects.toMatchObject({
         hint: expect.stringMatching(
-          /walb restore vol0 --snapshot GID.*walb stop vol0, walb reset vol0, walb backup vol0$/,
+          /walb restore vol0 --snapshot GID.*walb stop vol0, walb reset vol0, walb start vol0, walb backup vol0$/,
         ),
       });
       expect(await codeOf(run(scene.role.control, "restore", { volume: "vol0", to, gid: 5 }))).toBe("damaged");

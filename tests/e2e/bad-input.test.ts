@@ -115,18 +115,41 @@ describe("bad input gives a message that helps, and nothing is lost", () => {
     const model = known.save("cut-first");
     await known.write(40);
     const second = await snapshot(fleet, "cut");
-    await fleet.stop("archive");
     const directory = join(fleet.dataOf("archive"), "cut");
     const diffs = readdirSync(directory).filter((name) => name.endsWith(".wdiff"));
     const damaged = diffs.find((name) => name.endsWith(`-${second}.wdiff`))!;
     truncateSync(join(directory, damaged), 5000);
-    await fleet.run("archive");
     const to = fleet.path("cut-second");
-    const { code, err } = await fleet.verb("restore", "cut", "--snapshot", second, "--to", to);
-    expect([5, 6]).toContain(code);
-    expect(err).toContain("cut");
+    const restore = () => fleet.verb("restore", "cut", "--snapshot", second, "--to", to);
+    const anew = "walb stop cut, walb reset cut, walb start cut, walb backup cut";
+
+    const found = await restore();
+    expect(found.code).toBe(5);
+    expect(found.err).toContain(`file ${join(directory, damaged)}, offset 32, field total_size: the diff ends inside`);
+    expect(found.err.match(/without this diff these points are lost/g)).toHaveLength(1);
+    expect(found.err).toMatch(new RegExp(`points are lost: .*gid ${second} \\(.*still restorable: .*gid ${first} \\(`));
+    expect(found.err).toMatch(new RegExp(`\\n  put the file back .* walb restore cut --snapshot GID .*${anew}\\n$`));
     expect(await statusText(fleet, "cut")).toContain(damaged);
+
+    await fleet.stop("archive");
+    await fleet.run("archive");
+    const gone = await restore();
+    expect(gone.code).toBe(6);
+    expect(gone.err).toContain(`gid ${second} is not restorable; the nearest is before it gid ${first} (`);
+    expect(gone.err).toContain(`the diff ${damaged} cannot be used: the file has 5000 bytes instead of `);
+    expect(gone.err).not.toMatch(/\d\dT\d\d:/);
+    expect(gone.err).toContain("\n  choose one of these points, or see all: walb snapshots cut --all\n");
+    expect(await statusText(fleet, "cut")).toContain(anew);
+    expect(readdirSync(fleet.directory).filter((name) => name.startsWith("cut-second"))).toEqual([]);
     await expectRestores(fleet, "cut", first, model);
+
+    // The way out that was named works.
+    for (const words of [["stop"], ["reset", "--yes"], ["start"], ["backup", "--wait", "--timeout", "20s"]]) {
+      await fleet.must(words[0]!, "cut", ...words.slice(1));
+    }
+    await known.write(10);
+    const again = known.save("cut-again");
+    await expectRestores(fleet, "cut", await snapshot(fleet, "cut"), again);
   }, 60_000);
 
   test("a log that was reset behind the storage's back", async () => {

@@ -17,6 +17,8 @@ export function errorWithLocalTimes(error: unknown): unknown {
     what: withLocalTimes(error.what),
     where: error.where,
     ...(error.hint === undefined ? {} : { hint: withLocalTimes(error.hint) }),
-    ...(error.cause === undefined ? {} : { cause: error.cause }),
+    ...(error.cause === undefined
+      ? {}
+      : { cause: typeof error.cause === "string" ? withLocalTimes(error.cause) : error.cause }),
   });
 }
