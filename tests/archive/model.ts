@@ -84,11 +84,11 @@ export class History {
     return this.gid;
   }
 
-  /** A copy made while the volume went from gid 0 to `gidE`: each stretch as of some moment between. */
-  fuzzy(gidE: number): Uint8Array {
+  /** A copy made while the volume went from `gidB` to `gidE`: each stretch as of some moment between. */
+  fuzzy(gidE: number, gidB = 0): Uint8Array {
     const image = new Uint8Array(this.sizeLb * 512);
     for (let lb = 0; lb < this.sizeLb; lb += 8) {
-      const from = this.at(this.#chance.between(0, gidE));
+      const from = this.at(this.#chance.between(gidB, gidE));
       image.set(from.subarray(lb * 512, Math.min(lb + 8, this.sizeLb) * 512), lb * 512);
     }
     return image;

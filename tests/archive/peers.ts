@@ -10,10 +10,12 @@ import { RecordKind } from "../../src/diff/types.ts";
 import { Codec, maxEncodedBytes } from "../../src/native/codec.ts";
 import type { Address } from "../../src/platform/net.ts";
 import type { Platform } from "../../src/platform/platform.ts";
-import { diffMeta, snapshot } from "../../src/snapshot/types.ts";
+import { diffMeta, type Snapshot, snapshot } from "../../src/snapshot/types.ts";
 import type { EncodedBulk } from "../../src/wire/bulk-stream.ts";
 import { runFullSync } from "../../src/wire/full-sync.ts";
 import { connectWire } from "../../src/wire/handshake.ts";
+import { hashBytes } from "../../src/wire/hash-stream.ts";
+import { hashSeed, runHashSync } from "../../src/wire/hash-sync.ts";
 import type { OutgoingPack } from "../../src/wire/pack-stream.ts";
 import type { WireStream } from "../../src/wire/stream.ts";
 import { runWdiffTransfer } from "../../src/wire/wdiff-transfer.ts";
@@ -90,6 +92,103 @@ export async function sendImage(peer: Peer, image: Uint8Array, options: FullSync
         return { gidB: 0n, gidE: options.gidE ?? 1n };
       },
     });
+  } finally {
+    stream.close();
+  }
+}
+
+export interface HashSyncOptions {
+  readonly volume?: string;
+  readonly uuid?: string;
+  readonly bulkLb?: number;
+  readonly hostType?: string;
+  readonly timestampS?: number;
+  readonly recordsPerPack?: number;
+  /** Gids from the log's reset to the snapshot at the end; default 1. */
+  readonly gids?: number;
+  /** Called before hashes are compared; may throw to break the transfer off. */
+  readonly beforeBulk?: (bulk: number) => void | Promise<void>;
+  /** Called when all is sent, before the last message. */
+  readonly beforeSnapshot?: () => void | Promise<void>;
+}
+
+/** What a hash backup brought. */
+export interface HashSyncResult {
+  readonly answer: Answer;
+  /** The archive's newest snapshot as it was told. */
+  readonly latest: Snapshot | undefined;
+  /** The last gid of the backup's snapshot. */
+  readonly gidE: number;
+  /** Bulks that differed. */
+  readonly bulks: number;
+}
+
+/** Sends what of an image differs from the archive's. */
+export async function sendChanges(
+  peer: Peer,
+  image: Uint8Array,
+  options: HashSyncOptions = {},
+): Promise<HashSyncResult> {
+  const { bulkLb = 16, timestampS = startS, recordsPerPack = packRecordsMax } = options;
+  const { memory, compute } = peer.platform;
+  const sizeLb = image.length / 512;
+  const stream = await open(peer, "dirty-hash-sync2");
+  const found: ModelRecord[] = [];
+  let sentCount = 0;
+  let latest: Snapshot | undefined;
+  let gidE = 0n;
+  const hashOf = async (bulk: Uint8Array): Promise<Uint8Array> => {
+    const lease = await memory.lease(bulk.length);
+    try {
+      lease.bytes.set(bulk);
+      return await compute.hashes([lease.slice(0, bulk.length)], hashSeed(timestampS));
+    } finally {
+      lease.release();
+    }
+  };
+  async function* due(countMin: number): AsyncGenerator<OutgoingPack> {
+    while (found.length - sentCount >= countMin) {
+      const records = found.slice(sentCount, sentCount + recordsPerPack);
+      sentCount += records.length;
+      yield await packOf(peer.platform, records, () => undefined);
+    }
+  }
+  try {
+    const request = {
+      hostType: options.hostType ?? "storage",
+      volume: options.volume ?? "vol0",
+      sizeLb,
+      timestampS,
+      bulkLb,
+      compress: { codec: Codec.snappy, level: 0, cpuCount: 1 },
+    };
+    const answer = await runHashSync(stream, request, {
+      async accepted(told) {
+        latest = told;
+        return options.uuid ?? logUuid;
+      },
+      comparer: () => ({
+        async *compare(firstBulk, hashes) {
+          for (let i = 0; i < hashes.length / hashBytes; i++) {
+            await options.beforeBulk?.(firstBulk + i);
+            const addressLb = (firstBulk + i) * bulkLb;
+            const data = image.slice(addressLb * 512, Math.min(sizeLb, addressLb + bulkLb) * 512);
+            const old = hashes.subarray(i * hashBytes, (i + 1) * hashBytes);
+            if (Buffer.compare(await hashOf(data), old) === 0) continue;
+            const kind = data.every((byte) => byte === 0) ? RecordKind.allZero : RecordKind.normal;
+            found.push({ addressLb, blocksLb: data.length / 512, kind, data });
+          }
+          yield* due(recordsPerPack);
+        },
+        finish: () => due(1),
+      }),
+      async snapshot() {
+        await options.beforeSnapshot?.();
+        gidE = latest!.gidE + 1n + BigInt(options.gids ?? 1);
+        return { gidB: latest!.gidE + 1n, gidE };
+      },
+    });
+    return { answer, latest, gidE: Number(gidE), bulks: found.length };
   } finally {
     stream.close();
   }
