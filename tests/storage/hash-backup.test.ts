@@ -65,6 +65,7 @@ describe("a hash backup", () => {
     const { world } = path;
     for (const host of proxyHosts) world.network.refuse("s0", host);
     await world.complete(() => path.writes(2));
+    for (let i = 0; i < 9; i++) path.snapshots.delete(await world.complete(() => path.snapshot()));
     const undelivered = await world.complete(() => path.snapshot());
     await world.complete(async () => {
       for (let i = 0; i < 30; i++) await path.writeAt(0, 128);
