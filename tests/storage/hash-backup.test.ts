@@ -61,7 +61,8 @@ describe("a hash backup", () => {
   });
 
   test("after an overflow makes the archive equal again, and gives out no gid a second time", async () => {
-    const path = await running(2, { logBytes: mib, overflow: "keep-writing" });
+    const options = { logBytes: mib, overflow: "keep-writing", storage: { retryDelayMsMax: 5_000 } } as const;
+    const path = await running(2, options);
     const { world } = path;
     for (const host of proxyHosts) world.network.refuse("s0", host);
     await world.complete(() => path.writes(2));
