@@ -85,6 +85,23 @@ describe("a volume's life through the verbs", () => {
     expect(JSON.parse(hash.out)).toMatchObject({ mode: "hash", gid: 1, isRestorable: false });
     const running = await fleet.run(["backup", "vol0"]);
     expect([running.code, running.err]).toEqual([4, expect.stringContaining("being backed up continuously already")]);
+    fleet.states.storage = "SyncReady";
+    fleet.calls.length = 0;
+    fleet.states.archive = "WdiffRecv";
+    const receiving = await fleet.run(["backup", "vol0", "--json", "--quiet"]);
+    expect(JSON.parse(receiving.out)).toMatchObject({ mode: "hash" });
+    expect(fleet.calls).toHaveLength(1);
+    // No full backup while it is not known what the archive has.
+    for (const [state, hint] of [
+      ["Stopped", "walb start vol0 --server a0"],
+      ["HashSync", "receiving a backup"],
+      ["Broken", "walb status vol0"],
+    ] as const) {
+      Object.assign(fleet.states, { storage: "SyncReady", archive: state });
+      const refused = await fleet.run(["backup", "vol0"]);
+      expect([refused.code, refused.err]).toEqual([4, expect.stringContaining(hint)]);
+    }
+    expect(fleet.calls).toHaveLength(1);
   });
 
   test("whoever waits is told at once what holds it up, and once a minute that it still waits", async () => {

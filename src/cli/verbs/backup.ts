@@ -37,6 +37,28 @@ function withArchiveCause(error: WalbError, archive: string, before: Trouble | u
   });
 }
 
+/** States of an archive with an image; diffs that come in go before the backup. */
+const imageStates: readonly string[] = ["Archived", "WdiffRecv", "ReplSyncAsServer"];
+
+/** A full backup is never chosen for want of an answer: it begins from scratch. @throws WalbError `state`. */
+function chooseByImage(volume: string, archive: string, state: string, trouble: string | undefined): Choice {
+  if (imageStates.includes(state)) return { mode: "hash", why: "the archive has an image to compare with" };
+  if (state === "SyncReady" || state === "Clear") {
+    return { mode: "full", why: `the archive has no image yet (state ${state})` };
+  }
+  const isReceiving = state === "FullSync" || state === "HashSync";
+  throw new WalbError("state", {
+    what: isReceiving
+      ? `the archive is receiving a backup of the volume already (state ${state})`
+      : `the archive takes no backup in state ${state}${trouble === undefined ? "" : `: ${trouble}`}`,
+    where: { host: archive, volume },
+    hint:
+      state === "Stopped"
+        ? `start it there: walb start ${volume} --server ${archive}`
+        : `look with: walb status ${volume}`,
+  });
+}
+
 export const verb = defineVerb({
   summary: "Backs a volume up as a whole, and from then on continuously",
   description:
@@ -99,8 +121,7 @@ export const verb = defineVerb({
         });
       }
       const image = atArchive.volumes[0];
-      if (image?.state === "Archived") return { mode: "hash", why: "the archive has an image to compare with" };
-      return { mode: "full", why: `the archive has no image yet (state ${image?.state ?? "Clear"})` };
+      return chooseByImage(volume, archive.server.name, image?.state ?? "Clear", image?.trouble?.message);
     }
   },
 });
