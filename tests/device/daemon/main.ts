@@ -4,7 +4,7 @@ import { closePlatform, createPlatform } from "../../../src/platform/real/index.
 
 const [dataDir, nbdSocket] = process.argv.slice(2);
 if (dataDir === undefined || nbdSocket === undefined) throw new Error("usage: main.ts DATADIR NBDSOCKET");
-const platform = createPlatform({ memoryBudgetBytes: 256 * 1024 * 1024, threads: 2 });
+const platform = createPlatform({ memoryBudgetBytes: 512 * 1024 * 1024, threads: 2 });
 const daemon = await openDeviceDaemon(platform, {
   dataDir,
   nodeId: "test",
