@@ -32,7 +32,7 @@ export async function volumeReport(volume: StorageVolume): Promise<VolumeReport>
     ...troubleReport(volume.trouble),
   };
   try {
-    return { ...report, ...(await inTime(volume, devicePart(volume))) };
+    return await inTime(volume, withDevice(volume, report));
   } catch (error) {
     const failure = { error: asWalbError(error, { volume: volume.name }), atMs: volume.platform.clock.nowMs() };
     return { ...report, ...troubleReport(volume.trouble ?? failure) };
@@ -66,9 +66,9 @@ async function inTime<T>(volume: StorageVolume, work: Promise<T>): Promise<T> {
   }
 }
 
-async function devicePart(volume: StorageVolume): Promise<Partial<VolumeReport>> {
+async function withDevice(volume: StorageVolume, report: VolumeReport): Promise<VolumeReport> {
   const info = await volume.device.info();
-  const { lsids, isOverflow } = await volume.device.status();
+  const { lsids, isOverflow, readOnlyReason } = await volume.device.status();
   volume.noteLatest(lsids.latest);
   const { done, queue } = volume.store;
   const lag =
@@ -81,7 +81,13 @@ async function devicePart(volume: StorageVolume): Promise<Partial<VolumeReport>>
               ? 0
               : Math.max(0, volume.platform.clock.nowMs() - Math.max(done.timestampS * 1000, volume.caughtUpMs)),
         };
+  // A log that can be written no more does not fail a transfer: nothing else would tell.
+  const isTold = volume.trouble !== undefined || readOnlyReason === undefined;
   return {
+    ...report,
+    ...(isTold
+      ? {}
+      : troubleReport({ error: volume.readOnlyError(readOnlyReason), atMs: volume.platform.clock.nowMs() })),
     sizeLb: info.sizeLb,
     salt: info.salt,
     pbsBytes: info.pbsBytes,

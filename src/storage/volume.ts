@@ -146,7 +146,10 @@ export class StorageVolume {
   async #untilPermanent(endLsid: number): Promise<void> {
     const { clock } = this.platform;
     const limitMs = clock.monotonicMs() + flushWaitMsMax;
-    while ((await this.#statusForSnapshot()).lsids.permanent < endLsid) {
+    for (;;) {
+      const { lsids, readOnlyReason } = await this.#statusForSnapshot();
+      if (lsids.permanent >= endLsid) return;
+      if (readOnlyReason !== undefined) throw this.readOnlyError(readOnlyReason);
       if (clock.monotonicMs() > limitMs) {
         throw new WalbError("timed-out", {
           what: `the device did not make its log durable within ${flushWaitMsMax} ms`,
@@ -171,6 +174,15 @@ export class StorageVolume {
       hint:
         `take a new backup: walb reset ${this.name} --server ${this.settings.nodeId}, then walb backup ${this.name}; ` +
         "what the archive has stays restorable; give the device a larger log",
+    });
+  }
+
+  /** The device refuses writes; what of its log was not durable by then never will be. */
+  readOnlyError(reason: string): WalbError {
+    return new WalbError("read-only", {
+      what: `the device takes no more writes: ${reason}`,
+      where: { volume: this.name },
+      hint: "look at the disks of its log and data, then start the host afresh",
     });
   }
 
