@@ -11,6 +11,7 @@ const kinds = [
   "power-silent",
   "armed-kill",
   "armed-power",
+  "power-after-snapshot",
   "storage-restart",
   "graceful-restart",
   "cut",
@@ -33,6 +34,7 @@ export class Fate {
   readonly counts = new Map<FaultKind, number>();
   /** The kinds of this run. */
   readonly chosen: readonly FaultKind[];
+  #isSnapshotAwaited = false;
   /** How to take back what lasts. */
   readonly #undo = new Set<() => void>();
   readonly #random: SimRandom;
@@ -57,6 +59,22 @@ export class Fate {
       this.world.note(`fault ${kind}`);
       this.#bring(kind);
     }
+  }
+
+  /** A snapshot was acknowledged: what it promises is put to the test at once. */
+  snapshotTaken(): void {
+    if (this.isStopped || !this.#isSnapshotAwaited) return;
+    this.#isSnapshotAwaited = false;
+    const { nodes, source } = this.site;
+    const node = this.#random.chance(0.6) ? source : this.#random.pick(nodes);
+    const delayMs = this.#random.pick([0, 0, 5, 50, 500]);
+    this.world.after(
+      delayMs,
+      () => {
+        if (!this.isStopped) node.crash({ keep: this.#random.pick(["none", "random"]) });
+      },
+      "fault",
+    );
   }
 
   /** Takes everything back, for good. */
@@ -85,10 +103,13 @@ export class Fate {
         node.crash({ silent: true });
         return;
       case "armed-kill":
-        node.arm(random.between(1, 120), true);
+        node.arm(random.between(1, 120), !node.mustLosePower);
         return;
       case "armed-power":
         node.arm(random.between(1, 120), false);
+        return;
+      case "power-after-snapshot":
+        this.#isSnapshotAwaited = true;
         return;
       case "storage-restart":
         void this.#restartStorage();
@@ -140,7 +161,13 @@ export class Fate {
           ["rename", "remove"],
           ["open"],
         ]);
-        this.#keep(node.host.storage.inject({ kinds: sorts, skip: random.between(0, 20), effect: "io" }));
+        const fault = { kinds: sorts, skip: random.between(0, 20), effect: "io" } as const;
+        if (node === this.site.source && sorts.includes("sync")) {
+          // From here on, as nobody knows when the fault comes.
+          node.mustLosePower = true;
+          node.disarm();
+        }
+        this.#keep(node.host.storage.inject(fault));
         return;
       }
       case "disk-full": {

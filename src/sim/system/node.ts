@@ -34,6 +34,11 @@ export class Node<S extends Service> {
   /** Starts that failed. */
   failedStartCount = 0;
   lastStartError: unknown;
+  /**
+   * A sync of the device failed: the system may still show data that the disk has lost, so a new process on the same
+   * system would build on it. The procedure is to start the host afresh; every end is one without power then.
+   */
+  mustLosePower = false;
   #armedKill: boolean | undefined;
   #isSupervised = true;
   #isQuick = false;
@@ -53,6 +58,10 @@ export class Node<S extends Service> {
   }
 
   kill(): void {
+    if (this.mustLosePower) {
+      this.crash();
+      return;
+    }
     this.#armedKill = undefined;
     this.service = undefined;
     if (this.host.isUp) this.host.kill();
@@ -62,6 +71,7 @@ export class Node<S extends Service> {
     this.#armedKill = undefined;
     this.service = undefined;
     this.powerLossCount += 1;
+    this.mustLosePower = false;
     if (this.host.isUp) this.host.crash(options);
   }
 

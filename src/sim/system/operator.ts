@@ -15,6 +15,8 @@ import type { Writer } from "./writer.ts";
 /** Looks after a site. */
 export class Operator {
   isStopped = false;
+  /** Told of each snapshot as it is acknowledged: a good moment for a fault. */
+  onSnapshot: (() => void) | undefined;
   backupCount = 0;
   commandCount = 0;
   overflowCount = 0;
@@ -87,6 +89,7 @@ export class Operator {
     this.oracle.acknowledged(uuid, gid, { least, most });
     // The device has made its log durable before it was acknowledged.
     writer.durableCount = Math.max(writer.durableCount, least);
+    this.onSnapshot?.();
     return gid;
   }
 
@@ -95,6 +98,7 @@ export class Operator {
     const found: string[] = [];
     if (this.writer.isDeviceBroken) {
       found.push("the device is broken");
+      await this.#requireTold();
       this.rebootCount += 1;
       this.site.source.crash();
       await this.#untilUp();
@@ -252,6 +256,17 @@ export class Operator {
     }
     if (outcome.kind === "late" && limitMs === undefined) throw new Error(`a command on ${node.name} hangs`);
     return outcome.kind === "done";
+  }
+
+  /** A device that takes no more writes must show in the status of the storage. */
+  async #requireTold(): Promise<void> {
+    const shown = await this.site.source.attempt(async ({ device, storage }) => {
+      const { volumes } = await call<StorageStatus>(storage, "status", { volume });
+      return { device: await device.show(deviceName), trouble: volumes[0]?.trouble };
+    }, 20_000);
+    if (shown.kind !== "done" || shown.value.device.status?.readOnlyReason === undefined) return;
+    if (shown.value.trouble !== undefined) return;
+    throw new Error("the device takes no more writes, and the status of the storage does not tell");
   }
 
   async #untilUp(): Promise<void> {

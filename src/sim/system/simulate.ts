@@ -50,6 +50,8 @@ export class SimulationFailure extends Error {
 const storyLine =
   /^[\d.]+ (fault|writer|snapshot|restore|a full|a command|calm|the storage|\S+ (start|kill|crash) \d+$|\S+ cannot)/;
 const storyLines = 400;
+/** Files that no role may keep. Restores are made where the user wishes, and are the user's. */
+const temporary = /^(?!\/restored\/).*(\.tmp$|partial|quarantine|\.clearing)/;
 const maxEvents = 8_000_000;
 /** Virtual time in which everything must be well again once faults have stopped. */
 const recoveryMs = 1_200_000;
@@ -96,6 +98,7 @@ class Run {
     this.#oracle = new Oracle(world, site.backup, this.#model);
     this.#operator = new Operator(world, site, this.#writer, this.#oracle);
     this.#fate = new Fate(world, site, random.pick([500, 2_000, 8_000]));
+    this.#operator.onSnapshot = () => this.#fate.snapshotTaken();
   }
 
   async run(): Promise<SimulationReport> {
@@ -147,6 +150,8 @@ class Run {
       if (failures.length > 0) throw failures[0];
       reasons = await this.#unwell();
       if (reasons.length === 0) return;
+      // What a disk error made look damaged is known to be good when it was read again.
+      if (reasons.length === 1 && reasons[0]?.startsWith("archive: ")) await this.#oracle.check(12, true);
       await sleep(this.world, 1_000);
       // Writes would keep the queues from ever being empty.
       this.#writer.isPaused = true;
@@ -207,21 +212,22 @@ class Run {
     await this.#untilWell([]);
     await this.#oracle.check(12, true);
     await this.#writer.check();
-    this.#requireNoTemporaries();
     for (const node of site.nodes) {
-      node.leave();
       const closed = await node.attempt<void>((service) => service.close("graceful"), 120_000);
       if (closed.kind !== "done") throw new Error(`${node.name} cannot be closed: ${JSON.stringify(closed)}`);
       await sleep(world, 10);
       if (node.leasedBytes > 0) throw new Error(`${node.name} has not given back ${node.leasedBytes} bytes of memory`);
     }
+    await this.#requireNoTemporaries();
   }
 
-  #requireNoTemporaries(): void {
-    for (const { host } of this.site.nodes) {
-      const left = host.storage
-        .paths()
-        .filter((path) => /^(?!\/restored\/).*(\.tmp$|partial|quarantine|\.clearing)/.test(path));
+  /** What a failed removal left is gone after the next start. */
+  async #requireNoTemporaries(): Promise<void> {
+    for (const node of this.site.nodes) node.kill();
+    await sleep(this.world, 1_000);
+    for (const { host, service } of this.site.nodes) {
+      if (service === undefined) throw new Error(`${host.name} does not start`);
+      const left = host.storage.paths().filter((path) => temporary.test(path));
       if (left.length > 0) throw new Error(`${host.name} has left behind: ${left.join(" ")}`);
     }
   }

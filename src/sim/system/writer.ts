@@ -24,10 +24,9 @@ export class Writer {
   /** The device takes no writes any more: its host must be started again. */
   isDeviceBroken = false;
   refusedCount = 0;
-  /** Told when a crash has taken writes back: the number that is left. */
-  onTruncated: ((count: number) => void) | undefined;
   #client: NbdClient | undefined;
   #incarnation = 0;
+  #hasAgreed = false;
   #powerLossesSeen = 0;
   readonly #random: SimRandom;
 
@@ -43,6 +42,10 @@ export class Writer {
 
   /** Connected and in agreement with the device. */
   get isReady(): boolean {
+    return this.#hasAgreed && this.#isConnected;
+  }
+
+  get #isConnected(): boolean {
     return this.#client !== undefined && !this.#client.isLost && this.node.host.incarnation === this.#incarnation;
   }
 
@@ -98,6 +101,7 @@ export class Writer {
   async connect(): Promise<boolean> {
     const { node } = this;
     if (this.isReady) return true;
+    this.#hasAgreed = false;
     this.#client?.lose();
     this.#client = undefined;
     if (node.service === undefined || !node.host.isUp) return false;
@@ -141,7 +145,7 @@ export class Writer {
     this.durableCount = Math.min(this.durableCount, match.last);
     this.inFlight = 0;
     this.isDeviceBroken = false;
-    this.onTruncated?.(match.last);
+    this.#hasAgreed = true;
     return true;
   }
 
