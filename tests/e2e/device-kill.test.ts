@@ -41,6 +41,8 @@ test.skipIf(lacking.length > 0)(
       });
       let kills = 0;
       const killer = (async () => {
+        // The filter repeats requests, not the first connection.
+        await device.written();
         while (kills < rounds && !isDone) {
           await Bun.sleep(200 + Math.random() * 500);
           if (isDone) break;

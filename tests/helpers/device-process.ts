@@ -39,6 +39,15 @@ export class DeviceProcess {
     await closePlatform(platform);
   }
 
+  /** Resolves when a client has written to the volume; gives up after 30 s. */
+  async written(): Promise<void> {
+    const platform = createPlatform({ memoryBudgetBytes: 16 << 20, threads: 2 });
+    const control = await deviceControlClient(platform, controlSocketPath(join(this.directory, "d")));
+    for (let i = 0; i < 600 && ((await control.show("vol")).status?.lsids.latest ?? 0) === 0; i++) await Bun.sleep(50);
+    await control.close();
+    await closePlatform(platform);
+  }
+
   /** CPU time of the daemon so far. */
   get cpuMs(): number {
     const stat = readFileSync(`/proc/${this.child!.pid}/stat`, "utf8");
