@@ -113,8 +113,13 @@ describe("bad input gives a message that helps, and nothing is lost", () => {
     const known = await backedUp(fleet, "cut");
     const first = await snapshot(fleet, "cut");
     const model = known.save("cut-first");
+    // Nothing ships meanwhile, so that all of it becomes one diff.
+    await fleet.kill("proxy");
     await known.write(40);
-    const second = await snapshot(fleet, "cut");
+    const taken = JSON.parse(await fleet.must("snapshot", "cut", "--json")) as { gid: number };
+    const second = String(taken.gid);
+    await fleet.run("proxy");
+    await fleet.must("snapshot", "cut", "--wait", "--timeout", "60s");
     const directory = join(fleet.dataOf("archive"), "cut");
     const diffs = readdirSync(directory).filter((name) => name.endsWith(".wdiff"));
     const damaged = diffs.find((name) => name.endsWith(`-${second}.wdiff`))!;
