@@ -11,6 +11,7 @@ import type { Snapshot } from "../snapshot/types.ts";
 import { lbBytes } from "../units.ts";
 import type { BulkSink, ReceivedBulk } from "../wire/bulk-stream.ts";
 import type { BackupRequest } from "../wire/full-sync.ts";
+import { finishReset } from "./reconcile.ts";
 import type { ArchiveVolume } from "./volume.ts";
 
 /** Small bulks are written together up to this size, so that a job moves enough. */
@@ -39,6 +40,8 @@ export class FullSync implements BulkSink {
   /** Makes the empty image. */
   static async begin(volume: ArchiveVolume, request: BackupRequest): Promise<FullSync> {
     const totalBytes = request.sizeLb * lbBytes;
+    // A reset that broke off would otherwise be finished by the next start: with this backup as its victim.
+    if (volume.store.isResetting) await finishReset(volume);
     await volume.images.createEmpty(volume.name, totalBytes);
     const image = await volume.images.open(volume.name, "write");
     volume.syncProgress = { doneBytes: 0, totalBytes };

@@ -35,7 +35,8 @@ export interface Reconciled {
  * @throws WalbError `damaged` when the base image is missing or too short.
  */
 export async function reconcile(volume: ArchiveVolume, io: DiffIo, manifest?: Manifest): Promise<Reconciled> {
-  if (volume.store.isResetting) await finishReset(volume);
+  // Never over a backup: a volume that has a base is not being reset, whatever else its row says.
+  if (volume.store.isResetting && volume.store.base === undefined) await finishReset(volume);
   const found = { adopted: [], missing: [], quarantined: [], removed: [] };
   await new Reconciliation(volume, io, found).run(manifest);
   await requireImage(volume);
