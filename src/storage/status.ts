@@ -68,7 +68,8 @@ async function inTime<T>(volume: StorageVolume, work: Promise<T>): Promise<T> {
 
 async function withDevice(volume: StorageVolume, report: VolumeReport): Promise<VolumeReport> {
   const info = await volume.device.info();
-  const { lsids, isOverflow, readOnlyReason } = await volume.device.status();
+  const status = await volume.device.status();
+  const { lsids, isOverflow } = status;
   volume.noteLatest(lsids.latest);
   const { done, queue } = volume.store;
   const lag =
@@ -81,13 +82,10 @@ async function withDevice(volume: StorageVolume, report: VolumeReport): Promise<
               ? 0
               : Math.max(0, volume.platform.clock.nowMs() - Math.max(done.timestampS * 1000, volume.caughtUpMs)),
         };
-  // A log that can be written no more does not fail a transfer: nothing else would tell.
-  const isTold = volume.trouble !== undefined || readOnlyReason === undefined;
+  const failure = volume.trouble === undefined ? volume.deviceError(status) : undefined;
   return {
     ...report,
-    ...(isTold
-      ? {}
-      : troubleReport({ error: volume.readOnlyError(readOnlyReason), atMs: volume.platform.clock.nowMs() })),
+    ...(failure === undefined ? {} : troubleReport({ error: failure, atMs: volume.platform.clock.nowMs() })),
     sizeLb: info.sizeLb,
     salt: info.salt,
     pbsBytes: info.pbsBytes,

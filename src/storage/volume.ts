@@ -88,9 +88,16 @@ export class StorageVolume {
   }
 
   #checkUuid(uuid: string): void {
-    if (this.store.logUuid === undefined || uuid === this.store.logUuid) return;
+    if (this.#isOtherLog(uuid)) throw this.#otherLogError();
+  }
+
+  #isOtherLog(uuid: string): boolean {
+    return this.store.logUuid !== undefined && uuid !== this.store.logUuid;
+  }
+
+  #otherLogError(): WalbError {
     const at = `${this.name} --server ${this.settings.nodeId}`;
-    throw new WalbError("different-uuid", {
+    return new WalbError("different-uuid", {
       what: "the log of the device was reset by somebody else, so writes may be missing",
       where: { volume: this.name },
       hint: `take a new backup: walb stop ${at}; walb reset ${at}; walb backup ${this.name}`,
@@ -149,7 +156,7 @@ export class StorageVolume {
     for (;;) {
       const { lsids, readOnlyReason } = await this.#statusForSnapshot();
       if (lsids.permanent >= endLsid) return;
-      if (readOnlyReason !== undefined) throw this.readOnlyError(readOnlyReason);
+      if (readOnlyReason !== undefined) throw this.#readOnlyError(readOnlyReason);
       if (clock.monotonicMs() > limitMs) {
         throw new WalbError("timed-out", {
           what: `the device did not make its log durable within ${flushWaitMsMax} ms`,
@@ -177,8 +184,15 @@ export class StorageVolume {
     });
   }
 
+  /** What is wrong with a device that answers; no transfer has to fail of it. */
+  deviceError({ uuid, readOnlyReason }: DeviceStatus): WalbError | undefined {
+    const follows = this.machine.state === "Target" || this.machine.state === "Stopped";
+    if (follows && this.#isOtherLog(uuid)) return this.#otherLogError();
+    return readOnlyReason === undefined ? undefined : this.#readOnlyError(readOnlyReason);
+  }
+
   /** The device refuses writes; what of its log was not durable by then never will be. */
-  readOnlyError(reason: string): WalbError {
+  #readOnlyError(reason: string): WalbError {
     return new WalbError("read-only", {
       what: `the device takes no more writes: ${reason}`,
       where: { volume: this.name },
