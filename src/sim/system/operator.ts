@@ -18,6 +18,7 @@ export class Operator {
   /** Told of each snapshot as it is acknowledged: a good moment for a fault. */
   onSnapshot: (() => void) | undefined;
   backupCount = 0;
+  hashBackupCount = 0;
   commandCount = 0;
   overflowCount = 0;
   rebootCount = 0;
@@ -96,7 +97,10 @@ export class Operator {
   /** One round of putting right what is not as it should be. @returns what was found; empty when all is well. */
   async repair(): Promise<string[]> {
     const found: string[] = [];
-    if (this.writer.isDeviceBroken) {
+    const shown = await this.site.source.attempt(({ device }) => device.show(deviceName), 20_000);
+    const device = shown.kind === "done" ? shown.value : undefined;
+    const isDeviceBroken = device?.state === "failed" || device?.status?.readOnlyReason !== undefined;
+    if (this.writer.isDeviceBroken || isDeviceBroken) {
       found.push("the device is broken");
       await this.#requireTold();
       this.rebootCount += 1;
@@ -155,9 +159,15 @@ export class Operator {
     return (await Promise.all(all)).map((status) => status?.volumes[0]);
   }
 
-  /** A full backup, after the archive was made ready for it. */
+  /** A hash backup where the archive has something to compare with; or a full one, after it was made ready for it. */
   async #backup(archiveState: string): Promise<void> {
     const { backup, source } = this.site;
+    if (archiveState === "Archived" && this.#random.chance(0.7)) {
+      this.world.note("a full backup is avoided by comparing");
+      const done = await this.#try(source, ({ storage }) => call(storage, "backup", { volume, mode: "hash" }));
+      if (done) this.hashBackupCount += 1;
+      return;
+    }
     if (archiveState === "Archived") {
       await this.#try(backup, (role) => call(role, "stop", { volume, mode: "graceful" }));
     }
@@ -174,7 +184,19 @@ export class Operator {
     const mode = random.pick(["graceful", "force"]);
     this.commandCount += 1;
     switch (
-      random.pick(["apply", "apply", "merge", "merge", "label", "source", "relay", "backup", "kick", "checkpoint"])
+      random.pick([
+        "apply",
+        "apply",
+        "merge",
+        "merge",
+        "label",
+        "source",
+        "relay",
+        "backup",
+        "kick",
+        "reset",
+        "checkpoint",
+      ])
     ) {
       case "apply":
         return this.#apply();
@@ -215,6 +237,11 @@ export class Operator {
         await this.#try(backup, (role) => call(role, "stop", { volume, mode }));
         await sleep(this.world, random.between(0, 3_000));
         await this.#try(backup, (role) => call(role, "start", { volume }));
+        return;
+      case "reset":
+        // Gives the log up; the next round of repairs backs the volume up again.
+        await this.#try(source, ({ storage }) => call(storage, "stop", { volume, mode }));
+        await this.#try(source, ({ storage }) => call(storage, "reset", { volume }));
         return;
       case "kick":
         await this.#try(source, ({ storage }) => call(storage, "kick", {}));

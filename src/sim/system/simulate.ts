@@ -27,6 +27,7 @@ export interface SimulationReport {
   readonly snapshotCount: number;
   readonly restoreCount: number;
   readonly backupCount: number;
+  readonly hashBackupCount: number;
   readonly overflowCount: number;
   readonly restartCount: number;
   /** Kinds of faults and how often each came. */
@@ -243,6 +244,7 @@ class Run {
       snapshotCount: this.#oracle.snapshotCount,
       restoreCount: this.#oracle.restoreCount,
       backupCount: this.#operator.backupCount,
+      hashBackupCount: this.#operator.hashBackupCount,
       overflowCount: this.#operator.overflowCount,
       restartCount: site.nodes.reduce((sum, node) => sum + node.host.incarnation - 1, 0),
       faults: Object.fromEntries(this.#fate.counts),
