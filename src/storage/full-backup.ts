@@ -6,8 +6,8 @@
  */
 import { lbBytes } from "../units.ts";
 import { runFullSync } from "../wire/full-sync.ts";
+import { scanBulks } from "../wire/source/bulks.ts";
 import { type BackupParts, type BackupResult, backupKinds, runBackup } from "./backup.ts";
-import { scanBulks } from "./scan.ts";
 import type { StorageVolume } from "./volume.ts";
 
 /** Runs the backup; the volume is in FullSync meanwhile, and a Target afterwards. */

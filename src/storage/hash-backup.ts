@@ -7,8 +7,8 @@
  */
 import { lbBytes } from "../units.ts";
 import { hashSeed, runHashSync } from "../wire/hash-sync.ts";
+import { ImageComparer } from "../wire/source/compare.ts";
 import { type BackupParts, type BackupResult, backupKinds, runBackup } from "./backup.ts";
-import { DeviceComparer } from "./hash-compare.ts";
 import type { StorageVolume } from "./volume.ts";
 
 /** Runs the backup; the volume is in HashSync meanwhile, and a Target afterwards. */
@@ -16,7 +16,7 @@ export function hashBackup(volume: StorageVolume, parts: BackupParts): Promise<B
   return runBackup(volume, parts, backupKinds.hash, async ({ connect, info, file, request }) => {
     const totalBytes = info.sizeLb * lbBytes;
     // Its memory may have to be waited for: before the archive is asked, which has no time to wait.
-    const comparer = await DeviceComparer.open({
+    const comparer = await ImageComparer.open({
       file,
       pool: parts.pool,
       compute: parts.compute,

@@ -2,7 +2,7 @@ import { describe, expect, test } from "bun:test";
 import { Codec } from "../../src/native/codec.ts";
 import type { Platform } from "../../src/platform/platform.ts";
 import { createSimWorld, type SimStorage, type SimWorld } from "../../src/sim/sim.ts";
-import { type ScanOptions, scanBulks } from "../../src/storage/scan.ts";
+import { type ScanOptions, scanBulks } from "../../src/wire/source/bulks.ts";
 
 const mib = 1024 * 1024;
 

@@ -1,11 +1,11 @@
 /** @module Puts differing bulks into packs for the wire: a pack is filled in one buffer, and sent before the next is begun. */
-import { packHeaderBytes, packRecordsMax } from "../diff/format.ts";
-import { PackBuilder } from "../diff/pack.ts";
-import { RecordKind } from "../diff/types.ts";
-import { Codec, type Compute, type Encoded } from "../native/codec.ts";
-import type { Memory } from "../native/memory.ts";
-import { lbBytes, mib } from "../units.ts";
-import type { OutgoingPack } from "../wire/pack-stream.ts";
+import { packHeaderBytes, packRecordsMax } from "../../diff/format.ts";
+import { PackBuilder } from "../../diff/pack.ts";
+import { RecordKind } from "../../diff/types.ts";
+import { Codec, type Compute, type Encoded } from "../../native/codec.ts";
+import type { Memory } from "../../native/memory.ts";
+import { lbBytes, mib } from "../../units.ts";
+import type { OutgoingPack } from "../pack-stream.ts";
 
 /** Records of a pack begin less than this behind the first. Source: `docs/protocol.md`, hash-sync stream. */
 const spanLbMax = (256 * mib) / lbBytes;

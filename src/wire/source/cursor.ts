@@ -1,7 +1,7 @@
-/** @module Walks over a device for a scan: what to read next, what is a hole, and when the rate allows it. */
-import type { Clock } from "../platform/clock.ts";
-import type { DiskFile } from "../platform/disk.ts";
-import { lbBytes, mib } from "../units.ts";
+/** @module Walks over an image for a scan: what to read next, what is a hole, and when the rate allows it. */
+import type { Clock } from "../../platform/clock.ts";
+import type { DiskFile } from "../../platform/disk.ts";
+import { lbBytes, mib } from "../../units.ts";
 
 /** Most bytes one job reads; a bulk may be larger. */
 const jobBytesMax = mib;
@@ -9,10 +9,15 @@ const jobBytesMax = mib;
 const pieceMs = 1_000;
 const restMsMax = 4_000;
 
+/** An image that is compared: a device, or what base and diffs of an archive make. */
+export type HashedImage = Pick<DiskFile, "nextData" | "readHashed">;
+
 /** What is walked over. */
 export interface ScanRange {
-  readonly file: DiskFile;
+  readonly file: Pick<DiskFile, "nextData">;
   readonly clock: Clock;
+  /** Where to begin; default 0. Bulks count from here. */
+  readonly startLb?: number;
   readonly sizeLb: number;
   readonly bulkLb: number;
   /** Limit of the read rate now, bytes a second; 0 for none. Asked before each job, so it can change while running. */
@@ -43,7 +48,7 @@ export class ScanCursor {
   readonly #range: ScanRange;
   readonly #bulkBytes: number;
   readonly #endBytes: number;
-  #offsetBytes = 0;
+  #offsetBytes: number;
   /** Data known to begin here; everything from the offset to it is a hole. */
   #dataStartBytes = 0;
   #dataEndBytes = 0;
@@ -52,6 +57,7 @@ export class ScanCursor {
   constructor(range: ScanRange) {
     this.#range = range;
     this.#bulkBytes = range.bulkLb * lbBytes;
+    this.#offsetBytes = (range.startLb ?? 0) * lbBytes;
     this.#endBytes = range.sizeLb * lbBytes;
     this.#budgetTimeMs = range.clock.monotonicMs();
   }

@@ -1,18 +1,20 @@
 /**
- * @module Reads a whole device as encoded bulks, in order, with several reads in flight; holes cost nothing.
+ * @module Reads a whole device or image as encoded bulks, in order, with several reads in flight; holes cost nothing.
  *
  * A job reads, zero-tests, compresses and checksums a run of bulks in the pool; the JavaScript thread only keeps order.
  */
-import { type CompressOption, type Encoded, maxEncodedBytes } from "../native/codec.ts";
-import type { Lease, Memory, MemoryPool } from "../native/memory.ts";
-import { alignUp, lbBytes } from "../units.ts";
-import type { EncodedBulk } from "../wire/bulk-stream.ts";
-import { ScanCursor, type ScanRange } from "./scan-cursor.ts";
+import { type CompressOption, type Encoded, maxEncodedBytes } from "../../native/codec.ts";
+import type { Lease, Memory, MemoryPool } from "../../native/memory.ts";
+import type { DiskFile } from "../../platform/disk.ts";
+import { alignUp, lbBytes } from "../../units.ts";
+import type { EncodedBulk } from "../bulk-stream.ts";
+import { ScanCursor, type ScanRange } from "./cursor.ts";
 
 const jobsInFlightMax = 4;
 
 /** What a scan needs. */
 export interface ScanOptions extends ScanRange {
+  readonly file: Pick<DiskFile, "nextData" | "readEncoded">;
   readonly pool: MemoryPool;
   readonly compress: CompressOption;
 }
@@ -28,7 +30,7 @@ interface Job {
 /** What comes next in order: a job, or bulks of a hole. */
 type Piece = { readonly kind: "job"; readonly job: Job } | { readonly kind: "hole"; readonly bulks: number };
 
-/** All bulks from address 0 to `sizeLb`. A consumer releases each data bulk; ending early waits for what is in flight. */
+/** All bulks from `startLb` to `sizeLb`. A consumer releases each data bulk; ending early waits for what is in flight. */
 export async function* scanBulks(options: ScanOptions): AsyncGenerator<EncodedBulk, void, undefined> {
   const reader = new ScanReader(options);
   const pieces: Piece[] = [];

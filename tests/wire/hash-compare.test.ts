@@ -6,8 +6,8 @@ import { Codec } from "../../src/native/codec.ts";
 import { createInlineCompute, createMemoryPool } from "../../src/native/index.ts";
 import type { Platform } from "../../src/platform/platform.ts";
 import { createSimWorld, type SimStorage, type SimWorld } from "../../src/sim/sim.ts";
-import { type CompareOptions, DeviceComparer } from "../../src/storage/hash-compare.ts";
 import type { OutgoingPack } from "../../src/wire/pack-stream.ts";
+import { type CompareOptions, ImageComparer } from "../../src/wire/source/compare.ts";
 
 const mib = 1024 * 1024;
 const compute = createInlineCompute();
@@ -105,7 +105,7 @@ async function compared(
   const progress: number[] = [];
   const bulkBytes = options.bulkLb * 512;
   const hashes = await hashesOf(old, bulkBytes, 77);
-  const comparer = await DeviceComparer.open({
+  const comparer = await ImageComparer.open({
     pool: platform.memory,
     compute: platform.compute,
     clock: platform.clock,
@@ -225,7 +225,7 @@ describe("a comparison", () => {
         await file.truncate(gib);
         storage.inject({ kinds: ["read"], effect: "io", times: 1000 });
         const seen: Seen = { records: [], packs: [] };
-        const comparer = await DeviceComparer.open({
+        const comparer = await ImageComparer.open({
           file,
           pool: platform.memory,
           compute: platform.compute,
@@ -308,9 +308,9 @@ describe("a comparison", () => {
           seed: 1,
           progress: () => undefined,
         };
-        const cancelled = DeviceComparer.open({ ...options, signal: abort.signal });
+        const cancelled = ImageComparer.open({ ...options, signal: abort.signal });
         let isOpen = false;
-        const waiting = DeviceComparer.open({ ...options, signal: new AbortController().signal }).then((comparer) => {
+        const waiting = ImageComparer.open({ ...options, signal: new AbortController().signal }).then((comparer) => {
           isOpen = true;
           return comparer;
         });

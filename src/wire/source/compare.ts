@@ -1,18 +1,18 @@
 /**
- * @module Compares a device with the hashes of an older image: reads and hashes it ahead in the pool, several jobs at once,
+ * @module Compares a device or image with the hashes of an older image: reads and hashes it ahead in the pool, several jobs at once,
  * and compresses what differs beside that. Order is kept; holes cost nothing.
  *
  * All memory is taken at the start and used in turn, so that no comparison can wait for memory while it holds some.
  */
-import { packHeaderBytes } from "../diff/format.ts";
-import { assert, WalbError } from "../errors.ts";
-import type { CompressOption, Compute, Encoded } from "../native/codec.ts";
-import type { Lease, Memory, MemoryPool } from "../native/memory.ts";
-import { alignUp, lbBytes, mib } from "../units.ts";
-import { type HashComparer, hashBytes } from "../wire/hash-stream.ts";
-import type { OutgoingPack } from "../wire/pack-stream.ts";
-import { type BulkPlace, DiffPacks } from "./diff-packs.ts";
-import { jobBytesOf, ScanCursor, type ScanRange } from "./scan-cursor.ts";
+import { packHeaderBytes } from "../../diff/format.ts";
+import { assert, WalbError } from "../../errors.ts";
+import type { CompressOption, Compute, Encoded } from "../../native/codec.ts";
+import type { Lease, Memory, MemoryPool } from "../../native/memory.ts";
+import { alignUp, lbBytes, mib } from "../../units.ts";
+import { type HashComparer, hashBytes } from "../hash-stream.ts";
+import type { OutgoingPack } from "../pack-stream.ts";
+import { type HashedImage, jobBytesOf, ScanCursor, type ScanRange } from "./cursor.ts";
+import { type BulkPlace, DiffPacks } from "./packs.ts";
 
 /** Memory of a comparison, and of one in a small pool. */
 const usualBytes = 16 * mib;
@@ -22,6 +22,7 @@ const pendingMax = 64;
 
 /** What a comparison needs. */
 export interface CompareOptions extends ScanRange {
+  readonly file: HashedImage;
   readonly pool: MemoryPool;
   readonly compute: Compute;
   readonly compress: CompressOption;
@@ -65,8 +66,8 @@ interface Pending {
   isReady: boolean;
 }
 
-/** The new image's side of a hash backup. */
-export class DeviceComparer implements HashComparer {
+/** The new image's side of a hash comparison. */
+export class ImageComparer implements HashComparer {
   readonly #options: CompareOptions;
   readonly #bulkBytes: number;
   readonly #endBytes: number;
@@ -92,7 +93,7 @@ export class DeviceComparer implements HashComparer {
   }
 
   /** Takes the memory; waits for it when other backups have it. */
-  static async open(options: CompareOptions): Promise<DeviceComparer> {
+  static async open(options: CompareOptions): Promise<ImageComparer> {
     const { pool, bulkLb, signal } = options;
     const jobBytes = jobBytesOf(bulkLb);
     const wantBytes = pool.budgetBytes >= 2 * usualBytes ? usualBytes : smallBytes;
@@ -103,7 +104,7 @@ export class DeviceComparer implements HashComparer {
       const at = packBytes + i * 2 * jobBytes;
       return { source: lease.slice(at, jobBytes), target: lease.slice(at + jobBytes, jobBytes) };
     });
-    const comparer = new DeviceComparer(options, lease, slots, lease.slice(0, packBytes));
+    const comparer = new ImageComparer(options, lease, slots, lease.slice(0, packBytes));
     try {
       await comparer.#hashZeroes(slots[0]!.source);
       return comparer;
