@@ -130,15 +130,11 @@ async function readIndex(
 ): Promise<DiffSource> {
   const fileBytes = await files.size(source);
   const firstRecord = records.count;
-  // The original leaves 24 zero bytes when an indexed file never got an IO.
-  if (fileBytes === indexSuperBytes) {
-    const only = window.slice(0, indexSuperBytes);
-    await files.read(source, 0, only);
-    if (io.compute.isZeroNow(only.bytes)) {
-      stats.files++;
-      const uuid = new Uint8Array(uuidBytes);
-      return { path, kind: DiffFileKind.indexed, uuid, fileBytes, firstRecord, endRecord: firstRecord };
-    }
+  if (fileBytes === indexSuperBytes && (await isZeroStub(io, files, source, window))) {
+    if (options.lenient !== true) throw zeroStubError(path);
+    stats.files++;
+    const uuid = new Uint8Array(uuidBytes);
+    return { path, kind: DiffFileKind.indexed, uuid, fileBytes, firstRecord, endRecord: firstRecord };
   }
   if (fileBytes < fileHeaderBytes)
     throw truncated("the file is shorter than a diff header", { file: path, offsetBytes: fileBytes });
@@ -150,6 +146,21 @@ async function readIndex(
   const counts = countRecords(records, firstRecord, records.count);
   addStats(stats, { ...counts, files: 1, dataBytes });
   return { path, kind, uuid, fileBytes, firstRecord, endRecord: records.count };
+}
+
+/** True for 24 zero bytes: the original leaves them of an indexed diff that never got an IO, and cannot read them. */
+async function isZeroStub(io: DiffIo, files: SourceFiles, source: number, window: Memory): Promise<boolean> {
+  const all = window.slice(0, indexSuperBytes);
+  await files.read(source, 0, all);
+  return io.compute.isZeroNow(all.bytes);
+}
+
+function zeroStubError(path: string): WalbError {
+  return new WalbError("bad-format", {
+    what: "there are only 24 zero bytes, not a diff",
+    where: { file: path, offsetBytes: 0, field: "checksum" },
+    hint: "wlog-to-wdiff 1.0.19 leaves this of a log without IO: if so, leave the file out, or add --lenient",
+  });
 }
 
 /** Walks the pack headers of a sorted file. @returns the stored data bytes. */

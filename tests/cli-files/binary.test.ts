@@ -86,8 +86,7 @@ describe("links with the original's names", () => {
     expect(shell("head -c 1000000 a.wlog | wlog-to-wdiff > cut.wdiff").code).toBe(1);
     expect(shell("head -c 1000000 a.wlog | walb wlog to-wdiff > cut.wdiff").code).toBe(5);
     expect(shell("head -c 3000 a.wdiff | wdiff-redo i1").code).toBe(1);
-    expect(shell("cat x.wdiff | wdiff-redo i1")).toMatchObject({ code: 1 });
-    expect(shell("cat x.wdiff | wdiff-redo i1").err).toContain("cannot be read front to back");
+    expect(shell("head -c 30000 x.wdiff | wdiff-redo i1")).toMatchObject({ code: 1 });
   });
 
   test("stop quietly when the reader of their text goes away", () => {

@@ -533,10 +533,15 @@ describe("bytes of small files", () => {
     });
   });
 
-  test("an indexed file that never got an IO may be 24 zero bytes", async () => {
+  test("24 zero bytes are no diff, and an empty one only where the reader is lenient", async () => {
     await withTemporaryDirectory(async (directory) => {
-      writeFileSync(join(directory, "a"), new Uint8Array(24));
-      expect(await listRecords(join(directory, "a"))).toEqual([]);
+      const path = join(directory, "a");
+      writeFileSync(path, new Uint8Array(24));
+      const refusal = { code: "bad-format", where: { file: path, offsetBytes: 0, field: "checksum" } };
+      expect(await openDiffSet(io, [path]).catch((error: unknown) => error)).toMatchObject(refusal);
+      const set = await openDiffSet(io, [path], { lenient: true });
+      expect([set.records.count, set.stats.files]).toEqual([0, 1]);
+      await set.close();
     });
   });
 });

@@ -5,6 +5,7 @@ import { parseCompressOption } from "../../native/compress-option.ts";
 import { lbBytes } from "../../units.ts";
 import { asInt, asPath, asSize, option, optionOr, toggle } from "../flags.ts";
 import type { Io } from "../verb.ts";
+import { isStandardOutput } from "./lib/stdio.ts";
 
 /** `--json --quiet`. */
 export const toolFlags = {
@@ -84,7 +85,7 @@ export function tell(
   text: string,
 ): void {
   const line = flags.json ? toJson(value) : text;
-  if (flags.output !== "-") io.out(`${line}\n`);
+  if (flags.output === undefined || !isStandardOutput(flags.output)) io.out(`${line}\n`);
   else if (flags.json || !flags.quiet) io.err(`${line}\n`);
 }
 

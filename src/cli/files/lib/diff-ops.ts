@@ -15,7 +15,8 @@ import type { Codec, CompressOption } from "../../../native/codec.ts";
 import type { Lease, Memory } from "../../../native/memory.ts";
 import type { DecodedWrite, DiskFile } from "../../../platform/disk.ts";
 import { lbBytes, mib } from "../../../units.ts";
-import { openInput, seekableStandardInput } from "./paths.ts";
+import type { OpenInput } from "./paths.ts";
+import { openDiff, renamed, seekable, withSeekableDiffs } from "./spooled.ts";
 import { SequentialOutput } from "./stdio.ts";
 import { carvedIo, type Tool } from "./tool.ts";
 
@@ -85,14 +86,23 @@ export interface Redone {
 }
 
 /**
- * Applies one diff, or a sorted one from a pipe (`-`), to an image, and makes it durable.
+ * Applies one diff, also from a pipe, to an image, and makes it durable. What is sorted is applied as it comes.
  * @param image opened for writing, buffered. A file grows as needed; a device must be large enough.
  */
 export async function redoDiff(tool: Tool, path: string, image: DiskFile, options: RedoToolOptions): Promise<Redone> {
-  const filePath = path === "-" ? seekableStandardInput() : path;
-  const info = filePath === undefined ? undefined : await tool.platform.disk.info(filePath);
-  if (filePath === undefined || info?.kind === "other") return redoStream(tool, path, image, options);
-  return withDiffs(tool, [filePath], options.lenient === true, async (set) => {
+  const opened = await openDiff(tool, path);
+  if (!("path" in opened)) return redoStream(tool, opened, image, options);
+  try {
+    return await redoFile(tool, opened.path, image, options);
+  } catch (error) {
+    throw renamed(error, [opened]);
+  } finally {
+    opened.close();
+  }
+}
+
+function redoFile(tool: Tool, path: string, image: DiskFile, options: RedoToolOptions): Promise<Redone> {
+  return withDiffs(tool, [path], options.lenient === true, async (set) => {
     const { records } = set;
     const plan = planMerge(records, { maxIoLb: 0 });
     const sizeLb = await limitOf(image);
@@ -127,9 +137,8 @@ export async function redoDiffs(
   });
 }
 
-async function redoStream(tool: Tool, path: string, image: DiskFile, options: RedoToolOptions): Promise<Redone> {
+async function redoStream(tool: Tool, input: OpenInput, image: DiskFile, options: RedoToolOptions): Promise<Redone> {
   const { platform, signal } = tool;
-  const input = await openInput(platform.disk, path);
   try {
     const limitLb = await limitOf(image);
     const streamOptions = { limitLb, signal, lenient: options.lenient === true };
@@ -249,9 +258,10 @@ export async function catImage(
   output: DiskFile,
   options: { readonly sizeLb?: number; readonly bulkBytes?: number; readonly lenient?: boolean },
 ): Promise<{ stats: DiffStats; sizeBytes: number }> {
-  const { disk } = tool.platform;
-  const base = basePath === undefined ? emptyBase : await disk.open(basePath, { mode: "read" });
+  const input = basePath === undefined ? undefined : await seekable(tool, basePath);
+  let base = emptyBase;
   try {
+    if (input !== undefined) base = await tool.platform.disk.open(input.path, { mode: "read" });
     return await withDiffs(tool, paths, options.lenient === true, async (set) => {
       const plan = planMerge(set.records, { maxIoLb: 0, joinSlices: true });
       const baseLb = Math.floor((await base.size()) / lbBytes);
@@ -262,8 +272,11 @@ export async function catImage(
       addStats(stats, set.stats);
       return { stats, sizeBytes: image.sizeBytes };
     });
+  } catch (error) {
+    throw input === undefined ? error : renamed(error, [input]);
   } finally {
     if (base !== emptyBase) await base.close();
+    input?.close();
   }
 }
 
@@ -317,12 +330,14 @@ async function withDiffs<R>(
   lenient: boolean,
   work: (set: DiffSet) => Promise<R>,
 ): Promise<R> {
-  const set = await openDiffSet(tool.platform, paths, { lenient, signal: tool.signal });
-  try {
-    return await work(set);
-  } finally {
-    await set.close();
-  }
+  return withSeekableDiffs(tool, paths, async (seekablePaths) => {
+    const set = await openDiffSet(tool.platform, seekablePaths, { lenient, signal: tool.signal });
+    try {
+      return await work(set);
+    } finally {
+      await set.close();
+    }
+  });
 }
 
 /** A base without a single block: everything that no diff holds reads as zeroes. */

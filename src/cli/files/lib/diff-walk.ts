@@ -28,7 +28,8 @@ import {
   rawPack,
 } from "./diff-text.ts";
 import { hex32 } from "./log-text.ts";
-import { openInput, seekableStandardInput } from "./paths.ts";
+import type { OpenInput } from "./paths.ts";
+import { openDiff, renamed, type Seekable } from "./spooled.ts";
 import type { Tool } from "./tool.ts";
 
 /** What to hear. */
@@ -46,14 +47,12 @@ export interface DiffWalkOptions extends DiffWalkHooks {
 }
 
 /**
- * Walks a diff, from a file or `-`; an indexed one needs a file. Goes on behind bad data.
+ * Walks a diff, also from a pipe. Goes on behind bad data.
  * @returns the counts as the original's tools count. @throws WalbError the first fault, when all was told.
  */
 export async function walkDiff(tool: Tool, path: string, options: DiffWalkOptions): Promise<DiffStats> {
-  const { disk } = tool.platform;
-  const filePath = path === "-" ? seekableStandardInput() : path;
-  const isFile = filePath !== undefined && (await disk.info(filePath))?.kind !== "other";
-  const source = isFile ? await FileSource.open(tool, filePath, path) : await StreamSource.open(tool, path);
+  const opened = await openDiff(tool, path);
+  const source = "path" in opened ? await FileSource.open(tool, opened) : new StreamSource(tool, opened);
   try {
     const walk = new DiffWalk(tool, source, options);
     const stats = await walk.run();
@@ -83,13 +82,22 @@ class FileSource implements Source {
   at = 0;
   private constructor(
     readonly file: DiskFile,
-    readonly name: string,
+    private readonly seekable: Seekable,
     readonly sizeBytes: number,
   ) {}
 
-  static async open(tool: Tool, path: string, name: string): Promise<FileSource> {
-    const file = await tool.platform.disk.open(path, { mode: "read" });
-    return new FileSource(file, name === "-" ? "standard input" : name, await file.size());
+  static async open(tool: Tool, seekable: Seekable): Promise<FileSource> {
+    try {
+      const file = await tool.platform.disk.open(seekable.path, { mode: "read" });
+      return new FileSource(file, seekable, await file.size());
+    } catch (error) {
+      seekable.close();
+      throw renamed(error, [seekable]);
+    }
+  }
+
+  get name(): string {
+    return this.seekable.name;
   }
 
   async take(target: Memory): Promise<number> {
@@ -104,8 +112,9 @@ class FileSource implements Source {
     return Promise.resolve(this.at <= this.sizeBytes);
   }
 
-  close(): Promise<void> {
-    return this.file.close();
+  async close(): Promise<void> {
+    await this.file.close();
+    this.seekable.close();
   }
 }
 
@@ -113,14 +122,10 @@ class StreamSource implements Source {
   readonly file = undefined;
   readonly sizeBytes = undefined;
   at = 0;
-  private constructor(
+  constructor(
     private readonly tool: Tool,
-    private readonly input: Awaited<ReturnType<typeof openInput>>,
+    private readonly input: OpenInput,
   ) {}
-
-  static async open(tool: Tool, path: string): Promise<StreamSource> {
-    return new StreamSource(tool, await openInput(tool.platform.disk, path));
-  }
 
   get name(): string {
     return this.input.name;
@@ -176,8 +181,6 @@ class DiffWalk {
       const header = lease.slice(0, fileHeaderBytes);
       const gotBytes = await this.#source.take(header);
       const place = { file: this.#source.name, offsetBytes: 0 };
-      // The original leaves 24 zero bytes when an indexed file never got an IO.
-      if (gotBytes === indexSuperBytes && compute.isZeroNow(header.bytes.subarray(0, gotBytes))) return this.#stats;
       if (gotBytes < fileHeaderBytes) throw truncated("the file is shorter than a diff header", place);
       const { kind, uuid } = parseFileHeader(header.bytes, compute, place);
       const told: RawDiffHeader = {
@@ -257,13 +260,7 @@ class DiffWalk {
     const { compute } = this.#tool.platform;
     const { file, name } = this.#source;
     const sizeBytes = this.#source.sizeBytes ?? 0;
-    if (file === undefined) {
-      throw new WalbError("unsupported", {
-        what: "an indexed diff cannot be read front to back",
-        where: { file: name },
-        hint: "give it as a file, where a sorted diff may come from a pipe",
-      });
-    }
+    if (file === undefined) throw new WalbError("internal", { what: "an indexed diff is walked front to back" });
     const superOffset = sizeBytes - indexSuperBytes;
     const place = { file: name, offsetBytes: superOffset };
     if (superOffset < fileHeaderBytes) throw truncated("the file is shorter than an indexed diff", { file: name });

@@ -7,7 +7,6 @@ import { planMerge } from "../../../diff/merge.ts";
 import { writeMerged } from "../../../diff/output.ts";
 import { RecordIndex } from "../../../diff/record-index.ts";
 import { SortedDiffWriter } from "../../../diff/sorted.ts";
-import { emptyStats } from "../../../diff/stats.ts";
 import type { DiffStats, LogIo } from "../../../diff/types.ts";
 import { settleAll } from "../../../diff/window.ts";
 import { WalbError } from "../../../errors.ts";
@@ -206,20 +205,13 @@ async function withSpool<R>(tool: Tool, output: DiskFile, work: (spool: DiskFile
   }
 }
 
-/** What the original makes of an empty input: a sorted diff without records, or 24 zero bytes. */
+/** A diff without records. The original makes 24 zero bytes of an indexed one, which nothing reads. */
 async function convertNothing(tool: Tool, output: DiskFile, kind: "sorted" | "indexed"): Promise<LogConverted> {
   const { platform } = tool;
-  if (kind === "sorted") {
-    const writer = await SortedDiffWriter.create(platform, output, new Uint8Array(16));
-    return { uuid: undefined, beginLsid: 0, endLsid: 0, stats: await writer.finish() };
-  }
-  const lease = await platform.memory.lease(24);
-  try {
-    const zeroes = lease.slice(0, 24);
-    zeroes.bytes.fill(0);
-    await output.write(0, zeroes);
-  } finally {
-    lease.release();
-  }
-  return { uuid: undefined, beginLsid: 0, endLsid: 0, stats: emptyStats() };
+  const uuid = new Uint8Array(16);
+  const writer =
+    kind === "sorted"
+      ? await SortedDiffWriter.create(platform, output, uuid)
+      : await IndexedDiffWriter.create(platform, output, { uuid });
+  return { uuid: undefined, beginLsid: 0, endLsid: 0, stats: await writer.finish() };
 }

@@ -1,12 +1,12 @@
 /** @module Opening what a tool reads and writes: paths, block devices, `-` for standard input and output. */
 import { closeSync, fstatSync, openSync, readFileSync } from "node:fs";
-import { basename, dirname, join } from "node:path";
+import { basename, dirname, join, resolve } from "node:path";
 import { commitDiffFile } from "../../../diff/commit.ts";
 import type { DiffInput } from "../../../diff/stream.ts";
 import { WalbError } from "../../../errors.ts";
 import type { Disk, DiskFile } from "../../../platform/disk.ts";
 import type { Platform } from "../../../platform/platform.ts";
-import { isTerminalOutput, SequentialOutput, standardInput } from "./stdio.ts";
+import { isStandardOutput, isTerminalOutput, SequentialOutput, standardInput } from "./stdio.ts";
 
 /** A sequential input that must be closed. */
 export interface OpenInput extends DiffInput {
@@ -79,7 +79,7 @@ export async function openOutput(
   options: { readonly overwrite: boolean },
 ): Promise<Output> {
   const { disk, random } = platform;
-  if (path === "-") {
+  if (isStandardOutput(path)) {
     if (isTerminalOutput()) {
       throw new WalbError("usage", { what: "data is not written to a terminal", hint: "redirect it, or name a file" });
     }
@@ -98,11 +98,13 @@ export async function openOutput(
     const file = await disk.open(path, { mode: "write" });
     return { file, commit: () => syncAndClose(file), abandon: () => file.close() };
   }
-  const partial = join(dirname(path), `.${basename(path)}.${random.u32().toString(16)}.tmp`);
+  // Behind a symbolic link its target is replaced, not the link.
+  const target = await disk.realPath(resolve(path));
+  const partial = join(dirname(target), `.${basename(target)}.${random.u32().toString(16)}.tmp`);
   const file = await disk.open(partial, { mode: "create" });
   return {
     file,
-    commit: () => commitDiffFile(disk, file, path),
+    commit: () => commitDiffFile(disk, file, target),
     abandon: async () => {
       await file.close();
       await disk.remove(partial);

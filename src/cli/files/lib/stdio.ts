@@ -1,5 +1,5 @@
 /** @module Standard input and output as sequential inputs and outputs of data. */
-import { closeSync, fstatSync, read, write } from "node:fs";
+import { closeSync, fstatSync, read, statSync, write } from "node:fs";
 import type { DiffInput } from "../../../diff/stream.ts";
 import { WalbError } from "../../../errors.ts";
 import type { Encoded } from "../../../native/codec.ts";
@@ -26,6 +26,15 @@ export function standardInput(fd = 0, name = "standard input"): DiffInput & { en
       return at;
     },
   };
+}
+
+/** True for `-`, and for a path that names what standard output goes to, as `/dev/stdout` does. */
+export function isStandardOutput(path: string): boolean {
+  if (path === "-") return true;
+  const named = statSync(path, { throwIfNoEntry: false });
+  if (named === undefined) return false;
+  const standard = fstatSync(1);
+  return named.dev === standard.dev && named.ino === standard.ino;
 }
 
 /** True when standard output is a terminal's, where data has no business. */

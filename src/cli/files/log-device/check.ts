@@ -2,7 +2,7 @@
 import { defineVerb } from "../../verb.ts";
 import { tell, toolFlags } from "../common.ts";
 import { checkLogDevice, openLogDevice } from "../lib/log-device.ts";
-import { withFile } from "../lib/paths.ts";
+import { withReadable } from "../lib/spooled.ts";
 import { withTool } from "../lib/tool.ts";
 
 export const verb = defineVerb({
@@ -15,9 +15,7 @@ export const verb = defineVerb({
   exits: { 5: "damaged" },
   async run({ flags, args, io }) {
     const check = await withTool(io, "check", flags, (tool) =>
-      withFile(tool.platform.disk, args[0]!, "read", async (file) =>
-        checkLogDevice(tool, await openLogDevice(tool, file)),
-      ),
+      withReadable(tool, args[0]!, async (file) => checkLogDevice(tool, await openLogDevice(tool, file))),
     );
     const torn = check.isTorn ? "; its last pack was not written whole and will be cut by redo" : "";
     const stray = check.strayLsid === undefined ? "" : `; leftovers of a crash behind its end, at ${check.strayLsid}`;

@@ -4,7 +4,8 @@ import { toggle } from "../../flags.ts";
 import { defineVerb } from "../../verb.ts";
 import { outputFlags, rangeFlags, rangeValues, tell, toolFlags } from "../common.ts";
 import { exportLog, openLogDevice } from "../lib/log-device.ts";
-import { withFile, withOutput } from "../lib/paths.ts";
+import { withOutput } from "../lib/paths.ts";
+import { withReadable } from "../lib/spooled.ts";
 import { withTool } from "../lib/tool.ts";
 
 export const verb = defineVerb({
@@ -24,7 +25,7 @@ export const verb = defineVerb({
   exits: { 5: "damaged" },
   async run({ flags, args, io }) {
     const result = await withTool(io, "export", flags, (tool) =>
-      withFile(tool.platform.disk, args[0]!, "read", async (file) => {
+      withReadable(tool, args[0]!, async (file) => {
         const device = await openLogDevice(tool, file);
         return withOutput(tool.platform, flags.output, flags, (output) =>
           exportLog(tool, device, fileOutput(output), { ...rangeValues(flags), noShrink: flags["whole-packs"] }),

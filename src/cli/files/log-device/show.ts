@@ -5,7 +5,7 @@ import { defineVerb } from "../../verb.ts";
 import { rangeFlags, rangeValues, toolFlags, withLines } from "../common.ts";
 import { openLogDevice, placeOf, showLogDevice } from "../lib/log-device.ts";
 import { logCountLines, packLines, superblockFields, superblockLines } from "../lib/log-text.ts";
-import { withFile } from "../lib/paths.ts";
+import { withReadable } from "../lib/spooled.ts";
 import { withTool } from "../lib/tool.ts";
 
 export const verb = defineVerb({
@@ -17,7 +17,7 @@ export const verb = defineVerb({
   async run({ flags, args, io }) {
     await withTool(io, "show", flags, (tool) =>
       withLines(io, flags.json, (lines) =>
-        withFile(tool.platform.disk, args[0]!, "read", async (file) => {
+        withReadable(tool, args[0]!, async (file) => {
           const device = await openLogDevice(tool, file);
           const { superblock } = device;
           lines.line({ type: "superblock", ...superblockFields(superblock) }, () => superblockLines(superblock));

@@ -14,7 +14,7 @@ export const verb = defineVerb({
     { name: "IMAGE", help: "existing file or block device; a file grows as needed", isRequired: true },
     {
       name: "FILE",
-      help: "wdiffs, the oldest first; or a sorted one from standard input, - (default)",
+      help: "wdiffs, the oldest first; - for standard input (default)",
       isVariadic: true,
     },
   ],

@@ -9,9 +9,7 @@ import { withTool } from "../lib/tool.ts";
 
 export const verb = defineVerb({
   summary: "Shows wdiffs: header, counts, records; checks their data",
-  positionals: [
-    { name: "FILE", help: "wdiff; a sorted one also from standard input, -", isRequired: true, isVariadic: true },
-  ],
+  positionals: [{ name: "FILE", help: "wdiff; - for standard input", isRequired: true, isVariadic: true }],
   flags: {
     records: toggle("every record"),
     check: toggle("read the data too and check its checksums"),

@@ -1,6 +1,7 @@
 /** @module `verify_wldev`: looks up the writes of a recipe in a log device. */
 import { checkLogDevice, openLogDevice } from "../../files/lib/log-device.ts";
-import { withFile, withInput } from "../../files/lib/paths.ts";
+import { withInput } from "../../files/lib/paths.ts";
+import { withReadable } from "../../files/lib/spooled.ts";
 import { parseRecipe, RecipeCheck } from "../recipe.ts";
 import { readText } from "../text.ts";
 import { defineOriginal } from "../tool.ts";
@@ -21,7 +22,7 @@ export const tool = defineOriginal({
     const toLsid = args.lsid("e") ?? Number.MAX_SAFE_INTEGER;
     const text = await withInput(disk, args.text("r"), (input) => readText(tool.platform, input));
     const check = new RecipeCheck(parseRecipe(text, args.text("r")), (bad) => print(`NG ${bad}`));
-    await withFile(disk, args.param(0), "read", async (file) => {
+    await withReadable(tool, args.param(0), async (file) => {
       const device = await openLogDevice(tool, file);
       await checkLogDevice(tool, device, (header) => {
         if (header.lsid >= fromLsid && header.lsid < toLsid) check.add(header, device.superblock.salt);

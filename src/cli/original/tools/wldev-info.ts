@@ -1,7 +1,7 @@
 /** @module `wldev-info`: prints the superblock of a log device. */
 import { openLogDevice } from "../../files/lib/log-device.ts";
 import { superblockLines } from "../../files/lib/log-text.ts";
-import { withFile } from "../../files/lib/paths.ts";
+import { withReadable } from "../../files/lib/spooled.ts";
 import { defineOriginal } from "../tool.ts";
 
 export const tool = defineOriginal({
@@ -10,7 +10,7 @@ export const tool = defineOriginal({
   options: { v: { kind: "flag", help: "accepted, without effect" } },
   params: [{ name: "LDEV", help: "log device" }],
   async run({ args, tool, print }) {
-    await withFile(tool.platform.disk, args.param(0), "read", async (file) => {
+    await withReadable(tool, args.param(0), async (file) => {
       print(superblockLines((await openLogDevice(tool, file)).superblock));
     });
     return 0;

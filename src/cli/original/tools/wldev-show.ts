@@ -2,7 +2,7 @@
 import { packFaultError } from "../../../log/pack.ts";
 import { openLogDevice, placeOf, showLogDevice } from "../../files/lib/log-device.ts";
 import { logCountLines, packLines, superblockLines, wlogHeaderLine } from "../../files/lib/log-text.ts";
-import { withFile } from "../../files/lib/paths.ts";
+import { withReadable } from "../../files/lib/spooled.ts";
 import { defineOriginal } from "../tool.ts";
 
 export const tool = defineOriginal({
@@ -27,7 +27,7 @@ export const tool = defineOriginal({
     const addressLb = args.int("addr");
     const endLb = addressLb + args.int("iosize");
     const toLsid = args.lsid("e");
-    await withFile(tool.platform.disk, args.param(0), "read", async (file) => {
+    await withReadable(tool, args.param(0), async (file) => {
       const device = await openLogDevice(tool, file);
       const { superblock } = device;
       if (args.flag("super")) print(superblockLines(superblock));

@@ -1,7 +1,8 @@
 /** @module `wlog-cat`: extracts the log of a log device. */
 import { fileOutput } from "../../../log/wlogfile.ts";
 import { exportLog, openLogDevice } from "../../files/lib/log-device.ts";
-import { withFile, withOutput } from "../../files/lib/paths.ts";
+import { withOutput } from "../../files/lib/paths.ts";
+import { withReadable } from "../../files/lib/spooled.ts";
 import { defineOriginal } from "../tool.ts";
 
 export const tool = defineOriginal({
@@ -19,7 +20,7 @@ export const tool = defineOriginal({
   params: [{ name: "LDEV", help: "log device" }],
   async run({ args, tool, printError }) {
     const toLsid = args.lsid("e");
-    const result = await withFile(tool.platform.disk, args.param(0), "read", async (file) => {
+    const result = await withReadable(tool, args.param(0), async (file) => {
       const device = await openLogDevice(tool, file);
       return withOutput(tool.platform, args.text("o"), { overwrite: true }, (output) =>
         exportLog(tool, device, fileOutput(output), {
