@@ -1,40 +1,68 @@
-/** @module ioctl on a device node, for the kernel driver. */
+/** @module ioctl on a device node, for the kernel driver: an argument, and buffers that it points to. */
 import { closeSync, constants, openSync } from "node:fs";
+import { WalbError } from "../errors.ts";
+import type { IoctlAnswer, IoctlBuffer } from "../platform/kernel.ts";
 import { checkRange } from "../units.ts";
 import { errnoError, errnoOf } from "./errno.ts";
 import { Op } from "./layout.ts";
-import type { Memory } from "./memory.ts";
-import type { JobPool } from "./pool.ts";
+import type { JobRunner } from "./pool.ts";
+import { withTable } from "./tables.ts";
+
+/** Argument and buffers have a page each: the driver never sees one beside the other. */
+const pageBytes = 4096;
+const pointerBytes = 8;
 
 /**
- * Opens a device node (read-write, or read-only), does one ioctl in the pool, closes it.
- * @param argument shim memory the request points to (nested pointers are addresses of other shim memory).
- * @returns the non-negative return value of ioctl.
- * @throws WalbError `io`, `not-found`, `busy`, …; its cause is an `ErrnoError`. The argument is as the kernel left it.
+ * Opens a device node for reading and writing, does one ioctl on a pool thread, closes it. Argument and buffers are
+ * copied to shim memory and back: no address of a JavaScript array gets to the kernel.
+ * @throws WalbError `not-found`, `busy`, `io` when the node cannot be opened.
  */
-export async function deviceIoctl(
-  pool: JobPool,
+export async function nodeIoctl(
+  runner: JobRunner,
   path: string,
   request: number,
-  argument: Memory,
-  options: { readonly readOnly?: boolean } = {},
-): Promise<number> {
+  argument: Uint8Array,
+  buffers: readonly IoctlBuffer[] = [],
+): Promise<IoctlAnswer> {
   checkRange(request, 0, 0xffff_ffff, "ioctl request");
-  const fd = openNode(path, options.readOnly === true ? constants.O_RDONLY : constants.O_RDWR);
+  checkRange(argument.length, 0, pageBytes, "size of the ioctl argument");
+  for (const { bytes, pointerOffset } of buffers) {
+    checkRange(bytes.length, 1, pageBytes, "size of an ioctl buffer");
+    checkRange(pointerOffset, 0, argument.length - pointerBytes, "place of a pointer");
+  }
+  const fd = openNode(path);
   try {
-    const { result } = await pool.run({ op: Op.ioctl, isSlow: true, fd, extra: request, address: argument.address });
-    if (result < 0) throw errnoError(`ioctl 0x${request.toString(16)}`, -result, { file: path });
-    return result;
+    return await withTable(pageBytes * (1 + buffers.length), async (table) => {
+      table.bytes.fill(0, 0, pageBytes * (1 + buffers.length));
+      table.bytes.set(argument);
+      const view = new DataView(table.bytes.buffer, table.bytes.byteOffset, table.bytes.byteLength);
+      buffers.forEach(({ pointerOffset, bytes }, i) => {
+        const place = pageBytes * (1 + i);
+        table.bytes.set(bytes, place);
+        view.setBigUint64(pointerOffset, BigInt(table.address + place), true);
+      });
+      const job = { op: Op.ioctl, isSlow: true, fd, extra: request, address: table.address };
+      const { result } = await runner.run(job);
+      return {
+        errno: result < 0 ? -result : 0,
+        argument: table.bytes.slice(0, argument.length),
+        buffers: buffers.map(({ bytes }, i) =>
+          table.bytes.slice(pageBytes * (1 + i), pageBytes * (1 + i) + bytes.length),
+        ),
+      };
+    });
   } finally {
     closeSync(fd);
   }
 }
 
-function openNode(path: string, mode: number): number {
+function openNode(path: string): number {
   try {
-    // O_CLOEXEC is set by the runtime.
-    return openSync(path, mode);
+    // O_CLOEXEC is set by the runtime; O_NONBLOCK, so that what is no device does not hold us up.
+    return openSync(path, constants.O_RDWR | constants.O_NONBLOCK);
   } catch (error) {
-    throw errnoError("open", errnoOf(error) ?? 5, { file: path });
+    const errno = errnoOf(error);
+    if (errno === undefined) throw new WalbError("io", { what: "open failed", where: { file: path }, cause: error });
+    throw errnoError("open", errno, { file: path });
   }
 }

@@ -6,6 +6,7 @@
  */
 import { availableParallelism } from "node:os";
 import { WalbError } from "../errors.ts";
+import { connectDescriptor, type WakeSocket } from "./descriptor.ts";
 import { errnoError } from "./errno.ts";
 import { type Op, SlotF64, SlotU32, slotBytes } from "./layout.ts";
 import { mapMemory, shim, wrapMemory } from "./shim.ts";
@@ -76,14 +77,6 @@ interface Pending {
   readonly job: Job;
   readonly resolve: (result: JobResult) => void;
   readonly reject: (error: unknown) => void;
-}
-
-type WakeSocket = Bun.Socket<undefined>;
-
-/** Watches an open socketpair end. The types of Bun do not know this form of connect. */
-function connectDescriptor(fd: number, woken: () => void): Promise<WakeSocket> {
-  const options = { fd, socket: { data: woken, error: () => undefined, close: () => undefined } };
-  return Bun.connect(options as unknown as Bun.UnixSocketOptions<undefined>);
 }
 
 class ShimPool implements JobPool {

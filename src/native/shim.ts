@@ -27,6 +27,10 @@ const definitions = {
   walb_pool_submit: { args: [FFIType.ptr, FFIType.u32], returns: FFIType.i32 },
   walb_pool_reap: { args: [FFIType.ptr, FFIType.ptr], returns: FFIType.u32 },
   walb_pool_close: { args: [FFIType.ptr], returns: FFIType.void },
+  walb_watch_create: { args: [], returns: FFIType.ptr },
+  walb_watch_fd: { args: [FFIType.ptr], returns: FFIType.i32 },
+  walb_watch_arm: { args: [FFIType.ptr, FFIType.i32, FFIType.u32, FFIType.i32], returns: FFIType.i32 },
+  walb_watch_remove: { args: [FFIType.ptr, FFIType.i32], returns: FFIType.void },
 } as const;
 
 const library = await findLibrary();
@@ -56,6 +60,13 @@ export const shim = {
   poolSubmit: (pool: number, slot: number): number => symbols.walb_pool_submit(pool as Pointer, slot),
   poolReap: (pool: number, out: number): number => symbols.walb_pool_reap(pool as Pointer, out as Pointer),
   poolClose: (pool: number): void => symbols.walb_pool_close(pool as Pointer),
+  /** 0 when there is no thread or file descriptor for it. */
+  watchCreate: (): number => Number(symbols.walb_watch_create() ?? 0),
+  watchFd: (watch: number): number => symbols.walb_watch_fd(watch as Pointer),
+  /** 0, or −errno. */
+  watchArm: (watch: number, fd: number, number: number, isNew: boolean): number =>
+    symbols.walb_watch_arm(watch as Pointer, fd, number, isNew ? 1 : 0),
+  watchRemove: (watch: number, fd: number): void => symbols.walb_watch_remove(watch as Pointer, fd),
 };
 
 /** A range of shim memory as JavaScript sees it. It is never unmapped. */

@@ -4,6 +4,7 @@ import type { MemoryPool } from "../native/memory.ts";
 import type { Clock, Random } from "./clock.ts";
 import type { Databases } from "./database.ts";
 import type { Disk } from "./disk.ts";
+import type { Kernel } from "./kernel.ts";
 import type { Net } from "./net.ts";
 
 export interface Platform {
@@ -15,6 +16,8 @@ export interface Platform {
   readonly compute: Compute;
   /** Per-volume metadata: `createDatabases()` of real/database.ts, `createSimDatabases()` of sim/databases.ts. */
   readonly databases: Databases;
+  /** For the walb driver; absent where there is none to be found, as in the simulator. */
+  readonly kernel?: Kernel;
   /** Host name, the default node id. */
   readonly hostName: string;
 }

@@ -25,6 +25,7 @@ import type { JobRunner } from "../../native/pool.ts";
 import { type Table, withTable } from "../../native/tables.ts";
 import type { Disk, FileInfo, OpenOptions } from "../disk.ts";
 import { RealDiskFile } from "./file.ts";
+import { majorOf, minorOf } from "./numbers.ts";
 
 const errnoNotFound = 2;
 const errnoNotDirectory = 20;
@@ -105,14 +106,7 @@ export class RealDisk implements Disk {
   }
 
   async readSmall(path: string, maxBytes: number): Promise<Uint8Array> {
-    return attempt("read", path, () => {
-      const fd = openSync(path, constants.O_RDONLY | constants.O_NONBLOCK);
-      try {
-        return readToEnd(fd, path, maxBytes);
-      } finally {
-        closeSync(fd);
-      }
-    });
+    return attempt("read", path, () => readSmallFile(path, maxBytes));
   }
 
   async writeSmall(path: string, bytes: Uint8Array): Promise<void> {
@@ -304,11 +298,9 @@ function isLink(path: string): boolean {
 
 /** The file behind a loop device or a partition of one, as Linux shows it. */
 function backingFileOf(rdev: number): { backingFile?: string } {
-  const major = (rdev >>> 8) & 0xfff;
-  const minor = (rdev & 0xff) | ((rdev >>> 12) & 0xfff00);
   for (const place of ["loop", "../loop"]) {
     try {
-      const text = readFileSync(`/sys/dev/block/${major}:${minor}/${place}/backing_file`, "utf8");
+      const text = readFileSync(`/sys/dev/block/${majorOf(rdev)}:${minorOf(rdev)}/${place}/backing_file`, "utf8");
       return { backingFile: text.replace(/\n$/, "") };
     } catch (error) {
       const errno = errnoOf(error);
@@ -339,6 +331,16 @@ function attempt<T>(what: string, path: string, call: () => T): T {
     const errno = errnoOf(error);
     if (errno === undefined) throw error;
     throw errnoError(what, errno, { file: path });
+  }
+}
+
+/** Reads a small file whole; errors are those of `node:fs`. @throws WalbError `bad-format` above `maxBytes`. */
+export function readSmallFile(path: string, maxBytes: number): Uint8Array {
+  const fd = openSync(path, constants.O_RDONLY | constants.O_NONBLOCK);
+  try {
+    return readToEnd(fd, path, maxBytes);
+  } finally {
+    closeSync(fd);
   }
 }
 

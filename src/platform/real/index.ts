@@ -9,6 +9,7 @@ import type { Platform } from "../platform.ts";
 import { createClock } from "./clock.ts";
 import { createDatabases } from "./database.ts";
 import { RealDisk } from "./disk.ts";
+import { RealKernel } from "./kernel.ts";
 import { createNet } from "./net.ts";
 import { createRandom } from "./random.ts";
 
@@ -33,6 +34,7 @@ export function createPlatform(options: PlatformOptions = {}): Platform {
     memory: createMemoryPool(options.memoryBudgetBytes ?? defaultBudgetBytes()),
     compute: createPoolCompute(pool),
     databases: createDatabases(),
+    kernel: new RealKernel(pool),
     hostName: hostname(),
   };
   pools.set(platform, pool);
