@@ -238,7 +238,11 @@ export interface DiskHooks {
   alignmentBytes?: number | undefined;
   /** There is a page cache, which takes an access at once when this says so. */
   cached?: (() => boolean) | undefined;
+  /** True for what is to be done as if it worked, without doing it: how a careless program looks to its disk. */
+  forgets?: ((operation: "write" | "sync", path: string, bytes: Uint8Array) => boolean) | undefined;
 }
+
+const noBytes = new Uint8Array(0);
 
 class TestFile implements DiskFile {
   readonly isBlockDevice = false;
@@ -302,12 +306,12 @@ class TestFile implements DiskFile {
 
   /** The bytes arrive when the write ends; a crash in between may keep any part of them. */
   #begin(offsetBytes: number, source: Uint8Array): () => void {
-    const bytes = source.slice();
-    const { journal } = this.disk.hooks;
+    const { journal, forgets } = this.disk.hooks;
+    if (forgets?.("write", this.path, source) === true) return () => {};
     const id = journal === undefined ? 0 : journal.nextId++;
-    journal?.events.push({ kind: "write", id, path: this.path, offsetBytes, bytes });
+    journal?.events.push({ kind: "write", id, path: this.path, offsetBytes, bytes: source.slice() });
     return () => {
-      if (offsetBytes < 0 || offsetBytes + bytes.length > this.#content.length) {
+      if (offsetBytes < 0 || offsetBytes + source.length > this.#content.length) {
         throw new WalbError("io", { what: "write beyond the end", where: { file: this.path, offsetBytes } });
       }
       // What is written is what the memory holds at the end: reuse before that would be a defect and shows.
@@ -353,7 +357,8 @@ class TestFile implements DiskFile {
 
   async sync(): Promise<void> {
     this.disk.hooks.fault?.("sync", this.path, 0);
-    const { journal } = this.disk.hooks;
+    const { journal, forgets } = this.disk.hooks;
+    if (forgets?.("sync", this.path, noBytes) === true) return;
     const id = journal === undefined ? 0 : journal.nextId++;
     journal?.events.push({ kind: "sync", id, path: this.path });
     await this.disk.hooks.fate?.wait();

@@ -3,6 +3,7 @@ import type { WriteAheadEngine } from "../../../src/device/user/engine.ts";
 import { type EngineOptions, openEngine } from "../../../src/device/user/engine.ts";
 import type { WalbError } from "../../../src/errors.ts";
 import { formatLogDevice } from "../../../src/log/format.ts";
+import type { MemoryPool } from "../../../src/native/memory.ts";
 import { type DiskHooks, TestClock, TestDisk, TestPool, TestRandom, testCompute } from "../../log/doubles.ts";
 
 /** A bench is a disk with two stores and what an engine on it needs. */
@@ -39,7 +40,10 @@ export async function makeBench(options: BenchOptions = {}): Promise<Bench> {
   return bench;
 }
 
-export function openOn(bench: Bench, options: Partial<EngineOptions> = {}): Promise<WriteAheadEngine> {
+export function openOn(
+  bench: Omit<Bench, "memory"> & { readonly memory: MemoryPool },
+  options: Partial<EngineOptions> = {},
+): Promise<WriteAheadEngine> {
   const paths = { name: "vol", dataPath: "data", logPath: "log", overflow: "keep-writing" } as const;
   return openEngine(bench, { ...paths, direct: false, ...options });
 }
