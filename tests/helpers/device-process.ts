@@ -31,10 +31,15 @@ export class DeviceProcess {
     if (!new TextDecoder().decode(value).includes("ready")) throw new Error("the daemon did not start");
   }
 
-  async create(sizeBytes: number, logSizeBytes: number): Promise<void> {
+  /** Makes the volume, on files of the daemon's own unless stores are named. */
+  async create(
+    sizeBytes: number,
+    logSizeBytes: number,
+    stores: { readonly dataPath?: string; readonly logPath?: string } = {},
+  ): Promise<void> {
     const platform = createPlatform({ memoryBudgetBytes: 16 << 20, threads: 2 });
     const control = await deviceControlClient(platform, controlSocketPath(join(this.directory, "d")));
-    await control.create({ name: "vol", sizeBytes, logSizeBytes });
+    await control.create({ name: "vol", sizeBytes, logSizeBytes, ...stores });
     await control.close();
     await closePlatform(platform);
   }

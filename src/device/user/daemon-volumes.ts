@@ -43,6 +43,8 @@ export class VolumeSet implements NbdExports {
   private readonly busy = new Set<string>();
   private readonly configs: VolumeConfigs;
   private isClosing = false;
+  /** Logs of volumes that are being opened, by name of the volume. */
+  private readonly claims = new Map<string, string>();
   /** Volumes that hold the memory of an engine, or are taking it. */
   private engines = 0;
 
@@ -253,13 +255,32 @@ export class VolumeSet implements NbdExports {
       overflow,
       dataPath: this.configs.resolve(config.dataPath),
       logPath: this.configs.resolve(config.logPath),
+      claim: (uuid: string) => this.claim(name, uuid),
     };
-    const engine = await openEngine(this.platform, options).catch((error: unknown) => {
+    try {
+      const engine = await openEngine(this.platform, options);
+      const unwatch = engine.watch(() => this.host.changed(name));
+      this.volumes.set(name, { name, config, engine, failure: undefined, unwatch });
+    } catch (error) {
       this.engines -= 1;
       throw error;
-    });
-    const unwatch = engine.watch(() => this.host.changed(name));
-    this.volumes.set(name, { name, config, engine, failure: undefined, unwatch });
+    } finally {
+      this.claims.delete(name);
+    }
+  }
+
+  /** A copied log store would take two volumes for one: their consumers could not tell them apart. */
+  private claim(name: string, uuid: string): void {
+    const running = this.sorted().filter(({ engine }) => engine?.deviceInfo().uuid === uuid);
+    const other = running[0]?.name ?? [...this.claims].find(([, claimed]) => claimed === uuid)?.[0];
+    if (other !== undefined) {
+      throw new WalbError("busy", {
+        what: `its log is a copy of the log of the volume ${other}, which is open`,
+        where: { volume: name, field: "uuid" },
+        hint: "give the volume a log of its own: create it without --reuse-log on an empty log store",
+      });
+    }
+    this.claims.set(name, uuid);
   }
 
   private report(volume: Volume): VolumeReport {

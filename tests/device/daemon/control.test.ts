@@ -183,6 +183,71 @@ describe("the control socket", () => {
     raw.close();
   });
 
+  test("a client that asks without reading the answers holds bounded memory, hinders nobody, and gets them all", async () => {
+    const raw = await platform.net.connect({ kind: "unix", path: socketPath }, { timeoutMs: 1000 });
+    raw.pause();
+    const asked = 30_000;
+    let received = 0;
+    let tail = "";
+    raw.setReader({
+      data: (chunk) => {
+        const text = tail + new TextDecoder().decode(chunk);
+        const lines = text.split("\n");
+        tail = lines.pop()!;
+        received += lines.filter((line) => line.includes('"ok"')).length;
+      },
+      end: () => undefined,
+      closed: () => undefined,
+    });
+    let stuckAt = 0;
+    const line = (id: number): Uint8Array =>
+      new TextEncoder().encode(`{"id":${id},"op":"show","params":{"name":"vol0"}}\n`);
+    for (let id = 0; id < asked; id++) {
+      if (!raw.write(line(id)) && stuckAt === 0) {
+        // The server has stopped reading: what it was asked since is not in its memory.
+        await Bun.sleep(100);
+        stuckAt = id;
+      }
+    }
+    expect(stuckAt).toBeGreaterThan(0);
+    // Nor do events pile up for it.
+    const other = await deviceControlClient(platform, socketPath);
+    for (let i = 0; i < 20; i++) {
+      server.changed("vol0");
+      expect(await other.show("vol0")).toEqual(report);
+    }
+    await other.close();
+    raw.resume();
+    while (received < asked) await Bun.sleep(5);
+    expect(received).toBe(asked);
+    raw.close();
+  }, 30_000);
+
+  test("a client that ends its side behind a request still gets its answer; one that vanishes leaves nothing", async () => {
+    let text = "";
+    let isOver = false;
+    const raw = await platform.net.connect({ kind: "unix", path: socketPath }, { timeoutMs: 1000 });
+    raw.setReader({
+      data: (chunk) => {
+        text += new TextDecoder().decode(chunk);
+      },
+      end: () => {
+        isOver = true;
+      },
+      closed: () => {
+        isOver = true;
+      },
+    });
+    raw.write(new TextEncoder().encode('{"id":1,"op":"checkpoint","params":{"name":"vol0"}}\n'));
+    raw.end();
+    while (!isOver) await Bun.sleep(5);
+    expect(JSON.parse(text.split("\n")[1]!)).toMatchObject({ id: 1, ok: {} });
+    const gone = await ControlChannel.open(platform, socketPath, { changed: () => undefined, closed: () => undefined });
+    await gone.call("watch", { name: "vol0" });
+    gone.close();
+    while (server.watchersOf("vol0") > 0) await Bun.sleep(2);
+  });
+
   test("finishes what runs before it stops, and fails what comes after with unreachable", async () => {
     const client = await deviceControlClient(platform, socketPath);
     const running = client.checkpoint("vol0");

@@ -190,6 +190,29 @@ describe("the device daemon", () => {
     expect(again.info!.uuid).toBe(report.info!.uuid);
   });
 
+  test("does not open a copy of a log that is open, and leaves the copy alone", async () => {
+    const report = await daemon.create({ name: "first", ...small });
+    const [dataPath, logPath] = [join(directory, "copied.data"), join(directory, "copied.log")];
+    await write("first", 0, new Uint8Array(4096).fill(1));
+    for (const [from, to] of [
+      [report.dataPath, dataPath],
+      [report.logPath, logPath],
+    ] as const) {
+      writeFileSync(to, readFileSync(from));
+    }
+    const before = readFileSync(logPath);
+    const copy = { name: "second", dataPath, logPath, reuseLog: true };
+    const error = await daemon.create(copy).catch((cause: unknown) => cause as WalbError);
+    expect(error).toMatchObject({ code: "busy", where: { volume: "second", field: "uuid" } });
+    expect((error as WalbError).message).toContain("first");
+    expect(Buffer.compare(readFileSync(logPath), before)).toBe(0);
+    expect((await daemon.list()).map(({ name }) => name)).toEqual(["first"]);
+    // A reset gives the first a new log, and the copy may be used.
+    await daemon.resetLog("first");
+    expect((await daemon.create(copy)).info!.uuid).toBe(report.info!.uuid);
+    expect((await read("second", 0, 512))[0]).toBe(1);
+  });
+
   test("refuses what cannot be, and leaves nothing of it", async () => {
     expect(await codeOf(daemon.create({ name: "vol0" }))).toBe("bad-parameter");
     expect(await codeOf(daemon.create({ name: "../x", ...small }))).toBe("bad-parameter");

@@ -44,6 +44,11 @@ export interface EngineOptions {
    * the disk, the log is read again soon, and nothing relies on more than what a sync has made durable.
    */
   readonly direct?: boolean | "auto";
+  /**
+   * Told the uuid of the log before anything is redone or written; throws when it must not be opened, since a copy of it
+   * is in use.
+   */
+  readonly claim?: (uuid: string) => void;
 }
 
 /** Options with every default filled in. */
@@ -58,6 +63,7 @@ export function settingsOf(options: EngineOptions): EngineSettings {
     checkpointIntervalMs: 10_000,
     maxPackBytes: mib,
     direct: "auto",
+    claim: () => {},
     ...options,
   };
 }
