@@ -15,6 +15,7 @@ import {
   volumeSchema,
   volumeStatusFields,
   volumesResult,
+  waitingSchema,
 } from "./schemas.ts";
 
 /** Name of an archive in the proxy: a directory name. */
@@ -43,12 +44,34 @@ export const proxyVolumeSchema = z.object({
       isSending: z.boolean(),
       lastSentMs: timeMsSchema.optional(),
       trouble: troubleSchema.optional(),
+      /** Missing while something is being sent. */
+      waiting: waitingSchema.optional(),
     }),
   ),
+  /** Missing while a log is being received. */
+  waiting: waitingSchema.optional(),
 });
 export type ProxyVolume = z.output<typeof proxyVolumeSchema>;
 
-export const proxyStatusSchema = z.object({ volumes: z.array(proxyVolumeSchema) });
+export const proxyStatusSchema = z.object({
+  volumes: z.array(proxyVolumeSchema),
+  /** Space on the file system of the data directory. */
+  freeBytes: countSchema.optional(),
+  totalBytes: countSchema.optional(),
+  settings: z
+    .object({
+      dataDir: z.string(),
+      wdiffSendBytesMax: countSchema,
+      wdiffSendCountMax: countSchema,
+      retryDelayMs: countSchema,
+      retryDelayMsMax: countSchema,
+      socketTimeoutMs: countSchema,
+      maxConnections: countSchema,
+      maxForegroundTasks: countSchema,
+      maxBackgroundTasks: countSchema,
+    })
+    .optional(),
+});
 export type ProxyStatus = z.output<typeof proxyStatusSchema>;
 
 export const proxyCommands = {
@@ -89,10 +112,10 @@ export const proxyCommands = {
     isReadOnly: true,
   }),
   start: defineCommand({
-    summary: "Receives and sends again",
+    summary: "Receives and sends again; takes a stop back that waits until everything is sent",
     params: volumeParams,
     result: doneSchema,
-    requires: ["Stopped"],
+    requires: ["Stopped", "WaitForEmpty"],
   }),
   stop: defineCommand({
     summary: "Stops; with empty, after everything has been sent",
@@ -106,10 +129,17 @@ export const proxyCommands = {
     result: doneSchema,
     requires: ["Stopped"],
   }),
+  resize: defineCommand({
+    summary: "Sets the size of the volume that archives are told; it grows by itself with the logs that come",
+    params: z.strictObject({ volume: volumeSchema, sizeLb: z.int().positive() }),
+    result: doneSchema,
+    requires: ["Stopped"],
+  }),
   kick: defineCommand({
     summary: "Sends everything that waits now",
     params: z.strictObject({ volume: volumeSchema.optional(), archiveName: archiveNameSchema.optional() }),
     result: doneSchema,
+    requires: ["Started", "WlogRecv", "WaitForEmpty"],
   }),
 } as const;
 export type ProxyCommands = typeof proxyCommands;

@@ -63,6 +63,8 @@ export interface StorageOptions extends RoleOptions, RetryOptions {
   readonly snapshotIntervalMs?: number;
   /** Limit of scans of full and hash backups; 0 for none, the default. */
   readonly fullScanBytesPerS?: number;
+  /** Between questions to the archive how far it is. Default 60 000. */
+  readonly archiveDeltaIntervalMs?: number;
   /** Of full and hash backups, `snappy:0:1` by default. */
   readonly syncCompression?: string;
 }

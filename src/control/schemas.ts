@@ -56,10 +56,30 @@ export const troubleSchema = z.object({
   /** Whole text: what, where, why. */
   message: z.string(),
   hint: z.string().optional(),
+  /** Whom it happened with, and at which step, where that is known. */
+  peer: z.string().optional(),
+  step: z.string().optional(),
+  /** When it last happened, and when it began to. */
   atMs: timeMsSchema,
+  sinceMs: timeMsSchema.optional(),
   /** When it is tried again, if it is. */
   retryAtMs: timeMsSchema.optional(),
 });
+
+/** Why nothing moves now, and how it goes on. */
+export const waitingSchema = z.object({
+  /** What does not go on, e.g. `log transfer`. */
+  step: z.string(),
+  /** Node id or address of whom it waits for. */
+  host: z.string(),
+  sinceMs: timeMsSchema.optional(),
+  why: z.string(),
+  /** What will happen, or what somebody has to do. */
+  next: z.string(),
+  /** When at the latest it goes on by itself; missing when it does not, or nobody knows. */
+  nextMs: timeMsSchema.optional(),
+});
+export type Waiting = z.output<typeof waitingSchema>;
 
 /** What all roles' volumes have in their status. `state` is `Clear` for a volume that is not there. */
 export const volumeStatusFields = {

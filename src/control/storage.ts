@@ -14,6 +14,7 @@ import {
   volumeSchema,
   volumeStatusFields,
   volumesResult,
+  waitingSchema,
 } from "./schemas.ts";
 
 /** Which walb device a volume is made of. */
@@ -22,6 +23,30 @@ export const deviceReferenceSchema = z.discriminatedUnion("kind", [
   z.strictObject({ kind: z.literal("user"), name: z.string().min(1).max(25), socket: pathSchema.optional() }),
 ]);
 export type DeviceReference = z.infer<typeof deviceReferenceSchema>;
+
+/** A snapshot as a place in the log; `timestampS` in seconds since 1970 UTC. */
+export const logPointSchema = z.object({
+  lsid: countSchema,
+  gid: gidSchema,
+  isMergeable: z.boolean(),
+  timestampS: countSchema,
+});
+
+/** How far the primary archive is behind, as it said when it was last asked. */
+export const archiveDeltaSchema = z.object({
+  /** Node id of the archive. */
+  archive: z.string(),
+  checkedMs: timeMsSchema,
+  /** Newest snapshot here when it was asked. */
+  gid: gidSchema,
+  timestampS: countSchema,
+  /** Newest snapshot there; missing when it does not know the volume. */
+  archiveGid: gidSchema.optional(),
+  archiveTimestampS: countSchema.optional(),
+  /** Seconds between the two, negative when the clocks say so. */
+  deltaS: z.int().optional(),
+});
+export type ArchiveDelta = z.output<typeof archiveDeltaSchema>;
 
 /** A volume in the storage's status; optional parts are missing when it is Clear or the device does not answer. */
 export const storageVolumeSchema = z.object({
@@ -45,6 +70,14 @@ export const storageVolumeSchema = z.object({
   lagBytes: countSchema.optional(),
   lagMs: countSchema.optional(),
   lastSentMs: timeMsSchema.optional(),
+  /** Snapshots that are not delivered yet, oldest first; the first hundred of them. */
+  queue: z.array(logPointSchema).optional(),
+  done: logPointSchema.optional(),
+  /** True while its log is followed. */
+  isFollowed: z.boolean().optional(),
+  archiveDelta: archiveDeltaSchema.optional(),
+  /** Missing while something moves. */
+  waiting: waitingSchema.optional(),
 });
 export type StorageVolume = z.output<typeof storageVolumeSchema>;
 
@@ -52,8 +85,35 @@ export const storageStatusSchema = z.object({
   archive: addressTextSchema,
   /** In order of preference. */
   proxies: z.array(
-    z.object({ address: addressTextSchema, isAvailable: z.boolean(), checkedMs: timeMsSchema.optional() }),
+    z.object({
+      address: addressTextSchema,
+      isAvailable: z.boolean(),
+      checkedMs: timeMsSchema.optional(),
+      /** When it is probed next. */
+      nextCheckMs: timeMsSchema.optional(),
+      /** Since when it does not answer, and why. */
+      sinceMs: timeMsSchema.optional(),
+      error: z.string().optional(),
+    }),
   ),
+  /** Why the primary archive could not be asked for its newest snapshots. */
+  archiveError: z.string().optional(),
+  settings: z
+    .object({
+      dataDir: z.string(),
+      wlogSendBytesMax: countSchema,
+      snapshotIntervalMs: countSchema,
+      retryDelayMs: countSchema,
+      retryDelayMsMax: countSchema,
+      socketTimeoutMs: countSchema,
+      maxConnections: countSchema,
+      maxForegroundTasks: countSchema,
+      maxBackgroundTasks: countSchema,
+      /** 0 for no limit. */
+      fullScanBytesPerS: countSchema,
+      archiveDeltaIntervalMs: countSchema,
+    })
+    .optional(),
   volumes: z.array(storageVolumeSchema),
 });
 export type StorageStatus = z.output<typeof storageStatusSchema>;
@@ -137,6 +197,22 @@ export const storageCommands = {
     summary: "Tries everything that waits now: proxies, transfers",
     params: statusParams,
     result: doneSchema,
+  }),
+  "set-scan-rate": defineCommand({
+    summary: "Limits the reads of full and hash backups, also of those that run; until the daemon ends",
+    /** 0 for no limit. */
+    params: z.strictObject({ bytesPerS: countSchema }),
+    result: doneSchema,
+  }),
+  "dump-log-header": defineCommand({
+    summary: "Writes a block of the log as it is to a file logpackheader-LSID beside the volume's state",
+    params: z.strictObject({ volume: volumeSchema, lsid: countSchema }),
+    result: z.object({
+      file: z.string(),
+      /** What is wrong with it as the header of a log pack; missing when nothing is. */
+      fault: z.string().optional(),
+    }),
+    requires: ["SyncReady", "Stopped", "Target", "Standby"],
   }),
 } as const;
 export type StorageCommands = typeof storageCommands;

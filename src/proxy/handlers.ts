@@ -1,17 +1,24 @@
 /** @module The commands of a proxy. */
 import type { Handlers } from "../control/command.ts";
 import type { ProxyCommands, ProxyVolume as VolumeReport } from "../control/proxy.ts";
+import { brokenWaiting } from "../control/waiting.ts";
 import { WalbError } from "../errors.ts";
 import type { Platform } from "../platform/platform.ts";
 import type { BrokenVolume } from "../volume/directories.ts";
 import { clearStatus, troubleReport } from "../volume/trouble.ts";
+import { explainDelivery, explainProxy } from "./explain.ts";
 import type { Sender } from "./sender.ts";
+import type { ProxySettings } from "./settings.ts";
 import type { ArchiveRow } from "./store.ts";
-import type { ProxyVolume } from "./volume.ts";
+import { type ProxyVolume, sendingStates } from "./volume.ts";
 import type { ProxyVolumes } from "./volumes.ts";
 
 /** Makes the handlers of a proxy's commands. */
-export function proxyHandlers(platform: Platform, volumes: ProxyVolumes): Handlers<ProxyCommands> {
+export function proxyHandlers(
+  platform: Platform,
+  settings: ProxySettings,
+  volumes: ProxyVolumes,
+): Handlers<ProxyCommands> {
   return {
     async status({ volume }) {
       const known = volumes.all.filter((one) => volume === undefined || one.name === volume);
@@ -19,9 +26,11 @@ export function proxyHandlers(platform: Platform, volumes: ProxyVolumes): Handle
       const isUnknown = volume !== undefined && known.length + broken.length === 0;
       const nowMs = platform.clock.nowMs();
       return {
+        ...(await platform.disk.freeSpace(settings.dataDir).catch(() => ({}))),
+        settings: settingsReport(settings),
         volumes: [
           ...known.map((one) => volumeReport(one, volumes.senders(one), nowMs)),
-          ...broken.map((one) => brokenReport(one, nowMs)),
+          ...broken.map((one) => brokenReport(one, settings.nodeId, nowMs)),
           ...(isUnknown ? [{ ...clearStatus(volume), archives: [] }] : []),
         ],
       };
@@ -43,13 +52,7 @@ export function proxyHandlers(platform: Platform, volumes: ProxyVolumes): Handle
 
     async "remove-archive"({ volume: name, archiveName }) {
       const volume = volumes.get(name);
-      if (volume.store.archive(archiveName) === undefined) {
-        throw new WalbError("not-found", {
-          what: `the volume is not sent to an archive ${archiveName}`,
-          where: { volume: name },
-          hint: `its archives are: ${volume.store.archives.map((archive) => archive.name).join(", ") || "none"}`,
-        });
-      }
+      requireArchive(volume, archiveName);
       await volumes.removeArchive(volume, archiveName);
       return {};
     },
@@ -73,11 +76,45 @@ export function proxyHandlers(platform: Platform, volumes: ProxyVolumes): Handle
       return {};
     },
 
-    async kick({ volume, archiveName }) {
-      if (volume !== undefined) volumes.get(volume);
-      volumes.kick(volume, archiveName);
+    async resize({ volume, sizeLb }) {
+      volumes.resize(volumes.get(volume), sizeLb);
       return {};
     },
+
+    async kick({ volume: name, archiveName }) {
+      if (name !== undefined) {
+        const volume = volumes.get(name);
+        volume.machine.require(sendingStates, "kick");
+        if (archiveName !== undefined) requireArchive(volume, archiveName);
+      }
+      volumes.kick(name, archiveName);
+      return {};
+    },
+  };
+}
+
+/** @throws WalbError `not-found`. */
+function requireArchive({ name, store }: ProxyVolume, archiveName: string): void {
+  if (store.archive(archiveName) !== undefined) return;
+  throw new WalbError("not-found", {
+    what: `the volume is not sent to an archive ${archiveName}`,
+    where: { volume: name },
+    hint: `its archives are: ${store.archives.map((archive) => archive.name).join(", ") || "none"}`,
+  });
+}
+
+/** What people see of the settings. */
+function settingsReport(settings: ProxySettings) {
+  return {
+    dataDir: settings.dataDir,
+    wdiffSendBytesMax: settings.wdiffSendBytesMax,
+    wdiffSendCountMax: settings.wdiffSendCountMax,
+    retryDelayMs: settings.retryDelayMs,
+    retryDelayMsMax: settings.retryDelayMsMax,
+    socketTimeoutMs: settings.socketTimeoutMs,
+    maxConnections: settings.maxConnections,
+    maxForegroundTasks: settings.maxForegroundTasks,
+    maxBackgroundTasks: settings.maxBackgroundTasks,
   };
 }
 
@@ -87,7 +124,18 @@ function archiveEntry(archive: ArchiveRow) {
 }
 
 function volumeReport(volume: ProxyVolume, senders: readonly Sender[], nowMs: number): VolumeReport {
-  const { machine, store } = volume;
+  const { machine, store, trouble } = volume;
+  const archives = store.archives.map((archive) => archiveReport(volume, archive, senders, nowMs));
+  const waiting = explainProxy({
+    volume: volume.name,
+    nodeId: volume.settings.nodeId,
+    state: machine.state,
+    sinceMs: machine.sinceMs,
+    isStopping: machine.stopState !== "not-stopping",
+    trouble,
+    lastReceivedMs: store.lastReceivedMs,
+    waitsFor: archives.filter(({ pendingCount }) => pendingCount > 0).map(({ archiveName }) => archiveName),
+  });
   const sending = machine.running("WdiffSend");
   const beganMs = machine.lastBeganMs("WdiffSend");
   return {
@@ -99,37 +147,58 @@ function volumeReport(volume: ProxyVolume, senders: readonly Sender[], nowMs: nu
     running:
       sending === 0 ? [] : [{ action: "WdiffSend", count: sending, ...(beganMs === undefined ? {} : { beganMs }) }],
     ...(store.lastReceivedMs === undefined ? {} : { lastReceivedMs: store.lastReceivedMs }),
-    ...troubleReport(volume.trouble),
-    archives: store.archives.map((archive) => {
-      const sender = senders.find((candidate) => candidate.archiveName === archive.name);
-      const pending = store.pending(archive.name);
-      const oldest = pending[0];
-      // What is sent next begins at the smallest gid of the log that came first, whatever the order of reception.
-      const fromGids = pending.filter(({ uuid }) => uuid === oldest?.uuid).map(({ fromGid }) => fromGid);
-      const latest = pending.at(-1);
-      return {
-        ...archiveEntry(archive),
-        pendingCount: pending.length,
-        pendingBytes: pending.reduce((sum, diff) => sum + diff.sizeBytes, 0),
-        isSending: sender?.isSending ?? false,
-        ...(oldest === undefined
-          ? {}
-          : { lagMs: Math.max(0, nowMs - oldest.receivedMs), oldestGid: fromGids.reduce((a, b) => (b < a ? b : a)) }),
-        ...(latest === undefined ? {} : { latestGid: latest.toGid }),
-        ...(sender?.lastSentMs === undefined ? {} : { lastSentMs: sender.lastSentMs }),
-        ...troubleReport(sender?.trouble),
-      };
-    }),
+    ...troubleReport(trouble),
+    ...(waiting === undefined ? {} : { waiting }),
+    archives,
   };
 }
 
-function brokenReport(broken: BrokenVolume, nowMs: number): VolumeReport {
+function archiveReport(volume: ProxyVolume, archive: ArchiveRow, senders: readonly Sender[], nowMs: number) {
+  const { machine, store } = volume;
+  const sender = senders.find((candidate) => candidate.archiveName === archive.name);
+  const pending = store.pending(archive.name);
+  const [oldest, latest] = [pending[0], pending.at(-1)];
+  // What is sent next begins at the smallest gid of the log that came first, whatever the order of reception.
+  const fromGids = pending.filter(({ uuid }) => uuid === oldest?.uuid).map(({ fromGid }) => fromGid);
+  const isSending = sender?.isSending ?? false;
+  const waiting = explainDelivery({
+    volume: volume.name,
+    nodeId: volume.settings.nodeId,
+    archiveName: archive.name,
+    address: archive.address,
+    state: machine.state,
+    sinceMs: machine.sinceMs,
+    isSending,
+    pendingCount: pending.length,
+    oldestReceivedMs: oldest?.receivedMs,
+    lastSentMs: sender?.lastSentMs,
+    trouble: sender?.trouble,
+    placeSinceMs: sender?.placeSinceMs,
+    delayS: archive.delayS,
+  });
+  return {
+    ...archiveEntry(archive),
+    pendingCount: pending.length,
+    pendingBytes: pending.reduce((sum, diff) => sum + diff.sizeBytes, 0),
+    isSending,
+    ...(oldest === undefined
+      ? {}
+      : { lagMs: Math.max(0, nowMs - oldest.receivedMs), oldestGid: fromGids.reduce((a, b) => (b < a ? b : a)) }),
+    ...(latest === undefined ? {} : { latestGid: latest.toGid }),
+    ...(sender?.lastSentMs === undefined ? {} : { lastSentMs: sender.lastSentMs }),
+    ...troubleReport(sender?.trouble),
+    ...(waiting === undefined ? {} : { waiting }),
+  };
+}
+
+function brokenReport(broken: BrokenVolume, nodeId: string, nowMs: number): VolumeReport {
   return {
     volume: broken.volume,
     state: "Broken",
     stopState: "not-stopping",
     running: [],
     archives: [],
+    waiting: brokenWaiting(broken, nodeId),
     ...troubleReport({ error: broken.error, atMs: nowMs }),
   };
 }

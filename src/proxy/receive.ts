@@ -12,9 +12,10 @@ import { asWalbError, WalbError } from "../errors.ts";
 import type { PackBatch } from "../log/batch.ts";
 import type { DiskFile } from "../platform/disk.ts";
 import { diffFileName } from "../snapshot/filename.ts";
-import { gib, lbBytes, mib } from "../units.ts";
+import { lbBytes } from "../units.ts";
 import type { LogSink } from "../wire/log-receive.ts";
 import type { ReceivedLog, WlogRequest } from "../wire/wlog-transfer.ts";
+import { judgeSpace, type SpaceClaims } from "./space.ts";
 import type { DiffRow, NewDiff } from "./store.ts";
 import type { ProxyVolume } from "./volume.ts";
 
@@ -29,18 +30,38 @@ export class Reception implements LogSink {
   readonly #writer: IndexedDiffWriter;
   /** Conversions under way, in order; a failure is thrown at the next step. */
   readonly #adding = new Set<Promise<void>>();
+  readonly #unclaim: () => void;
   #failure: unknown;
+  /** Log received: the lsids it begins and ends at. */
+  #firstLsid: number | undefined;
+  #endLsid = 0;
 
-  private constructor(volume: ProxyVolume, request: WlogRequest, file: DiskFile, writer: IndexedDiffWriter) {
+  private constructor(
+    volume: ProxyVolume,
+    request: WlogRequest,
+    file: DiskFile,
+    writer: IndexedDiffWriter,
+    claims: SpaceClaims,
+  ) {
     this.#volume = volume;
     this.#request = request;
     this.#file = file;
     this.#writer = writer;
+    this.#unclaim = claims.add(this);
+  }
+
+  /** Bytes of the log that was announced and has not come. */
+  get restBytes(): number {
+    return this.#request.logSizePb * this.#request.pbsBytes - this.#receivedPb * this.#request.pbsBytes;
+  }
+
+  get #receivedPb(): number {
+    return this.#firstLsid === undefined ? 0 : this.#endLsid - this.#firstLsid;
   }
 
   /** Makes room and the temporary file. @throws WalbError `no-space` before anything is accepted. */
-  static async begin(volume: ProxyVolume, request: WlogRequest, io: DiffIo): Promise<Reception> {
-    await checkSpace(volume, request);
+  static async begin(volume: ProxyVolume, request: WlogRequest, io: DiffIo, claims: SpaceClaims): Promise<Reception> {
+    await checkSpace(volume, request.logSizePb * request.pbsBytes, claims);
     const directory = volume.diffDirectory(request.uuid);
     await io.disk.makeDirectory(directory);
     const suffix = Array.from(volume.platform.random.bytes(6), (byte) => byte.toString(16).padStart(2, "0")).join("");
@@ -49,7 +70,8 @@ export class Reception implements LogSink {
     try {
       file = await io.disk.open(path, { mode: "create" });
       const options: ConvertOptions = { uuid: Buffer.from(request.uuid, "hex"), sizeLb: request.sizeLb };
-      return new Reception(volume, request, file, await IndexedDiffWriter.create(io, file, options));
+      const writer = await IndexedDiffWriter.create(io, file, options);
+      return new Reception(volume, request, file, writer, claims);
     } catch (error) {
       await discard(volume, file, path);
       throw error;
@@ -59,6 +81,17 @@ export class Reception implements LogSink {
   write(batch: PackBatch): void {
     if (this.#failure !== undefined) {
       batch.release();
+      throw this.#failure;
+    }
+    this.#firstLsid ??= batch.parts[0]?.header.lsid;
+    this.#endLsid = batch.endLsid;
+    if (this.#receivedPb > this.#request.logSizePb) {
+      batch.release();
+      // Room was made for so much and no more.
+      this.#failure = new WalbError("protocol", {
+        what: `${this.#receivedPb} blocks of log came, but ${this.#request.logSizePb} were announced`,
+        where: { volume: this.#volume.name, field: "maxLogSizePb" },
+      });
       throw this.#failure;
     }
     const adding = this.#writer
@@ -103,6 +136,7 @@ export class Reception implements LogSink {
         return;
       }
       await this.#writer.finish();
+      this.#unclaim();
       const sizeBytes = await this.#file.size();
       await commitDiffFile(platform.disk, this.#file, this.#volume.pathOf(diff));
       await this.#register({ ...diff, sizeBytes });
@@ -132,47 +166,19 @@ export class Reception implements LogSink {
   }
 
   async #giveUp(): Promise<void> {
+    this.#unclaim();
     await Promise.all(this.#adding);
     await this.#writer.abandon();
     await discard(this.#volume, this.#file, this.#file.path);
   }
 }
 
-/** Kept free beyond what a log needs, so that the databases can be written and deliveries can make room. */
-const reserveBytesMax = 256 * mib;
-const reserveShare = 0.02;
-/** Below this much beyond the reserve the status tells that the file system fills up. */
-const warnBytesMax = gib;
-const warnShare = 0.1;
-
-/** Bytes that must be free before a log is accepted, and below which people are told. */
-export function spaceNeeded(logBytes: number, totalBytes: number): { neededBytes: number; warnBytes: number } {
-  const reserveBytes = mib + Math.min(reserveBytesMax, Math.floor(totalBytes * reserveShare));
-  const neededBytes = logBytes + reserveBytes;
-  return { neededBytes, warnBytes: neededBytes + Math.min(warnBytesMax, Math.floor(totalBytes * warnShare)) };
-}
-
-async function checkSpace(volume: ProxyVolume, request: WlogRequest): Promise<void> {
-  const { freeBytes, totalBytes } = await volume.platform.disk.freeSpace(volume.directory);
-  const logBytes = request.logSizePb * request.pbsBytes;
-  const { neededBytes, warnBytes } = spaceNeeded(logBytes, totalBytes);
-  const freeMib = Math.floor(freeBytes / mib);
+async function checkSpace(volume: ProxyVolume, logBytes: number, claims: SpaceClaims): Promise<void> {
+  const space = await volume.platform.disk.freeSpace(volume.directory);
   const place = { host: volume.settings.nodeId, volume: volume.name, file: volume.directory };
-  const hint = "make room on the proxy's file system, or bring the archive back that diffs wait for: walb status";
-  if (freeBytes < neededBytes) {
-    const needs = `${Math.ceil(logBytes / mib)} MiB for this log and ${Math.ceil((neededBytes - logBytes) / mib)} MiB in reserve`;
-    throw new WalbError("no-space", {
-      what: `the proxy has ${freeMib} MiB free, but needs ${needs}`,
-      where: place,
-      hint,
-    });
-  }
-  const warning = new WalbError("no-space", {
-    what: `the proxy's file system is filling up: ${freeMib} MiB free`,
-    where: place,
-    hint,
-  });
-  volume.setSpaceWarning(freeBytes < warnBytes ? warning : undefined);
+  const verdict = judgeSpace(space, logBytes, claims.restBytes, place);
+  if (verdict.kind === "refuse") throw verdict.error;
+  volume.setSpaceWarning(verdict.kind === "warn" ? verdict.error : undefined);
 }
 
 /** Closes and removes a temporary file; a failure costs only space until the next start. */

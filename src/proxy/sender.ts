@@ -47,6 +47,8 @@ export class Sender {
   #notBeforeMs = 0;
   /** When a diff that has to wait was first seen here, by id; monotonic clock. */
   readonly #seenMs = new Map<number, number>();
+  /** When it began to wait for a place among the transfers, wall clock. */
+  placeSinceMs: number | undefined;
   trouble: Trouble | undefined;
   lastSentMs: number | undefined;
 
@@ -110,7 +112,12 @@ export class Sender {
     if (tooSoonMs > 0) return tooSoonMs;
     const delayMs = this.#whenDue();
     if (delayMs !== 0) return delayMs;
-    await this.#parts.limit(this.archiveName, () => this.#transfer(), this.#closing.signal);
+    this.placeSinceMs = this.#volume.platform.clock.nowMs();
+    try {
+      await this.#parts.limit(this.archiveName, () => this.#transfer(), this.#closing.signal);
+    } finally {
+      this.placeSinceMs = undefined;
+    }
     return 0;
   }
 
@@ -152,6 +159,7 @@ export class Sender {
 
   /** Plans when its turn has come, so that what arrived meanwhile goes along. */
   async #transfer(): Promise<void> {
+    this.placeSinceMs = undefined;
     const volume = this.#volume;
     const { wdiffSendBytesMax: bytesMax, wdiffSendCountMax: countMax } = volume.settings;
     const archive = volume.store.archive(this.archiveName);
@@ -241,7 +249,8 @@ export class Sender {
     this.#attempt += 1;
     this.#notBeforeMs = platform.clock.monotonicMs() + Math.min(delayMs, settings.retryDelayMs);
     const atMs = platform.clock.nowMs();
-    this.trouble = { error: failure, atMs, retryAtMs: atMs + delayMs };
+    const sinceMs = this.trouble?.sinceMs ?? atMs;
+    this.trouble = { error: failure, atMs, sinceMs, retryAtMs: atMs + delayMs };
     log.warn("sending a diff failed, trying again", { archive: this.archiveName, error: failure, retryInMs: delayMs });
     return delayMs;
   }

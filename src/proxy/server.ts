@@ -49,7 +49,7 @@ export async function openProxy(platform: Platform, options: ProxyOptions, log: 
     const control = createControl({
       role: "proxy",
       commands: proxyCommands,
-      handlers: proxyHandlers(platform, volumes),
+      handlers: proxyHandlers(platform, settings, volumes),
       nodeId: settings.nodeId,
       security: options.security,
       clock: platform.clock,

@@ -122,6 +122,11 @@ export class ProxyStore {
     this.#state = state;
   }
 
+  setSize(sizeLb: number): void {
+    this.#database.orm.update(volumeTable).set({ sizeLb }).run();
+    this.#sizeLb = sizeLb;
+  }
+
   /** Adds an archive or changes a known one. */
   putArchive(archive: ArchiveRow): void {
     this.#database.orm

@@ -38,6 +38,8 @@ export class ProxyVolume {
   readonly log: Logger;
   /** The reception under way: its stream, and whether it is at its last step. */
   receiving: { readonly stream: WireStream; isCommitting: boolean } | undefined;
+  /** Somebody started the volume while a stop waited until everything was sent. */
+  isStopTakenBack = false;
   #receiveTrouble: Trouble | undefined;
   #receiveTroubleMs = 0;
   /** Diffs were lost. */
@@ -64,7 +66,7 @@ export class ProxyVolume {
 
   /** The last reception failed; undefined when one went well. Told until then, or until it is history. */
   setReceiveTrouble(trouble: Trouble | undefined): void {
-    this.#receiveTrouble = trouble;
+    this.#receiveTrouble = trouble && { ...trouble, sinceMs: this.#receiveTrouble?.sinceMs ?? trouble.atMs };
     this.#receiveTroubleMs = this.platform.clock.monotonicMs();
   }
 

@@ -118,7 +118,13 @@ export class ProxyVolumes {
     }
   }
 
+  /** Starts, or takes a stop back that waits until everything is sent. */
   start(volume: ProxyVolume): void {
+    if (volume.machine.stopState === "waiting-for-empty" && volume.store.archives.length > 0) {
+      volume.isStopTakenBack = true;
+      volume.machine.setStopState("not-stopping");
+      return;
+    }
     volume.machine.requireNotStopping("start");
     volume.machine.require(["Stopped"], "start");
     if (volume.store.archives.length === 0) {
@@ -149,14 +155,22 @@ export class ProxyVolumes {
     machine.requireNotStopping("stop");
     machine.require(["Started", "WlogRecv"], "stop");
     machine.setStopState(stopStates[mode]);
+    volume.isStopTakenBack = false;
+    const throwIfTakenBack = (): void => {
+      if (!volume.isStopTakenBack) return;
+      const what = "the stop was taken back before everything was sent";
+      throw new WalbError("cancelled", { what, where: { volume: volume.name } });
+    };
     try {
       if (mode === "force") this.#hurry(volume);
-      await machine.until(() => !machine.isInTransition, signal);
+      await machine.until(() => !machine.isInTransition || volume.isStopTakenBack, signal);
+      throwIfTakenBack();
       const transition = machine.begin(["Started"], mode === "empty" ? "WaitForEmpty" : "Stop", "stop");
       try {
         if (mode === "empty") {
           this.kick(volume.name);
           await machine.until(() => volume.store.isEmpty || machine.stopState !== "waiting-for-empty", signal);
+          throwIfTakenBack();
         }
         await this.#closeSenders(volume, machine.isForceStopping ? "force" : "graceful");
         volume.store.setState("Stopped");
@@ -175,6 +189,13 @@ export class ProxyVolumes {
         where: { volume: volume.name },
       });
     }
+  }
+
+  /** Sets the size that archives are told. */
+  resize(volume: ProxyVolume, sizeLb: number): void {
+    volume.machine.requireNotStopping("resize");
+    volume.machine.require(["Stopped"], "resize");
+    volume.store.setSize(sizeLb);
   }
 
   /** Forgets a volume with everything that was not delivered. */

@@ -13,6 +13,7 @@ import { serveWlogTransfer, type WlogRequest } from "../wire/wlog-transfer.ts";
 import { accept, refuse } from "../wire/words.ts";
 import { Reception } from "./receive.ts";
 import type { ProxySettings } from "./settings.ts";
+import { SpaceClaims } from "./space.ts";
 import type { ProxyVolume } from "./volume.ts";
 import type { ProxyVolumes } from "./volumes.ts";
 
@@ -32,9 +33,9 @@ const turnWaitMs = 3_000;
 
 /** Handlers by protocol or command name. */
 export function proxyWireHandlers(parts: WireParts): ReadonlyMap<string, WireHandler> {
-  const turns = new Limiter(parts.settings.maxForegroundTasks);
+  const admission: Admission = { turns: new Limiter(parts.settings.maxForegroundTasks), claims: new SpaceClaims() };
   return new Map<string, WireHandler>([
-    ["wlog-transfer", (stream) => receiveLog(parts, stream, turns)],
+    ["wlog-transfer", (stream) => receiveLog(parts, stream, admission)],
     [
       "get",
       async (stream) => {
@@ -47,13 +48,19 @@ export function proxyWireHandlers(parts: WireParts): ReadonlyMap<string, WireHan
   ]);
 }
 
+/** What receptions share. */
+interface Admission {
+  readonly turns: Limiter;
+  readonly claims: SpaceClaims;
+}
+
 /** A reception that was let in. */
 interface Admitted {
   readonly volume: ProxyVolume;
   readonly reception: Reception;
 }
 
-async function receiveLog(parts: WireParts, stream: WireStream, turns: Limiter): Promise<void> {
+async function receiveLog(parts: WireParts, stream: WireStream, admission: Admission): Promise<void> {
   const { volumes, io } = parts;
   /** Undone in reverse order, whatever happens. */
   const undo: (() => void)[] = [];
@@ -68,7 +75,7 @@ async function receiveLog(parts: WireParts, stream: WireStream, turns: Limiter):
       {
         async decide(request) {
           try {
-            admitted = await admit(parts, stream, request, turns, undo);
+            admitted = await admit(parts, stream, request, admission, undo);
             return accept;
           } catch (error) {
             return refuse(error);
@@ -101,7 +108,7 @@ async function admit(
   parts: WireParts,
   stream: WireStream,
   request: WlogRequest,
-  turns: Limiter,
+  { turns, claims }: Admission,
   undo: (() => void)[],
 ): Promise<Admitted> {
   const { settings, volumes, io } = parts;
@@ -120,7 +127,7 @@ async function admit(
   });
   try {
     // Made before the answer, so that a lack of space is told in it.
-    return { volume, reception: await Reception.begin(volume, request, io) };
+    return { volume, reception: await Reception.begin(volume, request, io, claims) };
   } catch (error) {
     tell(volume, error);
     throw error;

@@ -6,6 +6,7 @@
  */
 import { asWalbError, WalbError } from "../errors.ts";
 import { type RangePlan, undelivered } from "../snapshot/split.ts";
+import type { FollowRest, RestReason } from "./explain.ts";
 import { planErase, planFollow, retryDelayMs, retryDelayMsCap } from "./plan.ts";
 import type { StorageVolume } from "./volume.ts";
 
@@ -28,8 +29,8 @@ const eraseWaitMs = 1_000;
 /** What to do after a step. Growth of the log ends a rest only where it says so. */
 type Rest =
   | { readonly kind: "none" }
-  | { readonly kind: "until-growth"; readonly delayMs: number }
-  | { readonly kind: "fixed"; readonly delayMs: number };
+  | { readonly kind: "until-growth"; readonly delayMs: number; readonly reason: RestReason }
+  | { readonly kind: "fixed"; readonly delayMs: number; readonly reason: RestReason };
 
 /** The loop of one volume. */
 export class Follower {
@@ -49,6 +50,7 @@ export class Follower {
   #isTransferring = false;
   #attempt = 0;
   #lastTransferMs = Number.NEGATIVE_INFINITY;
+  #waiting: FollowRest | undefined;
 
   constructor(volume: StorageVolume, mode: FollowMode, parts: FollowerParts) {
     this.#volume = volume;
@@ -60,6 +62,11 @@ export class Follower {
   /** True when it will not do anything any more. */
   get isEnded(): boolean {
     return this.#isEnded;
+  }
+
+  /** What it waits for; undefined while it does something. */
+  get rest(): FollowRest | undefined {
+    return this.#waiting;
   }
 
   /** Decides again now, whatever it waits for. */
@@ -104,7 +111,7 @@ export class Follower {
       return rest;
     } catch (error) {
       if (this.#closing.signal.aborted) return { kind: "none" };
-      return { kind: "fixed", delayMs: this.#failed(error) };
+      return { kind: "fixed", delayMs: this.#failed(error), reason: "retry" };
     } finally {
       this.#isTransferring = false;
     }
@@ -145,14 +152,20 @@ export class Follower {
     });
     switch (step.kind) {
       case "wait": {
-        if (step.delayMs !== undefined) return { kind: "fixed", delayMs: step.delayMs };
-        const isErased = (erase ?? status.lsids.oldest) >= done.lsid;
-        return { kind: "until-growth", delayMs: isErased ? lookAgainMs : eraseWaitMs };
+        if (step.delayMs !== undefined) {
+          const isFlush = done.lsid >= status.lsids.permanent;
+          return { kind: "fixed", delayMs: step.delayMs, reason: isFlush ? "flush" : "pace" };
+        }
+        if ((erase ?? status.lsids.oldest) < done.lsid) {
+          return { kind: "until-growth", delayMs: eraseWaitMs, reason: "checkpoint" };
+        }
+        return { kind: "until-growth", delayMs: lookAgainMs, reason: "growth" };
       }
       case "snapshot":
         await volume.takeSnapshot(true);
         return { kind: "none" };
       case "send":
+        this.#waitFor("place");
         await this.#parts.limit(() => this.#transfer(step.range), this.#closing.signal);
         return { kind: "none" };
     }
@@ -161,6 +174,7 @@ export class Follower {
   async #transfer(range: RangePlan): Promise<void> {
     const volume = this.#volume;
     const startMs = volume.platform.clock.monotonicMs();
+    this.#waiting = undefined;
     const end = volume.machine.beginAction("WlogSend");
     this.#isTransferring = true;
     try {
@@ -184,8 +198,8 @@ export class Follower {
         end();
       }
     }
-    if (lsids.prevWritten < lsids.latest) return { kind: "fixed", delayMs: eraseWaitMs };
-    return { kind: "until-growth", delayMs: lookAgainMs };
+    if (lsids.prevWritten < lsids.latest) return { kind: "fixed", delayMs: eraseWaitMs, reason: "checkpoint" };
+    return { kind: "until-growth", delayMs: lookAgainMs, reason: "growth" };
   }
 
   /** Un-shipped log is gone: stop, say so, and stay stopped until a new backup. */
@@ -207,8 +221,16 @@ export class Follower {
     return { kind: "none" };
   }
 
+  /** Remembers what it waits for, and since when without having waited for anything else. */
+  #waitFor(reason: RestReason): void {
+    if (this.#waiting?.reason === reason) return;
+    this.#waiting = { reason, sinceMs: this.#volume.platform.clock.nowMs() };
+  }
+
   async #rest(rest: Rest): Promise<void> {
-    if (rest.kind === "none" || this.#isKicked || this.#closing.signal.aborted) return;
+    if (rest.kind === "none") return;
+    this.#waitFor(rest.reason);
+    if (this.#isKicked || this.#closing.signal.aborted) return;
     if (rest.kind === "until-growth" && this.#hasGrown) return;
     this.#isResting = rest.kind;
     await new Promise<void>((resolve) => {

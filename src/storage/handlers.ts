@@ -6,6 +6,8 @@ import { addressText } from "../platform/net.ts";
 import type { Platform } from "../platform/platform.ts";
 import { kib, lbBytes } from "../units.ts";
 import { clearStatus } from "../volume/trouble.ts";
+import type { ArchiveDeltas } from "./archive-delta.ts";
+import { dumpLogHeader } from "./dump-header.ts";
 import { fullBackup } from "./full-backup.ts";
 import { hashBackup } from "./hash-backup.ts";
 import type { TransferMemory } from "./memory.ts";
@@ -21,6 +23,7 @@ export interface HandlerParts {
   readonly settings: StorageSettings;
   readonly volumes: StorageVolumes;
   readonly proxies: ProxyList;
+  readonly deltas: ArchiveDeltas;
   readonly memory: TransferMemory;
 }
 
@@ -31,8 +34,9 @@ const bulkUnitBytes = 4096;
 
 /** Makes the handlers of a storage's commands. */
 export function storageHandlers(parts: HandlerParts): Handlers<StorageCommands> {
-  const { platform, settings, volumes, proxies, memory } = parts;
+  const { platform, settings, volumes, proxies, deltas, memory } = parts;
   let backupsRunning = 0;
+  let { fullScanBytesPerS } = settings;
 
   return {
     async status({ volume }) {
@@ -44,11 +48,18 @@ export function storageHandlers(parts: HandlerParts): Handlers<StorageCommands> 
         proxies: proxies.status().map((proxy) => ({
           address: addressText(proxy.address),
           isAvailable: proxy.isAvailable,
+          nextCheckMs: proxy.nextCheckMs,
           ...(proxy.checkedMs === undefined ? {} : { checkedMs: proxy.checkedMs }),
+          ...(proxy.sinceMs === undefined ? {} : { sinceMs: proxy.sinceMs }),
+          ...(proxy.error === undefined ? {} : { error: proxy.error.message }),
         })),
+        ...(deltas.error === undefined ? {} : { archiveError: deltas.error.message }),
+        settings: { ...settingsReport(settings), fullScanBytesPerS },
         volumes: [
-          ...(await Promise.all(known.map(volumeReport))),
-          ...broken.map((one) => brokenReport(one, platform.clock.nowMs())),
+          ...(await Promise.all(
+            known.map((one) => volumeReport(one, volumes.follower(one)?.rest, deltas.of(one.name))),
+          )),
+          ...broken.map((one) => brokenReport(one, settings.nodeId, platform.clock.nowMs())),
           ...(isUnknown ? [clearStatus(volume)] : []),
         ],
       };
@@ -103,9 +114,13 @@ export function storageHandlers(parts: HandlerParts): Handlers<StorageCommands> 
           pool: memory.scanning,
           compute: platform.compute,
           bulkLb,
-          rateBytesPerS: () => settings.fullScanBytesPerS,
+          rateBytesPerS: () => fullScanBytesPerS,
           signal: AbortSignal.any([context.signal, stopped.signal]),
-          progress: context.progress,
+          progress(report) {
+            const { doneBytes, totalBytes } = report;
+            volume.backupProgress = totalBytes === undefined ? undefined : { doneBytes, totalBytes };
+            context.progress(report);
+          },
           follow: () => volumes.follow(volume, "target"),
           unfollow: () => volumes.unfollow(volume, "force"),
           kick: () => volumes.kick(name),
@@ -114,6 +129,7 @@ export function storageHandlers(parts: HandlerParts): Handlers<StorageCommands> 
         return { mode, ...result, elapsedMs };
       } finally {
         backupsRunning -= 1;
+        if (!volume.machine.isInTransition) volume.backupProgress = undefined;
         if (!volume.machine.isInTransition) volume.cancelBackup = undefined;
       }
     },
@@ -168,6 +184,32 @@ export function storageHandlers(parts: HandlerParts): Handlers<StorageCommands> 
       volumes.kick(volume);
       return {};
     },
+
+    async "set-scan-rate"({ bytesPerS }) {
+      fullScanBytesPerS = bytesPerS;
+      return {};
+    },
+
+    async "dump-log-header"({ volume, lsid }) {
+      const { file, fault } = await dumpLogHeader(volumes.get(volume), lsid, memory.reading);
+      return { file, ...(fault === undefined ? {} : { fault }) };
+    },
+  };
+}
+
+/** What people see of the settings. */
+function settingsReport(settings: StorageSettings) {
+  return {
+    dataDir: settings.dataDir,
+    wlogSendBytesMax: settings.wlogSendBytesMax,
+    snapshotIntervalMs: settings.snapshotIntervalMs,
+    retryDelayMs: settings.retryDelayMs,
+    retryDelayMsMax: settings.retryDelayMsMax,
+    socketTimeoutMs: settings.socketTimeoutMs,
+    maxConnections: settings.maxConnections,
+    maxForegroundTasks: settings.maxForegroundTasks,
+    maxBackgroundTasks: settings.maxBackgroundTasks,
+    archiveDeltaIntervalMs: settings.archiveDeltaIntervalMs,
   };
 }
 
@@ -238,6 +280,7 @@ async function stopVolume(
       const to = isTarget ? "Stopped" : "SyncReady";
       volume.store.setState(to);
       transition.commit(to);
+      volume.clearPassingTrouble();
     } catch (error) {
       transition.rollback();
       volumes.follow(volume, isTarget ? "target" : "standby");

@@ -18,6 +18,10 @@ export interface ProxyStatus {
   readonly isAvailable: boolean;
   /** Wall clock of the last probe; undefined before the first. */
   readonly checkedMs: number | undefined;
+  /** When it is probed next. */
+  readonly nextCheckMs: number;
+  /** Since when it is not available. */
+  readonly sinceMs: number | undefined;
   /** Why it is not available. */
   readonly error: WalbError | undefined;
 }
@@ -26,6 +30,7 @@ interface Entry {
   readonly address: Address;
   isAvailable: boolean;
   checkedMs: number | undefined;
+  sinceMs: number | undefined;
   error: WalbError | undefined;
 }
 
@@ -39,6 +44,7 @@ export class ProxyList {
   #timer: Timer | undefined;
   #isClosed = false;
   #isProbing = false;
+  #nextCheckMs = 0;
 
   constructor(platform: Platform, nodeId: string, addresses: readonly Address[], log: Logger) {
     this.#platform = platform;
@@ -49,13 +55,14 @@ export class ProxyList {
       address,
       isAvailable: true,
       checkedMs: undefined,
+      sinceMs: undefined,
       error: undefined,
     }));
     this.#schedule(0);
   }
 
   status(): ProxyStatus[] {
-    return this.#entries.map((entry) => ({ ...entry }));
+    return this.#entries.map((entry) => ({ ...entry, nextCheckMs: this.#nextCheckMs }));
   }
 
   /** Addresses to try now, preferred first; all of them when none is available, so that nothing waits for a probe. */
@@ -95,6 +102,7 @@ export class ProxyList {
   #schedule(delayMs: number): void {
     this.#timer?.cancel();
     if (this.#isClosed) return;
+    this.#nextCheckMs = this.#platform.clock.nowMs() + delayMs;
     this.#timer = this.#platform.clock.timer(delayMs, () => void this.#probeAll());
   }
 
@@ -120,6 +128,7 @@ export class ProxyList {
     const wasAvailable = entry.isAvailable;
     entry.checkedMs = this.#platform.clock.nowMs();
     entry.error = error;
+    entry.sinceMs = error === undefined ? undefined : (entry.sinceMs ?? entry.checkedMs);
     entry.isAvailable = error === undefined;
     if (wasAvailable && error !== undefined) {
       this.#log.warn("a proxy does not answer", { proxy: addressText(entry.address), error });

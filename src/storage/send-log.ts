@@ -9,6 +9,7 @@ import { finishRange, type LogPoint, type RangePlan, rangeDiffMeta, undelivered 
 import { connectWire } from "../wire/handshake.ts";
 import { runWlogTransfer } from "../wire/wlog-transfer.ts";
 import { refusedError } from "../wire/words.ts";
+import { dumpFileName, dumpLogHeader } from "./dump-header.ts";
 import type { TransferMemory } from "./memory.ts";
 import type { ProxyList } from "./proxies.ts";
 import type { StorageVolume } from "./volume.ts";
@@ -134,7 +135,11 @@ async function transferTo(shipment: Shipment, address: Address): Promise<number>
 /** The batches of a shipment; remembers when it is they that fail. */
 async function* watched(shipment: Shipment, onEnd: (lsid: number) => void): AsyncGenerator<PackBatch, void, undefined> {
   const { volume, range } = shipment;
-  const batches = cutBatches(shipment.packs(), range, onEnd);
+  let goodLsid = range.fromLsid;
+  const batches = cutBatches(shipment.packs(), range, (lsid) => {
+    goodLsid = lsid;
+    onEnd(lsid);
+  });
   try {
     for (;;) {
       const next = await batches.next().catch((error: unknown) => {
@@ -147,9 +152,21 @@ async function* watched(shipment: Shipment, onEnd: (lsid: number) => void): Asyn
   } catch (error) {
     // Nothing can have been cut with a limit that not even one pack fits into.
     if (shipment.logFailure?.code === "out-of-range") volume.store.setCutPb(undefined);
+    if (shipment.logFailure?.code === "damaged") await keepHeader(shipment, goodLsid);
     throw error;
   } finally {
     await batches.return();
+  }
+}
+
+/** Keeps the header of a pack that cannot be read, once, for whoever looks for the reason. */
+async function keepHeader({ volume, memory }: Shipment, lsid: number): Promise<void> {
+  try {
+    if ((await volume.platform.disk.info(`${volume.directory}/${dumpFileName(lsid)}`)) !== undefined) return;
+    const { file, fault } = await dumpLogHeader(volume, lsid, memory.reading);
+    volume.log.error("the header of a log pack that cannot be read was kept", { file, lsid, fault });
+  } catch (error) {
+    volume.log.warn("the header of a log pack that cannot be read could not be kept", { lsid, error });
   }
 }
 

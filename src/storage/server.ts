@@ -8,6 +8,7 @@ import { type Closing, closeAll } from "../volume/closing.ts";
 import { lockDataDirectory } from "../volume/directories.ts";
 import { Limiter } from "../volume/limiter.ts";
 import { serveWire } from "../wire/server.ts";
+import { ArchiveDeltas } from "./archive-delta.ts";
 import { storageHandlers } from "./handlers.ts";
 import { carveTransferMemory } from "./memory.ts";
 import { warnOfArchive } from "./probe.ts";
@@ -48,10 +49,12 @@ export async function openStorage(platform: Platform, options: StorageOptions, l
     // Every volume is known before the first command can come: one that is not looks like one that can be made.
     await volumes.open();
     opened.push(proxies.onRecovery(() => volumes.kick()));
+    const deltas = new ArchiveDeltas(platform, settings, () => volumes.all, log);
+    opened.push(() => deltas.close());
     const control = createControl({
       role: "storage",
       commands: storageCommands,
-      handlers: storageHandlers({ platform, settings, volumes, proxies, memory }),
+      handlers: storageHandlers({ platform, settings, volumes, proxies, deltas, memory }),
       nodeId: settings.nodeId,
       security: options.security,
       clock: platform.clock,

@@ -21,7 +21,9 @@ export interface StorageSettings {
   readonly maxConnections: number;
   readonly maxForegroundTasks: number;
   readonly maxBackgroundTasks: number;
+  /** At the start; it can be changed while it runs. */
   readonly fullScanBytesPerS: number;
+  readonly archiveDeltaIntervalMs: number;
   readonly compress: CompressOption;
 }
 
@@ -49,6 +51,7 @@ export function storageSettings(options: StorageOptions): StorageSettings {
     maxForegroundTasks: options.maxForegroundTasks ?? 2,
     maxBackgroundTasks: options.maxBackgroundTasks ?? 1,
     fullScanBytesPerS: options.fullScanBytesPerS ?? 0,
+    archiveDeltaIntervalMs: options.archiveDeltaIntervalMs ?? 60_000,
     compress: parseCompressOption(options.syncCompression ?? "snappy", "sync-compression"),
   };
 }

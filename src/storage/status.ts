@@ -1,16 +1,45 @@
 /** @module What a storage tells of its volumes. */
-import type { StorageVolume as VolumeReport } from "../control/storage.ts";
+import type { ArchiveDelta, StorageVolume as VolumeReport } from "../control/storage.ts";
+import { brokenWaiting } from "../control/waiting.ts";
 import { asWalbError, WalbError } from "../errors.ts";
 import type { Timer } from "../platform/clock.ts";
 import type { BrokenVolume } from "../volume/directories.ts";
 import { troubleReport } from "../volume/trouble.ts";
+import { explainStorage, type FollowRest } from "./explain.ts";
 import type { StorageAction, StorageVolume } from "./volume.ts";
 
 const deviceWaitMs = 3_000;
+/** Snapshots of the queue that are told. */
+const queueTold = 100;
 const actions: readonly StorageAction[] = ["WlogSend", "WlogRemove"];
 
 /** The status of one volume; a device that does not answer is said, not thrown. */
-export async function volumeReport(volume: StorageVolume): Promise<VolumeReport> {
+export async function volumeReport(
+  volume: StorageVolume,
+  rest: FollowRest | undefined,
+  delta: ArchiveDelta | undefined,
+): Promise<VolumeReport> {
+  const report = await reportWithDevice(volume);
+  const waiting = explainStorage({
+    volume: volume.name,
+    nodeId: volume.settings.nodeId,
+    state: volume.machine.state,
+    sinceMs: volume.machine.sinceMs,
+    isRunning: report.running.length > 0,
+    isStopping: volume.machine.stopState !== "not-stopping",
+    hasBackup: volume.store.done !== undefined,
+    trouble: volume.trouble,
+    rest,
+  });
+  return {
+    ...report,
+    isFollowed: rest !== undefined || report.running.length > 0,
+    ...(delta === undefined ? {} : { archiveDelta: delta }),
+    ...(waiting === undefined ? {} : { waiting }),
+  };
+}
+
+async function reportWithDevice(volume: StorageVolume): Promise<VolumeReport> {
   const { machine, store } = volume;
   const done = store.done;
   const latest = store.queue.at(-1) ?? done;
@@ -19,14 +48,11 @@ export async function volumeReport(volume: StorageVolume): Promise<VolumeReport>
     state: machine.state,
     stopState: machine.stopState,
     sinceMs: machine.sinceMs,
-    running: actions.flatMap((action) => {
-      const count = machine.running(action);
-      const beganMs = machine.lastBeganMs(action);
-      return count === 0 ? [] : [{ action, count, ...(beganMs === undefined ? {} : { beganMs }) }];
-    }),
+    running: [...runningBackup(volume), ...runningActions(volume)],
     device: store.device,
     ...(store.logUuid === undefined ? {} : { uuid: store.logUuid }),
-    ...(done === undefined ? {} : { doneLsid: done.lsid, doneGid: done.gid, oldestGid: done.gid }),
+    ...(done === undefined ? {} : { doneLsid: done.lsid, doneGid: done.gid, oldestGid: done.gid, done }),
+    queue: store.queue.slice(0, queueTold),
     ...(latest === undefined ? {} : { latestGid: latest.gid }),
     ...(volume.lastSentMs === undefined ? {} : { lastSentMs: volume.lastSentMs }),
     ...troubleReport(volume.trouble),
@@ -39,9 +65,23 @@ export async function volumeReport(volume: StorageVolume): Promise<VolumeReport>
   }
 }
 
+function runningBackup({ machine, backupProgress }: StorageVolume): VolumeReport["running"] {
+  if (machine.state !== "FullSync" && machine.state !== "HashSync") return [];
+  return [{ action: machine.state, count: 1, beganMs: machine.sinceMs, ...backupProgress }];
+}
+
+function runningActions({ machine }: StorageVolume): VolumeReport["running"] {
+  return actions.flatMap((action) => {
+    const count = machine.running(action);
+    const beganMs = machine.lastBeganMs(action);
+    return count === 0 ? [] : [{ action, count, ...(beganMs === undefined ? {} : { beganMs }) }];
+  });
+}
+
 /** The status of a volume that could not be opened. */
-export function brokenReport(broken: BrokenVolume, nowMs: number): VolumeReport {
+export function brokenReport(broken: BrokenVolume, nodeId: string, nowMs: number): VolumeReport {
   return {
+    waiting: brokenWaiting(broken, nodeId),
     volume: broken.volume,
     state: "Broken",
     stopState: "not-stopping",

@@ -1,7 +1,7 @@
 /** @module One volume of a storage: its device, what it remembers, its state, and snapshots of it. */
 import type { Logger } from "../control/logger.ts";
 import type { DeviceInfo, DeviceStatus, WalbDevice } from "../device/device.ts";
-import { WalbError } from "../errors.ts";
+import { type ErrorCode, WalbError } from "../errors.ts";
 import type { Platform } from "../platform/platform.ts";
 import { type LogPoint, nextPoint } from "../snapshot/split.ts";
 import { VolumeMachine } from "../volume/machine.ts";
@@ -31,6 +31,9 @@ export type StorageAction = "WlogSend" | "WlogRemove";
 const flushWaitMsMax = 20_000;
 const flushPollMs = 20;
 
+/** What no other host can mend. */
+const lastingCodes: readonly ErrorCode[] = ["log-overflow", "different-uuid", "damaged", "bad-format", "read-only"];
+
 /** A volume of a running storage. */
 export class StorageVolume {
   readonly machine: VolumeMachine<StorageState, StorageAction>;
@@ -40,11 +43,15 @@ export class StorageVolume {
   lastSentMs: number | undefined;
   /** Wall clock of when the log was last seen with nothing to deliver: what waits was written since. */
   caughtUpMs = 0;
+  /** How far the backup under way is. */
+  backupProgress: { readonly doneBytes: number; readonly totalBytes: number } | undefined;
   /** Gives up the backup under way, when one is. */
   cancelBackup: ((reason: WalbError) => void) | undefined;
 
   constructor(
     readonly name: string,
+    /** Of what is remembered of it. */
+    readonly directory: string,
     readonly store: StorageStore,
     readonly device: WalbDevice,
     readonly platform: Platform,
@@ -201,11 +208,18 @@ export class StorageVolume {
   }
 
   setTrouble(error: WalbError, retryAtMs?: number): void {
-    this.trouble = { error: error.at({ volume: this.name }), atMs: this.platform.clock.nowMs(), retryAtMs };
+    const atMs = this.platform.clock.nowMs();
+    const sinceMs = this.trouble?.sinceMs ?? atMs;
+    this.trouble = { error: error.at({ volume: this.name }), atMs, sinceMs, retryAtMs };
   }
 
   clearTrouble(): void {
     this.trouble = undefined;
+  }
+
+  /** Forgets what was wrong with the way to others: it is not gone any more. What is wrong with the log stays so. */
+  clearPassingTrouble(): void {
+    if (this.trouble !== undefined && !lastingCodes.includes(this.trouble.error.code)) this.clearTrouble();
   }
 }
 

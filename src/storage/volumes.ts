@@ -134,6 +134,12 @@ export class StorageVolumes {
     this.#followers.set(volume.name, new Follower(volume, mode, this.#parts.follower));
   }
 
+  /** What follows the log of a volume, when something does. */
+  follower(volume: StorageVolume): Follower | undefined {
+    const follower = this.#followers.get(volume.name);
+    return follower?.isEnded === false ? follower : undefined;
+  }
+
   /** Ends following; resolves when nothing runs any more. `force` also hurries a graceful one that is under way. */
   async unfollow(volume: StorageVolume, mode: "graceful" | "force"): Promise<void> {
     const follower = this.#followers.get(volume.name);
@@ -171,7 +177,7 @@ export class StorageVolumes {
 
   #make(name: string, store: StorageStore): StorageVolume {
     const { platform, settings, log } = this.#parts;
-    return new StorageVolume(name, store, this.#device(store.device), platform, settings, log);
+    return new StorageVolume(name, this.#directory(name), store, this.#device(store.device), platform, settings, log);
   }
 
   #device(device: DeviceReference) {

@@ -124,6 +124,8 @@ export async function startFakeFleet(): Promise<FakeFleet> {
       called("storage", "kick", params);
       return {};
     },
+    "set-scan-rate": async () => ({}),
+    "dump-log-header": async ({ volume }) => refuse(volume),
   };
 
   const toArchive = {
@@ -161,6 +163,10 @@ export async function startFakeFleet(): Promise<FakeFleet> {
     clear: async (params) => {
       called("proxy", "clear", params);
       states.proxy = "Clear";
+      return {};
+    },
+    resize: async (params) => {
+      called("proxy", "resize", params);
       return {};
     },
     kick: async (params) => {

@@ -5,9 +5,11 @@ import type { Memory } from "../../src/native/memory.ts";
 import type { Address } from "../../src/platform/net.ts";
 import type { Platform } from "../../src/platform/platform.ts";
 import { apply, relation } from "../../src/snapshot/algebra.ts";
-import { type DiffMeta, isClean, type Snapshot } from "../../src/snapshot/types.ts";
+import { type DiffMeta, gidMax, isClean, type Snapshot } from "../../src/snapshot/types.ts";
 import { type FullSyncServer, serveFullSync } from "../../src/wire/full-sync.ts";
 import { hashSeed, serveHashSync } from "../../src/wire/hash-sync.ts";
+import { serveLatestSnap } from "../../src/wire/latest-snap.ts";
+import type { LatestSnapshot } from "../../src/wire/meta.ts";
 import type { PackSink, ReceivedPack } from "../../src/wire/pack-stream.ts";
 import { serveWire, type WireServer } from "../../src/wire/server.ts";
 import type { WireStream } from "../../src/wire/stream.ts";
@@ -52,9 +54,19 @@ export class FakeArchive {
       handlers: new Map([
         ["dirty-full-sync3", (stream: WireStream) => this.#fullSync(platform, stream)],
         ["dirty-hash-sync2", (stream: WireStream) => this.#hashSync(platform, stream)],
+        [
+          "gather-latest-snap",
+          (stream: WireStream) => serveLatestSnap(stream, async (names) => names.map((name) => this.#latest(name))),
+        ],
         ["wdiff-transfer", (stream: WireStream) => this.#wdiff(platform, stream)],
       ]),
     });
+  }
+
+  #latest(name: string): LatestSnapshot {
+    const isKnown = this.state === "Archived";
+    const timestampS = this.applied.at(-1)?.timestampS ?? 0;
+    return { volume: name, gid: isKnown ? this.latest.gidB : gidMax, timestampS, lsid: undefined };
   }
 
   #decide(request: WdiffRequest): Decision {

@@ -206,11 +206,40 @@ describe("stopping a volume of a proxy", () => {
     expect(await bench.status()).toMatchObject({ state: "WaitForEmpty", stopState: "waiting-for-empty" });
     expect(isStopped).toBe(false);
     await expect(bench.complete(() => bench.send([io(0, 8, 2)]))).rejects.toThrow("stopping");
-    expect(await codeOf(bench, "start", {})).toBe("busy");
+    expect((await bench.status()).waiting).toMatchObject({
+      step: "stop when empty",
+      why: expect.stringContaining("a0"),
+    });
     bench.world.network.accept("p0", "a0");
     await bench.world.runUntil(() => isStopped, { limitMs: 310_000 });
     await bench.delivered();
     expect((await bench.status()).state).toBe("Stopped");
+    bench.world.close();
+  });
+
+  test("when empty is taken back by a start, and the volume goes on as before", async () => {
+    const bench = await new ProxyBench(13).open();
+    bench.world.network.refuse("p0", "a0");
+    await bench.complete(() => bench.send([io(0, 8, 1)]));
+    let outcome = "";
+    bench.world.after(0, () => {
+      call(bench.proxy, "stop", { volume, mode: "empty" }).then(
+        () => (outcome = "ok"),
+        (error: { code: string }) => (outcome = error.code),
+      );
+    });
+    await bench.world.run(100_000);
+    expect(await codeOf(bench, "start", {})).toBe("ok");
+    await bench.world.runUntil(() => outcome !== "", { limitMs: 1_000 });
+    expect(outcome).toBe("cancelled");
+    expect(await bench.status()).toMatchObject({ state: "Started", stopState: "not-stopping" });
+    await bench.complete(() => bench.send([io(0, 8, 2)]));
+    bench.world.network.accept("p0", "a0");
+    await bench.complete(() => call(bench.proxy, "kick", { volume }));
+    await bench.delivered();
+    await bench.expectClean();
+    await bench.restart();
+    expect((await bench.status()).state).toBe("Started");
     bench.world.close();
   });
 
@@ -270,7 +299,25 @@ describe("the commands of a proxy", () => {
     expect(await codeOf(bench, "remove-archive", { archiveName: "a1" })).toBe("not-found");
     expect(await codeOf(bench, "add-archive", archive)).toBe("ok");
     expect(await codeOf(bench, "remove-archive", { archiveName: "a1" })).toBe("ok");
+    expect(await codeOf(bench, "kick", {})).toBe("state");
+    expect(await codeOf(bench, "start", {})).toBe("ok");
     expect(await codeOf(bench, "kick", {})).toBe("ok");
+    expect(await codeOf(bench, "kick", { archiveName: "a9" })).toBe("not-found");
+    expect(await codeOf(bench, "resize", { sizeLb: 8192 })).toBe("state");
+    bench.world.close();
+  });
+
+  test("resize sets what archives are told, durably, and logs of a larger volume raise it", async () => {
+    const bench = await new ProxyBench(14).open();
+    expect(await codeOf(bench, "stop", { mode: "graceful" })).toBe("ok");
+    expect(await codeOf(bench, "resize", { sizeLb: 2048 })).toBe("ok");
+    await bench.restart();
+    expect((await bench.status()).sizeLb).toBe(2048);
+    expect(await codeOf(bench, "start", {})).toBe("ok");
+    await bench.complete(() => bench.send([io(0, 8, 1)]));
+    await bench.delivered();
+    expect((await bench.status()).sizeLb).toBe(4096);
+    expect(bench.archive.asked.at(-1)!.request.sizeLb).toBe(4096);
     bench.world.close();
   });
 

@@ -1,5 +1,5 @@
 import { describe, expect, test } from "bun:test";
-import { spaceNeeded } from "../../src/proxy/receive.ts";
+import { spaceNeeded } from "../../src/proxy/space.ts";
 import { call } from "../helpers/backup-path.ts";
 import { sendTestLog } from "../helpers/fake-storage.ts";
 import { payload } from "../helpers/wire.ts";
@@ -135,6 +135,45 @@ describe("a proxy's disk", () => {
     await bench.complete(() => bench.send([io(64, 8, 2)]));
     await bench.delivered(400_000);
     expect((await bench.status()).trouble).toBeUndefined();
+    await bench.expectClean();
+    bench.world.close();
+  });
+
+  test("is not promised to two logs at once", async () => {
+    const bench = await new ProxyBench(8, 1, { maxForegroundTasks: 2 }).open();
+    await bench.complete(async () => {
+      await call(bench.proxy, "add-archive", { volume: "v1", archiveName: "a0", address: "a0:10200" });
+      await call(bench.proxy, "start", { volume: "v1" });
+    });
+    bench.host.storage.setCapacity(32 * mib);
+    const logSizePb = (20 * mib) / 512;
+    let goOn = (): void => undefined;
+    const held = new Promise<void>((resolve) => {
+      goOn = resolve;
+    });
+    let isFirstDone = false;
+    const first = { volume, fromGid: 0n, toGid: 1n, ios: [io(0, 8, 1)], logSizePb, beforeEnd: () => held };
+    const second = { volume: "v1", fromGid: 0n, toGid: 1n, ios: [io(0, 8, 1)], logSizePb };
+    bench.world.after(
+      0,
+      () => void sendTestLog(bench.source.platform, proxyAddress, first).then(() => (isFirstDone = true)),
+    );
+    await bench.world.run(1_000);
+    const sendSecond = (): Promise<void> => sendTestLog(bench.source.platform, proxyAddress, second);
+    await expect(bench.complete(sendSecond)).rejects.toThrow(/and 20 MiB for logs on their way in/);
+    goOn();
+    await bench.world.runUntil(() => isFirstDone, { limitMs: 5_000 });
+    await bench.complete(sendSecond);
+    bench.world.close();
+  });
+
+  test("takes no more of a log than was announced", async () => {
+    const bench = await new ProxyBench(9).open();
+    const sent = bench.complete(() => bench.send([io(0, 64, 1), io(64, 64, 2)], { logSizePb: 100 }));
+    await expect(sent).rejects.toThrow();
+    expect((await bench.status()).trouble!.message).toContain("129 blocks of log came, but 100 were announced");
+    await bench.complete(() => bench.send([io(0, 64, 1)]));
+    await bench.delivered();
     await bench.expectClean();
     bench.world.close();
   });
