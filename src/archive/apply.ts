@@ -9,13 +9,15 @@ import { applyDiffs } from "../diff/apply.ts";
 import { planMerge } from "../diff/merge.ts";
 import { checkAborted, type DiffIo } from "../diff/types.ts";
 import { WalbError } from "../errors.ts";
+import { baseImage } from "../image/image.ts";
 import { garbageBefore } from "../snapshot/collect.ts";
 import { applyRound } from "../snapshot/restore.ts";
 import { beginState, endState } from "../snapshot/state.ts";
 import { stateText } from "../snapshot/text.ts";
 import { lbBytes } from "../units.ts";
+import { promoteCold, removeOldColds } from "./cold.ts";
 import { explained, openRound, type Round, verifyPlan } from "./diffs.ts";
-import { appliedSnapshot, requireUnprotected } from "./plan.ts";
+import { appliedSnapshot, coldState, planPromotion, requireUnprotected } from "./plan.ts";
 import type { ArchiveVolume } from "./volume.ts";
 
 /** What a job gets. */
@@ -30,7 +32,8 @@ export async function applyToBase(
   io: DiffIo,
   gid: bigint,
   context: JobContext,
-): Promise<{ readonly gid: bigint; readonly bytes: number }> {
+  isDry = false,
+): Promise<{ readonly gid: bigint; readonly bytes: number; readonly lostPointCount: number }> {
   const { store } = volume;
   const base = volume.requireBase();
   if (applyRound(store.set, base, gid).length === 0) {
@@ -40,12 +43,18 @@ export async function applyToBase(
       hint: `choose a later point of: walb snapshots ${volume.name} --all`,
     });
   }
-  const newBaseGid = appliedSnapshot(store.set, base, gid).gidB;
-  requireUnprotected(
-    volume.points().map(({ point }) => point),
-    store.labels,
-    newBaseGid,
-  );
+  const cold = planPromotion(store.set, base, store.colds.all, gid);
+  const start = cold === undefined ? base : coldState(cold);
+  const newBaseGid = appliedSnapshot(store.set, start, gid).gidB;
+  const points = volume.points().map(({ point }) => point);
+  requireUnprotected(points, store.labels, newBaseGid);
+  const lostPointCount = points.filter((point) => point.gid < newBaseGid).length;
+  if (isDry) {
+    const metas = applyRound(store.set, start, gid);
+    const bytes = metas.reduce((sum, meta) => sum + store.diff(meta).contentLb * lbBytes, 0);
+    return { gid: newBaseGid, bytes, lostPointCount };
+  }
+  if (cold !== undefined) await promoteCold(volume, cold);
   let bytes = 0;
   for (;;) {
     checkAborted(context.signal, "applying diffs");
@@ -59,8 +68,9 @@ export async function applyToBase(
       await round.close();
     }
   }
+  await removeOldColds(volume);
   volume.log.info("diffs applied", { gid: volume.requireBase().from.gidB, bytes });
-  return { gid: volume.requireBase().from.gidB, bytes };
+  return { gid: volume.requireBase().from.gidB, bytes, lostPointCount };
 }
 
 async function applyOneRound(volume: ArchiveVolume, io: DiffIo, round: Round, context: JobContext): Promise<number> {
@@ -70,7 +80,7 @@ async function applyOneRound(volume: ArchiveVolume, io: DiffIo, round: Round, co
   const report = (step: string) => (doneLb: number) =>
     context.progress({ doneBytes: doneLb * lbBytes, totalBytes, step });
   await verifyPlan(volume, io, round, plan, context.signal, report("checking the diffs"));
-  const image = await volume.images.open(volume.name, "write");
+  const image = await volume.images.open(baseImage(volume.name), "write");
   let result: Awaited<ReturnType<typeof applyDiffs>>;
   try {
     store.setBase(beginState(volume.requireBase(), round.metas));
@@ -81,7 +91,7 @@ async function applyOneRound(volume: ArchiveVolume, io: DiffIo, round: Round, co
       discard: settings.discard,
       signal: context.signal,
       onProgress: ({ doneLb }) => onProgress(doneLb),
-      ...(settings.applySleepPercent === 0 ? {} : { throttle: sleeper(volume, context.signal) }),
+      throttle: throttle(volume, context.signal),
     });
   } catch (error) {
     throw explained(volume, error);
@@ -96,12 +106,14 @@ async function applyOneRound(volume: ArchiveVolume, io: DiffIo, round: Round, co
   return (result.writtenLb + result.zeroedLb) * lbBytes;
 }
 
-/** Sleeps its share of the time between batches. */
-function sleeper(volume: ArchiveVolume, signal: AbortSignal): () => Promise<void> {
+/** Keeps the rate, and sleeps its share of the time between batches. */
+function throttle(volume: ArchiveVolume, signal: AbortSignal): (bytes: number) => Promise<void> {
   const { clock } = volume.platform;
   const percent = volume.settings.applySleepPercent;
   let busySinceMs = clock.monotonicMs();
-  return async () => {
+  return async (bytes) => {
+    await volume.rates.apply.take(bytes, signal);
+    if (percent === 0) return;
     const busyMs = clock.monotonicMs() - busySinceMs;
     await clock.sleep((busyMs * percent) / (100 - percent), signal);
     busySinceMs = clock.monotonicMs();

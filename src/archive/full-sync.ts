@@ -5,6 +5,7 @@
  * SyncReady, and the next backup begins with an empty image again.
  */
 import { asWalbError, WalbError } from "../errors.ts";
+import { baseImage } from "../image/image.ts";
 import type { Codec } from "../native/codec.ts";
 import type { DecodedWrite, DiskFile } from "../platform/disk.ts";
 import type { Snapshot } from "../snapshot/types.ts";
@@ -43,7 +44,7 @@ export class FullSync implements BulkSink {
     // A reset that broke off would otherwise be finished by the next start: with this backup as its victim.
     if (volume.store.isResetting) await finishReset(volume);
     await volume.images.createEmpty(volume.name, totalBytes);
-    const image = await volume.images.open(volume.name, "write");
+    const image = await volume.images.open(baseImage(volume.name), "write");
     volume.syncProgress = { doneBytes: 0, totalBytes };
     return new FullSync(volume, request, image);
   }
@@ -104,7 +105,7 @@ export class FullSync implements BulkSink {
       lastSyncMs: platform.clock.nowMs(),
     };
     // The image is durable, so a manifest that is ahead of the row says nothing wrong.
-    const uuids = { diffUuids: [logUuid], labels: [] };
+    const uuids = { diffUuids: [logUuid], labels: [], colds: [] };
     await this.#volume.saveManifest({ ...store.manifest(), ...backup, ...uuids, state: "Archived" });
     store.commitFullBackup(backup);
   }

@@ -1,17 +1,23 @@
 /** @module What an archive answers to `get` of other daemons and of the original's controller. */
 import { WalbError } from "../errors.ts";
+import { baseImage } from "../image/image.ts";
 import { applyAll } from "../snapshot/algebra.ts";
 import { restorable } from "../snapshot/restore.ts";
 import { applicableToGid } from "../snapshot/select.ts";
+import { beginState, endState } from "../snapshot/state.ts";
 import { diffLineText, gidInfoText, snapshotText, stateTimeText } from "../snapshot/text.ts";
 import { timeText } from "../snapshot/time.ts";
-import { gidMax } from "../snapshot/types.ts";
+import { diffMeta, gidMax, plainState, snapshot } from "../snapshot/types.ts";
 import { checkVolumeId } from "../volume/directories.ts";
 import { type GetRequest, readGet, replyGet } from "../wire/get.ts";
 import { parseU64 } from "../wire/grammar.ts";
 import type { WireStream } from "../wire/stream.ts";
+import { restoredGids } from "./restored.ts";
 import { type ArchiveVolume, type ArchiveVolumeState, activeStates } from "./volume.ts";
 import type { ArchiveVolumes } from "./volumes.ts";
+
+/** In the original's order. */
+const toldActions = ["Merge", "Apply", "Restore", "ReplSyncAsClient", "Resize"] as const;
 
 /** Answers one request. Source of the values: `docs/wire-protocol.md`, get targets. */
 export async function serveGet(stream: WireStream, volumes: ArchiveVolumes): Promise<void> {
@@ -32,9 +38,12 @@ export async function serveGet(stream: WireStream, volumes: ArchiveVolumes): Pro
       return replyGet(stream, name, latestLines(volumes, args[0]));
     case "base-all":
       return replyGet(stream, name, baseLines(volumes));
+    case "all-actions":
+      return replyGet(stream, name, actionLines(volumes));
     case "volume-group":
+      return replyGet(stream, name, volumes.imagesPlace.group);
     case "thinpool":
-      return replyGet(stream, name, "");
+      return replyGet(stream, name, volumes.imagesPlace.pool);
     default:
       return volumeGet(stream, request, volumes.get(args[0]!));
   }
@@ -65,7 +74,7 @@ async function volumeGet(stream: WireStream, { name, args }: GetRequest, volume:
     case "progress":
       return replyGet(stream, name, Math.floor((volume.syncProgress?.doneBytes ?? 0) / 512));
     case "exists-base-image":
-      return replyGet(stream, name, await volume.images.exists(volume.name));
+      return replyGet(stream, name, await volume.images.exists(baseImage(volume.name)));
     case "diff":
       return replyGet(stream, name, diffsIn(volume, args).map(diffLineText));
     case "num-diff":
@@ -86,18 +95,38 @@ async function volumeGet(stream: WireStream, { name, args }: GetRequest, volume:
       return replyGet(stream, name, snapshotText(applyAll(from, applicableToGid(store.set, from, gid))));
     }
     case "num-action": {
-      const action = (["Merge", "Apply", "Restore", "ReplSyncAsClient", "Resize"] as const).find(
-        (known) => known === args[1],
-      );
+      const action = toldActions.find((known) => known === args[1]);
       if (action === undefined) {
         throw new WalbError("bad-parameter", { what: `there is no action ${JSON.stringify(args[1])}` });
       }
       return replyGet(stream, name, machine.running(action));
     }
     case "restored":
-    case "cold":
+    case "cold": {
       requireActive(["Stopped"]);
-      return replyGet(stream, name, []);
+      machine.requireNotStopping(`get ${name}`);
+      const gids = name === "cold" ? store.colds.all.map(({ gid }) => gid) : await restoredGids(volume);
+      return replyGet(
+        stream,
+        name,
+        gids.map((gid) => gid.toString()),
+      );
+    }
+    case "exists-diff": {
+      requireActive(["Stopped"]);
+      const [, fromB, fromE, toB, toE] = args;
+      const from = snapshot(parseU64(fromB!, "begin.gidB"), parseU64(fromE!, "begin.gidE"), "begin");
+      const to = snapshot(parseU64(toB!, "end.gidB"), parseU64(toE!, "end.gidE"), "end");
+      return replyGet(stream, name, store.set.has(diffMeta({ from, to })));
+    }
+    case "meta-state": {
+      const isApplying = parseU64(args[1]!, "isApplying") !== 0n;
+      const gid = args[2] === undefined ? gidMax : parseU64(args[2], "gid");
+      const base = volume.requireBase();
+      const start = plainState(base.from, base.timestampS);
+      const diffs = applicableToGid(store.set, base.from, gid);
+      return replyGet(stream, name, stateTimeText((isApplying ? beginState : endState)(start, diffs)));
+    }
     default:
       throw new WalbError("unsupported", { what: `this archive does not answer get ${name}` });
   }
@@ -107,6 +136,18 @@ function diffsIn(volume: ArchiveVolume, args: readonly string[]) {
   const low = args[1] === undefined ? 0n : parseU64(args[1], "gid0");
   const high = args[2] === undefined ? gidMax : parseU64(args[2], "gid1");
   return volume.store.set.getAll(low, high);
+}
+
+/** `vol Merge n t Apply n t …`, t the time it last began. */
+function actionLines(volumes: ArchiveVolumes): string[] {
+  return volumes.all.flatMap(({ name, machine }) => {
+    if (!activeStates.includes(machine.state)) return [];
+    const parts = toldActions.map((action) => {
+      const beganMs = machine.lastBeganMs(action);
+      return `${action} ${machine.running(action)} ${beganMs === undefined ? "---" : timeText(Math.floor(beganMs / 1000))}`;
+    });
+    return [`${name} ${parts.join(" ")}`];
+  });
 }
 
 function stateOf(volumes: ArchiveVolumes, name: string): string {

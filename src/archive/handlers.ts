@@ -1,19 +1,27 @@
 /** @module The commands of an archive. */
 import type { ArchiveCommands } from "../control/archive.ts";
 import type { Handlers } from "../control/command.ts";
-import type { DiffIo } from "../diff/types.ts";
 import { WalbError } from "../errors.ts";
+import { snapshotImage } from "../image/image.ts";
 import type { Platform } from "../platform/platform.ts";
-import { lbBytes } from "../units.ts";
 import { clearStatus } from "../volume/trouble.ts";
-import { volumeLbMax } from "../wire/bulk-stream.ts";
-import { applyToBase, type JobContext } from "./apply.ts";
+import { withAction } from "./action.ts";
+import { applyToBase } from "./apply.ts";
+import { setBase, setLogUuid, setState } from "./debug.ts";
+import { setExplicit } from "./flags.ts";
 import type { ForegroundLimit } from "./foreground.ts";
+import { collectGarbage } from "./garbage.ts";
+import type { ArchiveMemory } from "./memory.ts";
 import { mergeDiffs } from "./merge.ts";
+import type { RateLimits } from "./rates.ts";
+import { resizeVolume } from "./resize.ts";
 import { RestoreExperience, restoreVolume } from "./restore.ts";
+import { deleteCold, deleteRestored, listRestored } from "./restored.ts";
+import { hashVolume } from "./scan.ts";
 import type { ArchiveSettings } from "./settings.ts";
 import { brokenReport, volumeReport } from "./status.ts";
-import { type ArchiveAction, type ArchiveVolume, activeStates } from "./volume.ts";
+import { verifyVolume } from "./verify.ts";
+import { activeStates } from "./volume.ts";
 import type { ArchiveVolumes } from "./volumes.ts";
 
 /** What the handlers work on. */
@@ -22,7 +30,8 @@ export interface HandlerParts {
   readonly settings: ArchiveSettings;
   readonly volumes: ArchiveVolumes;
   readonly imagesKind: string;
-  readonly io: DiffIo;
+  readonly memory: ArchiveMemory;
+  readonly rates: RateLimits;
   readonly foreground: ForegroundLimit;
 }
 
@@ -31,7 +40,8 @@ const labelsMax = 100_000;
 
 /** Makes the handlers of an archive's commands. */
 export function archiveHandlers(parts: HandlerParts): Handlers<ArchiveCommands> {
-  const { platform, settings, volumes, io, foreground } = parts;
+  const { platform, settings, volumes, memory, rates, foreground } = parts;
+  const io = memory.working;
   const experience = new RestoreExperience();
   const sinceMs = (startMs: number): number => Math.round(platform.clock.monotonicMs() - startMs);
 
@@ -43,6 +53,7 @@ export function archiveHandlers(parts: HandlerParts): Handlers<ArchiveCommands> 
       return {
         images: parts.imagesKind,
         ...(await platform.disk.freeSpace(settings.dataDir)),
+        rates: rates.rates,
         volumes: [
           ...(await Promise.all(known.map(volumeReport))),
           ...broken.map((one) => brokenReport(one, platform.clock.nowMs())),
@@ -107,6 +118,16 @@ export function archiveHandlers(parts: HandlerParts): Handlers<ArchiveCommands> 
       return {};
     },
 
+    async "disable-snapshot"({ volume, gids }) {
+      await setExplicit(volumes.get(volume), gids, false);
+      return {};
+    },
+
+    async "enable-snapshot"({ volume, gids }) {
+      await setExplicit(volumes.get(volume), gids, true);
+      return {};
+    },
+
     async restore({ volume: name, ...request }, context) {
       // Not counted against the limit of foreground work: whoever restores is in a hurry.
       return withAction(volumes.get(name), "Restore", ["Apply", "Resize"], context, (volume, job) =>
@@ -114,13 +135,44 @@ export function archiveHandlers(parts: HandlerParts): Handlers<ArchiveCommands> 
       );
     },
 
-    async apply({ volume: name, gid }, context) {
+    async restored({ volume }) {
+      const restored = await listRestored(volumes.get(volume));
+      return {
+        restored: restored.map(({ timestampS, ...image }) => ({
+          ...image,
+          ...(timestampS === undefined ? {} : { timeMs: timestampS * 1000 }),
+        })),
+      };
+    },
+
+    async "del-restored"({ volume, gid }) {
+      await deleteRestored(volumes.get(volume), gid);
+      return {};
+    },
+
+    async cold({ volume: name }) {
+      const { store, images } = volumes.get(name);
+      return {
+        cold: store.colds.all.map(({ gid, timestampS }) => ({
+          gid,
+          timeMs: timestampS * 1000,
+          path: images.pathOf(snapshotImage(name, "cold", gid)),
+        })),
+      };
+    },
+
+    async "del-cold"({ volume, gid }) {
+      await deleteCold(volumes.get(volume), gid);
+      return {};
+    },
+
+    async apply({ volume: name, gid, dryRun }, context) {
       const startMs = platform.clock.monotonicMs();
       const denied = ["Restore", "ReplSyncAsClient", "Apply", "Merge", "Resize", "Scan"] as const;
       const leave = foreground.enter(name, "apply");
       try {
         const result = await withAction(volumes.get(name), "Apply", denied, context, (volume, job) =>
-          applyToBase(volume, io, gid, job),
+          applyToBase(volume, io, gid, job, dryRun),
         );
         return { ...result, elapsedMs: sinceMs(startMs) };
       } finally {
@@ -155,6 +207,31 @@ export function archiveHandlers(parts: HandlerParts): Handlers<ArchiveCommands> 
       return {};
     },
 
+    async bhash({ volume: name, ...request }, context) {
+      const startMs = platform.clock.monotonicMs();
+      const found = await withAction(volumes.get(name), "Scan", ["Apply", "Resize"], context, (volume, job) =>
+        hashVolume(volume, memory, request, job),
+      );
+      return { ...found, elapsedMs: sinceMs(startMs) };
+    },
+
+    async verify({ volume: name, ...request }, context) {
+      const startMs = platform.clock.monotonicMs();
+      const found = await withAction(volumes.get(name), "Scan", ["Apply", "Resize"], context, (volume, job) =>
+        verifyVolume(volume, memory, request, job),
+      );
+      return { ...found, elapsedMs: sinceMs(startMs) };
+    },
+
+    async "gc-diff"({ volume }) {
+      return collectGarbage(volumes.get(volume));
+    },
+
+    async "set-rates"(wanted) {
+      rates.set(wanted);
+      return rates.rates;
+    },
+
     async resize({ volume: name, sizeLb }) {
       await resizeVolume(volumes.get(name), sizeLb);
       return {};
@@ -169,61 +246,25 @@ export function archiveHandlers(parts: HandlerParts): Handlers<ArchiveCommands> 
       await volumes.stop(volumes.get(volume), mode, context.signal);
       return {};
     },
+
+    async "dbg-reload-metadata"({ volume }) {
+      await volumes.reload(volume);
+      return {};
+    },
+
+    async "dbg-set-uuid"({ volume, uuid }) {
+      await setLogUuid(volumes.get(volume), uuid);
+      return {};
+    },
+
+    async "dbg-set-state"({ volume, state }) {
+      await setState(volumes.get(volume), state);
+      return {};
+    },
+
+    async "dbg-set-base"({ volume, base }) {
+      await setBase(volumes.get(volume), base);
+      return {};
+    },
   };
-}
-
-/** Runs an action beside the state of an active volume; a forced stop ends it. */
-export async function withAction<T>(
-  volume: ArchiveVolume,
-  action: ArchiveAction,
-  denied: readonly ArchiveAction[],
-  context: JobContext,
-  work: (volume: ArchiveVolume, context: JobContext) => Promise<T>,
-): Promise<T> {
-  const { machine } = volume;
-  const what = action.toLowerCase();
-  machine.require(activeStates, what);
-  machine.requireNotStopping(what);
-  machine.requireIdle(denied, what);
-  const end = machine.beginAction(action);
-  const interruptible = volume.interruptible(context.signal);
-  try {
-    return await work(volume, { signal: interruptible.signal, progress: (report) => context.progress(report) });
-  } finally {
-    interruptible.done();
-    end();
-  }
-}
-
-/** Grows the image, then the size. An image that is large enough already stays. */
-export async function resizeVolume(volume: ArchiveVolume, sizeLb: number): Promise<void> {
-  const { machine, store, images, name } = volume;
-  machine.require([...activeStates, "Stopped", "SyncReady"], "resize");
-  machine.requireNotStopping("resize");
-  machine.requireIdle(["Restore", "ReplSyncAsClient", "Apply", "Resize", "Scan"], "resize");
-  volume.requireBase();
-  if (sizeLb > volumeLbMax) {
-    throw new WalbError("out-of-range", {
-      what: `a volume of ${sizeLb} LB is beyond the largest, ${volumeLbMax}`,
-      where: { volume: name, field: "sizeLb" },
-    });
-  }
-  if (sizeLb < store.sizeLb) {
-    throw new WalbError("out-of-range", {
-      what: `the volume has ${store.sizeLb} LB and cannot shrink to ${sizeLb}`,
-      where: { volume: name, field: "sizeLb" },
-      hint: "volumes only grow; reset the volume and back it up again to make it smaller",
-    });
-  }
-  if (sizeLb === store.sizeLb) return;
-  const end = machine.beginAction("Resize");
-  try {
-    const sizeBytes = sizeLb * lbBytes;
-    if ((await images.sizeBytes(name)) < sizeBytes) await images.grow(name, sizeBytes);
-    store.setSize(sizeLb);
-    await volume.saveManifest();
-    volume.log.info("resized", { sizeLb });
-  } finally {
-    end();
-  }
 }

@@ -7,6 +7,7 @@ import { asWalbError, WalbError } from "../errors.ts";
 import type { Disk } from "../platform/disk.ts";
 import { parseState, stateTimeText } from "../snapshot/text.ts";
 import type { ArchiveState } from "../snapshot/types.ts";
+import type { Cold } from "./colds.ts";
 import type { Label, SteadyState } from "./store.ts";
 
 /** Name of the manifest in a volume's directory. */
@@ -24,6 +25,8 @@ export interface Manifest {
   /** uuids of all logs that diffs of the volume come from. */
   readonly diffUuids: readonly string[];
   readonly labels: readonly Label[];
+  /** Points kept as images. */
+  readonly colds: readonly Cold[];
   readonly lastSyncMs: number | undefined;
 }
 
@@ -40,17 +43,19 @@ const schema = z.object({
   labels: z.array(
     z.object({ gid: z.string().regex(/^\d{1,19}$/), label: z.string().optional(), isProtected: z.boolean() }),
   ),
+  colds: z.array(z.object({ gid: z.string().regex(/^\d{1,19}$/), timestampS: z.int().nonnegative() })).optional(),
   lastSyncMs: z.int().nonnegative().optional(),
 });
 
 /** The text of a manifest. */
 export function manifestText(manifest: Manifest): string {
-  const { base, labels, ...rest } = manifest;
+  const { base, labels, colds, ...rest } = manifest;
   const value = {
     format: 1,
     ...rest,
     ...(base === undefined ? {} : { base: stateTimeText(base) }),
     labels: labels.map((label) => ({ ...label, gid: label.gid.toString() })),
+    ...(colds.length === 0 ? {} : { colds: colds.map((cold) => ({ ...cold, gid: cold.gid.toString() })) }),
   };
   return `${JSON.stringify(value, undefined, 2)}\n`;
 }
@@ -72,6 +77,7 @@ export async function readManifest(disk: Disk, directory: string, volume: string
       base: found.base === undefined ? undefined : parseState(found.base, 0, "base"),
       diffUuids: found.diffUuids,
       labels: found.labels.map(({ gid, label, isProtected }) => ({ gid: BigInt(gid), label, isProtected })),
+      colds: (found.colds ?? []).map(({ gid, timestampS }) => ({ gid: BigInt(gid), timestampS })),
       lastSyncMs: found.lastSyncMs,
     };
   } catch (error) {

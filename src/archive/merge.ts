@@ -40,6 +40,9 @@ export async function mergeDiffs(
   }
   const metas = planMergeList(store.set, request, store.labels);
   requirePointsKept(volume, mergeAll(metas));
+  if (request.dryRun === true) {
+    return { mergedCount: metas.length, bytes: metas.reduce((sum, meta) => sum + meta.dataSizeBytes, 0) };
+  }
   const diffs = metas.map((meta) => store.diff(meta));
   const round = await openDiffs(volume, io, diffs, { signal: context.signal });
   try {

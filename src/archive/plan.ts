@@ -2,13 +2,14 @@
 import { WalbError } from "../errors.ts";
 import { apply, applyAll, canMerge, glue, relation } from "../snapshot/algebra.ts";
 import type { DiffSet } from "../snapshot/diffset.ts";
-import { applyRound, type RestorePoint } from "../snapshot/restore.ts";
-import { mergeableList, mergeableToGid, truncateList } from "../snapshot/select.ts";
+import { applyRound, pointsInTime, type RestorePoint } from "../snapshot/restore.ts";
+import { applicableToGid, mergeableList, mergeableToGid, truncateList } from "../snapshot/select.ts";
 import { diffText, snapshotText } from "../snapshot/text.ts";
 import { timestampMaxS, utcText } from "../snapshot/time.ts";
-import type { ArchiveState, DiffMeta, Snapshot } from "../snapshot/types.ts";
+import { type ArchiveState, type DiffMeta, isClean, type Snapshot, snapshot } from "../snapshot/types.ts";
 import type { WdiffRequest } from "../wire/wdiff-transfer.ts";
 import { accept, type Decision, refuse, refuseWith } from "../wire/words.ts";
+import type { Cold } from "./colds.ts";
 import type { Label } from "./store.ts";
 
 /** What decides about a diff that is offered to an idle archived volume. */
@@ -49,6 +50,7 @@ export function decideDiff(request: WdiffRequest, situation: DiffSituation): Dec
 
 /** What to merge. */
 export interface MergeRequest {
+  readonly dryRun?: boolean | undefined;
   readonly fromGid: bigint;
   readonly toGid?: bigint | undefined;
   readonly maxBytes?: number | undefined;
@@ -90,6 +92,43 @@ function untilKept(list: readonly DiffMeta[], kept: readonly bigint[]): DiffMeta
 /** The snapshot the base image has when everything up to `gid` was applied. */
 export function appliedSnapshot(set: DiffSet, state: ArchiveState, gid: bigint): Snapshot {
   return applyAll(state.from, applyRound(set, state, gid));
+}
+
+/** Where a restore begins. */
+export interface RestoreStart {
+  /** Undefined: at the base image. */
+  readonly cold: Cold | undefined;
+  readonly state: ArchiveState;
+}
+
+/** The newest of the images from which the diffs lead to exactly `gid`. */
+export function planStart(set: DiffSet, base: ArchiveState, colds: readonly Cold[], gid: bigint): RestoreStart {
+  const cold = colds.findLast((candidate) => {
+    if (candidate.gid <= base.from.gidB || candidate.gid > gid) return false;
+    const { from } = coldState(candidate);
+    const reached = applyAll(from, applicableToGid(set, from, gid));
+    return reached.gidB === gid && isClean(reached);
+  });
+  return { cold, state: cold === undefined ? base : coldState(cold) };
+}
+
+/**
+ * The newest image that can take the place of the base on the way to `gid`: everything behind it stays restorable.
+ * Undefined when there is none, or the base is in the middle of an apply.
+ */
+export function planPromotion(set: DiffSet, base: ArchiveState, colds: readonly Cold[], gid: bigint): Cold | undefined {
+  if (base.to !== undefined) return undefined;
+  const gids = pointsInTime(set, base).map((point) => point.gid);
+  return colds.findLast((cold) => {
+    if (cold.gid <= base.from.gidB || cold.gid > gid) return false;
+    const left = new Set(pointsInTime(set, coldState(cold)).map((point) => point.gid));
+    return gids.every((known) => known < cold.gid || left.has(known));
+  });
+}
+
+/** The state of an image of a point. */
+export function coldState(cold: Cold): ArchiveState {
+  return { from: snapshot(cold.gid), timestampS: cold.timestampS };
 }
 
 /** Refuses an apply that protected points do not survive. @throws WalbError `state` naming them. */

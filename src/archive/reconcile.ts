@@ -6,20 +6,20 @@
 import { openDiffSet } from "../diff/set.ts";
 import type { DiffIo } from "../diff/types.ts";
 import { asWalbError, WalbError } from "../errors.ts";
+import { baseImage } from "../image/image.ts";
 import { contains } from "../snapshot/algebra.ts";
 import { diffFileName, diffFileSuffix, parseDiffFileName } from "../snapshot/filename.ts";
 import { pointsInTime, type RestorePoint } from "../snapshot/restore.ts";
 import { snapshotText } from "../snapshot/text.ts";
 import { isSameSnapshot } from "../snapshot/types.ts";
+import { reconcileImages } from "./cold.ts";
 import type { Manifest } from "./manifest.ts";
 import { mergingPrefix } from "./merge.ts";
 import { pointsText } from "./plan.ts";
+import { moveToQuarantine, quarantineName } from "./quarantine.ts";
 import { receivingPrefix } from "./receive.ts";
 import type { StoredDiff } from "./store.ts";
 import type { ArchiveVolume } from "./volume.ts";
-
-/** Where files go that cannot be used. */
-export const quarantineName = "quarantine";
 
 /** What was found; for the log and the tests. */
 export interface Reconciled {
@@ -37,6 +37,7 @@ export interface Reconciled {
 export async function reconcile(volume: ArchiveVolume, io: DiffIo, manifest?: Manifest): Promise<Reconciled> {
   // Never over a backup: a volume that has a base is not being reset, whatever else its row says.
   if (volume.store.isResetting && volume.store.base === undefined) await finishReset(volume);
+  await reconcileImages(volume);
   const found = { adopted: [], missing: [], quarantined: [], removed: [] };
   await new Reconciliation(volume, io, found).run(manifest);
   await requireImage(volume);
@@ -46,7 +47,7 @@ export async function reconcile(volume: ArchiveVolume, io: DiffIo, manifest?: Ma
 /** Deletes the files of a reset whose rows are gone. */
 export async function finishReset(volume: ArchiveVolume): Promise<void> {
   const { disk } = volume.platform;
-  await volume.images.remove(volume.name);
+  for (const image of await volume.images.list(volume.name)) await volume.images.remove(image);
   for (const fileName of await disk.list(volume.directory)) {
     if (fileName.endsWith(diffFileSuffix)) await disk.remove(volume.pathOf(fileName));
   }
@@ -58,10 +59,10 @@ export async function finishReset(volume: ArchiveVolume): Promise<void> {
 async function requireImage(volume: ArchiveVolume): Promise<void> {
   if (volume.store.base === undefined) return;
   const hint = `put the image back from a copy, or begin anew: move the volume's directory aside, walb init ${volume.name}, walb backup ${volume.name}`;
-  if (!(await volume.images.exists(volume.name))) {
+  if (!(await volume.images.exists(baseImage(volume.name)))) {
     throw new WalbError("damaged", { what: "the base image is missing", where: { volume: volume.name }, hint });
   }
-  const imageBytes = await volume.images.sizeBytes(volume.name);
+  const imageBytes = await volume.images.sizeBytes(baseImage(volume.name));
   if (imageBytes < volume.sizeBytes) {
     throw new WalbError("damaged", {
       what: `the base image has ${imageBytes} bytes, but the volume ${volume.sizeBytes}`,
@@ -201,15 +202,7 @@ class Reconciliation {
   }
 
   async #quarantine(fileName: string): Promise<void> {
-    const { disk } = this.#io;
-    const volume = this.#volume;
-    const directory = volume.pathOf(quarantineName);
-    await disk.makeDirectory(directory);
-    let to = `${directory}/${fileName}`;
-    for (let i = 1; (await disk.info(to)) !== undefined; i++) to = `${directory}/${fileName}.${i}`;
-    await disk.rename(volume.pathOf(fileName), to);
-    await disk.syncDirectory(directory);
-    await disk.syncDirectory(volume.directory);
+    await moveToQuarantine(this.#volume, fileName);
     this.#found.quarantined.push(fileName);
   }
 }

@@ -10,16 +10,19 @@ import { applyDiffs } from "../diff/apply.ts";
 import { planMerge } from "../diff/merge.ts";
 import { checkAborted, type DiffIo } from "../diff/types.ts";
 import { asWalbError, WalbError } from "../errors.ts";
+import { baseImage, type CloneMethod, type ImageId, snapshotImage } from "../image/image.ts";
 import type { DiskFile } from "../platform/disk.ts";
 import type { DiffSet } from "../snapshot/diffset.ts";
 import { pointAt, pointOfGid, type RestorePoint, restoreRound } from "../snapshot/restore.ts";
 import type { ArchiveState, DiffMeta } from "../snapshot/types.ts";
 import { lbBytes, mib } from "../units.ts";
 import type { JobContext } from "./apply.ts";
+import { keepCold, removeColds } from "./cold.ts";
+import type { Cold } from "./colds.ts";
 import { copyImage } from "./copy.ts";
 import { explained, openRound } from "./diffs.ts";
 import { removePartial } from "./partials.ts";
-import { advanced } from "./plan.ts";
+import { advanced, planStart } from "./plan.ts";
 import type { Loss, StoredDiff } from "./store.ts";
 import { alreadyThere, checkTarget, openDevice, type RestoreTarget } from "./target.ts";
 import type { ArchiveVolume } from "./volume.ts";
@@ -28,7 +31,8 @@ import type { ArchiveVolume } from "./volume.ts";
 export interface RestoreRequest {
   readonly gid?: bigint | undefined;
   readonly atMs?: number | undefined;
-  readonly to: string;
+  /** Without it the archive keeps the image. */
+  readonly to?: string | undefined;
   readonly overwrite?: boolean | undefined;
   readonly dryRun?: boolean | undefined;
 }
@@ -120,9 +124,13 @@ export async function restoreVolume(
   const points = volume.points().map(({ point }) => point);
   const { gid, timestampS } = choosePoint(points, request, volume.name, volume.store.losses);
   const { sizeBytes } = volume;
-  const rules = { dataDir: volume.settings.dataDir, sizeBytes, overwrite: request.overwrite === true };
-  const target = await checkTarget(io.disk, request.to, rules);
-  const point = { gid, timeMs: timestampS * 1000, sizeBytes };
+  const overwrite = request.overwrite === true;
+  const rules = { dataDir: volume.settings.dataDir, sizeBytes, overwrite };
+  const target =
+    request.to === undefined
+      ? await checkRestored(volume, gid, overwrite)
+      : await checkTarget(io.disk, request.to, rules);
+  const point = { gid, timeMs: timestampS * 1000, sizeBytes, path: target.path };
   const giveBack = experience.claim(target.path);
   const run = new RestoreRun(volume, io, gid, context);
   try {
@@ -132,10 +140,11 @@ export async function restoreVolume(
       const estimateMs = experience.estimateMs(bytes);
       return { ...point, bytes, elapsedMs: elapsedMs(), estimateMs, isVerified: false, ...method };
     }
-    const done = target.kind === "file" ? await run.toFile(target, rules.overwrite) : await run.toDevice(target);
+    const done = await run.to(target, { gid, timestampS }, overwrite);
     if (target.kind === "file") experience.learnClone(dirname(target.path), done.method === "reflink");
     experience.learnRate(done.bytes, elapsedMs());
     run.allGood();
+    if (target.kind === "image" && volume.settings.isOneColdKept) await removeOtherColds(volume);
     volume.log.info("restored", { gid, to: target.path, ...done });
     return { ...point, ...done, elapsedMs: elapsedMs(), isVerified: true };
   } catch (error) {
@@ -147,19 +156,45 @@ export async function restoreVolume(
   }
 }
 
+/** A place for an image that the archive keeps. @throws WalbError `already-exists` without `overwrite`. */
+async function checkRestored(volume: ArchiveVolume, gid: bigint, overwrite: boolean): Promise<Target> {
+  const image = snapshotImage(volume.name, "restored", gid);
+  const path = volume.images.pathOf(image);
+  if (!overwrite && (await volume.images.exists(image))) {
+    throw new WalbError("already-exists", {
+      what: `gid ${gid} is restored already`,
+      where: { volume: volume.name, file: path },
+      hint: `use it, delete it with: walb delete-restored ${volume.name} ${gid}, or say --overwrite`,
+    });
+  }
+  return { kind: "image", path, image };
+}
+
+/** Keeps only the newest; not while another restore may be about to begin at one of them. */
+async function removeOtherColds(volume: ArchiveVolume): Promise<void> {
+  if (volume.machine.running("Restore") > 1) return;
+  await removeColds(volume, volume.store.colds.all.slice(0, -1));
+}
+
 /** Bytes of the base image that a restore to a target copies, as far as it can be known. */
-async function imageCopyBytes(
-  volume: ArchiveVolume,
-  target: RestoreTarget,
-  experience: RestoreExperience,
-): Promise<number> {
+async function imageCopyBytes(volume: ArchiveVolume, target: Target, experience: RestoreExperience): Promise<number> {
+  if (target.kind === "image" && (await volume.images.hasCheapClones(volume.name))) return 0;
   if (target.kind === "file" && experience.isReflink(dirname(target.path)) === true) return 0;
-  const image = await volume.images.open(volume.name, "read");
+  const image = await volume.images.open(baseImage(volume.name), "read");
   try {
     return (await volume.platform.disk.info(image.path))?.allocatedBytes ?? volume.sizeBytes;
   } finally {
     await image.close();
   }
+}
+
+/** Where to: a file, a device, or an image the archive keeps. */
+type Target = RestoreTarget | { readonly kind: "image"; readonly path: string; readonly image: ImageId };
+
+/** What a restore did. */
+interface Done {
+  readonly bytes: number;
+  readonly method: CloneMethod | "device";
 }
 
 /** One restore. The base image does not change while it runs: no apply runs beside it. */
@@ -168,6 +203,8 @@ class RestoreRun {
   readonly #io: DiffIo;
   readonly #gid: bigint;
   readonly #context: JobContext;
+  /** The image it begins with, and its state. */
+  readonly #source: ImageId;
   readonly #base: ArchiveState;
   readonly #set: DiffSet;
   /** Files of the diffs as they are now; a merge beside the restore does not take them away. */
@@ -181,7 +218,9 @@ class RestoreRun {
     this.#io = io;
     this.#gid = gid;
     this.#context = context;
-    this.#base = volume.requireBase();
+    const { cold, state } = planStart(store.set, volume.requireBase(), store.colds.all, gid);
+    this.#base = state;
+    this.#source = cold === undefined ? baseImage(volume.name) : snapshotImage(volume.name, "cold", cold.gid);
     this.#set = store.set;
     for (const meta of restoreRound(store.set, this.#base, gid)) this.#diffs.set(meta, store.diff(meta));
     this.end = volume.pins.hold([...this.#diffs.values()].map((diff) => diff.fileName));
@@ -197,15 +236,51 @@ class RestoreRun {
     return bytes;
   }
 
-  async toFile(
-    target: Extract<RestoreTarget, { kind: "file" }>,
-    overwrite: boolean,
-  ): Promise<{ readonly bytes: number; readonly method: "reflink" | "copy" }> {
-    const { images, name, sizeBytes } = this.#volume;
-    const { disk } = this.#io;
-    const { signal } = this.#context;
+  async to(target: Target, point: Cold, overwrite: boolean): Promise<Done> {
     // Indexes are read first: a damaged diff shows before hours of copying.
     await this.countDiffBytes();
+    if (target.kind === "image") return this.#toImage(target.image, point);
+    return target.kind === "file" ? this.#toFile(target, overwrite) : this.#toDevice(target);
+  }
+
+  /** An image appears under its name only when it is complete, too. */
+  async #toImage(target: ImageId, point: Cold): Promise<Done> {
+    const { images, name, sizeBytes } = this.#volume;
+    const { signal } = this.#context;
+    const restoring = snapshotImage(name, "restoring", point.gid);
+    await images.remove(restoring);
+    let copiedBytes = 0;
+    try {
+      const onProgress = (doneBytes: number, totalBytes: number): void => {
+        copiedBytes = doneBytes;
+        this.#context.progress({ doneBytes, totalBytes, step: "copying the base image" });
+      };
+      const method = await images.clone(this.#source, restoring, { sizeBytes, signal, onProgress });
+      const file = await images.open(restoring, "write");
+      let diffBytes: number;
+      try {
+        diffBytes = await this.#applyTo(file);
+        await file.sync();
+      } finally {
+        await file.close();
+      }
+      if (point.gid > this.#volume.requireBase().from.gidB) await keepCold(this.#volume, restoring, point);
+      checkAborted(signal, "the restore");
+      await images.remove(target);
+      await images.rename(restoring, target);
+      return { bytes: diffBytes + (method === "copy" ? copiedBytes : 0), method };
+    } catch (error) {
+      await images.remove(restoring).catch((failure: unknown) => {
+        this.#volume.log.warn("an incomplete restore could not be removed", { gid: point.gid, error: failure });
+      });
+      throw error;
+    }
+  }
+
+  async #toFile(target: Extract<RestoreTarget, { kind: "file" }>, overwrite: boolean): Promise<Done> {
+    const { images, sizeBytes } = this.#volume;
+    const { disk } = this.#io;
+    const { signal } = this.#context;
     // Nobody else writes under this name.
     await disk.remove(target.partialPath);
     this.#volume.store.partials.add(target.partialPath);
@@ -215,7 +290,7 @@ class RestoreRun {
         copiedBytes = doneBytes;
         this.#context.progress({ doneBytes, totalBytes, step: "copying the base image" });
       };
-      const method = await images.cloneToFile(name, target.partialPath, { signal, onProgress });
+      const method = await images.cloneToFile(this.#source, target.partialPath, { signal, onProgress });
       const allocated = (await disk.info(target.partialPath))?.allocatedBytes ?? copiedBytes;
       const file = await disk.open(target.partialPath, { mode: "write" });
       let diffBytes: number;
@@ -238,14 +313,11 @@ class RestoreRun {
     }
   }
 
-  async toDevice(
-    target: Extract<RestoreTarget, { kind: "device" }>,
-  ): Promise<{ readonly bytes: number; readonly method: "device" }> {
-    const { images, name, sizeBytes } = this.#volume;
-    await this.countDiffBytes();
+  async #toDevice(target: Extract<RestoreTarget, { kind: "device" }>): Promise<Done> {
+    const { images, sizeBytes } = this.#volume;
     const device = await openDevice(this.#io.disk, target.path);
     try {
-      const image = await images.open(name, "read");
+      const image = await images.open(this.#source, "read");
       let copiedBytes: number;
       try {
         copiedBytes = await copyImage({
@@ -277,6 +349,7 @@ class RestoreRun {
         sizeLb: this.#volume.store.sizeLb,
         discard: this.#volume.settings.discard,
         signal: this.#context.signal,
+        throttle: (size) => this.#volume.rates.restore.take(size, this.#context.signal),
         onProgress: ({ doneLb }) =>
           this.#context.progress({ doneBytes: doneLb * lbBytes, totalBytes, step: "applying the diffs" }),
       });

@@ -6,14 +6,18 @@ import { planMerge } from "../diff/merge.ts";
 import { checkAborted, type DiffIo } from "../diff/types.ts";
 import { VirtualImage } from "../diff/virtual.ts";
 import { inOrder } from "../diff/window.ts";
+import { WalbError } from "../errors.ts";
+import { baseImage } from "../image/image.ts";
 import { Codec, maxEncodedBytes } from "../native/codec.ts";
 import type { Memory, MemoryPool } from "../native/memory.ts";
 import type { DiskFile } from "../platform/disk.ts";
 import { scanList } from "../snapshot/restore.ts";
 import { applicableList } from "../snapshot/select.ts";
 import { alignUp, lbBytes, mib } from "../units.ts";
+import { defaultBulkLb } from "../wire/grammar.ts";
 import { hashBytes } from "../wire/hash-stream.ts";
 import type { BulkToScan } from "../wire/scan.ts";
+import type { JobContext } from "./apply.ts";
 import { explained, openDiffs } from "./diffs.ts";
 import type { ArchiveMemory } from "./memory.ts";
 import type { ArchiveVolume } from "./volume.ts";
@@ -30,6 +34,42 @@ export interface ScanRange {
   readonly gid?: bigint;
   readonly sizeLb: number;
   readonly bulkLb: number;
+}
+
+/** What to hash. */
+export interface HashRequest {
+  readonly gid?: bigint | undefined;
+  readonly bulkLb?: number | undefined;
+  readonly sizeLb?: number | undefined;
+}
+
+/** The hash of a volume's content at a snapshot. */
+export async function hashVolume(
+  volume: ArchiveVolume,
+  memory: ScanMemory,
+  request: HashRequest,
+  { signal, progress }: JobContext,
+): Promise<{ readonly gid?: bigint; readonly hash: string; readonly sizeLb: number; readonly bulkLb: number }> {
+  const bulkLb = request.bulkLb ?? defaultBulkLb;
+  const sizeLb = request.sizeLb ?? volume.store.sizeLb;
+  const gid = request.gid === undefined ? {} : { gid: request.gid };
+  const image = await SnapshotImage.open(volume, memory, { ...gid, sizeLb, bulkLb }, signal);
+  try {
+    const totalBytes = sizeLb * lbBytes;
+    const hash = await image.hash(signal, (doneBytes) => progress({ doneBytes, totalBytes, step: "hashing" }));
+    return { ...gid, hash: Buffer.from(hash).toString("hex"), sizeLb, bulkLb };
+  } finally {
+    await image.close();
+  }
+}
+
+/** @throws WalbError `out-of-range` for more than the volume has. */
+function checkSize(volume: ArchiveVolume, sizeLb: number): void {
+  if (sizeLb <= volume.store.sizeLb) return;
+  throw new WalbError("out-of-range", {
+    what: `${sizeLb} LB are asked for, but the volume has ${volume.store.sizeLb}`,
+    where: { volume: volume.name, field: "size" },
+  });
 }
 
 /** Memory of a scan: of the image, and of what is read from it. */
@@ -77,13 +117,14 @@ export class SnapshotImage {
   ): Promise<SnapshotImage> {
     const { store } = volume;
     const { working: io } = memory;
+    checkSize(volume, range.sizeLb);
     const state = volume.requireBase();
     const metas =
       range.gid === undefined ? applicableList(store.set, state.from) : scanList(store.set, state, range.gid);
     const diffs = metas.map((meta) => store.diff(meta));
     const round = await openDiffs(volume, io, diffs, { signal });
     try {
-      const base = await volume.images.open(volume.name, "read");
+      const base = await volume.images.open(baseImage(volume.name), "read");
       try {
         const { sizeLb } = store;
         const image = await VirtualImage.open(io, round.open, planMerge(round.open.records), base, { sizeLb });
@@ -125,10 +166,11 @@ export class SnapshotImage {
   }
 
   /** XOR of the hashes of all bulks, each with its number as seed: 16 bytes. */
-  async hash(signal: AbortSignal): Promise<Uint8Array> {
+  async hash(signal: AbortSignal, onProgress?: (doneBytes: number) => void): Promise<Uint8Array> {
     const { sizeLb, bulkLb } = this.#range;
     const sum = new Uint8Array(16);
     let offsetLb = 0;
+    let hashedLb = 0;
     const start = (): Promise<Uint8Array> | undefined => {
       if (offsetLb >= sizeLb) return undefined;
       checkAborted(signal, "the scan");
@@ -139,6 +181,8 @@ export class SnapshotImage {
     try {
       for await (const hash of inOrder(start, bulksInFlightMax, () => undefined)) {
         for (let i = 0; i < 16; i++) sum[i] = sum[i]! ^ hash[i]!;
+        hashedLb = Math.min(sizeLb, hashedLb + bulkLb);
+        onProgress?.(hashedLb * lbBytes);
       }
     } catch (error) {
       throw explained(this.#volume, error);
@@ -183,6 +227,55 @@ export class SnapshotImage {
     } finally {
       // Nothing may read from files that are being closed.
       await Promise.allSettled(jobs);
+    }
+  }
+
+  /** Reads a range and forgets it; holes of the base that no diff covers are passed over. @returns bytes read. */
+  async readThrough(
+    fromBytes: number,
+    toBytes: number,
+    { signal, progress }: { readonly signal: AbortSignal; progress(doneBytes: number): void },
+  ): Promise<number> {
+    let at = fromBytes;
+    let readBytes = 0;
+    const start = async (): Promise<{ readonly job: Promise<number> } | undefined> => {
+      at = Math.max(at, Math.min(toBytes, await this.#holeEnd(at)));
+      if (at >= toBytes) return undefined;
+      checkAborted(signal, "reading the image");
+      const sizeBytes = Math.min(hashJobBytesMax, toBytes - at);
+      await this.#volume.rates.scan.take(sizeBytes, signal);
+      const offsetBytes = at;
+      at += sizeBytes;
+      return { job: this.#readRange(offsetBytes, sizeBytes) };
+    };
+    const jobs: Promise<number>[] = [];
+    try {
+      for (;;) {
+        const started = jobs.length < bulksInFlightMax ? await start() : undefined;
+        if (started !== undefined) {
+          started.job.catch(() => undefined);
+          jobs.push(started.job);
+          continue;
+        }
+        const first = jobs.shift();
+        if (first === undefined) return readBytes;
+        readBytes += await first;
+        progress(at - fromBytes);
+      }
+    } catch (error) {
+      throw explained(this.#volume, error);
+    } finally {
+      await Promise.allSettled(jobs);
+    }
+  }
+
+  async #readRange(offsetBytes: number, sizeBytes: number): Promise<number> {
+    const lease = await this.#targets.lease(sizeBytes);
+    try {
+      await this.#image.read(offsetBytes, lease.slice(0, sizeBytes));
+      return sizeBytes;
+    } finally {
+      lease.release();
     }
   }
 

@@ -60,6 +60,18 @@ export const partialTable = sqliteTable("partial", {
   path: text("path").notNull(),
 });
 
+/** Points kept as images. A row is made behind its image, and goes before it. */
+export const coldTable = sqliteTable("cold", {
+  gid: gidColumn("gid").notNull(),
+  timestampS: numberColumn("timestamp_s").notNull(),
+});
+
+/** When the data of a diff was last read to its end and was good. */
+export const verifiedTable = sqliteTable("verified", {
+  fileName: text("file_name").notNull(),
+  atMs: numberColumn("at_ms").notNull(),
+});
+
 /** Migration i takes the schema from version i to i + 1. */
 export const migrations: readonly string[] = [
   `CREATE TABLE volume (
@@ -103,4 +115,6 @@ export const migrations: readonly string[] = [
      at_ms INTEGER NOT NULL
    ) STRICT`,
   "CREATE TABLE partial (path TEXT PRIMARY KEY) STRICT",
+  `CREATE TABLE cold (gid INTEGER PRIMARY KEY, timestamp_s INTEGER NOT NULL) STRICT;
+   CREATE TABLE verified (file_name TEXT PRIMARY KEY, at_ms INTEGER NOT NULL) STRICT`,
 ];

@@ -10,6 +10,7 @@ import { serveWire } from "../wire/server.ts";
 import { ForegroundLimit } from "./foreground.ts";
 import { archiveHandlers } from "./handlers.ts";
 import { carveArchiveMemory } from "./memory.ts";
+import { RateLimits } from "./rates.ts";
 import { archiveSettings } from "./settings.ts";
 import { ArchiveVolumes } from "./volumes.ts";
 import { archiveWireHandlers } from "./wire-handlers.ts";
@@ -28,13 +29,13 @@ export async function openArchive(platform: Platform, options: ArchiveOptions, l
   const memory = carveArchiveMemory(platform);
   const lock = await lockDataDirectory(platform.disk, settings.dataDir);
   const images = createFileImageStore(platform.disk, settings.dataDir);
-  const io = memory.working;
-  const volumes = new ArchiveVolumes({ platform, settings, images, log, io });
+  const rates = new RateLimits(platform.clock);
+  const volumes = new ArchiveVolumes({ platform, settings, images, rates, log, io: memory.working });
   const foreground = new ForegroundLimit(settings.nodeId, settings.maxForegroundTasks);
   const control = createControl({
     role: "archive",
     commands: archiveCommands,
-    handlers: archiveHandlers({ platform, settings, volumes, imagesKind: images.kind, io, foreground }),
+    handlers: archiveHandlers({ platform, settings, volumes, imagesKind: images.kind, memory, rates, foreground }),
     nodeId: settings.nodeId,
     security: options.security,
     clock: platform.clock,

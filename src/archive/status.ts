@@ -1,13 +1,15 @@
 /** @module What an archive tells about its volumes. */
 import type { ArchiveVolume as VolumeReport } from "../control/archive.ts";
 import { WalbError } from "../errors.ts";
+import { baseImage } from "../image/image.ts";
 import { snapshotText, stateText } from "../snapshot/text.ts";
 import type { BrokenVolume } from "../volume/directories.ts";
 import { type Trouble, troubleReport } from "../volume/trouble.ts";
+import { allActions } from "./action.ts";
 import { beginAnew } from "./diffs.ts";
-import type { ArchiveAction, ArchiveVolume } from "./volume.ts";
+import { restoredGids } from "./restored.ts";
+import type { ArchiveVolume } from "./volume.ts";
 
-const actions: readonly ArchiveAction[] = ["Apply", "Merge", "Restore", "Resize", "Scan", "ReplSyncAsClient"];
 /** Losses named in a status; the log has all. */
 const lossesNamedMax = 4;
 
@@ -17,7 +19,8 @@ export async function volumeReport(volume: ArchiveVolume): Promise<VolumeReport>
   const points = volume.points().map(({ point }) => point);
   const [oldest, newest] = [points[0], points.at(-1)];
   const { base } = store;
-  const hasImage = base !== undefined && (await volume.images.exists(volume.name));
+  const image = baseImage(volume.name);
+  const hasImage = base !== undefined && (await volume.images.exists(image));
   return {
     volume: volume.name,
     state: machine.state,
@@ -25,7 +28,7 @@ export async function volumeReport(volume: ArchiveVolume): Promise<VolumeReport>
     sinceMs: machine.sinceMs,
     ...(store.sizeLb === 0 ? {} : { sizeLb: store.sizeLb }),
     running: [...runningState(volume), ...runningActions(volume)],
-    ...(hasImage ? { imageBytes: await volume.images.sizeBytes(volume.name) } : {}),
+    ...(hasImage ? { imageBytes: await volume.images.sizeBytes(image) } : {}),
     ...(store.logUuid === undefined ? {} : { uuid: store.logUuid }),
     ...(store.archiveUuid === undefined ? {} : { archiveUuid: store.archiveUuid }),
     ...(base === undefined ? {} : { base: stateText(base), latest: snapshotText(volume.latest().from) }),
@@ -35,6 +38,8 @@ export async function volumeReport(volume: ArchiveVolume): Promise<VolumeReport>
     explicitPointCount: points.filter((point) => point.isExplicit).length,
     wdiffCount: store.set.count,
     wdiffBytes: store.set.sizeBytes,
+    restoredCount: (await restoredGids(volume)).length,
+    coldCount: store.colds.all.length,
     ...(store.lastReceivedMs === undefined ? {} : { lastReceivedMs: store.lastReceivedMs }),
     ...(store.lastSyncMs === undefined ? {} : { lastSyncMs: store.lastSyncMs }),
     ...troubleReport(lossTrouble(volume) ?? volume.damage ?? volume.trouble),
@@ -59,7 +64,7 @@ function runningState({ machine, syncProgress }: ArchiveVolume): VolumeReport["r
 }
 
 function runningActions({ machine }: ArchiveVolume): VolumeReport["running"] {
-  return actions.flatMap((action) => {
+  return allActions.flatMap((action) => {
     const count = machine.running(action);
     const beganMs = machine.lastBeganMs(action);
     return count === 0 ? [] : [{ action, count, ...(beganMs === undefined ? {} : { beganMs }) }];

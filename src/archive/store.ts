@@ -7,11 +7,23 @@ import { WalbError } from "../errors.ts";
 import type { Databases } from "../platform/database.ts";
 import { DiffSet } from "../snapshot/diffset.ts";
 import { diffText } from "../snapshot/text.ts";
-import { type ArchiveState, type DiffMeta, diffMeta, snapshot } from "../snapshot/types.ts";
+import type { ArchiveState, DiffMeta } from "../snapshot/types.ts";
 import { openVolumeDatabase, type VolumeDatabase, volumeDatabaseName } from "../volume/database.ts";
+import { Colds } from "./colds.ts";
 import type { Manifest } from "./manifest.ts";
 import { Partials } from "./partials.ts";
-import { diffTable, labelTable, lossTable, migrations, partialTable, volumeTable } from "./schema.ts";
+import { baseColumns, baseOf, storedDiff } from "./rows.ts";
+import {
+  coldTable,
+  diffTable,
+  labelTable,
+  lossTable,
+  migrations,
+  partialTable,
+  verifiedTable,
+  volumeTable,
+} from "./schema.ts";
+import { Verifications } from "./verifications.ts";
 
 /** States that are kept across restarts. */
 export type SteadyState = "SyncReady" | "Archived" | "Stopped";
@@ -53,6 +65,10 @@ const namesPerStatement = 500;
 export class ArchiveStore {
   /** Incomplete files of restores. */
   readonly partials: Partials;
+  /** Points kept as images. */
+  readonly colds: Colds;
+  /** When diffs were last verified. */
+  readonly verifications: Verifications;
   readonly #volume: string;
   readonly #database: VolumeDatabase;
   #row: typeof volumeTable.$inferSelect;
@@ -65,6 +81,8 @@ export class ArchiveStore {
   private constructor(database: VolumeDatabase, volume: string) {
     this.#database = database;
     this.partials = new Partials(database);
+    this.colds = new Colds(database);
+    this.verifications = new Verifications(database);
     this.#volume = volume;
     const row = database.orm.select().from(volumeTable).get();
     if (row === undefined) {
@@ -99,7 +117,9 @@ export class ArchiveStore {
     try {
       database.transaction(() => {
         const { orm } = database;
-        for (const table of [volumeTable, diffTable, labelTable, lossTable, partialTable]) orm.delete(table).run();
+        for (const table of [volumeTable, diffTable, labelTable, lossTable, partialTable, coldTable, verifiedTable]) {
+          orm.delete(table).run();
+        }
         orm
           .insert(volumeTable)
           .values({
@@ -114,6 +134,7 @@ export class ArchiveStore {
           })
           .run();
         for (const label of manifest.labels) orm.insert(labelTable).values(label).run();
+        for (const cold of manifest.colds) orm.insert(coldTable).values(cold).run();
       });
       return new ArchiveStore(database, manifest.volume);
     } catch (error) {
@@ -187,12 +208,17 @@ export class ArchiveStore {
       base: this.base,
       diffUuids: [...uuids].sort(),
       labels: [...this.#labels.values()].sort((a, b) => (a.gid < b.gid ? -1 : 1)),
+      colds: this.colds.all,
       lastSyncMs: this.lastSyncMs,
     };
   }
 
   setState(state: SteadyState): void {
     this.#update({ state });
+  }
+
+  setLogUuid(logUuid: string): void {
+    this.#update({ logUuid });
   }
 
   setSize(sizeLb: number): void {
@@ -249,6 +275,21 @@ export class ArchiveStore {
     this.#put(merged);
   }
 
+  /** Diffs got other flags, and so other file names. */
+  renameDiffs(changes: readonly { readonly before: StoredDiff; readonly after: StoredDiff }[]): void {
+    this.#database.transaction(() => {
+      this.#deleteRows(changes.map(({ before }) => before));
+      for (const { after } of changes) this.#insertRow(after);
+    });
+    for (const { after } of changes) this.#put(after);
+  }
+
+  /** Forgets diffs that no point needs. */
+  dropDiffs(gone: readonly StoredDiff[]): void {
+    this.#database.transaction(() => this.#deleteRows(gone));
+    this.#forget(gone);
+  }
+
   /** Forgets diffs whose files are gone, and says what that cost. */
   loseDiff(diff: StoredDiff, loss: Loss): void {
     this.#database.transaction(() => {
@@ -295,7 +336,9 @@ export class ArchiveStore {
   /** Forgets all backups: SyncReady. Files are deleted behind it, until {@link endReset}. */
   beginReset(): void {
     this.#database.transaction(() => {
-      for (const table of [diffTable, labelTable, lossTable]) this.#database.orm.delete(table).run();
+      for (const table of [diffTable, labelTable, lossTable, coldTable, verifiedTable]) {
+        this.#database.orm.delete(table).run();
+      }
       this.#database.orm
         .update(volumeTable)
         .set({ state: "SyncReady", logUuid: null, archiveUuid: null, ...baseColumns(undefined), isResetting: true })
@@ -307,6 +350,7 @@ export class ArchiveStore {
     this.#diffs.clear();
     this.#labels.clear();
     this.#losses.clear();
+    this.colds.forget();
   }
 
   endReset(): void {
@@ -360,35 +404,4 @@ export class ArchiveStore {
 
 function keyOf(meta: DiffMeta): string {
   return diffText(meta);
-}
-
-function storedDiff(row: typeof diffTable.$inferSelect): StoredDiff {
-  const meta = diffMeta({
-    from: snapshot(row.fromB, row.fromE),
-    to: snapshot(row.toB, row.toE),
-    isMergeable: row.isMergeable,
-    isCompared: row.isCompared,
-    timestampS: row.timestampS,
-    dataSizeBytes: row.sizeBytes,
-  });
-  return { fileName: row.fileName, meta, uuid: row.uuid, contentLb: row.contentLb };
-}
-
-function baseColumns(base: ArchiveState | undefined) {
-  return {
-    baseFromB: base?.from.gidB ?? null,
-    baseFromE: base?.from.gidE ?? null,
-    baseToB: base?.to?.gidB ?? null,
-    baseToE: base?.to?.gidE ?? null,
-    baseTimestampS: base?.timestampS ?? null,
-  };
-}
-
-function baseOf(row: typeof volumeTable.$inferSelect): ArchiveState | undefined {
-  const { baseFromB, baseFromE, baseToB, baseToE, baseTimestampS: timestampS } = row;
-  if (baseFromB === null || baseFromE === null || timestampS === null) return undefined;
-  const from = snapshot(baseFromB, baseFromE);
-  return baseToB === null || baseToE === null
-    ? { from, timestampS }
-    : { from, to: snapshot(baseToB, baseToE), timestampS };
 }

@@ -12,6 +12,7 @@ import { VolumeMachine } from "../volume/machine.ts";
 import type { Trouble } from "../volume/trouble.ts";
 import { type Manifest, manifestName, manifestText } from "./manifest.ts";
 import { Pins } from "./pins.ts";
+import type { RateLimits } from "./rates.ts";
 import type { ArchiveSettings } from "./settings.ts";
 import type { ArchiveStore, StoredDiff } from "./store.ts";
 import { archiveWayOut } from "./way-out.ts";
@@ -66,6 +67,7 @@ export class ArchiveVolume {
     readonly images: ImageStore,
     readonly platform: Platform,
     readonly settings: ArchiveSettings,
+    readonly rates: RateLimits,
     log: Logger,
   ) {
     this.log = log.with({ volume: name });

@@ -6,9 +6,12 @@ import type { ImageStore } from "../image/image.ts";
 import type { Platform } from "../platform/platform.ts";
 import { volumeDatabaseName } from "../volume/database.ts";
 import { type BrokenVolume, checkVolumeId, openVolumes } from "../volume/directories.ts";
+import { allActions } from "./action.ts";
 import { type Manifest, manifestName, readManifest } from "./manifest.ts";
 import { removePartials } from "./partials.ts";
-import { finishReset, quarantineName, reconcile } from "./reconcile.ts";
+import { quarantineName } from "./quarantine.ts";
+import type { RateLimits } from "./rates.ts";
+import { finishReset, reconcile } from "./reconcile.ts";
 import type { ArchiveSettings } from "./settings.ts";
 import { ArchiveStore } from "./store.ts";
 import { ArchiveVolume, type ArchiveVolumeState, activeStates } from "./volume.ts";
@@ -21,6 +24,7 @@ export interface ArchiveVolumesParts {
   readonly platform: Platform;
   readonly settings: ArchiveSettings;
   readonly images: ImageStore;
+  readonly rates: RateLimits;
   readonly log: Logger;
   /** For looking into files at start. */
   readonly io: DiffIo;
@@ -31,6 +35,8 @@ export class ArchiveVolumes {
   readonly #parts: ArchiveVolumesParts;
   readonly #volumes = new Map<string, ArchiveVolume>();
   readonly #making = new Set<string>();
+  /** Directories of cleared volumes. */
+  readonly #deleting = new Set<Promise<void>>();
   #broken: BrokenVolume[] = [];
 
   constructor(parts: ArchiveVolumesParts) {
@@ -43,7 +49,7 @@ export class ArchiveVolumes {
     const { disk, databases } = platform;
     const withManifest = new Set<string>();
     for (const name of await disk.list(settings.dataDir)) {
-      if (name.startsWith(clearingPrefix)) await disk.removeTree(`${settings.dataDir}/${name}`);
+      if (name.startsWith(clearingPrefix)) await this.#finishClear(name);
       else if ((await disk.info(`${settings.dataDir}/${name}/${manifestName}`)) !== undefined) {
         withManifest.add(`${settings.dataDir}/${name}/${volumeDatabaseName}`);
       }
@@ -57,6 +63,12 @@ export class ArchiveVolumes {
     this.#broken = broken;
     for (const { volume, error } of broken) log.error("a volume could not be opened", { volume, error });
     for (const [name, volume] of volumes) this.#volumes.set(name, volume);
+  }
+
+  /** Volume group and thin pool of the images; empty without. */
+  get imagesPlace(): { readonly group: string; readonly pool: string } {
+    const [, group = "", pool = ""] = /^lvm:([^/]+)(?:\/(.+))?$/.exec(this.#parts.images.kind) ?? [];
+    return { group, pool };
   }
 
   get all(): ArchiveVolume[] {
@@ -113,6 +125,33 @@ export class ArchiveVolumes {
       const volume = this.#make(name, store);
       await volume.saveManifest();
       this.#volumes.set(name, volume);
+    } finally {
+      this.#making.delete(name);
+    }
+  }
+
+  /** Opens a volume anew from its files. @throws WalbError why that is not possible; then it is shown as broken. */
+  async reload(name: string): Promise<void> {
+    checkVolumeId(name);
+    const { platform, settings, log } = this.#parts;
+    const volume = this.#volumes.get(name);
+    if (volume !== undefined) {
+      volume.machine.requireNotStopping("reload");
+      volume.machine.requireIdle(allActions, "reload");
+      volume.machine.require(["SyncReady", "Archived", "Stopped"], "reload");
+    } else if (!this.#broken.some((known) => known.volume === name)) this.get(name);
+    if (this.#making.has(name)) throw new WalbError("busy", { what: "it is being opened", where: { volume: name } });
+    this.#making.add(name);
+    try {
+      this.#volumes.delete(name);
+      await volume?.close();
+      this.#broken = this.#broken.filter((known) => known.volume !== name);
+      this.#volumes.set(name, await this.#open(name));
+    } catch (error) {
+      const failure = asWalbError(error, { host: settings.nodeId, volume: name });
+      this.#broken = [...this.#broken, { volume: name, error: failure }];
+      log.error("a volume could not be opened", { volume: name, error: failure, atMs: platform.clock.nowMs() });
+      throw failure;
     } finally {
       this.#making.delete(name);
     }
@@ -176,32 +215,47 @@ export class ArchiveVolumes {
 
   /** Forgets a volume with all its backups. The directory goes in one step, so that no half of it can come back. */
   async clear(volume: ArchiveVolume): Promise<void> {
-    const { platform, settings, images } = this.#parts;
+    const { platform, settings } = this.#parts;
     this.#requireQuiet(volume, "clear");
     const transition = volume.machine.begin(["SyncReady", "Stopped"], "ClearVol", "clear");
     try {
       await volume.close();
       const hex = Buffer.from(platform.random.bytes(6)).toString("hex");
-      const trash = `${settings.dataDir}/${clearingPrefix}${volume.name}-${hex}`;
-      await platform.disk.rename(volume.directory, trash);
+      const trash = `${clearingPrefix}${volume.name}-${hex}`;
+      await platform.disk.rename(volume.directory, `${settings.dataDir}/${trash}`);
       await platform.disk.syncDirectory(settings.dataDir);
       this.#volumes.delete(volume.name);
-      await images.remove(volume.name);
-      await platform.disk.removeTree(trash);
+      await this.#finishClear(trash);
     } catch (error) {
       transition.rollback();
       throw error;
     }
   }
 
+  /** Images outside of the directory go at once, for the volume may be made anew; files behind it, which may take long. */
+  async #finishClear(trash: string): Promise<void> {
+    const { platform, settings, images } = this.#parts;
+    const name = trash.slice(clearingPrefix.length, trash.lastIndexOf("-"));
+    for (const image of await images.list(name)) await images.remove(image);
+    const work: Promise<void> = platform.disk
+      .removeTree(`${settings.dataDir}/${trash}`)
+      .catch((error: unknown) => {
+        this.#parts.log.warn("a cleared volume could not be deleted; the next start tries again", { trash, error });
+      })
+      .finally(() => this.#deleting.delete(work));
+    this.#deleting.add(work);
+  }
+
   async close(): Promise<void> {
+    while (this.#deleting.size > 0) await Promise.all(this.#deleting);
+    await this.#parts.images.settle();
     for (const volume of this.all) await volume.close();
     this.#volumes.clear();
   }
 
   #requireQuiet(volume: ArchiveVolume, what: string): void {
     volume.machine.requireNotStopping(what);
-    volume.machine.requireIdle(["Apply", "Merge", "Restore", "Resize", "Scan", "ReplSyncAsClient"], what);
+    volume.machine.requireIdle(allActions, what);
   }
 
   #directory(name: string): string {
@@ -209,8 +263,8 @@ export class ArchiveVolumes {
   }
 
   #make(name: string, store: ArchiveStore): ArchiveVolume {
-    const { platform, settings, images, log } = this.#parts;
-    return new ArchiveVolume(name, this.#directory(name), store, images, platform, settings, log);
+    const { platform, settings, images, rates, log } = this.#parts;
+    return new ArchiveVolume(name, this.#directory(name), store, images, platform, settings, rates, log);
   }
 
   async #open(name: string): Promise<ArchiveVolume> {
@@ -305,6 +359,7 @@ function emptyManifest(volume: string): Manifest {
     base: undefined,
     diffUuids: [],
     labels: [],
+    colds: [],
     lastSyncMs: undefined,
   };
 }

@@ -15,14 +15,15 @@ import type { WireHandler } from "../wire/server.ts";
 import type { WireStream } from "../wire/stream.ts";
 import { serveWdiffTransfer, type WdiffRequest } from "../wire/wdiff-transfer.ts";
 import { accept, type Decision, refuse, refuseWith } from "../wire/words.ts";
+import { allActions, withAction } from "./action.ts";
 import { ForegroundLimit } from "./foreground.ts";
 import { FullSync } from "./full-sync.ts";
 import { serveGet } from "./get.ts";
-import { resizeVolume, withAction } from "./handlers.ts";
 import { HashSync } from "./hash-sync.ts";
 import type { ArchiveMemory } from "./memory.ts";
 import { decideDiff } from "./plan.ts";
 import { DiffReception } from "./receive.ts";
+import { resizeVolume } from "./resize.ts";
 import { SnapshotImage } from "./scan.ts";
 import type { ArchiveSettings } from "./settings.ts";
 import { type ArchiveVolume, activeStates } from "./volume.ts";
@@ -217,7 +218,7 @@ function beginFullSync(
   cleanups.push(parts.foreground.enter(request.volume, "receive a full backup"));
   const { machine, store } = volume;
   machine.requireNotStopping("receive a full backup");
-  machine.requireIdle(["Apply", "Merge", "Restore", "Resize", "Scan", "ReplSyncAsClient"], "receive a full backup");
+  machine.requireIdle(allActions, "receive a full backup");
   const transition = machine.begin(["SyncReady"], "FullSync", "receive a full backup");
   cleanups.push(() => (store.state === "Archived" ? transition.commit("Archived") : transition.rollback()));
   cleanups.push(volume.onInterrupt((error) => stream.close(error)));
@@ -325,12 +326,6 @@ async function scanVolume(parts: WireParts, stream: WireStream, command: "virt-f
   const bulkLb = bulkText === undefined ? defaultBulkLb : parseBulkLb(bulkText);
   const askedLb = sizeText === undefined ? 0 : parseDeviceLb(sizeText);
   const sizeLb = askedLb === 0 ? volume.store.sizeLb : askedLb;
-  if (sizeLb > volume.store.sizeLb) {
-    throw new WalbError("out-of-range", {
-      what: `${sizeLb} LB are asked for, but the volume has ${volume.store.sizeLb}`,
-      where: { volume: volume.name, field: "size" },
-    });
-  }
   const range = { gid: parseU64(gidText!, "gid"), sizeLb, bulkLb };
   const abort = new AbortController();
   const context = { signal: abort.signal, progress: () => undefined };

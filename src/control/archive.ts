@@ -31,6 +31,15 @@ export const restorablePointSchema = z.object({
 });
 export type RestorablePoint = z.output<typeof restorablePointSchema>;
 
+/** Most data per second of each kind of work, 0 for no limit. */
+export const ratesSchema = z.object({
+  applyBytesPerS: countSchema,
+  restoreBytesPerS: countSchema,
+  mergeBytesPerS: countSchema,
+  scanBytesPerS: countSchema,
+});
+export type Rates = z.output<typeof ratesSchema>;
+
 const pointSchema = z.object({ gid: gidSchema, timeMs: timeMsSchema });
 
 export const archiveVolumeSchema = z.object({
@@ -49,6 +58,8 @@ export const archiveVolumeSchema = z.object({
   explicitPointCount: countSchema.optional(),
   wdiffCount: countSchema.optional(),
   wdiffBytes: countSchema.optional(),
+  restoredCount: countSchema.optional(),
+  coldCount: countSchema.optional(),
   lastReceivedMs: timeMsSchema.optional(),
   lastSyncMs: timeMsSchema.optional(),
 });
@@ -59,6 +70,7 @@ export const archiveStatusSchema = z.object({
   images: z.string(),
   freeBytes: countSchema.optional(),
   totalBytes: countSchema.optional(),
+  rates: ratesSchema.optional(),
   volumes: z.array(archiveVolumeSchema),
 });
 export type ArchiveStatus = z.output<typeof archiveStatusSchema>;
@@ -69,8 +81,8 @@ const restoreParams = z
     volume: volumeSchema,
     gid: gidSchema.optional(),
     atMs: timeMsSchema.optional(),
-    /** File to be made, or block device to be written. */
-    to: pathSchema,
+    /** File to be made, or block device to be written; without it the archive keeps the image, see `restored`. */
+    to: pathSchema.optional(),
     /** Replace an existing file, write over a device. */
     overwrite: z.boolean().optional(),
     dryRun: z.boolean().optional(),
@@ -84,15 +96,29 @@ export const restoreResult = z.object({
   /** Written (or, dry, to be written) from diffs and from the base image. */
   bytes: countSchema,
   elapsedMs: countSchema,
+  /** Where the image is. */
+  path: z.string().optional(),
   /** How the base image got there. */
-  method: z.enum(["reflink", "copy", "device"]).optional(),
+  method: z.enum(["reflink", "copy", "snapshot", "device"]).optional(),
   /** In a dry run: how long it is going to take. */
   estimateMs: countSchema.optional(),
   /** Every checksum of the diffs' data was right; false in a dry run, which reads only their indexes. */
   isVerified: z.boolean().optional(),
 });
 
+/** An image that the archive restored and keeps. */
+export const restoredImageSchema = z.object({
+  gid: gidSchema,
+  path: z.string(),
+  sizeBytes: countSchema,
+  /** Missing when the point itself is gone. */
+  timeMs: timeMsSchema.optional(),
+});
+
 const activeStates = ["Archived", "HashSync", "WdiffRecv", "ReplSyncAsServer"] as const;
+const activeOrStopped = [...activeStates, "Stopped"] as const;
+const gidParams = z.strictObject({ volume: volumeSchema, gid: gidSchema });
+const gidsParams = z.strictObject({ volume: volumeSchema, gids: z.array(gidSchema).min(1).max(10_000) });
 
 export const archiveCommands = {
   status: defineCommand({
@@ -130,16 +156,59 @@ export const archiveCommands = {
     result: doneSchema,
     requires: activeStates,
   }),
+  "disable-snapshot": defineCommand({
+    summary: "Lets merges take snapshots away that somebody took",
+    params: gidsParams,
+    result: doneSchema,
+    requires: activeStates,
+  }),
+  "enable-snapshot": defineCommand({
+    summary: "Keeps merges from taking snapshots away",
+    params: gidsParams,
+    result: doneSchema,
+    requires: activeStates,
+  }),
   restore: defineJob({
     summary: "Writes the volume as it was to a file or block device of the archive's host",
     params: restoreParams,
     result: restoreResult,
     requires: activeStates,
   }),
+  restored: defineCommand({
+    summary: "Images that the archive restored and keeps, oldest first",
+    params: volumeParams,
+    result: z.object({ restored: z.array(restoredImageSchema) }),
+    isReadOnly: true,
+  }),
+  "del-restored": defineCommand({
+    summary: "Deletes a restored image",
+    params: gidParams,
+    result: doneSchema,
+    requires: activeOrStopped,
+  }),
+  cold: defineCommand({
+    summary: "Points that are kept as images, so that restores begin there, oldest first",
+    params: volumeParams,
+    result: z.object({ cold: z.array(z.object({ gid: gidSchema, timeMs: timeMsSchema, path: z.string() })) }),
+    isReadOnly: true,
+  }),
+  "del-cold": defineCommand({
+    summary: "Deletes the image of a point; the point stays",
+    params: gidParams,
+    result: doneSchema,
+    requires: activeOrStopped,
+  }),
   apply: defineJob({
     summary: "Moves the base image forward to a snapshot; points before it are gone",
-    params: z.strictObject({ volume: volumeSchema, gid: gidSchema }),
-    result: z.object({ gid: gidSchema, bytes: countSchema, elapsedMs: countSchema }),
+    params: z.strictObject({ volume: volumeSchema, gid: gidSchema, dryRun: z.boolean().optional() }),
+    result: z.object({
+      gid: gidSchema,
+      /** Written, or, dry, at most to be written. */
+      bytes: countSchema,
+      elapsedMs: countSchema,
+      /** Points that are gone, or, dry, would be. */
+      lostPointCount: countSchema,
+    }),
     requires: activeStates,
   }),
   merge: defineJob({
@@ -150,6 +219,7 @@ export const archiveCommands = {
         fromGid: gidSchema,
         toGid: gidSchema.optional(),
         maxBytes: z.int().positive().optional(),
+        dryRun: z.boolean().optional(),
       })
       .refine(
         (params) => params.toGid === undefined || params.maxBytes === undefined,
@@ -170,9 +240,68 @@ export const archiveCommands = {
     result: doneSchema,
     requires: ["SyncReady", "Stopped"],
   }),
+  bhash: defineJob({
+    summary: "Hash of the content of a volume at a snapshot, the newest when none is named",
+    params: z.strictObject({
+      volume: volumeSchema,
+      gid: gidSchema.optional(),
+      /** Default 512 (256 KiB); the hash depends on it. */
+      bulkLb: z.int().min(1).max(65_536).optional(),
+      /** Default all. */
+      sizeLb: z.int().positive().optional(),
+    }),
+    result: z.object({
+      gid: gidSchema.optional(),
+      /** 32 hex digits. */
+      hash: z.string(),
+      sizeLb: countSchema,
+      bulkLb: countSchema,
+      elapsedMs: countSchema,
+    }),
+    requires: activeStates,
+  }),
+  verify: defineJob({
+    summary: "Reads diffs and image to their end and checks every checksum; names the points that damage costs",
+    params: z.strictObject({
+      volume: volumeSchema,
+      /** Only so much of diffs and image, those first that were not verified for longest. */
+      subsetPercent: z.number().positive().max(100).optional(),
+      /** Only diffs that were not verified for so long. */
+      staleMs: countSchema.optional(),
+    }),
+    result: z.object({
+      diffCount: countSchema,
+      /** Of them read now, and their bytes. */
+      checkedCount: countSchema,
+      checkedBytes: countSchema,
+      /** Of the newest image, holes not counted. */
+      imageBytes: countSchema,
+      damage: z.array(z.object({ file: z.string(), message: z.string(), hint: z.string().optional() })),
+      /** Points that are restorable only if damaged files come back. */
+      lostPointCount: countSchema,
+      elapsedMs: countSchema,
+    }),
+    requires: activeStates,
+  }),
+  "gc-diff": defineCommand({
+    summary: "Deletes diffs that no point needs, and moves those that cannot be reached aside",
+    params: volumeParams,
+    result: z.object({ removedCount: countSchema, quarantinedCount: countSchema }),
+    requires: activeOrStopped,
+  }),
+  "set-rates": defineCommand({
+    summary: "Limits the rates of applies, restores, merges and scans, also of those that run; 0 for no limit",
+    params: ratesSchema.partial().strict(),
+    result: ratesSchema,
+  }),
   resize: defineCommand({
     summary: "Grows the base image",
-    params: z.strictObject({ volume: volumeSchema, sizeLb: z.int().positive() }),
+    params: z.strictObject({
+      volume: volumeSchema,
+      sizeLb: z.int().positive(),
+      /** What is new reads as zeroes whether asked for or not. */
+      zeroClear: z.boolean().optional(),
+    }),
     result: doneSchema,
     requires: [...activeStates, "Stopped", "SyncReady"],
   }),
@@ -187,6 +316,29 @@ export const archiveCommands = {
     params: z.strictObject({ volume: volumeSchema, mode: z.enum(["graceful", "force"]) }),
     result: doneSchema,
     requires: ["Archived"],
+  }),
+  "dbg-reload-metadata": defineCommand({
+    summary: "Opens a volume anew from its files, also one that could not be opened",
+    params: volumeParams,
+    result: doneSchema,
+  }),
+  "dbg-set-uuid": defineCommand({
+    summary: "Says which log diffs are taken from; for repair only",
+    params: z.strictObject({ volume: volumeSchema, uuid: z.string().regex(/^[0-9a-f]{32}$/, "32 hex digits") }),
+    result: doneSchema,
+    requires: ["Stopped"],
+  }),
+  "dbg-set-state": defineCommand({
+    summary: "Says what state a volume is in; for repair only",
+    params: z.strictObject({ volume: volumeSchema, state: z.enum(["SyncReady", "Archived", "Stopped"]) }),
+    result: doneSchema,
+    requires: ["SyncReady", "Stopped"],
+  }),
+  "dbg-set-base": defineCommand({
+    summary: "Says what the base image holds, e.g. <|5|>-20261121032642; for repair only",
+    params: z.strictObject({ volume: volumeSchema, base: z.string().max(200) }),
+    result: doneSchema,
+    requires: ["Stopped"],
   }),
 } as const;
 export type ArchiveCommands = typeof archiveCommands;

@@ -91,6 +91,8 @@ export interface ArchiveOptions extends RoleOptions {
   readonly isAutoResize?: boolean;
   /** Most diffs opened at once when applying or restoring; 0 for all, the default. */
   readonly openDiffsMax?: number;
+  /** Keep only the newest point as an image after a restore. */
+  readonly isOneColdKept?: boolean;
   /** Share of time asleep while applying, 0 to 99. */
   readonly applySleepPercent?: number;
   /** Of replication, `snappy:0:1` by default. */

@@ -1,5 +1,5 @@
 /**
- * @module Base images at the archive: what every back end (files, LVM) offers.
+ * @module Images at the archive: what every back end (files, LVM) offers.
  *
  * An image may be larger than its volume (LVM rounds up to extents): the volume's size is metadata of the archive.
  */
@@ -11,20 +11,73 @@ export interface CopyOptions {
   readonly onProgress?: (copiedBytes: number, totalBytes: number) => void;
 }
 
-/** The base images of one archive. `volume` is a checked volume id. */
+/**
+ * What an image is for: `base` diffs are applied to; `restored` was restored for people to use; `cold` is a point kept
+ * read-only, to start restores from; `restoring` is becoming a restored one; `promoting` was a cold one and is becoming
+ * the base.
+ */
+export type SnapshotImageKind = "restored" | "restoring" | "cold" | "promoting";
+
+/** Names an image of a point. `volume` is a checked volume id. */
+export interface SnapshotImageId {
+  readonly volume: string;
+  readonly kind: SnapshotImageKind;
+  readonly gid: bigint;
+}
+
+/** Names an image. */
+export type ImageId = { readonly volume: string; readonly kind: "base" } | SnapshotImageId;
+
+/** The base image of a volume. */
+export function baseImage(volume: string): ImageId {
+  return { volume, kind: "base" };
+}
+
+/** The image of a volume at a point. */
+export function snapshotImage(volume: string, kind: SnapshotImageKind, gid: bigint): SnapshotImageId {
+  return { volume, kind, gid };
+}
+
+/** How a clone was made: sharing blocks of a file, copying, or as a snapshot of a logical volume. */
+export type CloneMethod = "reflink" | "copy" | "snapshot";
+
+/** How to clone an image. */
+export interface CloneOptions extends CopyOptions {
+  /** The clone has at least this size; what the original does not have reads as zeroes. */
+  readonly sizeBytes: number;
+  /** Keep people from writing to it, where the back end can. */
+  readonly isReadOnly?: boolean;
+}
+
+/** The images of one archive. Every change is durable when its promise resolves. */
 export interface ImageStore {
   /** For status: `file`, `lvm:VG`, `lvm:VG/POOL`. */
   readonly kind: string;
-  exists(volume: string): Promise<boolean>;
+  /** Where people and other programs find the image. */
+  pathOf(image: ImageId): string;
+  exists(image: ImageId): Promise<boolean>;
+  /** All images of a volume, in no order. */
+  list(volume: string): Promise<ImageId[]>;
   /** Size in bytes. @throws WalbError `not-found`. */
-  sizeBytes(volume: string): Promise<number>;
-  /** Makes the image, or empties and grows it: reads back as zeroes, at least `sizeBytes` large. */
+  sizeBytes(image: ImageId): Promise<number>;
+  /** Makes the base image, or empties and grows it: reads back as zeroes, at least `sizeBytes` large. */
   createEmpty(volume: string, sizeBytes: number): Promise<void>;
-  /** @throws WalbError `out-of-range` on shrink. The added range reads as zeroes. */
-  grow(volume: string, sizeBytes: number): Promise<void>;
+  /** Nothing to do when it is as large or larger. The added range reads as zeroes. */
+  grow(image: ImageId, sizeBytes: number): Promise<void>;
   /** Opens for reading and writing, or reading only. The caller closes. */
-  open(volume: string, mode: "read" | "write"): Promise<DiskFile>;
-  remove(volume: string): Promise<void>;
+  open(image: ImageId, mode: "read" | "write"): Promise<DiskFile>;
+  /** Fine when it is not there. Its name is gone when this resolves; its space may come back a little later. */
+  remove(image: ImageId): Promise<void>;
+  /** Gives an image another name, which must be free; a read-only one that becomes `promoting` can be written to. */
+  rename(from: ImageId, to: ImageId): Promise<void>;
+  /** Makes an image like another one, that changes on its own. @throws `already-exists`. */
+  clone(from: ImageId, to: ImageId, options: CloneOptions): Promise<CloneMethod>;
+  /** Whether clones cost neither time nor space to begin with, so that cold images are worth keeping. */
+  hasCheapClones(volume: string): Promise<boolean>;
   /** Copies the image to a new file (reflink where there is one, else sparse). @throws `already-exists`. */
-  cloneToFile(volume: string, path: string, options: CopyOptions): Promise<"reflink" | "copy">;
+  cloneToFile(image: ImageId, path: string, options: CopyOptions): Promise<"reflink" | "copy">;
+  /** At start: ends removals that a crash cut off. */
+  cleanUp(volume: string): Promise<void>;
+  /** Waits until the space of what was removed is free. */
+  settle(): Promise<void>;
 }

@@ -19,9 +19,9 @@ class Scene {
   readonly history: History;
   role!: RunningRole;
 
-  constructor(seed: number) {
+  constructor(seed: number, isReflink = seed % 2 === 0) {
     this.world = createSimWorld(seed);
-    const disk = { reflink: seed % 2 === 0 };
+    const disk = { reflink: isReflink };
     this.archive = this.world.host("archive", { memoryBytes: 320 * mib, disk });
     this.client = this.world.host("client", { memoryBytes: 64 * mib });
     this.history = new History(sizeLb, seed);
@@ -88,6 +88,12 @@ class Scene {
     await this.do(() => this.command("label-snapshot", { gid: 6, label: "last" }));
   }
 
+  /** Files of images. */
+  images(): string[] {
+    const paths = this.archive.storage.paths();
+    return paths.flatMap((path) => (/^\/data\/vol0\/.*\.img$/.test(path) ? [path.slice("/data/vol0/".length)] : []));
+  }
+
   async gids(): Promise<number[]> {
     return this.do(() => gidsOf(this.role.control));
   }
@@ -116,19 +122,22 @@ interface Phase {
 /** Crashes at every operation of a phase, with several histories, and looks at what the next start makes of it. */
 async function crashEverywhere(
   phase: Phase,
-  options: { readonly kill: boolean; readonly seed: number },
+  options: { readonly kill: boolean; readonly seed: number; readonly isReflink?: boolean },
 ): Promise<number> {
   let crashes = 0;
   for (const seed of [options.seed, options.seed + 100]) {
-    crashes += await crashSeed(phase, { kill: options.kill, seed });
+    crashes += await crashSeed(phase, { ...options, seed });
   }
   return crashes;
 }
 
-async function crashSeed(phase: Phase, options: { readonly kill: boolean; readonly seed: number }): Promise<number> {
+async function crashSeed(
+  phase: Phase,
+  options: { readonly kill: boolean; readonly seed: number; readonly isReflink?: boolean },
+): Promise<number> {
   let crashes = 0;
   for (let n = 1; ; n++) {
-    const scene = new Scene(options.seed * 1000 + n);
+    const scene = new Scene(options.seed * 1000 + n, options.isReflink);
     try {
       await phase.prepare(scene);
       scene.archive.crashAtOperation(n, { kill: options.kill });
@@ -252,6 +261,80 @@ for (const kill of [true, false]) {
       );
       expect(crashes).toBeGreaterThan(16);
     });
+
+    test("at any step of a restore that the archive keeps there is no image or the whole one", async () => {
+      const isReflink = kill;
+      await crashEverywhere(
+        {
+          prepare: (scene) => scene.fill(),
+          act: (scene) => scene.command("restore", { gid: 5 }),
+          async recovered(scene, what) {
+            expect(scene.images()).not.toContain("restoring-5.img");
+            if (!scene.images().includes("restored-5.img")) await scene.do(() => scene.command("restore", { gid: 5 }));
+            const found = scene.archive.storage.peek("/data/vol0/restored-5.img", 0, sizeLb * 512);
+            expectSame(found, scene.history.at(5), what);
+            expect(scene.images()).toEqual(["base.img", ...(isReflink ? ["cold-5.img"] : []), "restored-5.img"]);
+            expect(await scene.check(what)).toEqual([3, 4, 5, 6]);
+          },
+        },
+        { kill, seed: 7, isReflink },
+      );
+    }, 60_000);
+
+    test("at any step of an apply that puts a kept point in the place of the base, either of them is the base", async () => {
+      let promotions = 0;
+      for (const gid of [5, 6]) {
+        await crashEverywhere(
+          {
+            async prepare(scene) {
+              await scene.fill();
+              await scene.do(() => scene.command("restore", { gid: 4 }));
+              await scene.do(() => scene.command("restore", { gid: 5 }));
+              await scene.do(() => scene.command("del-restored", { gid: 4 }));
+            },
+            act: (scene) => scene.command("apply", { gid }),
+            async recovered(scene, what) {
+              expect(scene.images()).not.toContainEqual(expect.stringContaining("promoting"));
+              if (scene.images().includes("cold-4.img")) promotions++;
+              const gids = await scene.check(what);
+              expect([[3, 4, 5, 6], [5, 6], [6]]).toContainEqual(gids);
+              await scene.do(() => scene.command("apply", { gid }).catch(() => undefined));
+              expect(await scene.check(`${what}, applied`)).toEqual(gid === 5 ? [5, 6] : [6]);
+              expect(scene.images()).toEqual(["base.img", "restored-5.img"]);
+              const { base } = await scene.do(() => statusOf(scene.role.control));
+              expect(base).toBe(`<|${gid}|>`);
+              const found = scene.archive.storage.peek("/data/vol0/restored-5.img", 0, sizeLb * 512);
+              expectSame(found, scene.history.at(5), what);
+            },
+          },
+          { kill, seed: 9, isReflink: true },
+        );
+      }
+      expect(promotions).toBeGreaterThan(0);
+    }, 60_000);
+
+    test("at any step of enabling and disabling snapshots every point stays, and it can be repeated", async () => {
+      const crashes = await crashEverywhere(
+        {
+          prepare: (scene) => scene.fill(),
+          async act(scene) {
+            await scene.command("enable-snapshot", { gids: [4, 5] });
+            await scene.command("disable-snapshot", { gids: [4] });
+          },
+          async recovered(scene, what) {
+            expect(await scene.check(what)).toEqual([3, 4, 5, 6]);
+            expect(scene.archive.storage.paths().filter((path) => path.endsWith(".wdiff"))).toHaveLength(4);
+            await scene.do(() => scene.command("enable-snapshot", { gids: [4, 5] }));
+            await scene.do(() => scene.command("disable-snapshot", { gids: [5] }));
+            await scene.do(() => scene.command("merge", { fromGid: 3 }).catch(() => undefined));
+            await scene.do(() => scene.command("merge", { fromGid: 4 }));
+            expect(await scene.check(`${what}, merged`)).toEqual([3, 4, 6]);
+          },
+        },
+        { kill, seed: 10 },
+      );
+      expect(crashes).toBeGreaterThan(10);
+    }, 60_000);
 
     test("at any step of init, reset and clear the volume can be used again", async () => {
       for (const command of ["init", "reset", "clear"]) {

@@ -11,7 +11,7 @@ const volume = "vol0";
 
 const faults: Record<string, DiskFault> = {
   "the manifest finding no space": { pathIncludes: "volume.json", effect: "no-space" },
-  "an image that cannot be removed": { kinds: ["remove"], pathIncludes: "base.img", effect: "io" },
+  "an image that cannot be removed": { kinds: ["rename"], pathIncludes: ".trash-", effect: "io" },
   "a diff that cannot be removed": { kinds: ["remove"], pathIncludes: ".wdiff", effect: "io" },
 };
 

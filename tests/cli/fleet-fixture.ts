@@ -232,6 +232,20 @@ export async function startFakeFleet(): Promise<FakeFleet> {
     },
     apply: async ({ volume }) => refuse(volume),
     merge: async ({ volume }) => refuse(volume),
+    "disable-snapshot": async ({ volume }) => refuse(volume),
+    "enable-snapshot": async ({ volume }) => refuse(volume),
+    restored: async ({ volume }) => refuse(volume),
+    "del-restored": async ({ volume }) => refuse(volume),
+    cold: async ({ volume }) => refuse(volume),
+    "del-cold": async ({ volume }) => refuse(volume),
+    bhash: async ({ volume }) => refuse(volume),
+    verify: async ({ volume }) => refuse(volume),
+    "gc-diff": async ({ volume }) => refuse(volume),
+    "set-rates": async () => ({ applyBytesPerS: 0, restoreBytesPerS: 0, mergeBytesPerS: 0, scanBytesPerS: 0 }),
+    "dbg-reload-metadata": async ({ volume }) => refuse(volume),
+    "dbg-set-uuid": async ({ volume }) => refuse(volume),
+    "dbg-set-state": async ({ volume }) => refuse(volume),
+    "dbg-set-base": async ({ volume }) => refuse(volume),
     clear: async (params) => {
       called("archive", "clear", params);
       states.archive = "Clear";

@@ -1,23 +1,27 @@
-/** @module Base images as sparse files, one per volume, with reflink clones where the file system has them. */
+/** @module Images as sparse files in the volumes' directories, with reflink clones where the file system has them. */
 import { WalbError } from "../../errors.ts";
 import type { Disk, DiskFile } from "../../platform/disk.ts";
 import { lbBytes } from "../../units.ts";
-import type { ImageStore } from "../image.ts";
+import { baseImage, type CloneMethod, type ImageId, type ImageStore } from "../image.ts";
+import { imageFileName, parseImageFileName } from "./names.ts";
+import { Trash } from "./trash.ts";
 
-/** Name of the image in a volume's directory. */
-export const baseImageName = "base.img";
-
-/** Images in `<dataDir>/<volume>/base.img`. The volume directory is made by the archive. */
+/** Images in `<dataDir>/<volume>/`, see {@link imageFileName}. The volume directory is made by the archive. */
 export function createFileImageStore(disk: Disk, dataDir: string): ImageStore {
-  const pathOf = (volume: string): string => `${dataDir}/${volume}/${baseImageName}`;
+  const directoryOf = (volume: string): string => `${dataDir}/${volume}`;
+  const pathOf = (image: ImageId): string => `${directoryOf(image.volume)}/${imageFileName(image)}`;
+  const trash = new Trash(disk);
+  let hasReflink: boolean | undefined;
 
-  const sizeBytes = async (volume: string): Promise<number> => {
-    const info = await disk.info(pathOf(volume));
+  const sizeBytes = async (image: ImageId): Promise<number> => {
+    const info = await disk.info(pathOf(image));
     if (info?.kind === "file") return info.sizeBytes;
+    const where = { volume: image.volume, file: pathOf(image) };
+    if (image.kind !== "base") throw new WalbError("not-found", { what: `the ${image.kind} image is missing`, where });
     throw new WalbError("not-found", {
       what: "the base image is missing",
-      where: { volume, file: pathOf(volume) },
-      hint: `take a backup first: walb backup ${volume}`,
+      where,
+      hint: `take a backup first: walb backup ${image.volume}`,
     });
   };
 
@@ -31,35 +35,66 @@ export function createFileImageStore(disk: Disk, dataDir: string): ImageStore {
     }
   };
 
+  const grow = async (image: ImageId, size: number): Promise<void> => {
+    if (size <= (await sizeBytes(image))) return;
+    await withFile(pathOf(image), "write", (file) => file.truncate(size));
+  };
+
   return {
     kind: "file",
-    exists: async (volume) => (await disk.info(pathOf(volume))) !== undefined,
+    pathOf,
     sizeBytes,
+    grow,
+    exists: async (image) => (await disk.info(pathOf(image))) !== undefined,
+    async list(volume) {
+      if ((await disk.info(directoryOf(volume))) === undefined) return [];
+      const names = await disk.list(directoryOf(volume));
+      return names.flatMap((name) => parseImageFileName(volume, name) ?? []);
+    },
     async createEmpty(volume, size) {
-      await disk.remove(pathOf(volume));
-      await withFile(pathOf(volume), "create", (file) => file.truncate(size));
-      await disk.syncDirectory(`${dataDir}/${volume}`);
+      const path = pathOf(baseImage(volume));
+      await trash.take(path);
+      await withFile(path, "create", (file) => file.truncate(size));
+      await disk.syncDirectory(directoryOf(volume));
     },
-    async grow(volume, size) {
-      const current = await sizeBytes(volume);
-      if (size === current) return;
-      if (size < current) {
-        throw new WalbError("out-of-range", {
-          what: `cannot shrink the image from ${current} to ${size} bytes`,
-          where: { volume, file: pathOf(volume), field: "size" },
-          hint: "volumes only grow; reset the volume and back it up again to make it smaller",
-        });
-      }
-      await withFile(pathOf(volume), "write", (file) => file.truncate(size));
-    },
-    async open(volume, mode) {
-      const direct = await disk.open(pathOf(volume), { mode, direct: true });
+    async open(image, mode) {
+      const path = pathOf(image);
+      const direct = await disk.open(path, { mode, direct: true });
       if (lbBytes % direct.alignmentBytes === 0) return direct;
       // Blocks of the volume are 512 bytes: on larger ones of the disk, the page cache puts them together.
       await direct.close();
-      return disk.open(pathOf(volume), { mode });
+      return disk.open(path, { mode });
     },
-    remove: (volume) => disk.remove(pathOf(volume)),
-    cloneToFile: (volume, path, options) => disk.cloneFile(pathOf(volume), path, options),
+    remove: (image) => trash.take(pathOf(image)),
+    async rename(from, to) {
+      await disk.rename(pathOf(from), pathOf(to));
+      await disk.syncDirectory(directoryOf(to.volume));
+    },
+    async clone(from, to, options): Promise<CloneMethod> {
+      const method = await disk.cloneFile(pathOf(from), pathOf(to), options);
+      hasReflink = method === "reflink";
+      await grow(to, options.sizeBytes);
+      return method;
+    },
+    async hasCheapClones() {
+      hasReflink ??= await canReflink(disk, dataDir);
+      return hasReflink;
+    },
+    cloneToFile: (image, path, options) => disk.cloneFile(pathOf(image), path, options),
+    cleanUp: (volume) => trash.takeLeftovers(directoryOf(volume)),
+    settle: () => trash.settle(),
   };
+}
+
+/** Tries it with a small file. */
+async function canReflink(disk: Disk, directory: string): Promise<boolean> {
+  const [from, to] = [`${directory}/.reflink-from`, `${directory}/.reflink-to`];
+  try {
+    await disk.remove(to);
+    await disk.writeSmall(from, new Uint8Array(4096).fill(1));
+    return (await disk.cloneFile(from, to)) === "reflink";
+  } finally {
+    await disk.remove(from);
+    await disk.remove(to);
+  }
 }

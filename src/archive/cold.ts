@@ -1,0 +1,118 @@
+/**
+ * @module Points kept as images, where clones are cheap: made by restores, so that later ones have less to write, and
+ * put in the place of the base by applies.
+ *
+ * Order of a promotion: cold → promoting → base image removed → row, manifest → promoting becomes the base → row of the
+ * cold image, diffs, older cold images removed. Up to the removal a start takes it back, from then on it finishes it.
+ */
+import { WalbError } from "../errors.ts";
+import { baseImage, type ImageId, snapshotImage } from "../image/image.ts";
+import { garbageBefore } from "../snapshot/collect.ts";
+import type { Cold } from "./colds.ts";
+import { coldState } from "./plan.ts";
+import type { ArchiveVolume } from "./volume.ts";
+
+/** Keeps an image that has just been restored as a point to start from. Whatever fails costs only that. */
+export async function keepCold(volume: ArchiveVolume, restored: ImageId, cold: Cold): Promise<void> {
+  const { images, store, name } = volume;
+  if (store.colds.find(cold.gid) !== undefined || !(await images.hasCheapClones(name))) return;
+  const image = snapshotImage(name, "cold", cold.gid);
+  try {
+    // One without a row: what a crash left.
+    await images.remove(image);
+    await images.clone(restored, image, { sizeBytes: volume.sizeBytes, isReadOnly: true });
+    store.colds.put(cold);
+    await volume.saveManifest();
+  } catch (error) {
+    volume.log.warn("the restored point could not be kept for later restores", { gid: cold.gid, error });
+    if (store.colds.find(cold.gid) === undefined) await images.remove(image).catch(() => undefined);
+  }
+}
+
+/** Deletes cold images. */
+export async function removeColds(volume: ArchiveVolume, colds: readonly Cold[]): Promise<void> {
+  const { images, store, name } = volume;
+  if (colds.length === 0) return;
+  for (const { gid } of colds) store.colds.delete(gid);
+  await volume.saveManifest();
+  for (const { gid } of colds) await images.remove(snapshotImage(name, "cold", gid));
+}
+
+/** Deletes those that the base image has reached or passed. */
+export function removeOldColds(volume: ArchiveVolume): Promise<void> {
+  const base = volume.requireBase();
+  return removeColds(
+    volume,
+    volume.store.colds.all.filter((cold) => cold.gid <= base.from.gidB),
+  );
+}
+
+/** Puts a cold image in the place of the base. */
+export async function promoteCold(volume: ArchiveVolume, cold: Cold): Promise<void> {
+  const { images, name } = volume;
+  await images.rename(snapshotImage(name, "cold", cold.gid), snapshotImage(name, "promoting", cold.gid));
+  await images.grow(snapshotImage(name, "promoting", cold.gid), volume.sizeBytes);
+  await images.remove(baseImage(name));
+  await finishPromotion(volume, cold);
+  volume.log.info("a point that was kept as an image is the base now", { gid: cold.gid });
+}
+
+async function finishPromotion(volume: ArchiveVolume, cold: Cold): Promise<void> {
+  const { images, store, name } = volume;
+  const promoting = snapshotImage(name, "promoting", cold.gid);
+  await images.grow(promoting, volume.sizeBytes);
+  const gone = garbageBefore(store.set, cold.gid).map((meta) => store.diff(meta));
+  if (volume.requireBase().from.gidB < cold.gid) store.setBase(coldState(cold), gone);
+  await volume.saveManifest();
+  await images.rename(promoting, baseImage(name));
+  await volume.removeDiffFiles(gone);
+  await removeOldColds(volume);
+}
+
+/** At start: finishes promotions or takes them back, and brings rows and images of points together. */
+export async function reconcileImages(volume: ArchiveVolume): Promise<void> {
+  const { images, store, name, log } = volume;
+  await images.cleanUp(name);
+  for (const image of await images.list(name)) {
+    if (image.kind === "promoting") await reconcilePromotion(volume, image.gid);
+    else if (image.kind === "restoring") {
+      log.warn("a restore was lost when the daemon ended; it must be repeated", { gid: image.gid });
+      await images.remove(image);
+    } else if (image.kind === "cold" && store.colds.find(image.gid) === undefined) await images.remove(image);
+  }
+  const baseGid = store.base?.from.gidB ?? 0n;
+  for (const { gid } of store.colds.all) {
+    const image = snapshotImage(name, "cold", gid);
+    const isOld = gid <= baseGid;
+    if (!isOld && (await images.exists(image))) continue;
+    store.colds.delete(gid);
+    await images.remove(image);
+    if (isOld) continue;
+    // Nothing is lost: the point is restored from base and diffs again.
+    log.warn("the image of a point is not there any more", { gid });
+  }
+}
+
+async function reconcilePromotion(volume: ArchiveVolume, gid: bigint): Promise<void> {
+  const { images, store, name, log } = volume;
+  const promoting = snapshotImage(name, "promoting", gid);
+  const base = store.base;
+  if (base === undefined) {
+    await images.remove(promoting);
+  } else if (!(await images.exists(baseImage(name)))) {
+    const point = volume.points().find((one) => one.point.gid === gid)?.point;
+    const timestampS = store.colds.find(gid)?.timestampS ?? point?.timestampS ?? base.timestampS;
+    if (base.from.gidB > gid || base.to !== undefined) {
+      throw new WalbError("damaged", {
+        what: `the base image is missing, and the image of gid ${gid} is older than what the base held`,
+        where: { volume: name, file: images.pathOf(promoting) },
+      });
+    }
+    log.info("an apply that broke off is finished: a point kept as an image becomes the base", { gid });
+    await finishPromotion(volume, { gid, timestampS });
+  } else if (base.from.gidB >= gid) {
+    await images.remove(promoting);
+  } else {
+    await images.rename(promoting, snapshotImage(name, "cold", gid));
+  }
+}

@@ -1,0 +1,38 @@
+/** @module Rows of an archive volume's database as the values they stand for. */
+import { type ArchiveState, diffMeta, snapshot } from "../snapshot/types.ts";
+import type { diffTable, volumeTable } from "./schema.ts";
+import type { StoredDiff } from "./store.ts";
+
+/** A diff as its row says. */
+export function storedDiff(row: typeof diffTable.$inferSelect): StoredDiff {
+  const meta = diffMeta({
+    from: snapshot(row.fromB, row.fromE),
+    to: snapshot(row.toB, row.toE),
+    isMergeable: row.isMergeable,
+    isCompared: row.isCompared,
+    timestampS: row.timestampS,
+    dataSizeBytes: row.sizeBytes,
+  });
+  return { fileName: row.fileName, meta, uuid: row.uuid, contentLb: row.contentLb };
+}
+
+/** The columns of a base image's state. */
+export function baseColumns(base: ArchiveState | undefined) {
+  return {
+    baseFromB: base?.from.gidB ?? null,
+    baseFromE: base?.from.gidE ?? null,
+    baseToB: base?.to?.gidB ?? null,
+    baseToE: base?.to?.gidE ?? null,
+    baseTimestampS: base?.timestampS ?? null,
+  };
+}
+
+/** The state of the base image as its columns say. */
+export function baseOf(row: typeof volumeTable.$inferSelect): ArchiveState | undefined {
+  const { baseFromB, baseFromE, baseToB, baseToE, baseTimestampS: timestampS } = row;
+  if (baseFromB === null || baseFromE === null || timestampS === null) return undefined;
+  const from = snapshot(baseFromB, baseFromE);
+  return baseToB === null || baseToE === null
+    ? { from, timestampS }
+    : { from, to: snapshot(baseToB, baseToE), timestampS };
+}
