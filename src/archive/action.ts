@@ -21,7 +21,11 @@ export async function withAction<T>(
   const end = machine.beginAction(action);
   const interruptible = volume.interruptible(context.signal);
   try {
-    return await work(volume, { signal: interruptible.signal, progress: (report) => context.progress(report) });
+    return await work(volume, {
+      signal: interruptible.signal,
+      progress: (report) => context.progress(report),
+      accepted: () => context.accepted?.(),
+    });
   } finally {
     interruptible.done();
     end();

@@ -24,6 +24,8 @@ import type { ArchiveVolume } from "./volume.ts";
 export interface JobContext {
   readonly signal: AbortSignal;
   progress(report: ProgressReport): void;
+  /** See `CommandContext.accepted`. */
+  accepted?(): void;
 }
 
 /** Applies diffs up to `gid`. The caller has checked states and counts the action. */
@@ -54,6 +56,7 @@ export async function applyToBase(
     const bytes = metas.reduce((sum, meta) => sum + store.diff(meta).contentLb * lbBytes, 0);
     return { gid: newBaseGid, bytes, lostPointCount };
   }
+  context.accepted?.();
   if (cold !== undefined) await promoteCold(volume, cold);
   let bytes = 0;
   for (;;) {

@@ -7,159 +7,138 @@ import { applicableToGid } from "../snapshot/select.ts";
 import { beginState, endState } from "../snapshot/state.ts";
 import { diffLineText, gidInfoText, snapshotText, stateTimeText } from "../snapshot/text.ts";
 import { timeText } from "../snapshot/time.ts";
-import { diffMeta, gidMax, plainState, snapshot } from "../snapshot/types.ts";
-import { checkVolumeId } from "../volume/directories.ts";
-import { type GetRequest, readGet, replyGet } from "../wire/get.ts";
+import { type DiffMeta, diffMeta, gidMax, plainState, snapshot } from "../snapshot/types.ts";
+import { lbBytes } from "../units.ts";
+import type { GetKind, GetRequest, GetValueOf } from "../wire/get.ts";
 import { parseU64 } from "../wire/grammar.ts";
-import type { WireStream } from "../wire/stream.ts";
+import { PeerError } from "../wire/words.ts";
 import { restoredGids } from "./restored.ts";
 import { type ArchiveVolume, type ArchiveVolumeState, activeStates } from "./volume.ts";
 import type { ArchiveVolumes } from "./volumes.ts";
 
-/** In the original's order. */
-const toldActions = ["Merge", "Apply", "Restore", "ReplSyncAsClient", "Resize"] as const;
+/** Actions as the original names and orders them. */
+export const namedActions = ["Merge", "Apply", "Restore", "ReplSyncAsClient", "Resize"] as const;
 
-/** Answers one request. Source of the values: `docs/wire-protocol.md`, get targets. */
-export async function serveGet(stream: WireStream, volumes: ArchiveVolumes): Promise<void> {
-  const request = await readGet(stream, "archive");
+/** States in which a volume has an image, used or not. */
+const imageStates: readonly ArchiveVolumeState[] = [...activeStates, "Stopped"];
+
+/** The value of a target. Source: `docs/protocol.md`, get targets. */
+export async function archiveValue(
+  volumes: ArchiveVolumes,
+  request: GetRequest,
+): Promise<GetValueOf<GetKind>> {
   const { name, args } = request;
   switch (name) {
-    case "host-type":
-      return replyGet(stream, name, "archive");
     case "vol":
-      return replyGet(
-        stream,
-        name,
-        volumes.all.map((volume) => volume.name),
-      );
-    case "state":
-      return replyGet(stream, name, stateOf(volumes, args[0]!));
+      return [...volumes.all.map((volume) => volume.name), ...volumes.broken.map(({ volume }) => volume)].sort();
     case "latest-snap":
-      return replyGet(stream, name, latestLines(volumes, args[0]));
+      return latestLines(args[0] === undefined ? volumes.all : [volumes.get(args[0])]);
     case "base-all":
-      return replyGet(stream, name, baseLines(volumes));
+      return baseLines(volumes);
     case "all-actions":
-      return replyGet(stream, name, actionLines(volumes));
+      return volumes.all.filter(({ machine }) => activeStates.includes(machine.state)).map(actionsLine);
     case "volume-group":
-      return replyGet(stream, name, volumes.imagesPlace.group);
+      return volumes.imagesPlace.group;
     case "thinpool":
-      return replyGet(stream, name, volumes.imagesPlace.pool);
+      return volumes.imagesPlace.pool;
+    case "ts-delta":
+      return [];
+    case "exists-base-image": {
+      const volume = volumes.find(args[0]!);
+      return volume !== undefined && volume.store.base !== undefined && (await volume.images.exists(baseImage(volume.name)));
+    }
+    case "progress":
+      return Math.floor((volumes.find(args[0]!)?.syncProgress?.doneBytes ?? 0) / lbBytes);
     default:
-      return volumeGet(stream, request, volumes.get(args[0]!));
+      return volumeValue(request, volumes.get(args[0]!));
   }
 }
 
-async function volumeGet(stream: WireStream, { name, args }: GetRequest, volume: ArchiveVolume): Promise<void> {
+async function volumeValue({ name, args }: GetRequest, volume: ArchiveVolume): Promise<GetValueOf<GetKind>> {
   const { store, machine } = volume;
-  const requireActive = (more: readonly ArchiveVolumeState[] = []): void =>
-    machine.require([...activeStates, ...more], `get ${name}`);
+  const requireStates = (server: string, states: readonly ArchiveVolumeState[]): void => {
+    if (!states.includes(machine.state)) throw new PeerError(`${server}:bad state:${machine.state}`);
+  };
   switch (name) {
-    case "restorable": {
-      if (!activeStates.includes(machine.state)) return replyGet(stream, name, []);
+    case "restorable":
+      if (!activeStates.includes(machine.state)) return [];
       machine.requireNotStopping(`get ${name}`);
-      return replyGet(stream, name, restorable(store.set, volume.requireBase(), args[1] === "all").map(gidInfoText));
-    }
+      return restorable(store.set, volume.requireBase(), args[1] === "all").map(gidInfoText);
     case "base":
-      requireActive();
-      return replyGet(stream, name, stateTimeText(volume.requireBase()));
+      requireStates("getBase", activeStates);
+      return stateTimeText(volume.requireBase());
     case "uuid":
-      requireActive();
-      return replyGet(stream, name, store.logUuid ?? "");
+      requireStates("getUuid", activeStates);
+      return store.logUuid ?? "0".repeat(32);
     case "archive-uuid":
-      requireActive();
-      return replyGet(stream, name, store.archiveUuid ?? "");
+      requireStates("getArchiveUuid", activeStates);
+      return store.archiveUuid ?? "0".repeat(32);
     case "vol-size":
       volume.requireBase();
-      return replyGet(stream, name, store.sizeLb);
-    case "progress":
-      return replyGet(stream, name, Math.floor((volume.syncProgress?.doneBytes ?? 0) / 512));
-    case "exists-base-image":
-      return replyGet(stream, name, await volume.images.exists(baseImage(volume.name)));
+      return store.sizeLb;
     case "diff":
-      return replyGet(stream, name, diffsIn(volume, args).map(diffLineText));
+      return diffsIn(volume, args).map(diffLineText);
     case "num-diff":
-      return replyGet(stream, name, diffsIn(volume, args).length);
+      return diffsIn(volume, args).length;
     case "total-diff-size":
-      return replyGet(
-        stream,
-        name,
-        diffsIn(volume, args).reduce((sum, diff) => sum + diff.dataSizeBytes, 0),
-      );
-    case "applicable-diff": {
-      const gid = args[1] === undefined ? gidMax : parseU64(args[1], "gid");
-      return replyGet(stream, name, applicableToGid(store.set, volume.requireBase().from, gid).map(diffLineText));
-    }
-    case "meta-snap": {
-      const gid = args[1] === undefined ? gidMax : parseU64(args[1], "gid");
-      const { from } = volume.requireBase();
-      return replyGet(stream, name, snapshotText(applyAll(from, applicableToGid(store.set, from, gid))));
-    }
+      return diffsIn(volume, args).reduce((sum, diff) => sum + diff.dataSizeBytes, 0);
+    case "applicable-diff":
+      return diffsTo(volume, args[1]).map(diffLineText);
+    case "exists-diff":
+      requireStates("existsDiff", imageStates);
+      return hasDiff(volume, args.slice(1));
+    case "meta-snap":
+      return snapshotText(applyAll(volume.requireBase().from, diffsTo(volume, args[1])));
+    case "meta-state":
+      return metaState(volume, args[1]!, args[2]);
     case "num-action": {
-      const action = toldActions.find((known) => known === args[1]);
-      if (action === undefined) {
-        throw new WalbError("bad-parameter", { what: `there is no action ${JSON.stringify(args[1])}` });
-      }
-      return replyGet(stream, name, machine.running(action));
+      const action = namedActions.find((known) => known === args[1]);
+      if (action === undefined) throw new PeerError(`getNumAction:no such action:${args[1]}`);
+      return machine.running(action);
     }
     case "restored":
     case "cold": {
-      requireActive(["Stopped"]);
+      requireStates("getSnapshots", imageStates);
       machine.requireNotStopping(`get ${name}`);
       const gids = name === "cold" ? store.colds.all.map(({ gid }) => gid) : await restoredGids(volume);
-      return replyGet(
-        stream,
-        name,
-        gids.map((gid) => gid.toString()),
-      );
-    }
-    case "exists-diff": {
-      requireActive(["Stopped"]);
-      const [, fromB, fromE, toB, toE] = args;
-      const from = snapshot(parseU64(fromB!, "begin.gidB"), parseU64(fromE!, "begin.gidE"), "begin");
-      const to = snapshot(parseU64(toB!, "end.gidB"), parseU64(toE!, "end.gidE"), "end");
-      return replyGet(stream, name, store.set.has(diffMeta({ from, to })));
-    }
-    case "meta-state": {
-      const isApplying = parseU64(args[1]!, "isApplying") !== 0n;
-      const gid = args[2] === undefined ? gidMax : parseU64(args[2], "gid");
-      const base = volume.requireBase();
-      const start = plainState(base.from, base.timestampS);
-      const diffs = applicableToGid(store.set, base.from, gid);
-      return replyGet(stream, name, stateTimeText((isApplying ? beginState : endState)(start, diffs)));
+      return gids.map(String);
     }
     default:
       throw new WalbError("unsupported", { what: `this archive does not answer get ${name}` });
   }
 }
 
-function diffsIn(volume: ArchiveVolume, args: readonly string[]) {
+function diffsIn(volume: ArchiveVolume, args: readonly string[]): DiffMeta[] {
   const low = args[1] === undefined ? 0n : parseU64(args[1], "gid0");
   const high = args[2] === undefined ? gidMax : parseU64(args[2], "gid1");
-  return volume.store.set.getAll(low, high);
+  if (low >= high) throw new PeerError(`getDiffs:bad gid range:${low}:${high}`);
+  return [...volume.store.set.getAll(low, high)];
 }
 
-/** `vol Merge n t Apply n t …`, t the time it last began. */
-function actionLines(volumes: ArchiveVolumes): string[] {
-  return volumes.all.flatMap(({ name, machine }) => {
-    if (!activeStates.includes(machine.state)) return [];
-    const parts = toldActions.map((action) => {
-      const beganMs = machine.lastBeganMs(action);
-      return `${action} ${machine.running(action)} ${beganMs === undefined ? "---" : timeText(Math.floor(beganMs / 1000))}`;
-    });
-    return [`${name} ${parts.join(" ")}`];
-  });
+function diffsTo(volume: ArchiveVolume, gidText: string | undefined): DiffMeta[] {
+  const gid = gidText === undefined ? gidMax : parseU64(gidText, "gid");
+  return applicableToGid(volume.store.set, volume.requireBase().from, gid);
 }
 
-function stateOf(volumes: ArchiveVolumes, name: string): string {
-  checkVolumeId(name);
-  return volumes.find(name)?.machine.state ?? "Clear";
+function hasDiff(volume: ArchiveVolume, gids: readonly string[]): boolean {
+  const [fromB, fromE, toB, toE] = gids.map((text, index) => parseU64(text, `gid ${index + 1}`));
+  const from = snapshot(fromB!, fromE!, "begin");
+  return volume.store.set.has(diffMeta({ from, to: snapshot(toB!, toE!, "end") }));
 }
 
-function latestLines(volumes: ArchiveVolumes, name: string | undefined): string[] {
-  const some = name === undefined ? volumes.all : [volumes.get(name)];
-  const states: readonly ArchiveVolumeState[] = [...activeStates, "Stopped"];
-  return some.flatMap((volume) => {
-    if (!states.includes(volume.machine.state)) return [];
+/** The state at a gid, or the one while the image is being brought there. */
+function metaState(volume: ArchiveVolume, isApplyingText: string, gidText: string | undefined): string {
+  const { from, timestampS } = volume.requireBase();
+  const base = plainState(from, timestampS);
+  const diffs = diffsTo(volume, gidText);
+  const isApplying = parseU64(isApplyingText, "isApplying") !== 0n;
+  if (!isApplying || diffs.length === 0) return stateTimeText(endState(base, diffs));
+  return stateTimeText({ ...beginState(base, diffs), timestampS: endState(base, diffs).timestampS });
+}
+
+function latestLines(volumes: readonly ArchiveVolume[]): string[] {
+  return volumes.flatMap((volume) => {
+    if (!imageStates.includes(volume.machine.state)) return [];
     const { from, timestampS } = volume.latest();
     return [`name:${volume.name}\tkind:archive\tgid:${from.gidB}\ttimestamp:${timeText(timestampS)}`];
   });
@@ -169,4 +148,12 @@ function baseLines(volumes: ArchiveVolumes): string[] {
   return volumes.all.flatMap((volume) =>
     volume.store.base === undefined ? [] : [`name:${volume.name}\tmetastate:${stateTimeText(volume.store.base)}`],
   );
+}
+
+function actionsLine({ name, machine }: ArchiveVolume): string {
+  const actions = namedActions.map((action) => {
+    const beganS = Math.floor((machine.lastBeganMs(action) ?? 0) / 1000);
+    return `${action} ${machine.running(action)} ${timeText(beganS)}`;
+  });
+  return [name, ...actions].join(" ");
 }

@@ -43,6 +43,7 @@ export async function mergeDiffs(
   if (request.dryRun === true) {
     return { mergedCount: metas.length, bytes: metas.reduce((sum, meta) => sum + meta.dataSizeBytes, 0) };
   }
+  context.accepted?.();
   const diffs = metas.map((meta) => store.diff(meta));
   const round = await openDiffs(volume, io, diffs, { signal: context.signal });
   try {

@@ -133,6 +133,7 @@ export async function restoreVolume(
   const point = { gid, timeMs: timestampS * 1000, sizeBytes, path: target.path };
   const giveBack = experience.claim(target.path);
   const run = new RestoreRun(volume, io, gid, context);
+  context.accepted?.();
   try {
     if (request.dryRun === true) {
       const bytes = (await run.countDiffBytes()) + (await imageCopyBytes(volume, target, experience));

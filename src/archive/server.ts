@@ -1,6 +1,7 @@
 /** @module The archive role: keeps images and diffs of volumes, and restores them to any point they have. */
 import { archiveCommands } from "../control/archive.ts";
 import { createControl } from "../control/control.ts";
+import { HandlerStatistics } from "../control/legacy/statistics.ts";
 import type { Logger } from "../control/logger.ts";
 import type { ArchiveOptions, RunningRole } from "../control/role.ts";
 import { createFileImageStore } from "../image/file/store.ts";
@@ -9,6 +10,7 @@ import { lockDataDirectory } from "../volume/directories.ts";
 import { serveWire } from "../wire/server.ts";
 import { ForegroundLimit } from "./foreground.ts";
 import { archiveHandlers } from "./handlers.ts";
+import { archiveLegacyRole } from "./legacy.ts";
 import { carveArchiveMemory } from "./memory.ts";
 import { RateLimits } from "./rates.ts";
 import { archiveSettings } from "./settings.ts";
@@ -46,13 +48,29 @@ export async function openArchive(platform: Platform, options: ArchiveOptions, l
   const http = options.http?.(control, log);
   try {
     await volumes.open();
+    const statistics = new HandlerStatistics();
     const server = await serveWire(platform.net, options.listen, {
       nodeId: settings.nodeId,
       clock: platform.clock,
-      handlers: archiveWireHandlers({ platform, control, settings, volumes, memory, foreground }),
+      handlers: archiveWireHandlers({
+        platform,
+        legacy: {
+          role: archiveLegacyRole({ settings, volumes, keepAlive: options.keepAlive }),
+          control,
+          clock: platform.clock,
+          log,
+          statistics,
+          process: options.process,
+        },
+        settings,
+        volumes,
+        memory,
+        foreground,
+      }),
       deadlineMs: settings.socketTimeoutMs,
       maxConversations: settings.maxConnections,
       ended: (report) => {
+        statistics.ended(report);
         if (report.error === undefined) return;
         // Whoever sent it may know no more than that the connection ended.
         const level = receiving.has(report.caller?.protocol ?? "") ? "warn" : "info";

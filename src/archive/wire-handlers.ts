@@ -1,11 +1,11 @@
 /** @module What an archive answers over the wire protocol: backups, diffs, scans, questions. */
-import type { Control } from "../control/control.ts";
+import { type LegacyParts, legacyHandlers } from "../control/legacy/serve.ts";
 import { asWalbError, WalbError } from "../errors.ts";
 import type { Platform } from "../platform/platform.ts";
 import { gidMax } from "../snapshot/types.ts";
 import { lbBytes } from "../units.ts";
 import { checkVolumeId } from "../volume/directories.ts";
-import { readParameters, replyVersion } from "../wire/commands.ts";
+import { readParameters } from "../wire/commands.ts";
 import { type BackupRequest, serveFullSync } from "../wire/full-sync.ts";
 import { defaultBulkLb, parseBulkLb, parseDeviceLb, parseU64 } from "../wire/grammar.ts";
 import { serveHashSync } from "../wire/hash-sync.ts";
@@ -18,7 +18,6 @@ import { accept, type Decision, refuse, refuseWith } from "../wire/words.ts";
 import { allActions, withAction } from "./action.ts";
 import { ForegroundLimit } from "./foreground.ts";
 import { FullSync } from "./full-sync.ts";
-import { serveGet } from "./get.ts";
 import { HashSync } from "./hash-sync.ts";
 import type { ArchiveMemory } from "./memory.ts";
 import { decideDiff } from "./plan.ts";
@@ -32,7 +31,8 @@ import type { ArchiveVolumes } from "./volumes.ts";
 /** What the handlers work on. */
 export interface WireParts {
   readonly platform: Platform;
-  readonly control: Control;
+  /** For the commands of the original's controller. */
+  readonly legacy: LegacyParts;
   readonly settings: ArchiveSettings;
   readonly volumes: ArchiveVolumes;
   readonly memory: ArchiveMemory;
@@ -46,7 +46,7 @@ const diffWaitMs = 60_000;
 
 /** Handlers by protocol or command name. */
 export function archiveWireHandlers(parts: WireParts): ReadonlyMap<string, WireHandler> {
-  const { settings, volumes } = parts;
+  const { settings } = parts;
   const receptions = new ForegroundLimit(settings.nodeId, Math.max(receptionsMax, settings.maxForegroundTasks));
   return new Map<string, WireHandler>([
     ["dirty-full-sync3", (stream) => receiveFullSync(parts, stream)],
@@ -58,8 +58,7 @@ export function archiveWireHandlers(parts: WireParts): ReadonlyMap<string, WireH
       "gather-latest-snap",
       (stream) => serveLatestSnap(stream, async (names) => names.map((name) => latest(parts, name))),
     ],
-    ["get", (stream) => serveGet(stream, volumes)],
-    ["version", (stream) => replyVersion(stream, `version:${parts.control.info().version}\tlog_version:2`)],
+    ...legacyHandlers(parts.legacy),
   ]);
 }
 

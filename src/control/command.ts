@@ -34,6 +34,8 @@ export interface CommandContext {
   readonly signal: AbortSignal;
   /** Tells how far the work is; cheap, may be called often. Does nothing in commands that are no jobs. */
   progress(report: ProgressReport): void;
+  /** A job tells that nothing can refuse it any more, on this host or another: what comes now is the work itself. */
+  accepted?(): void;
   readonly log: Logger;
 }
 

@@ -23,6 +23,8 @@ export type Outcome =
 export interface Control {
   readonly role: string;
   readonly commands: Commands;
+  /** Refuses commands already. */
+  readonly isClosing: boolean;
   info(): ServerInfo;
   /** Runs a command. @throws WalbError `not-found` for an unknown one, `bad-parameter`, or what the handler throws. */
   call(command: string, params: unknown): Promise<Outcome>;
@@ -32,6 +34,8 @@ export interface Control {
   job(id: string): JobInfo;
   /** Calls back on every change, at least once with the state now; not after it ended. @throws WalbError `not-found`. */
   watchJob(id: string, changed: (job: JobInfo) => void): () => void;
+  /** Resolves when a job was let in, or has ended without. @throws WalbError `not-found`. */
+  untilAccepted(id: string): Promise<JobInfo>;
   /** Asks a job to give up; resolves when it has ended. @throws WalbError `not-found`. */
   cancelJob(id: string): Promise<JobInfo>;
   /** Refuses new commands, cancels jobs, waits until all have ended. Idempotent. */
@@ -88,6 +92,9 @@ export function createControl<C extends Commands>(options: ControlOptions<C>): C
   return {
     role,
     commands: { ...commands, ...commonCommands },
+    get isClosing() {
+      return closing.signal.aborted;
+    },
     info,
     async call(name, params) {
       if (closing.signal.aborted) {
@@ -107,7 +114,10 @@ export function createControl<C extends Commands>(options: ControlOptions<C>): C
         return { kind: "job", job };
       }
       try {
-        return { kind: "result", result: await run(name, command, checked, { signal: closing.signal, progress() {} }) };
+        return {
+          kind: "result",
+          result: await run(name, command, checked, { signal: closing.signal, progress() {}, accepted() {} }),
+        };
       } catch (error) {
         throw asWalbError(error, { host: options.nodeId, ...(volume === undefined ? {} : { volume }) });
       }
@@ -115,6 +125,7 @@ export function createControl<C extends Commands>(options: ControlOptions<C>): C
     listJobs: () => jobs.list(),
     job: (id) => jobs.get(id),
     watchJob: (id, changed) => jobs.watch(id, changed),
+    untilAccepted: (id) => jobs.untilAccepted(id),
     cancelJob: (id) => jobs.cancel(id),
     async close() {
       closing.abort(new WalbError("cancelled", { what: "the daemon is shutting down" }));

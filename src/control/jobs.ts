@@ -18,6 +18,7 @@ interface Job {
   readonly meter: ProgressMeter;
   readonly abort: AbortController;
   readonly watchers: Set<(job: JobInfo) => void>;
+  readonly acceptance: PromiseWithResolvers<void>;
   ended: Promise<void>;
   end: Pick<JobInfo, "state" | "endedMs" | "result" | "error"> | undefined;
   notifyTimer: Timer | undefined;
@@ -27,6 +28,8 @@ interface Job {
 export interface JobWork {
   readonly signal: AbortSignal;
   readonly progress: (report: ProgressReport) => void;
+  /** See `CommandContext.accepted`. */
+  readonly accepted: () => void;
 }
 
 /** The jobs of one daemon. */
@@ -61,6 +64,7 @@ export class JobTable {
       meter: new ProgressMeter(this.#clock.monotonicMs()),
       abort: new AbortController(),
       watchers: new Set(),
+      acceptance: Promise.withResolvers(),
       ended: Promise.resolve(),
       end: undefined,
       notifyTimer: undefined,
@@ -86,6 +90,13 @@ export class JobTable {
     if (job.end === undefined) job.watchers.add(changed);
     changed(describe(job));
     return () => job.watchers.delete(changed);
+  }
+
+  /** See `Control.untilAccepted`. */
+  async untilAccepted(id: string): Promise<JobInfo> {
+    const job = this.#find(id);
+    await job.acceptance.promise;
+    return describe(job);
   }
 
   /** See `Control.cancelJob`. */
@@ -115,7 +126,7 @@ export class JobTable {
       );
     };
     try {
-      const result = await work({ signal: job.abort.signal, progress });
+      const result = await work({ signal: job.abort.signal, progress, accepted: job.acceptance.resolve });
       job.end = { state: "done", endedMs: this.#clock.nowMs(), result };
     } catch (thrown) {
       const isCancelled = job.abort.signal.aborted;
@@ -124,6 +135,7 @@ export class JobTable {
     }
     job.notifyTimer?.cancel();
     job.notifyTimer = undefined;
+    job.acceptance.resolve();
     notify(job);
     job.watchers.clear();
     this.#forgetOld();

@@ -21,6 +21,17 @@ export interface HttpService {
 /** Makes the HTTP service of a daemon; `createHttpService` of src/http. */
 export type HttpFactory = (control: Control, log: Logger) => HttpService;
 
+/** What peers of the original ask of the process itself. */
+export interface PeerProcess {
+  /** Its id, for `get pid`. */
+  readonly pid: number;
+  /**
+   * Runs a program for `exec`; missing when nothing may be run. @returns the lines of its output that are not empty.
+   * @throws WalbError when it is not allowed, or fails.
+   */
+  readonly exec?: (words: readonly string[]) => Promise<readonly string[]>;
+}
+
 /** Options of every role. Defaults are those of the command line. */
 export interface RoleOptions {
   /** Port 0 takes a free one. */
@@ -42,6 +53,17 @@ export interface RoleOptions {
   readonly maxBackgroundTasks?: number;
   /** Deadline of every step of a conversation with a peer. Default 10 000. */
   readonly socketTimeoutMs?: number;
+  /** Missing in the simulator. */
+  readonly process?: PeerProcess;
+  /** What peers are told of TCP keep-alive; missing is off. */
+  readonly keepAlive?: KeepAlive;
+}
+
+/** TCP keep-alive, with the times of the original's options. */
+export interface KeepAlive {
+  readonly idleS: number;
+  readonly intervalS: number;
+  readonly count: number;
 }
 
 /** Retry delays: the first, doubled after each failure up to the longest. Defaults 1 000 and 300 000. */

@@ -50,6 +50,8 @@ export class Sender {
   /** When it began to wait for a place among the transfers, wall clock. */
   placeSinceMs: number | undefined;
   trouble: Trouble | undefined;
+  /** What the archive answered when it does not take the diffs; until the next try. */
+  refusal: Answer | undefined;
   lastSentMs: number | undefined;
 
   constructor(volume: ProxyVolume, archiveName: string, parts: SenderParts) {
@@ -70,6 +72,7 @@ export class Sender {
 
   /** Looks again now: something new came, or somebody asked. */
   kick(): void {
+    this.refusal = undefined;
     this.#isWakeDue = true;
     this.#wake?.();
   }
@@ -170,6 +173,7 @@ export class Sender {
     this.#isSending = true;
     try {
       const answer = await this.#send(archive, plan);
+      this.refusal = answer.kind === "accept" ? undefined : answer;
       if (reactionTo(answer) === "retry") throw this.#refusal(archive, answer);
       const covered = coveredBy(plan.merged, plan.uuid, volume.store.pending(this.archiveName));
       const ids = new Set([...plan.diffs, ...covered].map((diff) => diff.id));

@@ -1,5 +1,6 @@
 /** @module The proxy role: makes received logs durable as diffs and delivers them to every archive. */
 import { createControl } from "../control/control.ts";
+import { HandlerStatistics } from "../control/legacy/statistics.ts";
 import type { Logger } from "../control/logger.ts";
 import { proxyCommands } from "../control/proxy.ts";
 import type { ProxyOptions, RunningRole } from "../control/role.ts";
@@ -9,6 +10,7 @@ import { lockDataDirectory } from "../volume/directories.ts";
 import { Limiter } from "../volume/limiter.ts";
 import { serveWire } from "../wire/server.ts";
 import { proxyHandlers } from "./handlers.ts";
+import { proxyLegacyRole } from "./legacy.ts";
 import { carveProxyMemory } from "./memory.ts";
 import { proxySettings } from "./settings.ts";
 import { ProxyVolumes } from "./volumes.ts";
@@ -60,11 +62,19 @@ export async function openProxy(platform: Platform, options: ProxyOptions, log: 
     opened.push(() => control.close());
     const http = options.http?.(control, log);
     opened.push(async () => http?.close());
+    const statistics = new HandlerStatistics();
     const server = await serveWire(platform.net, options.listen, {
       nodeId: settings.nodeId,
       clock: platform.clock,
       handlers: proxyWireHandlers({
-        control,
+        legacy: {
+          role: proxyLegacyRole({ platform, settings, volumes, keepAlive: options.keepAlive }),
+          control,
+          clock: platform.clock,
+          log,
+          statistics,
+          process: options.process,
+        },
         settings,
         volumes,
         receiving: memory.receiving,
@@ -73,6 +83,7 @@ export async function openProxy(platform: Platform, options: ProxyOptions, log: 
       maxConversations: settings.maxConnections,
       deadlineMs: settings.socketTimeoutMs,
       ended: (report) => {
+        statistics.ended(report);
         if (report.error !== undefined) log.info("a conversation ended with an error", { ...report });
       },
       ...(http === undefined ? {} : { http: http.accept }),

@@ -1,12 +1,10 @@
 /** @module What a proxy answers over the wire protocol: log transfers, and the commands of other daemons. */
-import type { Control } from "../control/control.ts";
+import { type LegacyParts, legacyHandlers } from "../control/legacy/serve.ts";
 import type { DiffIo } from "../diff/types.ts";
 import { asWalbError, WalbError } from "../errors.ts";
 import type { MemoryPool } from "../native/memory.ts";
 import type { Platform } from "../platform/platform.ts";
 import { Limiter } from "../volume/limiter.ts";
-import { replyVersion } from "../wire/commands.ts";
-import { readGet, replyGet } from "../wire/get.ts";
 import type { WireHandler } from "../wire/server.ts";
 import type { WireStream } from "../wire/stream.ts";
 import { serveWlogTransfer, type WlogRequest } from "../wire/wlog-transfer.ts";
@@ -19,7 +17,8 @@ import type { ProxyVolumes } from "./volumes.ts";
 
 /** What the handlers work on. */
 export interface WireParts {
-  readonly control: Control;
+  /** For the commands of the original's controller. */
+  readonly legacy: LegacyParts;
   readonly settings: ProxySettings;
   readonly volumes: ProxyVolumes;
   /** Batches of logs on their way in. */
@@ -36,15 +35,7 @@ export function proxyWireHandlers(parts: WireParts): ReadonlyMap<string, WireHan
   const admission: Admission = { turns: new Limiter(parts.settings.maxForegroundTasks), claims: new SpaceClaims() };
   return new Map<string, WireHandler>([
     ["wlog-transfer", (stream) => receiveLog(parts, stream, admission)],
-    [
-      "get",
-      async (stream) => {
-        const { name } = await readGet(stream, "proxy");
-        if (name === "host-type") return replyGet(stream, name, "proxy");
-        throw new WalbError("unsupported", { what: `this proxy does not answer get ${name}` });
-      },
-    ],
-    ["version", (stream) => replyVersion(stream, `version:${parts.control.info().version}\tlog_version:2`)],
+    ...legacyHandlers(parts.legacy),
   ]);
 }
 

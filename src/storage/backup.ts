@@ -24,6 +24,8 @@ export interface BackupParts {
   readonly rateBytesPerS: () => number;
   readonly signal: AbortSignal;
   readonly progress: (report: ProgressReport) => void;
+  /** The archive takes the backup. */
+  readonly accepted: () => void;
   /** Begins to ship the log of the volume. */
   readonly follow: () => void;
   /** Ends shipping after a failure. */

@@ -17,6 +17,7 @@ export function fullBackup(volume: StorageVolume, parts: BackupParts): Promise<B
     let gid = 0n;
     const answer = await runFullSync(await connect(), request, {
       async accepted() {
+        parts.accepted();
         await volume.resetLog(0n);
         return volume.store.logUuid!;
       },

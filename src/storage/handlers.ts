@@ -121,6 +121,7 @@ export function storageHandlers(parts: HandlerParts): Handlers<StorageCommands> 
             volume.backupProgress = totalBytes === undefined ? undefined : { doneBytes, totalBytes };
             context.progress(report);
           },
+          accepted: () => context.accepted?.(),
           follow: () => volumes.follow(volume, "target"),
           unfollow: () => volumes.unfollow(volume, "force"),
           kick: () => volumes.kick(name),

@@ -34,6 +34,7 @@ export function hashBackup(volume: StorageVolume, parts: BackupParts): Promise<B
     try {
       const answer = await runHashSync(await connect(), request, {
         async accepted(latest) {
+          parts.accepted();
           gidB = latest.gidE + 1n;
           await volume.resetLog(gidB);
           return volume.store.logUuid!;

@@ -10,7 +10,8 @@ import { type Address, addressText } from "../platform/net.ts";
 import type { Platform } from "../platform/platform.ts";
 import { probeRole } from "./probe.ts";
 
-const probeIntervalMs = 10_000;
+/** How often every proxy is probed. */
+export const probeIntervalMs = 10_000;
 
 /** A proxy as it is known now. */
 export interface ProxyStatus {

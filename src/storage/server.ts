@@ -1,5 +1,7 @@
 /** @module The storage role: ships the logs of this host's volumes and backs them up. */
 import { createControl } from "../control/control.ts";
+import { legacyHandlers } from "../control/legacy/serve.ts";
+import { HandlerStatistics } from "../control/legacy/statistics.ts";
 import type { Logger } from "../control/logger.ts";
 import type { RunningRole, StorageOptions } from "../control/role.ts";
 import { storageCommands } from "../control/storage.ts";
@@ -10,13 +12,13 @@ import { Limiter } from "../volume/limiter.ts";
 import { serveWire } from "../wire/server.ts";
 import { ArchiveDeltas } from "./archive-delta.ts";
 import { storageHandlers } from "./handlers.ts";
+import { storageLegacyRole } from "./legacy.ts";
 import { carveTransferMemory } from "./memory.ts";
 import { warnOfArchive } from "./probe.ts";
 import { ProxyList } from "./proxies.ts";
 import { sendLogRange } from "./send-log.ts";
 import { storageSettings } from "./settings.ts";
 import { StorageVolumes } from "./volumes.ts";
-import { storageWireHandlers } from "./wire-handlers.ts";
 
 /** How long conversations may go on in a graceful close. */
 const graceMs = 5_000;
@@ -66,10 +68,20 @@ export async function openStorage(platform: Platform, options: StorageOptions, l
     opened.push(() => control.close());
     const http = options.http?.(control, log);
     opened.push(async () => http?.close());
+    const statistics = new HandlerStatistics();
     const server = await serveWire(platform.net, options.listen, {
       nodeId: settings.nodeId,
       clock: platform.clock,
-      handlers: storageWireHandlers(control),
+      // A storage serves no data protocol: it opens all of those conversations itself.
+      handlers: legacyHandlers({
+        role: storageLegacyRole({ platform, settings, volumes, proxies, keepAlive: options.keepAlive }),
+        control,
+        clock: platform.clock,
+        log,
+        statistics,
+        process: options.process,
+      }),
+      ended: (report) => statistics.ended(report),
       maxConversations: settings.maxConnections,
       deadlineMs: settings.socketTimeoutMs,
       ...(http === undefined ? {} : { http: http.accept }),

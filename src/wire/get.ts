@@ -7,22 +7,28 @@ import { WalbError } from "../errors.ts";
 import { readParameters, replyValue, runCommand } from "./commands.ts";
 import { type Encoder, serializerLimits } from "./serializer.ts";
 import type { WireStream } from "./stream.ts";
+import { PeerError } from "./words.ts";
 
 /** number: v64; flag: one byte; text: a string; lines: a vector of strings. */
 export type GetKind = "number" | "flag" | "text" | "lines";
 export type GetRole = "storage" | "proxy" | "archive";
 
 /** What is known about a target. */
-export interface GetTarget {
+export interface GetTarget<Kind extends GetKind = GetKind> {
   readonly roles: readonly GetRole[];
-  readonly kind: GetKind;
+  readonly kind: Kind;
   readonly minArgs: number;
   readonly maxArgs: number;
 }
 
 const all: readonly GetRole[] = ["storage", "proxy", "archive"];
 
-function target(roles: readonly GetRole[], kind: GetKind, minArgs: number, maxArgs = minArgs): GetTarget {
+function target<Kind extends GetKind>(
+  roles: readonly GetRole[],
+  kind: Kind,
+  minArgs: number,
+  maxArgs = minArgs,
+): GetTarget<Kind> {
   return { roles, kind, minArgs, maxArgs };
 }
 
@@ -115,17 +121,19 @@ export interface GetRequest {
 /** Reads and checks a request on a daemon of a role. @throws WalbError for a target it does not have. */
 export async function readGet(stream: WireStream, role: GetRole): Promise<GetRequest> {
   const [name, ...args] = await readParameters(stream);
-  // The original's text, which its clients' users know.
-  if (name === undefined) throw new WalbError("bad-parameter", { what: "missing required params: 0 1" });
+  if (name === undefined) throw new PeerError("runGetCommandServer:no target specified");
   const known = findGetTarget(name);
   if (known === undefined || !known.roles.includes(role)) {
     const names = Object.keys(getTargets).filter((key) => findGetTarget(key)?.roles.includes(role) === true);
-    throw new WalbError("bad-parameter", {
-      what: `a ${role} has no target ${JSON.stringify(name)} to get`,
-      hint: `the targets are ${names.join(", ")}`,
-    });
+    throw new PeerError(
+      `runGetCommandServer:no such target:${name}`,
+      new WalbError("bad-parameter", {
+        what: `a ${role} has no target ${JSON.stringify(name)} to get`,
+        hint: `the targets are ${names.join(", ")}`,
+      }),
+    );
   }
-  if (args.length < known.minArgs) throw wrongArgs(name, known.minArgs, known.maxArgs, args.length);
+  if (args.length < known.minArgs) throw new PeerError(`missing required params: ${args.length} ${known.minArgs}`);
   return { name: name as GetName, args };
 }
 

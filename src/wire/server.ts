@@ -9,7 +9,7 @@ import type { Clock, Timer } from "../platform/clock.ts";
 import { type Address, addressText, type Connection, type Listener, type Net } from "../platform/net.ts";
 import { readHello, reject, welcome } from "./handshake.ts";
 import { WireStream } from "./stream.ts";
-import { errorText, protocolVersion } from "./words.ts";
+import { errorText, PeerError, protocolVersion } from "./words.ts";
 
 /** Who asks, for a handler and for logs. */
 export interface WireCaller {
@@ -228,15 +228,21 @@ class Server implements WireServer {
   ): WalbError | undefined {
     const { nodeId } = this.#options;
     if (version !== protocolVersion) {
-      return new WalbError("unsupported", {
-        what: `protocol version ${version} is not served by ${nodeId}, only ${protocolVersion} is`,
-      });
+      return new PeerError(
+        `run1stNegotiateAsServer:version differ c/s:${version}:${protocolVersion}`,
+        new WalbError("unsupported", {
+          what: `protocol version ${version} is not served by ${nodeId}, only ${protocolVersion} is`,
+        }),
+      );
     }
     if (handler === undefined) {
-      return new WalbError("unsupported", {
-        what: `${nodeId} does not serve ${JSON.stringify(caller.protocol)}, which ${caller.clientId} asked for`,
-        hint: "check that the address is that of the right daemon",
-      });
+      return new PeerError(
+        `findServerHandler:bad protocol:${caller.protocol}:${caller.clientId}`,
+        new WalbError("unsupported", {
+          what: `${nodeId} does not serve ${JSON.stringify(caller.protocol)}, which ${caller.clientId} asked for`,
+          hint: "check that the address is that of the right daemon",
+        }),
+      );
     }
     if (isRefused) {
       return new WalbError("busy", {

@@ -66,8 +66,35 @@ export function parseAnswer(text: string, confirmation: string = wordAccept): An
   return word === undefined ? { kind: "text", text: firstLine(text) } : { kind: "word", word };
 }
 
-/** An error as one line for a peer: no stack, no newline, bounded, never one of the fixed words. */
+/**
+ * An error that the original has too: peers get its text as the first line, which is all that scripts look at, and ours
+ * behind it, in the place of the original's stack addresses.
+ */
+export class PeerError extends WalbError {
+  constructor(
+    readonly peerText: string,
+    error?: WalbError,
+  ) {
+    super(error?.code ?? "bad-parameter", {
+      what: error?.what ?? peerText,
+      ...(error === undefined ? {} : { where: error.where }),
+      ...(error?.hint === undefined ? {} : { hint: error.hint }),
+      ...(error?.cause === undefined ? {} : { cause: error.cause }),
+    });
+  }
+}
+
+/** An error for a peer: one line, for a {@link PeerError} two; no stack, bounded, never one of the fixed words. */
 export function errorText(error: unknown): string {
+  if (error instanceof PeerError) {
+    const first = safeText(error.peerText);
+    const ours = ourText(error);
+    return ours === first ? first : `${first}\n${ours}`;
+  }
+  return ourText(error);
+}
+
+function ourText(error: unknown): string {
   if (!(error instanceof WalbError)) return safeText(error instanceof Error ? error.message : String(error));
   return safeText(error.hint === undefined ? error.message : `${error.message} (${error.hint})`);
 }

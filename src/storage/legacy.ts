@@ -1,0 +1,198 @@
+/** @module What a storage tells controllers of the original: `status` and `get`. */
+import type { LegacyRole } from "../control/legacy/command.ts";
+import { type Situation, volumeName } from "../control/legacy/refusal.ts";
+import { keepAliveText, sizeText, stopStateText, uuidOrZero } from "../control/legacy/text.ts";
+import type { KeepAlive } from "../control/role.ts";
+import { asWalbError, WalbError } from "../errors.ts";
+import { addressText } from "../platform/net.ts";
+import type { Platform } from "../platform/platform.ts";
+import { type LsidGid, lsidGidText } from "../snapshot/text.ts";
+import { timeText } from "../snapshot/time.ts";
+import { lbBytes, mib, u64Max } from "../units.ts";
+import type { GetKind, GetRequest, GetValueOf } from "../wire/get.ts";
+import { PeerError } from "../wire/words.ts";
+import { type ProxyList, probeIntervalMs } from "./proxies.ts";
+import type { StorageSettings } from "./settings.ts";
+import { volumeReport } from "./status.ts";
+import type { StorageVolume } from "./volume.ts";
+import type { StorageVolumes } from "./volumes.ts";
+
+/** What the texts are made of. */
+export interface StorageLegacyParts {
+  readonly platform: Platform;
+  readonly settings: StorageSettings;
+  readonly volumes: StorageVolumes;
+  readonly proxies: ProxyList;
+  readonly keepAlive: KeepAlive | undefined;
+}
+
+/** Path of a device in the original's terms. */
+const devicePath = (volume: StorageVolume): string => `/dev/walb/${volume.store.device.name}`;
+
+/** The binding's half of a storage. */
+export function storageLegacyRole(parts: StorageLegacyParts): LegacyRole {
+  const { volumes } = parts;
+  const find = (name: string): StorageVolume | undefined =>
+    volumes.all.find((volume) => volume.name === volumeName(name));
+  const situation = (name: string): Situation => {
+    const machine = find(name)?.machine;
+    if (machine !== undefined) return machine;
+    const isBroken = volumes.broken.some((broken) => broken.volume === name);
+    return { state: isBroken ? "Broken" : "Clear", stopState: "not-stopping", isInTransition: false };
+  };
+  const known = (name: string, server: string, withName = false): StorageVolume => {
+    const volume = find(name);
+    if (volume !== undefined) return volume;
+    const { state } = situation(name);
+    const error = asWalbError(thrownBy(() => volumes.get(name)));
+    throw new PeerError(`${server}:bad state:${withName ? `${name}:` : ""}${state}`, error);
+  };
+
+  return {
+    role: "storage",
+    situation,
+    status: async (name) =>
+      name === undefined ? allLines(parts) : volumeLines(parts, name, find(name), situation(name)),
+    get: async ({ name, args }: GetRequest): Promise<GetValueOf<GetKind>> => {
+      const [vol] = args;
+      switch (name) {
+        case "vol":
+          return [...volumes.all.map((volume) => volume.name), ...volumes.broken.map(({ volume }) => volume)].sort();
+        case "is-overflow":
+          return (await known(vol!, "isOverflow").device.status()).isOverflow ? 1 : 0;
+        case "uuid":
+          return uuidOrZero(known(vol!, "getUuid").store.logUuid);
+        case "log-usage": {
+          const some = vol === undefined ? volumes.all : [known(vol, "getLogUsageForVolume", true)];
+          return Promise.all(some.map(logUsageLine));
+        }
+        case "latest-snap":
+          return latestLines(vol === undefined ? volumes.all : [find(vol)], vol);
+        case "ts-delta":
+          return [];
+        default:
+          throw new WalbError("unsupported", { what: `this storage does not answer get ${name}` });
+      }
+    },
+  };
+}
+
+function thrownBy(work: () => unknown): unknown {
+  try {
+    work();
+  } catch (error) {
+    return error;
+  }
+  return new WalbError("state", { what: "the volume is not in a state for it" });
+}
+
+async function allLines(parts: StorageLegacyParts): Promise<string[]> {
+  const { settings, volumes, proxies, platform } = parts;
+  const nowMs = platform.clock.nowMs();
+  const hostLine = (address: string, port: number): string => `host ${address}:${port}`;
+  return [
+    "-----StorageGlobal-----",
+    `nodeId ${settings.nodeId}`,
+    `baseDir ${settings.dataDir}`,
+    `maxWlogSendMb ${Math.floor(settings.wlogSendBytesMax / mib)}`,
+    `minDelaySecForRetry ${Math.floor(settings.retryDelayMs / 1000)}`,
+    `maxDelaySecForRetry ${Math.floor(settings.retryDelayMsMax / 1000)}`,
+    `maxConnections ${settings.maxConnections}`,
+    `maxForegroundTasks ${settings.maxForegroundTasks}`,
+    `maxBackgroundTasks ${settings.maxBackgroundTasks}`,
+    `socketTimeout ${Math.floor(settings.socketTimeoutMs / 1000)}`,
+    keepAliveText(parts.keepAlive),
+    `fullScanLbPerSec ${Math.floor(settings.fullScanBytesPerS / lbBytes)}`,
+    "-----Archive-----",
+    // The port stands there twice in the original.
+    settings.archive.kind === "tcp" ? hostLine(addressText(settings.archive), settings.archive.port) : "host -",
+    "-----Proxy-----",
+    ...proxies.status().map(({ address, isAvailable, checkedMs }) => {
+      const nextS = checkedMs === undefined ? 0 : Math.max(0, Math.ceil((checkedMs + probeIntervalMs - nowMs) / 1000));
+      const host = address.kind === "tcp" ? hostLine(addressText(address), address.port) : "host -";
+      return `${host} isAvailable ${isAvailable ? 1 : 0} timeToNextCheck ${nextS}`;
+    }),
+    "-----TaskQueue-----",
+    ...volumes.all.flatMap(({ name, trouble }) =>
+      trouble?.retryAtMs === undefined ? [] : [`volume ${name} timeDiffMs ${trouble.retryAtMs - nowMs}`],
+    ),
+    "-----Volume-----",
+    ...(await Promise.all(volumes.all.map(volumeLine))),
+    ...volumes.broken.map(({ volume }) => `volume ${volume} state Broken`),
+  ];
+}
+
+async function volumeLine(volume: StorageVolume): Promise<string> {
+  const report = await volumeReport(volume);
+  return (
+    `volume ${volume.name} state ${report.state} logUsagePb ${report.logUsagePb ?? 0}` +
+    ` logCapacityPb ${report.logCapacityPb ?? 0} oldestGid ${report.oldestGid ?? u64Max}` +
+    ` latestGid ${report.latestGid ?? u64Max} oldestLsid ${report.oldestLsid ?? 0}` +
+    ` permanentLsid ${report.permanentLsid ?? 0}`
+  );
+}
+
+async function volumeLines(
+  parts: StorageLegacyParts,
+  name: string,
+  volume: StorageVolume | undefined,
+  { state }: Situation,
+): Promise<string[]> {
+  const head = ["hostType storage", `volId ${name}`, `state ${state}`];
+  if (volume === undefined) {
+    const broken = parts.volumes.broken.find((one) => one.volume === name);
+    return broken === undefined ? head : [...head, `error ${broken.error.message}`];
+  }
+  const { machine, store } = volume;
+  const report = await volumeReport(volume);
+  const isFollowed = machine.state === "Target" || machine.state === "Standby" || machine.isInTransition;
+  const device =
+    report.sizeLb === undefined
+      ? [`error ${report.trouble?.message ?? "the device does not answer"}`]
+      : [
+          `sizeLb ${report.sizeLb}`,
+          `size ${sizeText(report.sizeLb)}`,
+          `isOverflow ${report.isOverflow === true ? 1 : 0}`,
+          `logUsagePb ${report.logUsagePb}`,
+          `logCapacityPb ${report.logCapacityPb}`,
+          `uuid ${uuidOrZero(store.logUuid)}`,
+          `pbs ${report.pbsBytes}`,
+          `salt ${report.salt?.toString(16)}`,
+        ];
+  return [
+    ...head,
+    `action WlogSend ${machine.running("WlogSend")} WlogRemove ${machine.running("WlogRemove")}`,
+    `stopState ${stopStateText(machine.stopState)}`,
+    `isUnderMonitoring ${isFollowed ? 1 : 0}`,
+    `wdevPath ${devicePath(volume)}`,
+    ...device,
+    "-----DoneFile-----",
+    lsidGidText(store.done ?? noPoint),
+    "-----QueueFile-----",
+    ...store.queue.toReversed().map(lsidGidText),
+  ];
+}
+
+/** What stands where nothing was ever delivered. */
+const noPoint: LsidGid = { lsid: undefined, gid: u64Max, isMergeable: false, timestampS: 0 };
+
+async function logUsageLine(volume: StorageVolume): Promise<string> {
+  const info = await volume.device.info();
+  const { lsids } = await volume.device.status();
+  const usagePb = lsids.latest - lsids.oldest;
+  return `name:${volume.name}\tusage_pb:${usagePb}\tcapacity_pb:${info.ringSizePb}\tpbs:${info.pbsBytes}`;
+}
+
+function latestLines(volumes: readonly (StorageVolume | undefined)[], asked: string | undefined): string[] {
+  const lines = volumes.flatMap((volume) => {
+    if (volume?.machine.state !== "Target") return [];
+    const point = volume.store.queue.at(-1) ?? volume.store.done;
+    if (point === undefined) return [];
+    const { gid, lsid, timestampS } = point;
+    return [`name:${volume.name}\tkind:storage\tgid:${gid}\tlsid:${lsid}\ttimestamp:${timeText(timestampS)}`];
+  });
+  if (asked !== undefined && lines.length === 0) {
+    throw new PeerError(`getLatestSnap:could not get latest snapshot for volume:${asked}`);
+  }
+  return lines;
+}
