@@ -10,7 +10,7 @@ import { asWalbError, WalbError } from "../errors.ts";
 import type { Address, Net } from "../platform/net.ts";
 import type { Decoder } from "./serializer.ts";
 import { WireStream, type WireStreamOptions } from "./stream.ts";
-import { firstLine, protocolVersion, wordOk } from "./words.ts";
+import { protocolVersion, reasonOf, wordOk } from "./words.ts";
 
 /** Bytes of an id or a protocol name. */
 const nameBytesMax = 4096;
@@ -64,7 +64,7 @@ export async function greet(stream: WireStream, clientId: string, protocol: stri
   if (serverId !== "") stream.peerName = `${serverId} (${stream.connection.peer})`;
   if (answer !== wordOk) {
     throw new WalbError("unsupported", {
-      what: `${protocol} was refused: ${firstLine(answer)}`,
+      what: `${protocol} was refused: ${reasonOf(answer)}`,
       where: { peer: stream.peerName },
       hint: "look at the version and the role of the daemon at that address",
     });

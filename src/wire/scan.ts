@@ -16,7 +16,7 @@ import { confirmed, reply, replyError, runCommand } from "./commands.ts";
 import { unexpectedControl } from "./pack-stream.ts";
 import { type Decoder, serializerLimits } from "./serializer.ts";
 import { ackWord, StreamControl, type WireStream } from "./stream.ts";
-import { accept, firstLine, refusedError, wordAccept, wordOk } from "./words.ts";
+import { accept, reasonOf, refusedError, wordAccept, wordOk } from "./words.ts";
 
 /** How often the archive shows that it is alive while it hashes. */
 const dummyIntervalMs = 1000;
@@ -36,7 +36,7 @@ export async function runBhash(stream: WireStream, parameters: readonly string[]
     const value = await stream.read("the hash", next, stream.commitDeadlineMs);
     if (value === StreamControl.end) break;
     if (typeof value === "string") {
-      throw refusedError(stream.peerName, "bhash", { kind: "text", text: firstLine(value) });
+      throw refusedError(stream.peerName, "bhash", { kind: "text", text: reasonOf(value) });
     }
   }
   await confirmed(stream, "bhash", wordOk);

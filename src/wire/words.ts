@@ -63,7 +63,7 @@ export function decisionText(decision: Decision, confirmation: string = wordAcce
 export function parseAnswer(text: string, confirmation: string = wordAccept): Answer {
   if (text === confirmation) return accept;
   const word = refusalWords.find((candidate) => candidate === text);
-  return word === undefined ? { kind: "text", text: firstLine(text) } : { kind: "word", word };
+  return word === undefined ? { kind: "text", text: reasonOf(text) } : { kind: "word", word };
 }
 
 /**
@@ -89,7 +89,7 @@ export function errorText(error: unknown): string {
   if (error instanceof PeerError) {
     const first = safeText(error.peerText);
     const ours = ourText(error);
-    return ours === first ? first : `${first}\n${ours}`;
+    return ours === first ? first : `${first}\n${ourMark}${ours}`;
   }
   return ourText(error);
 }
@@ -99,10 +99,14 @@ function ourText(error: unknown): string {
   return safeText(error.hint === undefined ? error.message : `${error.message} (${error.hint})`);
 }
 
-/** The first line of a peer's text: the original appends stack addresses behind a newline. */
-export function firstLine(text: string): string {
-  const end = text.search(/[\r\n]/);
-  return (end < 0 ? text : text.slice(0, end)).trim();
+/** In front of the line that is ours, behind one of the original's. */
+const ourMark = "walb: ";
+
+/** What a peer's text says: our line where there is one, else the first; the original appends stack addresses. */
+export function reasonOf(text: string): string {
+  const lines = text.split(/[\r\n]+/);
+  const ours = lines.find((line, index) => index > 0 && line.startsWith(ourMark));
+  return (ours?.slice(ourMark.length) ?? lines[0] ?? "").trim();
 }
 
 /** The error that a refusal by a peer is to whoever asked. */

@@ -278,7 +278,7 @@ describe("commands", () => {
       (stream) => runCommand(stream, "get", []),
       (stream) => readGet(stream, "proxy"),
     );
-    expect(none.status === "rejected" && errorText(none.reason)).toBe("missing required params: 0 1");
+    expect(none.status === "rejected" && errorText(none.reason)).toBe("runGetCommandServer:no target specified");
   });
 
   test("archive-info adds, reads and lists", async () => {
