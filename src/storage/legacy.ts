@@ -1,28 +1,32 @@
 /** @module What a storage tells controllers of the original: `status` and `get`. */
+import type { z } from "zod";
 import type { LegacyRole } from "../control/legacy/command.ts";
 import { type Situation, volumeName } from "../control/legacy/refusal.ts";
 import { keepAliveText, sizeText, stopStateText, uuidOrZero } from "../control/legacy/text.ts";
 import type { KeepAlive } from "../control/role.ts";
+import type { storageStatusSchema } from "../control/storage.ts";
 import { asWalbError, WalbError } from "../errors.ts";
-import { addressText } from "../platform/net.ts";
+import { type Address, addressText } from "../platform/net.ts";
 import type { Platform } from "../platform/platform.ts";
 import { type LsidGid, lsidGidText } from "../snapshot/text.ts";
 import { timeText } from "../snapshot/time.ts";
 import { lbBytes, mib, u64Max } from "../units.ts";
 import type { GetKind, GetRequest, GetValueOf } from "../wire/get.ts";
 import { PeerError } from "../wire/words.ts";
-import { type ProxyList, probeIntervalMs } from "./proxies.ts";
 import type { StorageSettings } from "./settings.ts";
-import { volumeReport } from "./status.ts";
 import type { StorageVolume } from "./volume.ts";
 import type { StorageVolumes } from "./volumes.ts";
+
+type StatusReport = z.input<typeof storageStatusSchema>;
+type VolumeReport = StatusReport["volumes"][number];
 
 /** What the texts are made of. */
 export interface StorageLegacyParts {
   readonly platform: Platform;
   readonly settings: StorageSettings;
   readonly volumes: StorageVolumes;
-  readonly proxies: ProxyList;
+  /** What `status` of our own answers. */
+  readonly report: (volume?: string) => Promise<StatusReport>;
   readonly keepAlive: KeepAlive | undefined;
 }
 
@@ -69,7 +73,7 @@ export function storageLegacyRole(parts: StorageLegacyParts): LegacyRole {
         case "latest-snap":
           return latestLines(vol === undefined ? volumes.all : [find(vol)], vol);
         case "ts-delta":
-          return [];
+          return (await parts.report()).volumes.flatMap(deltaLine);
         default:
           throw new WalbError("unsupported", { what: `this storage does not answer get ${name}` });
       }
@@ -86,10 +90,9 @@ function thrownBy(work: () => unknown): unknown {
   return new WalbError("state", { what: "the volume is not in a state for it" });
 }
 
-async function allLines(parts: StorageLegacyParts): Promise<string[]> {
-  const { settings, volumes, proxies, platform } = parts;
+async function allLines({ report, settings, platform, volumes, keepAlive }: StorageLegacyParts): Promise<string[]> {
+  const { proxies, volumes: reports, settings: now } = await report();
   const nowMs = platform.clock.nowMs();
-  const hostLine = (address: string, port: number): string => `host ${address}:${port}`;
   return [
     "-----StorageGlobal-----",
     `nodeId ${settings.nodeId}`,
@@ -101,31 +104,32 @@ async function allLines(parts: StorageLegacyParts): Promise<string[]> {
     `maxForegroundTasks ${settings.maxForegroundTasks}`,
     `maxBackgroundTasks ${settings.maxBackgroundTasks}`,
     `socketTimeout ${Math.floor(settings.socketTimeoutMs / 1000)}`,
-    keepAliveText(parts.keepAlive),
-    `fullScanLbPerSec ${Math.floor(settings.fullScanBytesPerS / lbBytes)}`,
+    keepAliveText(keepAlive),
+    `fullScanLbPerSec ${Math.floor((now?.fullScanBytesPerS ?? settings.fullScanBytesPerS) / lbBytes)}`,
     "-----Archive-----",
-    // The port stands there twice in the original.
-    settings.archive.kind === "tcp" ? hostLine(addressText(settings.archive), settings.archive.port) : "host -",
+    hostLine(settings.archive),
     "-----Proxy-----",
-    ...proxies.status().map(({ address, isAvailable, checkedMs }) => {
-      const nextS = checkedMs === undefined ? 0 : Math.max(0, Math.ceil((checkedMs + probeIntervalMs - nowMs) / 1000));
-      const host = address.kind === "tcp" ? hostLine(addressText(address), address.port) : "host -";
-      return `${host} isAvailable ${isAvailable ? 1 : 0} timeToNextCheck ${nextS}`;
+    ...proxies.map(({ isAvailable, nextCheckMs }, i) => {
+      const nextS = Math.max(0, Math.ceil(((nextCheckMs ?? nowMs) - nowMs) / 1000));
+      return `${hostLine(settings.proxies[i])} isAvailable ${isAvailable ? 1 : 0} timeToNextCheck ${nextS}`;
     }),
     "-----TaskQueue-----",
     ...volumes.all.flatMap(({ name, trouble }) =>
       trouble?.retryAtMs === undefined ? [] : [`volume ${name} timeDiffMs ${trouble.retryAtMs - nowMs}`],
     ),
     "-----Volume-----",
-    ...(await Promise.all(volumes.all.map(volumeLine))),
-    ...volumes.broken.map(({ volume }) => `volume ${volume} state Broken`),
+    ...reports.map(volumeLine),
   ];
 }
 
-async function volumeLine(volume: StorageVolume): Promise<string> {
-  const report = await volumeReport(volume);
+/** The port stands there twice in the original. */
+function hostLine(address: Address | undefined): string {
+  return address?.kind === "tcp" ? `host ${addressText(address)}:${address.port}` : "host -";
+}
+
+function volumeLine(report: VolumeReport): string {
   return (
-    `volume ${volume.name} state ${report.state} logUsagePb ${report.logUsagePb ?? 0}` +
+    `volume ${report.volume} state ${report.state} logUsagePb ${report.logUsagePb ?? 0}` +
     ` logCapacityPb ${report.logCapacityPb ?? 0} oldestGid ${report.oldestGid ?? u64Max}` +
     ` latestGid ${report.latestGid ?? u64Max} oldestLsid ${report.oldestLsid ?? 0}` +
     ` permanentLsid ${report.permanentLsid ?? 0}`
@@ -133,22 +137,21 @@ async function volumeLine(volume: StorageVolume): Promise<string> {
 }
 
 async function volumeLines(
-  parts: StorageLegacyParts,
+  { report: reportOf, volumes }: StorageLegacyParts,
   name: string,
   volume: StorageVolume | undefined,
   { state }: Situation,
 ): Promise<string[]> {
   const head = ["hostType storage", `volId ${name}`, `state ${state}`];
   if (volume === undefined) {
-    const broken = parts.volumes.broken.find((one) => one.volume === name);
+    const broken = volumes.broken.find((one) => one.volume === name);
     return broken === undefined ? head : [...head, `error ${broken.error.message}`];
   }
   const { machine, store } = volume;
-  const report = await volumeReport(volume);
-  const isFollowed = machine.state === "Target" || machine.state === "Standby" || machine.isInTransition;
+  const [report] = (await reportOf(name)).volumes;
   const device =
-    report.sizeLb === undefined
-      ? [`error ${report.trouble?.message ?? "the device does not answer"}`]
+    report?.sizeLb === undefined
+      ? [`error ${report?.trouble?.message ?? "the device does not answer"}`]
       : [
           `sizeLb ${report.sizeLb}`,
           `size ${sizeText(report.sizeLb)}`,
@@ -163,7 +166,7 @@ async function volumeLines(
     ...head,
     `action WlogSend ${machine.running("WlogSend")} WlogRemove ${machine.running("WlogRemove")}`,
     `stopState ${stopStateText(machine.stopState)}`,
-    `isUnderMonitoring ${isFollowed ? 1 : 0}`,
+    `isUnderMonitoring ${volumes.follower(volume)?.isEnded === false ? 1 : 0}`,
     `wdevPath ${devicePath(volume)}`,
     ...device,
     "-----DoneFile-----",
@@ -195,4 +198,16 @@ function latestLines(volumes: readonly (StorageVolume | undefined)[], asked: str
     throw new PeerError(`getLatestSnap:could not get latest snapshot for volume:${asked}`);
   }
   return lines;
+}
+
+/** How far the archive is behind, as asked last. */
+function deltaLine({ volume, archiveDelta }: VolumeReport): string[] {
+  if (archiveDelta === undefined) return [];
+  const { archive, gid, timestampS, archiveGid, archiveTimestampS, deltaS } = archiveDelta;
+  const there =
+    archiveGid === undefined
+      ? "dest_ts:\tdest_gid:\tts_delta:"
+      : `dest_gid:${archiveGid}\tdest_ts:${timeText(archiveTimestampS ?? 0)}\tts_delta:${deltaS ?? 0}`;
+  const here = `name:${volume}\tdest:${archive}\tkind:storage\tdest_kind:archive\tgid:${gid}\tts:${timeText(timestampS)}`;
+  return [`${here}\t${there}`];
 }

@@ -10,8 +10,7 @@ import { type Address, addressText } from "../platform/net.ts";
 import type { Platform } from "../platform/platform.ts";
 import { probeRole } from "./probe.ts";
 
-/** How often every proxy is probed. */
-export const probeIntervalMs = 10_000;
+const probeIntervalMs = 10_000;
 
 /** A proxy as it is known now. */
 export interface ProxyStatus {

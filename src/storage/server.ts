@@ -53,10 +53,13 @@ export async function openStorage(platform: Platform, options: StorageOptions, l
     opened.push(proxies.onRecovery(() => volumes.kick()));
     const deltas = new ArchiveDeltas(platform, settings, () => volumes.all, log);
     opened.push(() => deltas.close());
+    const handlers = storageHandlers({ platform, settings, volumes, proxies, deltas, memory });
+    const report = (volume?: string) =>
+      handlers.status({ volume }, { signal: new AbortController().signal, progress() {}, log });
     const control = createControl({
       role: "storage",
       commands: storageCommands,
-      handlers: storageHandlers({ platform, settings, volumes, proxies, deltas, memory }),
+      handlers,
       nodeId: settings.nodeId,
       security: options.security,
       clock: platform.clock,
@@ -74,7 +77,7 @@ export async function openStorage(platform: Platform, options: StorageOptions, l
       clock: platform.clock,
       // A storage serves no data protocol: it opens all of those conversations itself.
       handlers: legacyHandlers({
-        role: storageLegacyRole({ platform, settings, volumes, proxies, keepAlive: options.keepAlive }),
+        role: storageLegacyRole({ platform, settings, volumes, report, keepAlive: options.keepAlive }),
         control,
         clock: platform.clock,
         log,

@@ -9,6 +9,7 @@ import type { ArchiveEntry } from "../proxy.ts";
 import { callCommand, type LegacyCall, type LegacyCommands, type LegacyReply, ok } from "./command.ts";
 import { atLeast, exactly, type Guard, volumeName } from "./refusal.ts";
 import { stopReply } from "./stop.ts";
+import { resizeLb } from "./storage.ts";
 
 /** States in which a proxy volume can be kicked. */
 const sendingStates = ["Started", "WlogRecv", "WaitForEmpty"];
@@ -36,6 +37,14 @@ export const proxyLegacy: LegacyCommands = {
     return ok;
   },
 
+  async resize(call) {
+    const guard: Guard = { server: "c2pResizeServer", states: ["Stopped"] };
+    exactly(guard.server, 2, call.parameters);
+    const volume = volumeName(call.parameters[0]!);
+    await callCommand(call, guard, "resize", { volume, sizeLb: resizeLb(call.parameters[1]!) });
+    return ok;
+  },
+
   async kick(call) {
     const [name, archiveName] = call.parameters;
     const guard: Guard = { server: "c2pKickServer", states: sendingStates };
@@ -44,14 +53,12 @@ export const proxyLegacy: LegacyCommands = {
       return ok;
     }
     const volume = volumeName(name);
-    const known = await entries(call, guard, volume);
-    if (!sendingStates.includes(call.role.situation(volume).state)) {
-      throw new PeerError(`c2pKickServer:bad state:${call.role.situation(volume).state}`);
-    }
-    if (archiveName !== undefined && !known.some((entry) => entry.archiveName === archiveName)) {
-      throw new PeerError(`c2pKickServer:archive does not exist:${archiveName}`);
-    }
-    await callCommand(call, guard, "kick", { volume, ...(archiveName === undefined ? {} : { archiveName }) });
+    const given = archiveName === undefined ? {} : { archiveName };
+    await callCommand(call, guard, "kick", { volume, ...given }, ({ code }) =>
+      code === "not-found" || code === "bad-parameter"
+        ? `c2pKickServer:archive does not exist:${archiveName}`
+        : undefined,
+    );
     return ok;
   },
 };

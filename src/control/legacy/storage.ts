@@ -1,7 +1,7 @@
 /** @module The original's commands of a storage. */
 import { WalbError } from "../../errors.ts";
 import { kib, lbBytes } from "../../units.ts";
-import { parseBulkLb, parseSizeBytes, parseStopMode, parseU64 } from "../../wire/grammar.ts";
+import { parseBulkLb, parseNumber, parseSizeBytes, parseStopMode, parseU64 } from "../../wire/grammar.ts";
 import { PeerError } from "../../wire/words.ts";
 import { callCommand, type LegacyCall, type LegacyCommands, type LegacyReply, ok, startJob } from "./command.ts";
 import { atLeast, exactly, type Guard, volumeName } from "./refusal.ts";
@@ -101,6 +101,29 @@ export const storageLegacy: LegacyCommands = {
         : what.includes("shrink")
           ? "growWdev:shrink is not supported"
           : "setValueByIoctl:ioctl error:Bad address(14)",
+    );
+    return ok;
+  },
+
+  async "set-full-scan-bps"(call) {
+    const server = "c2sSetFullScanBpsServer";
+    atLeast(1, call.parameters);
+    const bytesPerS = parseSizeBytes(call.parameters[0]!, "maxFullScanBps");
+    await callCommand(call, { server, states: [] }, "set-scan-rate", { bytesPerS });
+    return ok;
+  },
+
+  async "dbg-dump-logpack-header"(call) {
+    const server = "c2sDumpLogpackHeaderServer";
+    atLeast(2, call.parameters);
+    const volume = volumeName(call.parameters[0]!);
+    const lsid = parseNumber(call.parameters[1]!, "lsid");
+    await callCommand(
+      call,
+      { server, states: [...steadyStates, "Clear"] },
+      "dump-log-header",
+      { volume, lsid },
+      ({ code }) => (code === "not-found" ? `${server}:not found:${volume}` : undefined),
     );
     return ok;
   },
