@@ -23,10 +23,7 @@ export const namedActions = ["Merge", "Apply", "Restore", "ReplSyncAsClient", "R
 const imageStates: readonly ArchiveVolumeState[] = [...activeStates, "Stopped"];
 
 /** The value of a target. Source: `docs/protocol.md`, get targets. */
-export async function archiveValue(
-  volumes: ArchiveVolumes,
-  request: GetRequest,
-): Promise<GetValueOf<GetKind>> {
+export async function archiveValue(volumes: ArchiveVolumes, request: GetRequest): Promise<GetValueOf<GetKind>> {
   const { name, args } = request;
   switch (name) {
     case "vol":
@@ -45,7 +42,9 @@ export async function archiveValue(
       return [];
     case "exists-base-image": {
       const volume = volumes.find(args[0]!);
-      return volume !== undefined && volume.store.base !== undefined && (await volume.images.exists(baseImage(volume.name)));
+      return (
+        volume !== undefined && volume.store.base !== undefined && (await volume.images.exists(baseImage(volume.name)))
+      );
     }
     case "progress":
       return Math.floor((volumes.find(args[0]!)?.syncProgress?.doneBytes ?? 0) / lbBytes);

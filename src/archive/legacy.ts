@@ -57,7 +57,7 @@ async function allLines(parts: ArchiveLegacyParts): Promise<string[]> {
     `socketTimeout ${Math.floor(settings.socketTimeoutMs / 1000)}`,
     keepAliveText(parts.keepAlive),
     `doAutoResize ${settings.isAutoResize ? 1 : 0}`,
-    "keepOneColdSnapshot 0",
+    `keepOneColdSnapshot ${settings.isOneColdKept ? 1 : 0}`,
     "-----Volume-----",
     ...(await Promise.all(volumes.all.map(volumeLine))),
     ...volumes.broken.map(({ volume }) => `volume ${volume} state Broken`),

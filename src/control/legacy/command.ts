@@ -3,6 +3,7 @@
  * which words it is refused. The tables are in `storage.ts`, `proxy.ts`, `archive.ts`; `serve.ts` runs them.
  */
 import { asWalbError, WalbError } from "../../errors.ts";
+import type { Clock } from "../../platform/clock.ts";
 import type { GetKind, GetRequest, GetRole, GetValueOf } from "../../wire/get.ts";
 import type { Encoder } from "../../wire/serializer.ts";
 import type { WireStream } from "../../wire/stream.ts";
@@ -30,6 +31,7 @@ export interface LegacyCall {
   readonly stream: WireStream;
   readonly role: LegacyRole;
   readonly control: Control;
+  readonly clock: Clock;
   readonly log: Logger;
 }
 

@@ -62,13 +62,13 @@ function versionLine(control: Control): string {
 }
 
 async function serveCommand(
-  { role, control, log }: LegacyParts,
+  { role, control, clock, log }: LegacyParts,
   name: string,
   command: LegacyCommand,
   stream: WireStream,
 ): Promise<void> {
   const parameters = await readParameters(stream);
-  const call: LegacyCall = { parameters, stream, role, control, log };
+  const call: LegacyCall = { parameters, stream, role, control, clock, log };
   const answer = await command(call);
   if (answer.kind === "served") return;
   if (answer.kind === "ok") return reply(stream, "ok", answer.put);

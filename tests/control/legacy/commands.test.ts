@@ -180,6 +180,44 @@ describe("the original's commands", () => {
     expect(await site.talk("s0", "snapshot", (stream) => runSnapshot(stream, "vol0"))).toBe(gid + 1n);
   });
 
+  test("an archive restores to images it keeps, and changes and deletes what it has", async () => {
+    const gids = (await site.get("a0", "restorable", "vol0")).map((line) => line.split(" ")[0]!);
+    const gid = gids.at(-1)!;
+    await site.command("a0", "restore", ["vol0", gid], "accept");
+    await site.until("the restore", async () => (await site.get("a0", "num-action", "vol0", "Restore")) === 0);
+    expect(await site.get("a0", "restored", "vol0")).toEqual([gid]);
+    expect(await firstLine("a0", "restore", ["vol0", gid])).toBe(`c2aRestoreServer:already restored:vol0:${gid}`);
+    expect(await firstLine("a0", "restore", ["vol0", "99"])).toBe("verifyRestorable:bad gid to restore:vol0:99");
+    expect(await firstLine("a0", "del-restored", ["vol0", "99"])).toBe("delSnapshot:volume not found:vol0:99:restored");
+    await site.command("a0", "del-restored", ["vol0", gid]);
+    expect(await site.get("a0", "restored", "vol0")).toEqual([]);
+    expect(await firstLine("a0", "disable-snapshot", ["vol0", "99"])).toBe(
+      "changeSnapshot:change snapshot failed:vol0:0",
+    );
+    expect(await firstLine("a0", "del-cold", ["vol0", "99"])).toBe("delSnapshot:volume not found:vol0:99:cold");
+    await site.command("a0", "gc-diff", ["vol0"]);
+    await site.command("a0", "resize", ["vol0", "2m", "zeroclear"]);
+    expect(await site.get("a0", "vol-size", "vol0")).toBe(4096);
+  });
+
+  test("a proxy and a storage take what is for them alone", async () => {
+    await site.command("s0", "set-full-scan-bps", ["128k"]);
+    expect(await site.status("s0")).toContain("fullScanLbPerSec 256");
+    await site.command("s0", "set-full-scan-bps", ["0"]);
+    expect(await firstLine("s0", "dbg-dump-logpack-header", ["novol", "0"])).toBe(
+      "c2sDumpLogpackHeaderServer:not found:novol",
+    );
+    await site.command("p0", "kick", ["vol0", "a0"]);
+    expect(await firstLine("p0", "kick", ["vol0", "zz"])).toBe("c2pKickServer:archive does not exist:zz");
+    expect(await firstLine("p0", "resize", ["vol0", "2m"])).toBe("c2pResizeServer:bad state:Started");
+    await site.world.run(70_000);
+    expect((await site.get("s0", "ts-delta")).map(times)).toEqual([
+      expect.stringMatching(
+        /^name:vol0\tdest:a0\tkind:storage\tdest_kind:archive\tgid:\d+\tts:TIME\tdest_gid:\d+\tdest_ts:TIME\tts_delta:\d+$/,
+      ),
+    ]);
+  });
+
   test("version and sleep are answered, exec by what the process allows", async () => {
     expect(await site.talk("p0", "version", runVersion)).toMatch(/^version:\d+\.\d+\.\d+\tlog_version:2$/);
     const startMs = site.world.nowMs();
