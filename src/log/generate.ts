@@ -9,6 +9,7 @@ import { checkRange, kib, lbBytes, mib } from "../units.ts";
 import { walbChecksum } from "./checksum.ts";
 import { SeededRandom } from "./generate-random.ts";
 import { ceilPb, isUsablePbs, maxDiscardLb, maxPackDataPb, maxRecordLb, maxRecordsPerPack } from "./geometry.ts";
+import { isLsid, wholeLsid } from "./lsid.ts";
 import { encodeEndBlock, encodePackHeader, type LogPackHeader, type LogRecord, type LogRecordKind } from "./pack.ts";
 import { hexOf } from "./superblock.ts";
 import type { WlogOutput } from "./wlogfile.ts";
@@ -38,6 +39,8 @@ export interface GenerateOptions {
   readonly logBytes?: number;
   /** lsid of the first pack; default 0. */
   readonly beginLsid?: number;
+  /** What lsids are counted from; default 0. */
+  readonly lsidBase?: bigint;
   /** Some packs get a padding record; default true. */
   readonly padding?: boolean;
   /** One record in eight is a discard; default true. */
@@ -102,7 +105,7 @@ export class WlogGenerator {
     this.#random = new SeededRandom(seed);
     const salt = options.salt ?? this.#random.u32();
     const uuid = options.uuid ?? hexOf(this.#random.bytes(16));
-    this.header = { pbsBytes, salt, uuid, beginLsid, endLsid: undefined };
+    this.header = { pbsBytes, salt, uuid, beginLsid, endLsid: undefined, lsidBase: this.#options.lsidBase };
     this.#packPbMax = Math.min(maxPackDataPb, Math.max(1, Math.floor(maxPackBytes / pbsBytes) - 1));
     this.packBytesMax = (1 + Math.max(this.#packPbMax, ceilPb(maxIoBytes / lbBytes, pbsBytes))) * pbsBytes;
     this.#lsid = beginLsid;
@@ -149,7 +152,8 @@ export class WlogGenerator {
       if (this.#logBytes + (1 + dataPb) * pbsBytes >= logBytes) break;
     }
     const header: LogPackHeader = { lsid: this.#lsid, totalDataPb: dataPb, records };
-    encodePackHeader(header, pbsBytes, this.header.salt, target.subarray(0, pbsBytes));
+    const block = target.subarray(0, pbsBytes);
+    encodePackHeader(header, pbsBytes, this.header.salt, block, this.#options.lsidBase);
     const sizeBytes = (1 + dataPb) * pbsBytes;
     this.#lsid += 1 + dataPb;
     this.#logBytes += sizeBytes;
@@ -278,6 +282,7 @@ function checkOptions(options: GenerateOptions): Required<Omit<GenerateOptions, 
     maxPackBytes: options.maxPackBytes ?? 16 * mib,
     logBytes: options.logBytes ?? mib,
     beginLsid: options.beginLsid ?? 0,
+    lsidBase: options.lsidBase ?? 0n,
     padding: options.padding ?? true,
     discard: options.discard ?? true,
     allZero: options.allZero ?? true,
@@ -296,6 +301,10 @@ function checkOptions(options: GenerateOptions): Required<Omit<GenerateOptions, 
   checkRange(full.maxPackBytes, full.pbsBytes, packBytesMaxLimit, "maxPackBytes");
   // lsids must stay exact up to the end of the log.
   checkRange(full.beginLsid, 0, Number.MAX_SAFE_INTEGER - Math.ceil(full.logBytes / 512) - 2 ** 20, "beginLsid");
+  if (!isLsid(wholeLsid(full.beginLsid + Math.ceil(full.logBytes / 512) + 2 ** 20, full.lsidBase))) {
+    const what = `a log of ${full.logBytes} bytes from lsid ${wholeLsid(full.beginLsid, full.lsidBase)} on ends beyond all lsids`;
+    throw new WalbError("out-of-range", { what, where: { field: "beginLsid" } });
+  }
   const ioMax = Math.min(maxRecordLb * lbBytes, full.deviceBytes);
   checkSizes(full.minIoBytes, full.maxIoBytes, ioMax, "IoBytes");
   checkSizes(full.minDiscardBytes, full.maxDiscardBytes, maxDiscardLb * lbBytes, "DiscardBytes");

@@ -9,6 +9,7 @@ import { WalbError } from "../errors.ts";
 import { lbBytes, u64Max, writeU64 } from "../units.ts";
 import { isSealed, sealBlock } from "./checksum.ts";
 import { ceilPb, maxDiscardLb, maxPackDataPb, maxRecordLb, maxRecordsPerPack } from "./geometry.ts";
+import { isLsid, readLsid, wholeLsid } from "./lsid.ts";
 
 export const sectorTypePack = 3;
 const headerBytes = 24;
@@ -55,6 +56,8 @@ export interface DecodePackOptions {
   readonly pbsBytes: number;
   readonly salt: number;
   readonly expectedLsid?: number;
+  /** What the lsids are counted from; default 0. */
+  readonly lsidBase?: bigint;
 }
 
 /** Why a block is not a valid header: a field and a reason. */
@@ -73,24 +76,34 @@ export function isPackFault(result: LogPackHeader | PackFault): result is PackFa
  * {@link isEndBlock} first where one may come.
  */
 export function tryDecodePackHeader(block: Uint8Array, options: DecodePackOptions): LogPackHeader | PackFault {
-  const { pbsBytes, salt, expectedLsid } = options;
+  const { pbsBytes, salt, expectedLsid, lsidBase = 0n } = options;
   if (block.byteLength < pbsBytes) return { field: "header", reason: `only ${block.byteLength} bytes are there` };
   const view = new DataView(block.buffer, block.byteOffset, pbsBytes);
   const sectorType = view.getUint16(4, true);
   if (sectorType !== sectorTypePack) return { field: "sector_type", reason: `is ${sectorType}, not ${sectorTypePack}` };
-  if (view.getUint32(12, true) >= 0x20_0000) return { field: "logpack_lsid", reason: "is beyond what can be handled" };
-  const lsid = view.getUint32(12, true) * 0x1_0000_0000 + view.getUint32(8, true);
-  if (expectedLsid !== undefined && lsid !== expectedLsid) {
-    return { field: "logpack_lsid", reason: `is ${lsid}, not ${expectedLsid}` };
+  const lsid = readLsid(view, 8, lsidBase);
+  if (lsid === undefined || (expectedLsid !== undefined && lsid !== expectedLsid)) {
+    const wanted = expectedLsid === undefined ? "beyond what can be handled" : `not ${lsidBase + BigInt(expectedLsid)}`;
+    return { field: "logpack_lsid", reason: `is ${view.getBigUint64(8, true)}, ${wanted}` };
   }
   const recordCount = view.getUint16(16, true);
   const recordCountMax = maxRecordsPerPack(pbsBytes);
   if (recordCount > recordCountMax) return { field: "n_records", reason: `is ${recordCount}, above ${recordCountMax}` };
   if (!isSealed(block.subarray(0, pbsBytes), salt)) return { field: "checksum", reason: "does not match" };
-  return decodeRecords(view, lsid, recordCount, pbsBytes);
+  const header = decodeRecords(view, lsid, recordCount, pbsBytes, lsidBase);
+  if (!isPackFault(header) && lsidBase !== 0n && !isLsid(wholeLsid(nextPackLsid(header), lsidBase))) {
+    return { field: "total_io_size", reason: `is ${header.totalDataPb}: the pack ends beyond all lsids` };
+  }
+  return header;
 }
 
-function decodeRecords(view: DataView, lsid: number, recordCount: number, pbsBytes: number): LogPackHeader | PackFault {
+function decodeRecords(
+  view: DataView,
+  lsid: number,
+  recordCount: number,
+  pbsBytes: number,
+  lsidBase: bigint,
+): LogPackHeader | PackFault {
   const records: LogRecord[] = [];
   let dataPb = 0;
   let paddingCount = 0;
@@ -100,7 +113,10 @@ function decodeRecords(view: DataView, lsid: number, recordCount: number, pbsByt
     const kind = recordKind(flags);
     if (kind === undefined) return { field: `record[${i}].flags`, reason: `is ${flags}` };
     const offsetHigh = view.getUint32(at + 12, true);
-    if (offsetHigh >= 0x20_0000) return { field: `record[${i}].offset`, reason: "is beyond what can be handled" };
+    if (offsetHigh >= 0x20_0000) {
+      const offset = view.getBigUint64(at + 8, true);
+      return { field: `record[${i}].offset`, reason: `is ${offset}, beyond what can be handled` };
+    }
     const offsetLb = offsetHigh * 0x1_0000_0000 + view.getUint32(at + 8, true);
     const sizeLb = view.getUint32(at + 16, true);
     if (kind !== "padding" && sizeLb === 0) return { field: `record[${i}].io_size`, reason: "is 0" };
@@ -113,9 +129,10 @@ function decodeRecords(view: DataView, lsid: number, recordCount: number, pbsByt
     if (lsidLocal !== 1 + dataPb) {
       return { field: `record[${i}].lsid_local`, reason: `is ${lsidLocal}, not ${1 + dataPb}` };
     }
-    const recordLsid = view.getUint32(at + 28, true) * 0x1_0000_0000 + view.getUint32(at + 24, true);
+    const recordLsid = readLsid(view, at + 24, lsidBase);
     if (recordLsid !== lsid + lsidLocal) {
-      return { field: `record[${i}].lsid`, reason: `is ${recordLsid}, not ${lsid + lsidLocal}` };
+      const [is, not] = [view.getBigUint64(at + 24, true), wholeLsid(lsid + lsidLocal, lsidBase)];
+      return { field: `record[${i}].lsid`, reason: `is ${is}, not ${not}` };
     }
     if (kind !== "discard") dataPb += ceilPb(sizeLb, pbsBytes);
     if (dataPb > maxPackDataPb) return { field: "total_io_size", reason: `of the records is ${dataPb}` };
@@ -155,7 +172,7 @@ export function decodePackHeader(
 /** The error for a fault. */
 export function packFaultError(
   fault: PackFault,
-  lsid: number | undefined,
+  lsid: number | bigint | undefined,
   where: { readonly file?: string; readonly offsetBytes?: number } = {},
 ): WalbError {
   return new WalbError("damaged", {
@@ -171,6 +188,7 @@ export function encodePackHeader(
   pbsBytes: number,
   salt: number,
   target: Uint8Array = new Uint8Array(pbsBytes),
+  lsidBase = 0n,
 ): Uint8Array {
   if (header.records.length > maxRecordsPerPack(pbsBytes) || header.totalDataPb > maxPackDataPb) {
     throw new WalbError("internal", { what: `a log pack with ${header.records.length} records does not fit` });
@@ -179,12 +197,13 @@ export function encodePackHeader(
   const view = new DataView(target.buffer, target.byteOffset, pbsBytes);
   view.setUint16(4, sectorTypePack, true);
   view.setUint16(6, header.totalDataPb, true);
-  writeU64(view, 8, header.lsid);
+  view.setBigUint64(8, wholeLsid(header.lsid, lsidBase), true);
   view.setUint16(16, header.records.length, true);
   let paddingCount = 0;
   header.records.forEach((record, i) => {
     if (record.kind === "padding") paddingCount += 1;
     writeRecord(view, i, record.kind, record.checksum, record.offsetLb, record.sizeLb, header.lsid, record.lsid);
+    if (lsidBase !== 0n) view.setBigUint64(recordAt(i) + 24, wholeLsid(record.lsid, lsidBase), true);
   });
   view.setUint16(18, paddingCount, true);
   sealBlock(target.subarray(0, pbsBytes), 0, salt);
@@ -192,6 +211,10 @@ export function encodePackHeader(
 }
 
 const flagsOf = { data: flagExist, padding: flagExist | flagPadding, discard: flagExist | flagDiscard } as const;
+
+function recordAt(index: number): number {
+  return headerBytes + index * recordBytes;
+}
 
 /** Writes record `index` of a header; the caller seals the block. */
 export function writeRecord(
@@ -205,7 +228,7 @@ export function writeRecord(
   lsid: number,
 ): void {
   if (sizeLb > maxDiscardLb) throw new WalbError("internal", { what: `a log record of ${sizeLb} blocks` });
-  const at = headerBytes + index * recordBytes;
+  const at = recordAt(index);
   view.setUint32(at, checksum, true);
   view.setUint32(at + 4, flagsOf[kind], true);
   writeU64(view, at + 8, offsetLb);

@@ -10,6 +10,7 @@ import type { Lease, Memory, MemoryPool } from "../native/memory.ts";
 import { lbBytes, mib } from "../units.ts";
 import type { PackBatch, PackPart } from "./batch.ts";
 import { isSealed } from "./checksum.ts";
+import { wholeLsid } from "./lsid.ts";
 import {
   isEndBlock,
   isPackFault,
@@ -25,6 +26,8 @@ import {
 export interface PackSource {
   readonly pbsBytes: number;
   readonly salt: number;
+  /** What the lsids are counted from; default 0. */
+  readonly lsidBase?: bigint;
   /** Fills `target` (whole PB) from `lsid` on; the answer is the bytes there are, less only at the end of the input.
    * The scan asks for ascending lsids, one read at a time. */
   read(lsid: number, target: Memory): Promise<number>;
@@ -163,13 +166,15 @@ export async function* scanPacks(options: ScanOptions): AsyncGenerator<PackBatch
 /** The error for a scan that ended where it should not have. */
 export function scanStopError(stop: ScanStop, source: PackSource): WalbError {
   const hint = "the log cannot be followed past this point: take a hash backup of the volume, or reset it";
-  if (stop.kind === "header") return packFaultError(stop.fault, stop.lsid, source.place(stop.lsid));
+  const { lsidBase } = source;
+  const stopLsid = wholeLsid(stop.lsid, lsidBase);
+  if (stop.kind === "header") return packFaultError(stop.fault, stopLsid, source.place(stop.lsid));
   if (stop.kind === "data") {
     const record = stop.header.records[stop.recordIndex]!;
-    const what = `the data of record ${stop.recordIndex} at lsid ${record.lsid} (log pack ${stop.lsid}) is damaged: its checksum does not match`;
+    const what = `the data of record ${stop.recordIndex} at lsid ${wholeLsid(record.lsid, lsidBase)} (log pack ${stopLsid}) is damaged: its checksum does not match`;
     return new WalbError("damaged", { what, where: { ...source.place(record.lsid), field: "checksum" }, hint });
   }
-  const what = `the log ends at lsid ${stop.lsid}${stop.kind === "end-of-input" && stop.isMidPack ? ", inside a pack" : ""}, before it should`;
+  const what = `the log ends at lsid ${stopLsid}${stop.kind === "end-of-input" && stop.isMidPack ? ", inside a pack" : ""}, before it should`;
   return new WalbError("damaged", { what, where: source.place(stop.lsid), hint });
 }
 
@@ -311,7 +316,13 @@ function dropEmptyTail(parsed: Parsed): void {
 
 function headerAt(block: Uint8Array, options: ScanOptions, lsid: number): LogPackHeader | PackFault {
   const { source, limitLsid } = options;
-  const header = tryDecodePackHeader(block, { pbsBytes: source.pbsBytes, salt: source.salt, expectedLsid: lsid });
+  const { lsidBase = 0n } = source;
+  const header = tryDecodePackHeader(block, {
+    pbsBytes: source.pbsBytes,
+    salt: source.salt,
+    expectedLsid: lsid,
+    lsidBase,
+  });
   if (isPackFault(header)) return header;
   if (header.records.length === 0) return { field: "n_records", reason: "is 0" };
   if (nextPackLsid(header) > limitLsid) {

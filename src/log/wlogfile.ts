@@ -134,6 +134,7 @@ export class WlogReader {
     return {
       pbsBytes: header.pbsBytes,
       salt: header.salt,
+      lsidBase: header.lsidBase ?? 0n,
       read: async (lsid, target) => {
         // Padding in front of `lsid` is in the stream, but nobody needs it.
         while (atLsid < lsid) {
@@ -166,17 +167,23 @@ export class WlogReader {
   }
 }
 
+/** Fills `target`, whole PB, with what lies at an lsid of the log that is written out. */
+export type ReadPadding = (lsid: number, target: Memory) => Promise<void>;
+
 /** Writes a wlog: construct, `begin()`, `write()` batches, `finish()`. */
 export class WlogWriter {
   readonly #output: WlogOutput;
   readonly #header: WlogHeader;
   readonly #pool: MemoryPool;
+  readonly #readPadding: ReadPadding | undefined;
   #lease: Lease | undefined;
   #lsid: number;
   #isMidPack = false;
 
-  constructor(output: WlogOutput, header: WlogHeader, pool: MemoryPool) {
+  /** @param readPadding where the content of padding is, which nothing checks; without it padding becomes zeroes. */
+  constructor(output: WlogOutput, header: WlogHeader, pool: MemoryPool, readPadding?: ReadPadding) {
     this.#output = output;
+    this.#readPadding = readPadding;
     this.#header = header;
     this.#pool = pool;
     this.#lsid = header.beginLsid;
@@ -193,10 +200,10 @@ export class WlogWriter {
     this.#lease.bytes.fill(0);
   }
 
-  /** Writes the packs of a batch; padding becomes zeroes. The caller releases the batch afterwards. */
+  /** Writes the packs of a batch. The caller releases the batch afterwards. */
   async write(batch: PackBatch): Promise<void> {
     const pieces: Memory[] = [];
-    for (const part of batch.parts) this.#addPart(part, pieces);
+    for (const part of batch.parts) await this.#addPart(part, pieces);
     await this.#output.write(pieces);
   }
 
@@ -213,20 +220,33 @@ export class WlogWriter {
     this.#lease = undefined;
   }
 
-  #addPart(part: PackPart, pieces: Memory[]): void {
+  async #addPart(part: PackPart, pieces: Memory[]): Promise<void> {
     const { pbsBytes } = this.#header;
     if (part.header.lsid !== this.#lsid || (part.headerMemory === undefined) !== this.#isMidPack) {
       const what = `log pack ${part.header.lsid} is written where ${this.#lsid} is due`;
       throw new WalbError("internal", { what });
     }
     if (part.headerMemory !== undefined) pieces.push(part.headerMemory);
-    part.data.forEach((memory, i) => {
+    for (const [i, memory] of part.data.entries()) {
       const record = part.header.records[part.firstRecord + i]!;
+      const sizeBytes = recordDataPb(record, pbsBytes) * pbsBytes;
       if (memory !== undefined) pieces.push(memory);
-      else if (record.kind === "padding") this.#addZeroes(recordDataPb(record, pbsBytes) * pbsBytes, pieces);
-    });
+      else if (record.kind === "padding" && this.#readPadding === undefined) this.#addZeroes(sizeBytes, pieces);
+      else if (record.kind === "padding") await this.#copyPadding(record.lsid, sizeBytes, pieces);
+    }
     this.#isMidPack = !part.isLast;
     if (part.isLast) this.#lsid = nextPackLsid(part.header);
+  }
+
+  /** Writes what is before the padding, and the padding. */
+  async #copyPadding(lsid: number, sizeBytes: number, pieces: Memory[]): Promise<void> {
+    await this.#output.write(pieces.splice(0));
+    const lease = this.#lease!;
+    for (let done = 0; done < sizeBytes; done += lease.sizeBytes) {
+      const part = lease.slice(0, Math.min(lease.sizeBytes, sizeBytes - done));
+      await this.#readPadding!(lsid + done / this.#header.pbsBytes, part);
+      await this.#output.write([part]);
+    }
   }
 
   #addZeroes(sizeBytes: number, pieces: Memory[]): void {

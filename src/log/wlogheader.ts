@@ -1,10 +1,11 @@
 /**
  * @module The header of a wlog file: 4096 bytes before the packs. Source: `docs/formats.md`, wlog file.
  */
-import { asWalbError, WalbError } from "../errors.ts";
-import { lbBytes, readU64, u64Max, writeU64 } from "../units.ts";
+import { WalbError } from "../errors.ts";
+import { lbBytes, u64Max } from "../units.ts";
 import { isSealed, sealBlock } from "./checksum.ts";
 import { isUsablePbs } from "./geometry.ts";
+import { innerLsid, lsidBaseOf, wholeLsid } from "./lsid.ts";
 import { hexOf, uuidBytes } from "./superblock.ts";
 
 /** Size of the file header, whatever the PB is. */
@@ -18,9 +19,12 @@ export interface WlogHeader {
   readonly salt: number;
   /** uuid of the log, 32 lower-case hex digits. */
   readonly uuid: string;
+  /** Counted from `lsidBase`, as all lsids of the packs. */
   readonly beginLsid: number;
-  /** May be beyond the real end; undefined when it was not known (2^64 − 1 in the file). */
-  readonly endLsid: number | undefined;
+  /** The whole lsid. May be beyond the real end; undefined when it was not known (2^64 − 1 in the file). */
+  readonly endLsid: bigint | undefined;
+  /** 0 unless the log begins at 2^52 or beyond; default 0. */
+  readonly lsidBase?: bigint;
 }
 
 /** Encodes to 4096 bytes. */
@@ -34,9 +38,8 @@ export function encodeWlogHeader(header: WlogHeader): Uint8Array {
   view.setUint32(16, lbBytes, true);
   view.setUint32(20, header.pbsBytes, true);
   block.set(uuidBytes(header.uuid), 24);
-  writeU64(view, 40, header.beginLsid);
-  if (header.endLsid === undefined) view.setBigUint64(48, u64Max, true);
-  else writeU64(view, 48, header.endLsid);
+  view.setBigUint64(40, wholeLsid(header.beginLsid, header.lsidBase), true);
+  view.setBigUint64(48, header.endLsid ?? u64Max, true);
   sealBlock(block, 8, 0);
   return block;
 }
@@ -58,15 +61,18 @@ export function decodeWlogHeader(block: Uint8Array, file: string, offsetBytes = 
   const pbsBytes = view.getUint32(20, true);
   if (!isUsablePbs(pbsBytes)) throw bad("physical_bs", `the physical block size is ${pbsBytes}`);
   if (view.getUint32(16, true) !== lbBytes) throw bad("logical_bs", `the logical block is ${view.getUint32(16, true)}`);
-  const lsidField = (at: number, field: string): number => {
-    try {
-      return readU64(view, at, field);
-    } catch (error) {
-      throw asWalbError(error, where);
-    }
+  const begin = view.getBigUint64(40, true);
+  const end = view.getBigUint64(48, true);
+  if (end <= begin) throw bad("end_lsid", `${end} is not above ${begin}`);
+  const lsidBase = lsidBaseOf(begin);
+  const beginLsid = innerLsid(begin, lsidBase);
+  const endLsid = end === u64Max ? undefined : end;
+  return {
+    pbsBytes,
+    salt: view.getUint32(12, true),
+    uuid: hexOf(block.subarray(24, 40)),
+    beginLsid,
+    endLsid,
+    lsidBase,
   };
-  const beginLsid = lsidField(40, "begin_lsid");
-  const endLsid = view.getBigUint64(48, true) === u64Max ? undefined : lsidField(48, "end_lsid");
-  if (endLsid !== undefined && endLsid <= beginLsid) throw bad("end_lsid", `${endLsid} is not above ${beginLsid}`);
-  return { pbsBytes, salt: view.getUint32(12, true), uuid: hexOf(block.subarray(24, 40)), beginLsid, endLsid };
 }

@@ -63,6 +63,69 @@ describe("a generated log", () => {
     }, 20_000);
   }
 
+  test("that begins beyond 2^53 is told, redone, converted and continued exactly", async () => {
+    const begin = 2n ** 64n - 2n - 2n ** 22n;
+    const generate = [
+      "wlog",
+      "generate",
+      "--seed",
+      "4",
+      "--size",
+      "2M",
+      "--log-size",
+      "200K",
+      "--max-io",
+      "8K",
+      "--overwrite",
+    ];
+    await good(...generate, "--lsid", "0", "-o", at("near"));
+    await good(...generate, "--lsid", String(begin), "-o", at("far"));
+    const packs = async (name: string, ...flags: string[]): Promise<{ lsid: bigint; records: bigint[] }[]> => {
+      const text = await good("wlog", "show", at(name), "--packs", "--json", ...flags);
+      return text
+        .trim()
+        .split("\n")
+        .filter((line) => line.includes('"type":"pack"'))
+        .map((line) => {
+          const [lsid, ...records] = [...line.matchAll(/"lsid":(\d+)/g)].map((match) => BigInt(match[1]!));
+          return { lsid: lsid!, records };
+        });
+    };
+    const moved = (await packs("near")).map(({ lsid, records }) => ({
+      lsid: lsid + begin,
+      records: records.map((record) => record + begin),
+    }));
+    expect(await packs("far")).toEqual(moved);
+    expect(moved.length).toBeGreaterThan(3);
+    const middle = moved[2]!.lsid;
+    expect(await packs("far", "--from", String(middle))).toEqual(moved.slice(2));
+    expect(await packs("far", "--to", String(middle))).toEqual(moved.slice(0, 2));
+    const shown = (await original("wlog-show", at("far"))).out;
+    expect(shown).toContain(` lsid ${begin} 18446744073709551615\n`);
+    expect(shown).toContain(`wlog_p: lsid ${middle} `);
+    expect((await original("wlog-show", "-b", String(middle), "-stat", at("far"))).out).toContain(`bgnLsid ${begin}\n`);
+    const redone = await imageAfter((image) => good("wlog", "redo", image, "-i", at("far")));
+    expect(redone.equals(await imageAfter((image) => good("wlog", "redo", image, "-i", at("near"))))).toBe(true);
+    const converted = await good("wlog", "to-wdiff", "-i", at("far"), "-o", at("far.wdiff"), "--overwrite", "--json");
+    expect(converted).toContain(`"beginLsid":${begin},"endLsid":184467440`);
+    await good("wlog", "to-wdiff", "-i", at("near"), "-o", at("near.wdiff"), "--overwrite");
+    const records = async (name: string) => (await good("wdiff", "show", at(name), "--records")).split("\n").slice(5);
+    expect(await records("far.wdiff")).toEqual(await records("near.wdiff"));
+    expect(await good("wlog", "verify", at("far"))).toContain("good");
+
+    rmSync(at("log"), { force: true });
+    await good("log-device", "format", at("log"), "--create", "2M", "--size", "2M");
+    const refused = await walb("wlog", "restore", at("log"), "-i", at("far"));
+    expect([refused.code, refused.err]).toEqual([1, expect.stringContaining(`would begin at lsid ${begin}`)]);
+    await good("wlog", "restore", at("log"), "-i", at("far"), "--shift", String(-begin));
+    await good("log-device", "export", at("log"), "-o", at("back"), "--overwrite");
+    expect(
+      readFileSync(at("back"))
+        .subarray(4096)
+        .equals(readFileSync(at("near")).subarray(4096)),
+    ).toBe(true);
+  }, 20_000);
+
   test("as a diff of the full image is the image", async () => {
     const image = Buffer.alloc(300 * 1024);
     for (let i = 0; i < image.length; i += 7) image[i] = i % 65536 < 32768 ? i : 0;

@@ -17,6 +17,7 @@ import {
 } from "../../src/log/pack.ts";
 import { decodeSuperblock, encodeSuperblock, type Superblock } from "../../src/log/superblock.ts";
 import { decodeWlogHeader, encodeWlogHeader } from "../../src/log/wlogheader.ts";
+import { u64Max } from "../../src/units.ts";
 import { fromHex, packOf, vectorBytes, vectorsDir } from "./helpers.ts";
 
 const salt = 0x12345678;
@@ -219,7 +220,7 @@ describe("a pack header", () => {
 });
 
 describe("the wlog header", () => {
-  const header = { pbsBytes: 512, salt, uuid, beginLsid: 100, endLsid: 200 };
+  const header = { pbsBytes: 512, salt, uuid, beginLsid: 100, endLsid: 200n, lsidBase: 0n };
 
   test("matches the vector for both block sizes", () => {
     const block = encodeWlogHeader(header);
@@ -232,12 +233,27 @@ describe("the wlog header", () => {
     expect(decodeWlogHeader(encodeWlogHeader(open), "x.wlog")).toEqual(open);
   });
 
+  test("keeps all 64 bits of its lsids", () => {
+    for (const endLsid of [2n ** 53n, 2n ** 53n + 1n, 2n ** 63n, u64Max - 1n]) {
+      const far = { ...header, endLsid };
+      expect(decodeWlogHeader(encodeWlogHeader(far), "x.wlog")).toEqual(far);
+    }
+    for (const lsidBase of [2n ** 52n, 2n ** 53n + 1n, u64Max - 5n]) {
+      const late = { ...header, beginLsid: 0, endLsid: u64Max - 1n, lsidBase };
+      const block = encodeWlogHeader(late);
+      expect(new DataView(block.buffer).getBigUint64(40, true)).toBe(lsidBase);
+      expect(decodeWlogHeader(block, "x.wlog")).toEqual(late);
+    }
+    const none = encodeWlogHeader({ ...header, beginLsid: 0, lsidBase: u64Max, endLsid: undefined });
+    expect(codeOf(() => decodeWlogHeader(none, "x"))).toBe("damaged end_lsid");
+  });
+
   test("is refused when damaged, empty or contradictory", () => {
     const bad = encodeWlogHeader(header);
     bad[30]! ^= 1;
     expect(codeOf(() => decodeWlogHeader(bad, "x"))).toBe("damaged checksum");
     expect(codeOf(() => decodeWlogHeader(new Uint8Array(4096), "x"))).toBe("bad-format");
-    const crossed = encodeWlogHeader({ ...header, endLsid: 100 });
+    const crossed = encodeWlogHeader({ ...header, endLsid: 100n });
     expect(codeOf(() => decodeWlogHeader(crossed, "x"))).toBe("damaged end_lsid");
   });
 });

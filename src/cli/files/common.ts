@@ -1,9 +1,8 @@
 /** @module Flags the file tools share, and how they tell their results. */
-import { toJson } from "../../control/schemas.ts";
 import { WalbError } from "../../errors.ts";
 import { parseCompressOption } from "../../native/compress-option.ts";
-import { lbBytes } from "../../units.ts";
-import { asInt, asPath, asSize, option, optionOr, toggle } from "../flags.ts";
+import { lbBytes, u64Max } from "../../units.ts";
+import { asPath, asSize, option, optionOr, toggle } from "../flags.ts";
 import type { Io } from "../verb.ts";
 import { isStandardOutput } from "./lib/stdio.ts";
 
@@ -27,7 +26,13 @@ export const inputFlags = {
   input: optionOr("FILE", "file to read, - for standard input", asPath, "-", { alias: "i" }),
 };
 
-const asLsid = asInt(0, Number.MAX_SAFE_INTEGER);
+/** An lsid: 64 bits. */
+export function asLsid(text: string): bigint {
+  const value = /^\d{1,20}$/.test(text) ? BigInt(text) : u64Max;
+  if (value < u64Max) return value;
+  const what = `${JSON.stringify(text)} is no lsid`;
+  throw new WalbError("usage", { what, where: { field: "lsid" }, hint: "lsids go from 0 to 18446744073709551614" });
+}
 
 /** `--from --to`, of lsids. */
 export const rangeFlags = {
@@ -67,14 +72,26 @@ export function asCodec(text: string): ReturnType<typeof parseCompressOption> {
 }
 
 /** The range that was asked for. */
-export function rangeValues(flags: { readonly from: number | undefined; readonly to: number | undefined }): {
-  readonly fromLsid?: number;
-  readonly toLsid?: number;
+export function rangeValues(flags: { readonly from: bigint | undefined; readonly to: bigint | undefined }): {
+  readonly fromLsid?: bigint;
+  readonly toLsid?: bigint;
 } {
   return {
     ...(flags.from === undefined ? {} : { fromLsid: flags.from }),
     ...(flags.to === undefined ? {} : { toLsid: flags.to }),
   };
+}
+
+declare global {
+  interface JSON {
+    /** A number as its text says; newer than the types of the language. */
+    rawJSON(text: string): unknown;
+  }
+}
+
+/** JSON in which every number is exact: beyond 2^53 − 1 it has digits that not every reader keeps. */
+export function exactJson(value: unknown): string {
+  return JSON.stringify(value, (_key, item: unknown) => (typeof item === "bigint" ? JSON.rawJSON(String(item)) : item));
 }
 
 /** Tells a result: on stdout, or on stderr where stdout has data. */
@@ -84,7 +101,7 @@ export function tell(
   value: unknown,
   text: string,
 ): void {
-  const line = flags.json ? toJson(value) : text;
+  const line = flags.json ? exactJson(value) : text;
   if (flags.output === undefined || !isStandardOutput(flags.output)) io.out(`${line}\n`);
   else if (flags.json || !flags.quiet) io.err(`${line}\n`);
 }
@@ -103,7 +120,7 @@ export class LineOutput {
 
   /** One line of either. */
   line(value: unknown, text: () => string): void {
-    const line = this.#isJson ? toJson(value) : text();
+    const line = this.#isJson ? exactJson(value) : text();
     this.#lines.push(line);
     this.#chars += line.length;
     if (this.#chars >= 65536) this.flush();

@@ -4,6 +4,7 @@
  * Integers are decimal or `0x…`, with one suffix: `k m g` are powers of 1000, `K M G` powers of 1024.
  */
 import { WalbError } from "../../errors.ts";
+import { u64Max } from "../../units.ts";
 
 /** An option. Its kind says what follows it. */
 export interface OriginalOption {
@@ -75,10 +76,10 @@ export class OriginalArgs {
   }
 
   /** A bound of lsids: undefined for "no bound", which is what is not given or beyond all lsids. */
-  lsid(name: string): number | undefined {
+  lsid(name: string): bigint | undefined {
     if (this.optionalText(name) === undefined) return undefined;
     const value = this.bigint(name);
-    return value > BigInt(Number.MAX_SAFE_INTEGER) ? undefined : Number(value);
+    return value === u64Max ? undefined : value;
   }
 
   /** Argument `index`, which the syntax says is there. */

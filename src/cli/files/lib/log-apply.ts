@@ -6,6 +6,7 @@ import { addressLbMax } from "../../../diff/types.ts";
 import { WalbError } from "../../../errors.ts";
 import type { PackBatch, PackPart } from "../../../log/batch.ts";
 import { IntervalIndex } from "../../../log/intervals.ts";
+import { wholeLsid } from "../../../log/lsid.ts";
 import { type LogPackHeader, type LogRecord, recordDataPb } from "../../../log/pack.ts";
 import { type LoggedWrite, planStoreWrites, runStoreWrites } from "../../../log/storewrites.ts";
 import { type WlogInput, WlogReader } from "../../../log/wlogfile.ts";
@@ -28,8 +29,8 @@ export interface IoCount {
 
 /** What a replay did. */
 export interface ApplyCounts {
-  beginLsid: number;
-  endLsid: number;
+  beginLsid: bigint;
+  endLsid: bigint;
   normalLb: number;
   discardLb: number;
   zeroLb: number;
@@ -59,7 +60,7 @@ export interface LogApplyOptions {
 const zeroBytes = 64 * kib;
 
 /** No packs yet. */
-export function emptyApplyCounts(beginLsid: number): ApplyCounts {
+export function emptyApplyCounts(beginLsid: bigint): ApplyCounts {
   const none = (): IoCount => ({ ios: 0, lb: 0 });
   return {
     beginLsid,
@@ -102,8 +103,9 @@ export async function redoWlog(
   try {
     zeroes.bytes.fill(0);
     for (let header = await reader.nextHeader(); header !== undefined; header = await reader.nextHeader()) {
-      if (counts !== undefined) checkContinues(input.name, counts.endLsid, uuid, header.beginLsid, header.uuid);
-      counts ??= emptyApplyCounts(header.beginLsid);
+      const beginLsid = wholeLsid(header.beginLsid, header.lsidBase);
+      if (counts !== undefined) checkContinues(input.name, counts.endLsid, uuid, beginLsid, header.uuid);
+      counts ??= emptyApplyCounts(beginLsid);
       ({ uuid } = header);
       const place = { ...header, startBytes: reader.offsetBytes };
       const packs = reader.packs(tool.signal);
@@ -111,11 +113,12 @@ export async function redoWlog(
         const step = await packs.next();
         if (step.done === true) {
           if (!step.value.hasEndBlock && options.lenient !== true) {
-            throw missingEndError(input.name, step.value.endLsid, doneBytes);
+            throw missingEndError(input.name, wholeLsid(step.value.endLsid, header.lsidBase), doneBytes);
           }
           break;
         }
         const batch = step.value;
+        counts.endLsid = wholeLsid(batch.endLsid, header.lsidBase);
         try {
           if (stretch === undefined) {
             doneBytes += await applyBatch(batch, header.pbsBytes, image, limitLb, zeroes, counts, options);
@@ -145,7 +148,7 @@ export async function redoWlog(
 }
 
 /** @throws WalbError `damaged` when a wlog does not follow the one before. */
-export function checkContinues(file: string, endLsid: number, uuid: string, nextLsid: number, nextUuid: string): void {
+export function checkContinues(file: string, endLsid: bigint, uuid: string, nextLsid: bigint, nextUuid: string): void {
   const hint = "give the wlogs of one device in the order of their lsids, without gaps";
   if (uuid !== nextUuid) {
     const what = `a wlog of device ${nextUuid} follows one of ${uuid}`;
@@ -211,7 +214,6 @@ async function applyBatch(
       options.onPack?.(part.header, part.headerMemory.view.getUint32(0, true), writes.slice(firstWrite));
     }
   }
-  counts.endLsid = batch.endLsid;
   countWritten(writes, counts);
   // A batch is done before the next begins, so that overlapping writes keep the order of the log.
   await runStoreWrites(image, planStoreWrites(writes), zeroes);
@@ -254,7 +256,6 @@ class LogStretch {
         indexRecord(this.#records, inFile, record, sizeLb),
       );
     }
-    counts.endLsid = batch.endLsid;
     this.#sizeBytes += sizeBytes;
     return sizeBytes;
   }

@@ -11,9 +11,11 @@ import type { DiffStats, LogIo } from "../../../diff/types.ts";
 import { settleAll } from "../../../diff/window.ts";
 import { WalbError } from "../../../errors.ts";
 import type { PackBatch } from "../../../log/batch.ts";
+import { wholeLsid } from "../../../log/lsid.ts";
 import { recordDataPb } from "../../../log/pack.ts";
 import { uuidBytes } from "../../../log/superblock.ts";
 import { type WlogInput, WlogReader } from "../../../log/wlogfile.ts";
+import type { WlogHeader } from "../../../log/wlogheader.ts";
 import type { CompressOption } from "../../../native/codec.ts";
 import type { DiskFile } from "../../../platform/disk.ts";
 import { lbBytes } from "../../../units.ts";
@@ -39,8 +41,8 @@ export interface LogConvertOptions {
 export interface LogConverted {
   /** 32 hex digits; undefined for an empty input. */
   readonly uuid: string | undefined;
-  readonly beginLsid: number;
-  readonly endLsid: number;
+  readonly beginLsid: bigint;
+  readonly endLsid: bigint;
   readonly stats: DiffStats;
 }
 
@@ -65,14 +67,15 @@ export async function convertWlog(
     if (options.allowEmpty === true) return convertNothing(tool, output, options.kind);
     throw new WalbError("bad-format", { what: "the input is empty: there is no wlog", where: { file: input.name } });
   }
+  const beginLsid = wholeLsid(first.beginLsid, first.lsidBase);
   const { maxIoLb, compress } = options;
   const convert = { uuid: uuidBytes(first.uuid), maxIoLb, compress };
-  const feed = (writer: IndexedDiffWriter | SortedDiffConverter): Promise<number> =>
+  const feed = (writer: IndexedDiffWriter | SortedDiffConverter): Promise<bigint> =>
     feedAll(tool, reader, first, input, options, (batch) => writer.add(iosOf(batch)));
   if (options.kind === "indexed") {
     const writer = await IndexedDiffWriter.create(io, output, convert);
     const endLsid = await abandonOnError(writer, () => feed(writer));
-    return { uuid: first.uuid, beginLsid: first.beginLsid, endLsid, stats: await writer.finish() };
+    return { uuid: first.uuid, beginLsid, endLsid, stats: await writer.finish() };
   }
   const { again } = input;
   if (again !== undefined) {
@@ -91,7 +94,7 @@ export async function convertWlog(
         signal: tool.signal,
         onProgress: ({ doneLb, totalLb }) => tool.progress(doneLb * lbBytes, totalLb * lbBytes),
       });
-      return { uuid: first.uuid, beginLsid: first.beginLsid, endLsid, stats };
+      return { uuid: first.uuid, beginLsid, endLsid, stats };
     } finally {
       await set.close();
     }
@@ -99,7 +102,7 @@ export async function convertWlog(
   return withSpool(tool, output, async (spool) => {
     const writer = new SortedDiffConverter(io, spool, convert);
     const endLsid = await abandonOnError(writer, () => feed(writer));
-    return { uuid: first.uuid, beginLsid: first.beginLsid, endLsid, stats: await writer.finish(output) };
+    return { uuid: first.uuid, beginLsid, endLsid, stats: await writer.finish(output) };
   });
 }
 
@@ -107,23 +110,23 @@ export async function convertWlog(
 async function feedAll(
   tool: Tool,
   reader: WlogReader,
-  first: { readonly beginLsid: number; readonly uuid: string; readonly pbsBytes: number },
+  first: WlogHeader,
   input: LogInput,
   options: LogConvertOptions,
   take: (batch: PackBatch, place: WlogPlace) => Promise<void>,
-): Promise<number> {
+): Promise<bigint> {
   const adding: Promise<void>[] = [];
-  let header: typeof first | undefined = first;
-  let endLsid = first.beginLsid;
+  let header: WlogHeader | undefined = first;
+  let endLsid = wholeLsid(first.beginLsid, first.lsidBase);
   let doneBytes = 0;
   try {
     while (header !== undefined) {
-      const { pbsBytes, beginLsid } = header;
+      const { pbsBytes, beginLsid, lsidBase } = header;
       const place = { beginLsid, pbsBytes, startBytes: reader.offsetBytes };
       const packs = reader.packs(tool.signal);
       for (let step = await packs.next(); ; step = await packs.next()) {
         if (step.done === true) {
-          ({ endLsid } = step.value);
+          endLsid = wholeLsid(step.value.endLsid, lsidBase);
           if (!step.value.hasEndBlock && options.lenient !== true) {
             throw missingEndError(input.name, endLsid, doneBytes);
           }
@@ -138,8 +141,8 @@ async function feedAll(
         tool.progress(doneBytes, input.sizeBytes);
       }
       header = await reader.nextHeader();
-      const next = header as (typeof first & { uuid: string }) | undefined;
-      if (next !== undefined) checkContinues(input.name, endLsid, first.uuid, next.beginLsid, next.uuid);
+      if (header === undefined) break;
+      checkContinues(input.name, endLsid, first.uuid, wholeLsid(header.beginLsid, header.lsidBase), header.uuid);
     }
   } finally {
     // Whatever happened, the batches' memory is given back before the pool goes.
@@ -213,5 +216,5 @@ async function convertNothing(tool: Tool, output: DiskFile, kind: "sorted" | "in
     kind === "sorted"
       ? await SortedDiffWriter.create(platform, output, uuid)
       : await IndexedDiffWriter.create(platform, output, { uuid });
-  return { uuid: undefined, beginLsid: 0, endLsid: 0, stats: await writer.finish() };
+  return { uuid: undefined, beginLsid: 0n, endLsid: 0n, stats: await writer.finish() };
 }

@@ -4,6 +4,7 @@ import { WalbError } from "../../../errors.ts";
 import type { PackBatch, PackPart } from "../../../log/batch.ts";
 import { readSuperblock } from "../../../log/format.ts";
 import { lsidOffsetBytes } from "../../../log/geometry.ts";
+import { innerLsid } from "../../../log/lsid.ts";
 import {
   encodePackHeader,
   isPackFault,
@@ -19,6 +20,7 @@ import { geometryOf, type Superblock } from "../../../log/superblock.ts";
 import { type WlogOutput, WlogWriter } from "../../../log/wlogfile.ts";
 import type { Memory } from "../../../native/memory.ts";
 import type { DiskFile } from "../../../platform/disk.ts";
+import { u64Max } from "../../../units.ts";
 import { countPack, emptyLogCounts, type LogCounts } from "./log-text.ts";
 import type { Tool } from "./tool.ts";
 
@@ -37,15 +39,15 @@ export async function openLogDevice(tool: Tool, file: DiskFile): Promise<LogDevi
 
 /** A range of lsids; what is missing is the log's own: from `oldest`, to its end. */
 export interface LsidRange {
-  readonly fromLsid?: number;
-  readonly toLsid?: number;
+  readonly fromLsid?: bigint;
+  readonly toLsid?: bigint;
 }
 
 /** Where to begin and where to stop at the latest. @throws WalbError `usage` for an impossible range. */
 export function rangeOf(device: LogDevice, range: LsidRange): { fromLsid: number; limitLsid: number } {
   const { oldestLsid, ringSizePb } = device.superblock;
-  const fromLsid = Math.max(range.fromLsid ?? 0, oldestLsid);
-  const limitLsid = Math.min(range.toLsid ?? Number.MAX_SAFE_INTEGER, oldestLsid + ringSizePb);
+  const fromLsid = Math.max(innerLsid(range.fromLsid ?? 0n), oldestLsid);
+  const limitLsid = Math.min(innerLsid(range.toLsid ?? u64Max), oldestLsid + ringSizePb);
   if (fromLsid > limitLsid) {
     const what = `there is no log from lsid ${fromLsid} to ${limitLsid}`;
     throw new WalbError("usage", { what, where: { file: device.file.path, field: "lsid" } });
@@ -67,7 +69,7 @@ export async function showLogDevice(
   const { pbsBytes, salt } = superblock;
   const ring = geometryOf(superblock);
   const { fromLsid, limitLsid } = rangeOf(device, range);
-  const counts = emptyLogCounts(fromLsid, range.toLsid);
+  const counts = emptyLogCounts(BigInt(fromLsid), range.toLsid);
   const lease = await tool.platform.memory.lease(pbsBytes);
   try {
     for (let lsid = fromLsid; lsid < limitLsid; ) {
@@ -161,7 +163,10 @@ export async function exportLog(
   const whole = await scanToEnd(tool, device, probeLsid, limitLsid);
   const shrunk = options.noShrink === true ? undefined : planRedoEnd(whole, pbsBytes).rewrite;
   const header = { pbsBytes, salt, uuid, beginLsid: fromLsid, endLsid: options.toLsid };
-  const writer = new WlogWriter(output, header, tool.platform.memory);
+  const ring = geometryOf(superblock);
+  const writer = new WlogWriter(output, header, tool.platform.memory, (lsid, target) =>
+    readRing(file, ring, lsid, target),
+  );
   let packs = 0;
   try {
     await writer.begin();

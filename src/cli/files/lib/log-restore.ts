@@ -1,26 +1,30 @@
 /** @module Writing a wlog back into a log device, for tests and for redo by another program. */
 import { WalbError } from "../../../errors.ts";
-import type { PackBatch } from "../../../log/batch.ts";
+import type { PackPart } from "../../../log/batch.ts";
 import { writeSuperblock } from "../../../log/format.ts";
 import { lsidOffsetBytes, maxPackDataPb, pbToRingEnd, type RingGeometry } from "../../../log/geometry.ts";
+import { innerLsid, lsidBaseOf, wholeLsid } from "../../../log/lsid.ts";
 import { encodePackHeader, type LogPackHeader, nextPackLsid, recordDataPb } from "../../../log/pack.ts";
 import { geometryOf, type Superblock } from "../../../log/superblock.ts";
-import { type WlogInput, WlogReader } from "../../../log/wlogfile.ts";
+import { WlogReader } from "../../../log/wlogfile.ts";
+import type { WlogHeader } from "../../../log/wlogheader.ts";
 import type { Memory } from "../../../native/memory.ts";
-import { lbBytes } from "../../../units.ts";
+import type { DiskFile } from "../../../platform/disk.ts";
+import { lbBytes, mib, u64Max } from "../../../units.ts";
 import { checkLogDevice, type LogDevice } from "./log-device.ts";
+import type { OpenInput } from "./paths.ts";
 import type { Tool } from "./tool.ts";
 import { missingEndError } from "./walk.ts";
 
 /** What to restore, and where to. */
 export interface RestoreOptions {
   /** Only packs in [fromLsid, toLsid) of the wlog. */
-  readonly fromLsid?: number;
-  readonly toLsid?: number;
+  readonly fromLsid?: bigint;
+  readonly toLsid?: bigint;
   /** Added to the lsids of the wlog; may be negative. */
-  readonly shiftLsid?: number;
+  readonly shiftLsid?: bigint;
   /** This lsid of the wlog gets a block that is no pack, so that redo stops there. */
-  readonly invalidLsid?: number;
+  readonly invalidLsid?: bigint;
   /** Size of the volume to write into the superblock; a record beyond it is an error. */
   readonly deviceSizeLb?: number;
   /** Read everything back. */
@@ -33,14 +37,14 @@ export interface RestoreOptions {
 export interface Restored {
   readonly superblock: Superblock;
   /** In the wlog. */
-  readonly wlogBeginLsid: number;
-  readonly wlogEndLsid: number;
+  readonly wlogBeginLsid: bigint;
+  readonly wlogEndLsid: bigint;
   /** In the log device. */
   readonly beginLsid: number;
   readonly endLsid: number;
   /** Lsids moved by this much at the start and at the end: padding at the ring end adds up. */
-  readonly shiftStart: number;
-  readonly shiftEnd: number;
+  readonly shiftStart: bigint;
+  readonly shiftEnd: bigint;
 }
 
 /**
@@ -50,7 +54,7 @@ export interface Restored {
  */
 export async function restoreWlog(
   tool: Tool,
-  input: WlogInput & { readonly sizeBytes?: number | undefined },
+  input: Pick<OpenInput, "name" | "read" | "sizeBytes" | "again">,
   device: LogDevice,
   options: RestoreOptions,
 ): Promise<Restored> {
@@ -68,11 +72,17 @@ export async function restoreWlog(
       hint: "format the log device with the block size of the wlog",
     });
   }
-  const shiftStart = options.shiftLsid ?? 0;
-  const { fromLsid = 0, toLsid = Number.MAX_SAFE_INTEGER } = options;
+  const { shiftLsid: shiftStart = 0n } = options;
+  const { lsidBase = 0n } = header;
+  const fromLsid = innerLsid(options.fromLsid ?? 0n, lsidBase);
+  const toLsid = innerLsid(options.toLsid ?? u64Max, lsidBase);
+  const invalidLsid = options.invalidLsid === undefined ? undefined : innerLsid(options.invalidLsid, lsidBase);
   const ring: RingGeometry = { ...geometryOf(device.superblock), salt: header.salt };
   const target = new RingTarget(device, ring, options.deviceSizeLb);
   const lease = await memory.lease(pbsBytes);
+  const { again } = input;
+  const startBytes = (again?.offsetBytes ?? 0) + reader.offsetBytes;
+  const padding = again === undefined ? undefined : await tool.platform.disk.open(again.path, { mode: "read" });
   let wlogBegin: number | undefined;
   let wlogEnd = header.beginLsid;
   const packs = reader.packs(tool.signal);
@@ -82,7 +92,7 @@ export async function restoreWlog(
       const step = await packs.next();
       if (step.done === true) {
         if (!step.value.hasEndBlock && options.lenient !== true)
-          throw missingEndError(input.name, step.value.endLsid, 0);
+          throw missingEndError(input.name, wholeLsid(step.value.endLsid, lsidBase), 0);
         break;
       }
       try {
@@ -92,12 +102,13 @@ export async function restoreWlog(
           if (part.headerMemory !== undefined) {
             if (wlogBegin === undefined) {
               wlogBegin = pack.lsid;
-              target.start(pack.lsid + shiftStart);
+              target.start(wholeLsid(pack.lsid, lsidBase) + shiftStart);
             }
-            await target.begin(pack, block, pack.lsid === options.invalidLsid);
+            await target.begin(pack, block, pack.lsid === invalidLsid);
             options.onPack?.(pack);
           }
           await target.data(part);
+          if (padding !== undefined) await copyPadding(padding, part, header, startBytes, target, tool);
           wlogEnd = nextPackLsid(pack);
         }
       } finally {
@@ -105,8 +116,9 @@ export async function restoreWlog(
       }
       tool.progress((wlogEnd - header.beginLsid) * pbsBytes, input.sizeBytes);
     }
-    const beginLsid = target.beginLsid ?? header.beginLsid + shiftStart;
-    const endLsid = target.beginLsid === undefined ? beginLsid : target.lsid;
+    if (target.beginLsid === undefined) target.start(wholeLsid(header.beginLsid, lsidBase) + shiftStart);
+    const beginLsid = target.beginLsid ?? 0;
+    const endLsid = target.lsid;
     await target.end(block, endLsid);
     const superblock: Superblock = {
       ...device.superblock,
@@ -121,12 +133,41 @@ export async function restoreWlog(
     if (options.verify === true && options.invalidLsid === undefined) {
       await verifyRestored(tool, { file: device.file, superblock }, endLsid);
     }
-    const begin = wlogBegin ?? header.beginLsid;
-    const shiftEnd = endLsid - wlogEnd;
-    return { superblock, wlogBeginLsid: begin, wlogEndLsid: wlogEnd, beginLsid, endLsid, shiftStart, shiftEnd };
+    const wlogBeginLsid = wholeLsid(wlogBegin ?? header.beginLsid, lsidBase);
+    const wlogEndLsid = wholeLsid(wlogEnd, lsidBase);
+    const shiftEnd = BigInt(endLsid) - wlogEndLsid;
+    return { superblock, wlogBeginLsid, wlogEndLsid, beginLsid, endLsid, shiftStart, shiftEnd };
   } finally {
     await packs.return({ endLsid: 0, hasEndBlock: true });
+    await padding?.close();
     lease.release();
+  }
+}
+
+/** Copies what padding records of a part hold: nothing checks it, but the original keeps it. */
+async function copyPadding(
+  source: DiskFile,
+  part: PackPart,
+  wlog: WlogHeader,
+  startBytes: number,
+  target: RingTarget,
+  tool: Tool,
+): Promise<void> {
+  for (let i = part.firstRecord; i < part.firstRecord + part.data.length; i += 1) {
+    const record = part.header.records[i]!;
+    if (record.kind !== "padding" || record.sizeLb === 0) continue;
+    const sizeBytes = recordDataPb(record, wlog.pbsBytes) * wlog.pbsBytes;
+    const lease = await tool.platform.memory.lease(Math.min(mib, sizeBytes));
+    try {
+      for (let done = 0; done < sizeBytes; done += mib) {
+        const data = lease.slice(0, Math.min(mib, sizeBytes - done));
+        const lsid = record.lsid + done / wlog.pbsBytes;
+        await source.read(startBytes + (lsid - wlog.beginLsid) * wlog.pbsBytes, data);
+        await target.write(lsid, data);
+      }
+    } finally {
+      lease.release();
+    }
   }
 }
 
@@ -148,7 +189,6 @@ class RingTarget {
   readonly #device: LogDevice;
   readonly #ring: RingGeometry;
   readonly #limitLb: number;
-  #packLsid = 0;
   #shift = 0;
 
   constructor(device: LogDevice, ring: RingGeometry, deviceSizeLb: number | undefined) {
@@ -157,12 +197,14 @@ class RingTarget {
     this.#limitLb = deviceSizeLb ?? Number.MAX_SAFE_INTEGER;
   }
 
-  start(lsid: number): void {
-    if (!Number.isSafeInteger(lsid) || lsid < 0) {
-      throw new WalbError("out-of-range", { what: `the log would begin at lsid ${lsid}`, where: { field: "lsid" } });
+  start(lsid: bigint): void {
+    if (lsid < 0n || lsidBaseOf(lsid) !== 0n) {
+      const what = `the log would begin at lsid ${lsid}`;
+      const hint = "shift the lsids, so that the log of the device begins at 0 or soon after it";
+      throw new WalbError("out-of-range", { what, where: { file: this.#device.file.path, field: "lsid" }, hint });
     }
-    this.beginLsid = lsid;
-    this.lsid = lsid;
+    this.beginLsid = Number(lsid);
+    this.lsid = this.beginLsid;
   }
 
   /** Writes the header of a pack at its new lsid; before it, where the ring ends, one that is all padding. */
@@ -190,7 +232,6 @@ class RingTarget {
         hint: "restore a part of it with --from and --to, or use a larger log device",
       });
     }
-    this.#packLsid = pack.lsid;
     this.#shift = this.lsid - pack.lsid;
     if (isInvalid) block.bytes.fill(0);
     else encodePackHeader(shifted(pack, this.#shift), this.#ring.pbsBytes, this.#ring.salt, block.bytes);
@@ -198,15 +239,18 @@ class RingTarget {
     this.lsid += sizePb;
   }
 
+  /** Writes what lies at an lsid of the wlog, in the pack that was begun. */
+  async write(wlogLsid: number, data: Memory): Promise<void> {
+    await this.#device.file.write(lsidOffsetBytes(this.#ring, wlogLsid + this.#shift), data);
+  }
+
   /** Writes the data of a part of the pack that was begun. */
-  async data(part: PackBatch["parts"][number]): Promise<void> {
+  async data(part: PackPart): Promise<void> {
     const { pbsBytes } = this.#ring;
     for (const [i, memory] of part.data.entries()) {
       const record = part.header.records[part.firstRecord + i]!;
-      if (memory === undefined) continue;
-      const lsid = this.#packLsid + this.#shift + (record.lsid - part.header.lsid);
-      const sizeBytes = recordDataPb(record, pbsBytes) * pbsBytes;
-      await this.#device.file.write(lsidOffsetBytes(this.#ring, lsid), memory.slice(0, sizeBytes));
+      if (memory !== undefined)
+        await this.write(record.lsid, memory.slice(0, recordDataPb(record, pbsBytes) * pbsBytes));
     }
   }
 

@@ -11,7 +11,7 @@ import { WalbError } from "../../../errors.ts";
 import type { Memory } from "../../../native/memory.ts";
 import type { DiskFile } from "../../../platform/disk.ts";
 import { kib, mib } from "../../../units.ts";
-import { type OpenInput, openInput, withFile } from "./paths.ts";
+import { type OpenInput, openInput, withFile, withInput } from "./paths.ts";
 import type { Tool } from "./tool.ts";
 
 /** Something that can be read at any place. */
@@ -206,6 +206,16 @@ export async function withSeekableDiffs<R>(
     throw renamed(error, inputs);
   } finally {
     for (const input of inputs) input.close();
+  }
+}
+
+/** Runs `work` on an input that can be read again at any place, which `again` says. */
+export async function withRereadable<R>(tool: Tool, path: string, work: (input: OpenInput) => Promise<R>): Promise<R> {
+  const source = await seekable(tool, path);
+  try {
+    return await withInput(tool.platform.disk, source.path, (input) => work({ ...input, name: source.name }));
+  } finally {
+    source.close();
   }
 }
 

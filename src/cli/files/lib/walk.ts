@@ -1,6 +1,8 @@
 /** @module Walking a wlog pack by pack without needing its data: for showing, counting, and finding every fault. */
 import type { DiffInput } from "../../../diff/stream.ts";
 import { WalbError } from "../../../errors.ts";
+import { isSealed } from "../../../log/checksum.ts";
+import { wholeLsid } from "../../../log/lsid.ts";
 import {
   isEndBlock,
   isPackFault,
@@ -26,6 +28,8 @@ export interface BadData {
 /** A pack as it was met. */
 export interface WalkedPack {
   readonly header: LogPackHeader;
+  /** What its lsids are counted from. */
+  readonly lsidBase: bigint;
   /** The checksum field. */
   readonly checksum: number;
   /** Of the header, in the input. */
@@ -36,7 +40,7 @@ export interface WalkedPack {
 
 /** How a walked wlog ended. */
 export interface WalkEnd {
-  readonly endLsid: number;
+  readonly endLsid: bigint;
   readonly hasEndBlock: boolean;
 }
 
@@ -76,22 +80,24 @@ export class WlogWalker {
     const wlog = this.#header;
     if (wlog === undefined) throw new WalbError("internal", { what: "a wlog is walked before its header" });
     this.#header = undefined;
-    const { pbsBytes, salt } = wlog;
+    const { pbsBytes, salt, lsidBase = 0n } = wlog;
     let lsid = wlog.beginLsid;
     for (;;) {
       if (signal?.aborted === true) throw new WalbError("cancelled", { what: "reading the log was cancelled" });
       const offsetBytes = this.#offsetBytes;
       const block = await this.#read(pbsBytes);
-      if (block.length === 0) return { endLsid: lsid, hasEndBlock: false };
+      if (block.length === 0) return { endLsid: wholeLsid(lsid, lsidBase), hasEndBlock: false };
       if (block.length < pbsBytes) throw this.#cut("inside a log pack header", offsetBytes);
-      if (isEndBlock(block)) return { endLsid: lsid, hasEndBlock: true };
-      const header = tryDecodePackHeader(block, { pbsBytes, salt, expectedLsid: lsid });
+      // The original does not look at the checksum of an end block, so that damage could pass for the end.
+      if (isEndBlock(block) && isSealed(block, salt)) return { endLsid: wholeLsid(lsid, lsidBase), hasEndBlock: true };
+      const header = tryDecodePackHeader(block, { pbsBytes, salt, expectedLsid: lsid, lsidBase });
       const where = { file: this.#input.name, offsetBytes };
-      if (isPackFault(header)) throw packFaultError(header, lsid, where);
-      if (header.records.length === 0) throw packFaultError({ field: "n_records", reason: "is 0" }, lsid, where);
+      const whole = wholeLsid(lsid, lsidBase);
+      if (isPackFault(header)) throw packFaultError(header, whole, where);
+      if (header.records.length === 0) throw packFaultError({ field: "n_records", reason: "is 0" }, whole, where);
       const checksum = new DataView(block.buffer, block.byteOffset).getUint32(0, true);
       const badData = await this.#passData(header, pbsBytes, salt, checkData);
-      yield { header, checksum, offsetBytes, badData };
+      yield { header, lsidBase, checksum, offsetBytes, badData };
       lsid = nextPackLsid(header);
     }
   }
@@ -142,7 +148,7 @@ export class WlogWalker {
 }
 
 /** The error for a wlog that stops between two packs, without its end block. */
-export function missingEndError(file: string, endLsid: number, offsetBytes: number): WalbError {
+export function missingEndError(file: string, endLsid: bigint, offsetBytes: number): WalbError {
   return new WalbError("damaged", {
     what: `the wlog stops at lsid ${endLsid} without its end block`,
     where: { file, offsetBytes, field: "end" },
@@ -153,9 +159,11 @@ export function missingEndError(file: string, endLsid: number, offsetBytes: numb
 /** The error for a record's data. */
 export function badDataError(file: string, pack: WalkedPack, bad: BadData): WalbError {
   const record = pack.header.records[bad.recordIndex]!;
+  const lsid = wholeLsid(record.lsid, pack.lsidBase);
+  const packLsid = wholeLsid(pack.header.lsid, pack.lsidBase);
   return new WalbError("damaged", {
     what:
-      `the data of record ${bad.recordIndex} at lsid ${record.lsid} (log pack ${pack.header.lsid}) is damaged:` +
+      `the data of record ${bad.recordIndex} at lsid ${lsid} (log pack ${packLsid}) is damaged:` +
       " its checksum does not match",
     where: { file, offsetBytes: bad.offsetBytes, field: "checksum" },
     hint: "replace the file from another copy",

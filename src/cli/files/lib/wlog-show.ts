@@ -2,8 +2,9 @@
 import type { DiffInput } from "../../../diff/stream.ts";
 import { WalbError } from "../../../errors.ts";
 import { IntervalIndex } from "../../../log/intervals.ts";
+import { innerLsid, wholeLsid } from "../../../log/lsid.ts";
 import type { WlogHeader } from "../../../log/wlogheader.ts";
-import { lbBytes } from "../../../units.ts";
+import { lbBytes, u64Max } from "../../../units.ts";
 import { countPack, emptyLogCounts, type LogCounts } from "./log-text.ts";
 import type { Tool } from "./tool.ts";
 import { badDataError, missingEndError, type WalkedPack, WlogWalker } from "./walk.ts";
@@ -11,8 +12,8 @@ import { badDataError, missingEndError, type WalkedPack, WlogWalker } from "./wa
 /** What to hear while a wlog is walked. */
 export interface WlogShowOptions {
   /** Only packs that begin in [fromLsid, toLsid). */
-  readonly fromLsid?: number;
-  readonly toLsid?: number;
+  readonly fromLsid?: bigint;
+  readonly toLsid?: bigint;
   /** Check data too; bad data goes to `onBadData`, or is thrown without it. */
   readonly checkData?: boolean;
   /** Take an end without end block for the end. */
@@ -44,7 +45,7 @@ export async function showWlog(
       if (header === undefined) break;
       wlogs += 1;
       options.onHeader?.(header);
-      const counts = emptyLogCounts(header.beginLsid, header.endLsid);
+      const counts = emptyLogCounts(wholeLsid(header.beginLsid, header.lsidBase), header.endLsid);
       try {
         isDone = await walkPacks(tool, walker, header, counts, input, options);
       } finally {
@@ -70,7 +71,10 @@ async function walkPacks(
   input: DiffInput & { readonly sizeBytes?: number | undefined },
   options: WlogShowOptions,
 ): Promise<boolean> {
-  const { fromLsid = 0, toLsid = Number.MAX_SAFE_INTEGER, lenient } = options;
+  const { lenient } = options;
+  const lsidBase = header.lsidBase ?? 0n;
+  const fromLsid = innerLsid(options.fromLsid ?? 0n, lsidBase);
+  const toLsid = innerLsid(options.toLsid ?? u64Max, lsidBase);
   const packs = walker.packs(options.checkData === true, tool.signal);
   for (;;) {
     const step = await packs.next();
@@ -82,11 +86,11 @@ async function walkPacks(
     const pack = step.value;
     tool.progress(walker.offsetBytes, input.sizeBytes);
     if (pack.header.lsid >= toLsid) {
-      await packs.return({ endLsid: pack.header.lsid, hasEndBlock: true });
+      await packs.return({ endLsid: wholeLsid(pack.header.lsid, lsidBase), hasEndBlock: true });
       return true;
     }
     if (pack.header.lsid < fromLsid) continue;
-    countPack(counts, pack.header, header.pbsBytes);
+    countPack(counts, pack.header, header.pbsBytes, lsidBase);
     options.onPack?.(pack);
     for (const bad of pack.badData) {
       const error = badDataError(input.name, pack, bad);

@@ -28,7 +28,7 @@ export const verb = defineVerb({
           lines.line({ type: "counts", ...counts }, () => logCountLines(counts));
           const { reallyEndLsid } = counts;
           if (fault !== undefined && reallyEndLsid < superblock.writtenLsid) {
-            throw packFaultError(fault, reallyEndLsid, placeOf(device, reallyEndLsid));
+            throw packFaultError(fault, reallyEndLsid, placeOf(device, Number(reallyEndLsid)));
           }
         }),
       ),

@@ -27,10 +27,8 @@ export const verb = defineVerb({
             onHeader: (header) => lines.line({ type: "header", file: path, ...header }, () => diffHeaderLines(header)),
             onRecord: (record, fault) => {
               if (!flags.records && fault === undefined) return;
-              const { addressLb, dataOffset } = record;
-              const numbers = { addressLb: Number(addressLb), dataOffset: Number(dataOffset) };
               const damage = fault === undefined ? {} : { damage: fault.error.toJSON() };
-              lines.line({ type: "record", ...record, ...numbers, ...damage }, () => diffRecordLine(record, fault));
+              lines.line({ type: "record", ...record, ...damage }, () => diffRecordLine(record, fault));
             },
           });
           addStats(all, { ...stats, files: 1 });

@@ -1,10 +1,11 @@
 /** @module `walb wlog generate` */
 import { generateWlog } from "../../../log/generate.ts";
+import { innerLsid, lsidBaseOf } from "../../../log/lsid.ts";
 import { fileOutput } from "../../../log/wlogfile.ts";
 import { asChoice, asInt, asSize, option, optionOr, toggle } from "../../flags.ts";
 import { formatSize } from "../../text/size.ts";
 import { defineVerb } from "../../verb.ts";
-import { outputFlags, tell, toolFlags } from "../common.ts";
+import { asLsid, outputFlags, tell, toolFlags } from "../common.ts";
 import { withOutput } from "../lib/paths.ts";
 import { withTool } from "../lib/tool.ts";
 
@@ -23,7 +24,7 @@ export const verb = defineVerb({
     "min-discard": optionOr("SIZE", "smallest discard", asSize, "512"),
     "max-discard": optionOr("SIZE", "largest discard", asSize, "64M"),
     "max-pack": optionOr("SIZE", "largest pack", asSize, "16M"),
-    lsid: optionOr("LSID", "lsid of the first pack", asInt(0, Number.MAX_SAFE_INTEGER), "0"),
+    lsid: optionOr("LSID", "lsid of the first pack", asLsid, "0"),
     content: optionOr("KIND", "data: sparse, random or half", asChoice(["sparse", "random", "half"]), "sparse"),
     order: optionOr("KIND", "writes: random or sequential", asChoice(["random", "sequential"]), "random"),
     "without-padding": toggle("no padding records"),
@@ -46,7 +47,8 @@ export const verb = defineVerb({
         maxDiscardBytes: flags["max-discard"],
         maxPackBytes: flags["max-pack"],
         logBytes: flags["log-size"],
-        beginLsid: flags.lsid,
+        beginLsid: innerLsid(flags.lsid, lsidBaseOf(flags.lsid)),
+        lsidBase: lsidBaseOf(flags.lsid),
         padding: !flags["without-padding"],
         discard: !flags["without-discard"],
         allZero: !flags["without-zeroes"],

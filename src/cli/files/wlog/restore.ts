@@ -5,7 +5,8 @@ import { defineVerb } from "../../verb.ts";
 import { blocksOf, inputFlags, lenientFlags, rangeFlags, rangeValues, tell, toolFlags } from "../common.ts";
 import { openLogDevice } from "../lib/log-device.ts";
 import { restoreWlog } from "../lib/log-restore.ts";
-import { withFile, withInput } from "../lib/paths.ts";
+import { withFile } from "../lib/paths.ts";
+import { withRereadable } from "../lib/spooled.ts";
 import { withTool } from "../lib/tool.ts";
 
 export const verb = defineVerb({
@@ -27,7 +28,7 @@ export const verb = defineVerb({
   exits: { 5: "the wlog is damaged, or what was restored does not read back" },
   async run({ flags, args, io }) {
     const restored = await withTool(io, "restore", flags, (tool) =>
-      withInput(tool.platform.disk, flags.input, (input) =>
+      withRereadable(tool, flags.input, (input) =>
         withFile(tool.platform.disk, args[0]!, "write", async (file) => {
           const device = await openLogDevice(tool, file);
           const { oldestLsid, writtenLsid } = device.superblock;
@@ -55,8 +56,7 @@ export const verb = defineVerb({
   },
 });
 
-function asShift(text: string): number {
-  const value = Number(text);
-  if (/^-?\d{1,15}$/.test(text)) return value;
+function asShift(text: string): bigint {
+  if (/^-?\d{1,20}$/.test(text)) return BigInt(text);
   throw new WalbError("usage", { what: `${JSON.stringify(text)} is not a number of lsids`, hint: "e.g. 1988 or -100" });
 }

@@ -1,8 +1,9 @@
 /** @module `walb wlog show [FILE…]` */
+import { wholeLsid } from "../../../log/lsid.ts";
 import { toggle } from "../../flags.ts";
 import { defineVerb } from "../../verb.ts";
 import { lenientFlags, rangeFlags, rangeValues, toolFlags, withLines } from "../common.ts";
-import { logCountLines, packLines, wlogHeaderLine } from "../lib/log-text.ts";
+import { logCountLines, packLines, packValue, wlogHeaderLine } from "../lib/log-text.ts";
 import { withInput } from "../lib/paths.ts";
 import { withTool } from "../lib/tool.ts";
 import { showWlog } from "../lib/wlog-show.ts";
@@ -26,9 +27,14 @@ export const verb = defineVerb({
             showWlog(tool, input, {
               ...rangeValues(flags),
               lenient: flags.lenient,
-              onHeader: (header) => lines.line({ type: "header", file: path, ...header }, () => wlogHeaderLine(header)),
-              onPack: ({ header, checksum }) => {
-                if (flags.packs) lines.line({ type: "pack", checksum, ...header }, () => packLines(header, checksum));
+              onHeader: ({ lsidBase = 0n, ...header }) => {
+                const told = { ...header, beginLsid: wholeLsid(header.beginLsid, lsidBase) };
+                lines.line({ type: "header", file: path, ...told }, () => wlogHeaderLine({ ...header, lsidBase }));
+              },
+              onPack: ({ header, lsidBase, checksum }) => {
+                if (!flags.packs) return;
+                const told = { type: "pack", checksum, ...packValue(header, lsidBase) };
+                lines.line(told, () => packLines(header, checksum, lsidBase));
               },
               onEnd: (counts) => lines.line({ type: "counts", ...counts }, () => logCountLines(counts)),
             }),

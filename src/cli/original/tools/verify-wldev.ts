@@ -1,4 +1,6 @@
 /** @module `verify_wldev`: looks up the writes of a recipe in a log device. */
+
+import { u64Max } from "../../../units.ts";
 import { checkLogDevice, openLogDevice } from "../../files/lib/log-device.ts";
 import { withInput } from "../../files/lib/paths.ts";
 import { withReadable } from "../../files/lib/spooled.ts";
@@ -18,8 +20,8 @@ export const tool = defineOriginal({
   params: [{ name: "WLDEV", help: "log device" }],
   async run({ args, tool, print }) {
     const { disk } = tool.platform;
-    const fromLsid = args.lsid("b") ?? Number.MAX_SAFE_INTEGER;
-    const toLsid = args.lsid("e") ?? Number.MAX_SAFE_INTEGER;
+    const fromLsid = args.lsid("b") ?? u64Max;
+    const toLsid = args.lsid("e") ?? u64Max;
     const text = await withInput(disk, args.text("r"), (input) => readText(tool.platform, input));
     const check = new RecipeCheck(parseRecipe(text, args.text("r")), (bad) => print(`NG ${bad}`));
     await withReadable(tool, args.param(0), async (file) => {

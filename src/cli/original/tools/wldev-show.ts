@@ -1,5 +1,7 @@
 /** @module `wldev-show`: prints the packs of a log device. */
+import { innerLsid } from "../../../log/lsid.ts";
 import { packFaultError } from "../../../log/pack.ts";
+import { u64Max } from "../../../units.ts";
 import { openLogDevice, placeOf, showLogDevice } from "../../files/lib/log-device.ts";
 import { logCountLines, packLines, superblockLines, wlogHeaderLine } from "../../files/lib/log-text.ts";
 import { withReadable } from "../../files/lib/spooled.ts";
@@ -31,9 +33,9 @@ export const tool = defineOriginal({
       const device = await openLogDevice(tool, file);
       const { superblock } = device;
       if (args.flag("super")) print(superblockLines(superblock));
-      const beginLsid = Math.max(args.lsid("b") ?? Number.MAX_SAFE_INTEGER, superblock.oldestLsid);
+      const beginLsid = Math.max(innerLsid(args.lsid("b") ?? u64Max), superblock.oldestLsid);
       if (isAll || args.flag("head")) print(wlogHeaderLine({ ...superblock, beginLsid, endLsid: toLsid }));
-      const range = { fromLsid: beginLsid, ...(toLsid === undefined ? {} : { toLsid }) };
+      const range = { fromLsid: BigInt(beginLsid), ...(toLsid === undefined ? {} : { toLsid }) };
       const { counts, fault } = await showLogDevice(tool, device, range, (header, checksum) => {
         if (!isAll && !args.flag("pack")) return;
         const isMet = header.records.some(
@@ -44,7 +46,7 @@ export const tool = defineOriginal({
       if (isAll || args.flag("stat")) print(logCountLines(counts));
       const { reallyEndLsid } = counts;
       if (fault !== undefined && reallyEndLsid < superblock.writtenLsid) {
-        throw packFaultError(fault, reallyEndLsid, placeOf(device, reallyEndLsid));
+        throw packFaultError(fault, reallyEndLsid, placeOf(device, Number(reallyEndLsid)));
       }
     });
     return 0;

@@ -1,5 +1,6 @@
 /** @module `wlog-cat`: extracts the log of a log device. */
 import { fileOutput } from "../../../log/wlogfile.ts";
+import { u64Max } from "../../../units.ts";
 import { exportLog, openLogDevice } from "../../files/lib/log-device.ts";
 import { withOutput } from "../../files/lib/paths.ts";
 import { withReadable } from "../../files/lib/spooled.ts";
@@ -24,7 +25,7 @@ export const tool = defineOriginal({
       const device = await openLogDevice(tool, file);
       return withOutput(tool.platform, args.text("o"), { overwrite: true }, (output) =>
         exportLog(tool, device, fileOutput(output), {
-          fromLsid: args.lsid("b") ?? Number.MAX_SAFE_INTEGER,
+          fromLsid: args.lsid("b") ?? u64Max,
           ...(toLsid === undefined ? {} : { toLsid }),
           noShrink: args.flag("s"),
         }),

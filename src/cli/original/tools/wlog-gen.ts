@@ -1,5 +1,6 @@
 /** @module `wlog-gen`: generates a wlog with random content. */
 import { generateWlog } from "../../../log/generate.ts";
+import { innerLsid, lsidBaseOf } from "../../../log/lsid.ts";
 import { fileOutput } from "../../../log/wlogfile.ts";
 import { withOutput } from "../../files/lib/paths.ts";
 import { parseOriginalInt } from "../options.ts";
@@ -30,6 +31,7 @@ export const tool = defineOriginal({
     const seed =
       WALB_SEED === undefined ? tool.platform.random.u32() : Number(parseOriginalInt(WALB_SEED, "WALB_SEED"));
     const deviceBytes = args.int("s");
+    const beginLsid = args.bigint("lsid");
     await withOutput(tool.platform, args.text("o"), { overwrite: true }, (output) =>
       generateWlog(
         fileOutput(output),
@@ -43,7 +45,8 @@ export const tool = defineOriginal({
           maxDiscardBytes: args.int("maxDiscardSize"),
           maxPackBytes: args.int("maxPackSize"),
           logBytes: args.int("z"),
-          beginLsid: args.int("lsid"),
+          beginLsid: innerLsid(beginLsid, lsidBaseOf(beginLsid)),
+          lsidBase: lsidBaseOf(beginLsid),
           padding: !args.flag("nopadding"),
           discard: !args.flag("nodiscard"),
           allZero: !args.flag("noallzero"),

@@ -1,8 +1,11 @@
 /** @module `wlog-restore`: writes a wlog from standard input into a log device. */
+
+import { u64Max } from "../../../units.ts";
 import { openLogDevice } from "../../files/lib/log-device.ts";
 import { restoreWlog } from "../../files/lib/log-restore.ts";
 import { lsidText, packLine } from "../../files/lib/log-text.ts";
-import { withFile, withInput } from "../../files/lib/paths.ts";
+import { withFile } from "../../files/lib/paths.ts";
+import { withRereadable } from "../../files/lib/spooled.ts";
 import { defineOriginal } from "../tool.ts";
 
 export const tool = defineOriginal({
@@ -19,13 +22,13 @@ export const tool = defineOriginal({
   },
   params: [{ name: "LDEV", help: "log device" }],
   async run({ args, tool, print }) {
-    const fromLsid = args.lsid("b") ?? Number.MAX_SAFE_INTEGER;
+    const fromLsid = args.lsid("b") ?? u64Max;
     const toLsid = args.lsid("e");
     const invalidLsid = args.lsid("i");
     const sizeBytes = args.int("s");
-    const shiftLsid = args.int("d");
+    const shiftLsid = args.bigint("d");
     print(`Try to restore lsid range [${fromLsid}, ${lsidText(toLsid)})`);
-    const restored = await withInput(tool.platform.disk, "-", (input) =>
+    const restored = await withRereadable(tool, "-", (input) =>
       withFile(tool.platform.disk, args.param(0), "write", async (file) =>
         restoreWlog(tool, input, await openLogDevice(tool, file), {
           fromLsid,
@@ -42,7 +45,7 @@ export const tool = defineOriginal({
       ),
     );
     const { wlogBeginLsid, wlogEndLsid, beginLsid, endLsid, shiftStart, shiftEnd } = restored;
-    if (shiftStart !== 0) print(`Lsid map ${wlogBeginLsid} to ${beginLsid} (diff ${shiftStart})`);
+    if (shiftStart !== 0n) print(`Lsid map ${wlogBeginLsid} to ${beginLsid} (diff ${shiftStart})`);
     print(`Restored lsid range [${beginLsid}, ${endLsid}]`);
     print(`Wlog lsid range [${wlogBeginLsid}, ${wlogEndLsid}]`);
     print(`Lsid diff start ${shiftStart} end ${shiftEnd}`);

@@ -1,4 +1,6 @@
 /** @module `wlog-show`: prints wlogs. */
+
+import { u64Max } from "../../../units.ts";
 import { logCountLines, packLines, recordLine, wlogHeaderLine } from "../../files/lib/log-text.ts";
 import { withInput } from "../../files/lib/paths.ts";
 import { showWlog } from "../../files/lib/wlog-show.ts";
@@ -20,7 +22,7 @@ export const tool = defineOriginal({
   async run({ args, tool, print, logError }) {
     const isAll = !args.flag("head") && !args.flag("pack") && !args.flag("stat") && !args.flag("none");
     const checkData = args.flag("validate");
-    const fromLsid = args.lsid("b") ?? Number.MAX_SAFE_INTEGER;
+    const fromLsid = args.lsid("b") ?? u64Max;
     const toLsid = args.lsid("e");
     let badData = 0;
     await withInput(tool.platform.disk, args.param(0), (input) =>
@@ -33,14 +35,14 @@ export const tool = defineOriginal({
         onHeader: (header) => {
           if (isAll || args.flag("head")) print(wlogHeaderLine(header));
         },
-        onPack: ({ header, checksum }) => {
-          if (isAll || args.flag("pack")) print(packLines(header, checksum));
+        onPack: ({ header, lsidBase, checksum }) => {
+          if (isAll || args.flag("pack")) print(packLines(header, checksum, lsidBase));
         },
-        onBadData: ({ header, badData: bad }, error) => {
+        onBadData: ({ header, lsidBase, badData: bad }, error) => {
           for (const { recordIndex, checksum } of bad) {
             if (error.what.includes(`record ${recordIndex} at`)) {
               logError(
-                `NG:${recordLine(header, header.records[recordIndex]!)}:${checksum.toString(16).padStart(8, "0")}`,
+                `NG:${recordLine(header, header.records[recordIndex]!, lsidBase)}:${checksum.toString(16).padStart(8, "0")}`,
               );
             }
           }
