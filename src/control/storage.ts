@@ -21,6 +21,8 @@ import {
 export const deviceReferenceSchema = z.discriminatedUnion("kind", [
   /** A volume of `walb device`; `socket` is the daemon's control socket, by default the one of the storage's options. */
   z.strictObject({ kind: z.literal("user"), name: z.string().min(1).max(25), socket: pathSchema.optional() }),
+  /** A device of the kernel driver on the storage's host: /dev/walb/NAME. */
+  z.strictObject({ kind: z.literal("kernel"), name: z.string().regex(/^[^/\0]{1,25}$/) }),
 ]);
 export type DeviceReference = z.infer<typeof deviceReferenceSchema>;
 

@@ -1,10 +1,10 @@
 /** @module The volumes of a running storage: opening, making, removing, and the follower of each. */
 import type { Logger } from "../control/logger.ts";
 import type { DeviceReference } from "../control/storage.ts";
-import { connectUserDevice } from "../device/user/control/client.ts";
 import { WalbError } from "../errors.ts";
 import type { Platform } from "../platform/platform.ts";
 import { type BrokenVolume, checkVolumeId, openVolumes } from "../volume/directories.ts";
+import { isSameDevice, openDevice } from "./devices.ts";
 import { Follower, type FollowerParts, type FollowMode } from "./follower.ts";
 import type { StorageSettings } from "./settings.ts";
 import { StorageStore } from "./store.ts";
@@ -90,7 +90,7 @@ export class StorageVolumes {
     this.#making.add(name);
     try {
       // The device must be there before anything is written.
-      const probe = this.#device(device);
+      const probe = openDevice(platform, settings, device);
       try {
         await probe.info();
       } finally {
@@ -177,23 +177,14 @@ export class StorageVolumes {
 
   #make(name: string, store: StorageStore): StorageVolume {
     const { platform, settings, log } = this.#parts;
-    return new StorageVolume(name, this.#directory(name), store, this.#device(store.device), platform, settings, log);
+    return new StorageVolume(
+      name,
+      this.#directory(name),
+      store,
+      openDevice(platform, settings, store.device),
+      platform,
+      settings,
+      log,
+    );
   }
-
-  #device(device: DeviceReference) {
-    const { platform, settings } = this.#parts;
-    const socket = device.socket ?? settings.deviceSocket;
-    if (socket === undefined) {
-      throw new WalbError("bad-parameter", {
-        what: `it is not known where the device ${device.name} is served`,
-        where: { host: settings.nodeId, field: "device-socket" },
-        hint: "start the storage with --device-socket DIR/control.sock of the device daemon",
-      });
-    }
-    return connectUserDevice(platform, socket, device.name);
-  }
-}
-
-function isSameDevice(a: DeviceReference, b: DeviceReference, defaultSocket: string | undefined): boolean {
-  return a.kind === b.kind && a.name === b.name && (a.socket ?? defaultSocket) === (b.socket ?? defaultSocket);
 }

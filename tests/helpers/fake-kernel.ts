@@ -67,12 +67,17 @@ export class FakeKernel implements Kernel {
 
   /** Writes blocks of one value through the wrapper device. */
   async write(name: string, offsetLb: number, sizeLb: number, value: number): Promise<void> {
+    await this.writeBytes(name, offsetLb, new Uint8Array(sizeLb * 512).fill(value));
+  }
+
+  /** Writes through the wrapper device, durably. */
+  async writeBytes(name: string, offsetLb: number, bytes: Uint8Array): Promise<void> {
     const { engine, isReadOnly } = this.device(name);
     if (isReadOnly) throw new Error("EIO");
-    const lease = await this.real.memory.lease(Math.ceil((sizeLb * 512) / 4096) * 4096);
-    lease.bytes.fill(value);
+    const lease = await this.real.memory.lease(Math.ceil(bytes.length / 4096) * 4096);
+    lease.bytes.set(bytes);
     await new Promise<void>((resolve, reject) => {
-      engine.write(offsetLb * 512, sizeLb * 512, lease, true, (error) =>
+      engine.write(offsetLb * 512, bytes.length, lease, true, (error) =>
         error === undefined ? resolve() : reject(error),
       );
     });

@@ -17,13 +17,17 @@ export const verb = defineVerb({
     "walb clear VOL. Back the volume up next, with walb backup VOL.",
   positionals: [{ name: "VOL", help: "name of the volume in the backup", isRequired: true }],
   flags: {
-    device: required("NAME", "device of walb device on the storage's host", asText),
+    device: required("NAME", "device on the storage's host: a name of walb device, or /dev/walb/NAME", asText),
     "device-socket": option("PATH", "control socket of that walb device; default: the one the storage knows", asPath),
     compression: option("CODEC[:LEVEL]", "between proxies and archive; default snappy", asCompression),
     delay: option("SECONDS", "hold diffs back at the proxy for this long", asInt(0, 31_536_000)),
     ...flagsOfFleet,
   },
-  examples: ["walb init vol0 --device vol0", "walb init db --device db0 --compression zstd:3"],
+  examples: [
+    "walb init vol0 --device vol0",
+    "walb init vol1 --device /dev/walb/vol1",
+    "walb init db --device db0 --compression zstd:3",
+  ],
   async run({ flags, args, io }) {
     const volume = asVolume(args[0]!);
     const device = deviceReference(flags.device, flags["device-socket"], io);
@@ -102,20 +106,36 @@ function refuseBroken(server: FleetServer, known: Known | undefined): void {
 
 /** @throws WalbError `already-exists` when the volume is another device. */
 function refuseOther(server: FleetServer, volume: string, known: Known | undefined, device: DeviceReference): void {
-  if (known?.device === undefined || known.device.name === device.name) return;
+  if (known?.device === undefined) return;
+  if (known.device.name === device.name && known.device.kind === device.kind) return;
   throw new WalbError("already-exists", {
-    what: `the volume is device ${known.device.name} already, not ${device.name}`,
+    what: `the volume is device ${deviceText(known.device)} already, not ${deviceText(device)}`,
     where: { host: server.name, volume },
     hint: `use another name for the volume; or forget the old one, with its backups: walb stop ${volume}, walb clear ${volume}`,
   });
 }
 
-function deviceReference(name: string, socket: string | undefined, io: Io): DeviceReference {
-  if (name.startsWith("/")) {
+/** As it is written on the command line. */
+function deviceText({ kind, name }: DeviceReference): string {
+  return kind === "kernel" ? `/dev/walb/${name}` : name;
+}
+
+/** @throws WalbError for what is no walb device. */
+function deviceReference(text: string, socket: string | undefined, io: Io): DeviceReference {
+  const kernelName = /^\/dev\/walb\/([^/]{1,25})$/.exec(text)?.[1];
+  if (kernelName !== undefined && kernelName !== "control") {
+    if (socket === undefined) return { kind: "kernel", name: kernelName };
+    throw new WalbError("usage", {
+      what: `${text} is a device of the kernel driver, which has no --device-socket`,
+      where: { field: "device-socket" },
+      hint: "leave --device-socket out, or give the name of a device of walb device",
+    });
+  }
+  if (text.startsWith("/")) {
     throw new WalbError("unsupported", {
-      what: `device ${name}: only devices of walb device can be put under continuous backup`,
+      what: `device ${text}: only walb devices, which keep a log, can be put under continuous backup`,
       hint: "make one over it: walb device create vol0 --data /dev/vg/lv; then: walb init vol0 --device vol0",
     });
   }
-  return { kind: "user", name, ...(socket === undefined ? {} : { socket: resolve(io.cwd, socket) }) };
+  return { kind: "user", name: text, ...(socket === undefined ? {} : { socket: resolve(io.cwd, socket) }) };
 }

@@ -9,8 +9,8 @@ export function controlHandlers(volumes: VolumeSet, nodeId: string): ControlHand
     list: async () => ({ volumes: volumes.list() }),
     show: async ({ name }) => volumes.show(name),
     create: (volume) => volumes.create(volume),
-    delete: async ({ name, force }) => {
-      await volumes.delete(name, force);
+    delete: async ({ name, ...options }) => {
+      await volumes.delete(name, options);
       return {};
     },
     resize: ({ name, sizeBytes }) => volumes.resize(name, sizeBytes),
@@ -29,6 +29,11 @@ export function controlHandlers(volumes: VolumeSet, nodeId: string): ControlHand
     resetLog: async ({ name }) => volumes.engine(name).resetLog(),
     info: async ({ name }) => volumes.engine(name).deviceInfo(),
     status: async ({ name }) => volumes.engine(name).deviceStatus(),
+    checkpointInterval: async ({ name, intervalMs }) => {
+      const engine = volumes.engine(name);
+      if (intervalMs !== undefined) engine.checkpointIntervalMs = intervalMs;
+      return { intervalMs: engine.checkpointIntervalMs };
+    },
     setOldest: async ({ name, lsid }) => {
       await volumes.engine(name).setOldest(lsid);
       return {};

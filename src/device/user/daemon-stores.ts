@@ -9,18 +9,22 @@ import type { VolumeConfig } from "./daemon-config.ts";
 const pageBytes = 4096;
 const logSizeDefaultBytes = gib;
 
-/** What the stores of a new volume are to be. Paths are absolute. */
-export interface StoreWishes {
+/** What a log is to be for the stores it lies in. */
+export interface LogWishes {
   readonly name: string;
+  readonly sizeBytes: number | undefined;
+  readonly pbsBytes: number | undefined;
+  readonly reuseLog: boolean;
+}
+
+/** What the stores of a new volume are to be. Paths are absolute. */
+export interface StoreWishes extends LogWishes {
   readonly dataPath: string;
   readonly logPath: string;
   /** The paths are the daemon's own choice: nothing is there yet. */
   readonly ownsData: boolean;
   readonly ownsLog: boolean;
-  readonly sizeBytes: number | undefined;
   readonly logSizeBytes: number | undefined;
-  readonly pbsBytes: number | undefined;
-  readonly reuseLog: boolean;
 }
 
 /** Makes or takes both stores and formats the log. When it fails, files it made are gone. Returns the volume's size. */
@@ -33,7 +37,7 @@ export async function makeStores(platform: Platform, wishes: StoreWishes): Promi
     const logSizeBytes = wishes.logSizeBytes ?? logSizeDefaultBytes;
     const log = await openStore(platform, wishes.logPath, logSizeBytes, made, true);
     files.push(log);
-    return await prepare(platform, wishes, data, log);
+    return await prepareStores(platform, wishes, data, log);
   } catch (error) {
     for (const file of files.splice(0)) await file.close();
     for (const path of made) await platform.disk.remove(path);
@@ -91,7 +95,13 @@ async function openStore(
   return file;
 }
 
-async function prepare(platform: Platform, wishes: StoreWishes, data: DiskFile, log: DiskFile): Promise<number> {
+/** Formats the log, or takes the one that is there. Returns the volume's size. */
+export async function prepareStores(
+  platform: Platform,
+  wishes: LogWishes,
+  data: DiskFile,
+  log: DiskFile,
+): Promise<number> {
   const dataBytes = await data.size();
   const existing = await superblockOf(platform, log);
   if (wishes.reuseLog) {
@@ -113,6 +123,14 @@ async function prepare(platform: Platform, wishes: StoreWishes, data: DiskFile, 
   }
   const sizeBytes = wishes.sizeBytes ?? alignDown(dataBytes, lbBytes);
   checkFits(sizeBytes, dataBytes, data.path, "the data store");
+  const pbsBytes = wishes.pbsBytes ?? blockBytesFor(data, log);
+  const deviceSizeLb = sizeBytes / lbBytes;
+  await formatLogDevice(log, { name: wishes.name, pbsBytes, deviceSizeLb }, platform);
+  return sizeBytes;
+}
+
+/** The block size of a log for these stores: 512 or 4096. */
+export function blockBytesFor(data: DiskFile, log: DiskFile): number {
   const blockBytes = Math.max(
     // A page cache reads a page before it changes a part of it.
     log.isBlockDevice ? lbBytes : pageBytes,
@@ -121,10 +139,7 @@ async function prepare(platform: Platform, wishes: StoreWishes, data: DiskFile, 
     data.alignmentBytes,
     log.alignmentBytes,
   );
-  const pbsBytes = wishes.pbsBytes ?? (blockBytes > lbBytes ? 4096 : lbBytes);
-  const deviceSizeLb = sizeBytes / lbBytes;
-  await formatLogDevice(log, { name: wishes.name, pbsBytes, deviceSizeLb }, platform);
-  return sizeBytes;
+  return blockBytes > lbBytes ? 4096 : lbBytes;
 }
 
 async function superblockOf(

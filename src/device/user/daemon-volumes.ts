@@ -5,6 +5,7 @@ import type { Platform } from "../../platform/platform.ts";
 import { lbBytes } from "../../units.ts";
 import type { DeviceInfo } from "../device.ts";
 import type { BlockVolume } from "./block.ts";
+import type { DeleteOptions } from "./control/admin.ts";
 import { type CreateVolume, createVolumeSchema, maxVolumes, type VolumeReport } from "./control/schema.ts";
 import { badParameter } from "./control/server.ts";
 import type { EngineTuning } from "./daemon.ts";
@@ -159,30 +160,32 @@ export class VolumeSet implements NbdExports {
     });
   }
 
-  async delete(name: string, force: boolean): Promise<void> {
+  async delete(name: string, options: DeleteOptions): Promise<void> {
     await this.alone(name, async () => {
       const volume = this.volume(name);
       const connections = this.host.connectionsOf(name);
       const watchers = this.host.watchersOf(name);
-      if (!force && connections + watchers > 0) {
+      if (options.force !== true && connections + watchers > 0) {
         throw new WalbError("busy", {
           what: `the volume is in use: ${connections} NBD connections, ${watchers} consumers of its log`,
           where: { volume: name },
           hint: "disconnect them first, or force it",
         });
       }
-      const { config } = volume;
-      if (config !== undefined) {
-        volume.config = { ...config, state: "deleting" };
+      if (volume.config !== undefined) {
+        // Stores that are to stay are not the daemon's any more, also when it ends before the volume is forgotten.
+        const kept = options.keepStores === true ? { ownsData: false, ownsLog: false } : {};
+        volume.config = { ...volume.config, ...kept, state: "deleting" };
         await this.configs.save(volume.config);
       }
+      const { config } = volume;
       volume.engine?.melt();
       await this.host.disconnect(name);
       volume.unwatch();
       try {
         await volume.engine?.close();
       } catch (error) {
-        // Its content is given up: that it could not be saved changes nothing, but is worth knowing.
+        // Given up, its content matters no more; kept, it is redone from the log. But it is worth knowing.
         this.host.problem(asWalbError(error, { volume: name, step: "delete" }));
       }
       if (volume.engine !== undefined) this.engines -= 1;

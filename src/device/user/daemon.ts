@@ -141,7 +141,7 @@ class Daemon implements DeviceDaemon {
   list: DeviceAdmin["list"] = async () => this.volumes.list();
   show: DeviceAdmin["show"] = async (name) => this.volumes.show(name);
   create: DeviceAdmin["create"] = (volume) => this.volumes.create(volume);
-  delete: DeviceAdmin["delete"] = (name, options = {}) => this.volumes.delete(name, options.force ?? false);
+  delete: DeviceAdmin["delete"] = (name, options = {}) => this.volumes.delete(name, options);
   resize: DeviceAdmin["resize"] = (name, sizeBytes) => this.volumes.resize(name, sizeBytes);
   checkpoint: DeviceAdmin["checkpoint"] = async (name) => this.volumes.engine(name).checkpoint();
   freeze: DeviceAdmin["freeze"] = async (name, options = {}) => this.volumes.engine(name).freeze(options);

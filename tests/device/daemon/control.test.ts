@@ -78,6 +78,7 @@ function fakeHandlers(calls: string[]): ControlHandlers {
     resetLog: async () => info,
     info: async () => info,
     status: async () => ({ lsids, isOverflow: true, readOnlyReason: "the log failed", uuid }),
+    checkpointInterval: async ({ intervalMs }) => ({ intervalMs: intervalMs ?? 10_000 }),
     setOldest: async ({ name, lsid }) => {
       throw new WalbError("state", {
         what: `lsid ${lsid} is not between oldest and prevWritten`,

@@ -154,6 +154,43 @@ describe("the device daemon", () => {
     await device.close();
   });
 
+  test("forgets a volume and keeps its stores, which can be taken again with all that is in them", async () => {
+    await daemon.create({ name: "vol0", ...small });
+    const client = await RawNbd.go(platform.net, address, "vol0");
+    client.send(request(1, 1, 0, 4096, 0, new Uint8Array(4096).fill(3)));
+    expect((await client.reply(1)).error).toBe(0);
+    const { info } = await daemon.show("vol0");
+    await daemon.delete("vol0", { force: true, keepStores: true });
+    expect(await codeOf(daemon.show("vol0"))).toBe("not-found");
+    const { dataPath, logPath } = info!;
+    const again = await daemon.create({ name: "vol0", dataPath, logPath, reuseLog: true });
+    expect(again.info).toEqual(info!);
+    expect(again.status?.lsids.latest).toBeGreaterThan(0);
+    // Named by the user now: deleting leaves them.
+    await daemon.delete("vol0");
+    expect([existsSync(dataPath), existsSync(logPath)]).toEqual([true, true]);
+  });
+
+  test("sets the time between checkpoints while it runs; 0 is none by time", async () => {
+    await daemon.create({ name: "vol0", ...small });
+    const control = await deviceControlClient(platform, daemon.controlPath);
+    const before = await control.checkpointInterval("vol0");
+    expect(await control.checkpointInterval("vol0", 0)).toBe(0);
+    const client = await RawNbd.go(platform.net, address, "vol0");
+    client.send(request(1, 1, 0, 4096, 0, new Uint8Array(4096).fill(3)));
+    await client.reply(1);
+    while ((await control.status("vol0")).lsids.written === 0) await Bun.sleep(5);
+    await Bun.sleep(100);
+    expect((await control.status("vol0")).lsids.prevWritten).toBe(0);
+    expect(await control.checkpointInterval("vol0", 20)).toBe(20);
+    while ((await control.status("vol0")).lsids.prevWritten === 0) await Bun.sleep(5);
+    expect(await control.checkpointInterval("vol0", before)).toBe(before);
+    expect(await codeOf(control.checkpointInterval("vol0", 86_400_001))).toBe("bad-parameter");
+    await control.close();
+    client.connection.close();
+    await client.gone();
+  });
+
   test("refuses to delete what is in use, unless forced", async () => {
     await daemon.create({ name: "vol0", ...small });
     const client = await RawNbd.go(platform.net, address, "vol0");

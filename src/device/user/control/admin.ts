@@ -2,6 +2,13 @@
 import type { DeviceInfo } from "../../device.ts";
 import type { CreateVolume, VolumeReport } from "./schema.ts";
 
+/** How a device is deleted. */
+export interface DeleteOptions {
+  readonly force?: boolean;
+  /** Leave the stores, also those that the daemon made itself, with all that is in them. */
+  readonly keepStores?: boolean;
+}
+
 /** What `walb device …` can ask. Errors are WalbErrors; `not-found` for an unknown volume. */
 export interface DeviceAdmin {
   list(): Promise<VolumeReport[]>;
@@ -9,7 +16,7 @@ export interface DeviceAdmin {
   /** @throws WalbError `already-exists`, `bad-parameter`, `no-space`. */
   create(volume: CreateVolume): Promise<VolumeReport>;
   /** @throws WalbError `busy` while connected or watched, unless forced. */
-  delete(name: string, options?: { readonly force?: boolean }): Promise<void>;
+  delete(name: string, options?: DeleteOptions): Promise<void>;
   /** Grows the volume. @throws WalbError `out-of-range` on shrink. */
   resize(name: string, sizeBytes: number): Promise<DeviceInfo>;
   checkpoint(name: string): Promise<void>;

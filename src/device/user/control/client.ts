@@ -1,7 +1,7 @@
 /** @module The admin verbs of a device daemon over its control socket. */
 import type { Platform } from "../../../platform/platform.ts";
-import type { DeviceInfo } from "../../device.ts";
-import type { DeviceAdmin } from "./admin.ts";
+import type { DeviceInfo, DeviceStatus } from "../../device.ts";
+import type { DeleteOptions, DeviceAdmin } from "./admin.ts";
 import { ControlChannel, daemonUnreachable } from "./channel.ts";
 import type { CreateVolume, VolumeReport } from "./schema.ts";
 
@@ -10,6 +10,10 @@ export { connectUserDevice } from "./userdevice.ts";
 /** The admin verbs over the control socket, until closed. */
 export interface DeviceControlClient extends DeviceAdmin {
   readonly nodeId: string;
+  status(name: string): Promise<DeviceStatus>;
+  setOldest(name: string, lsid: number): Promise<void>;
+  /** Tells, and sets when it is given, the time between checkpoints; 0: none by time. */
+  checkpointInterval(name: string, intervalMs?: number): Promise<number>;
   close(): Promise<void>;
 }
 
@@ -51,8 +55,8 @@ class Client implements DeviceControlClient {
     return this.channel.call("create", volume);
   }
 
-  async delete(name: string, options: { readonly force?: boolean } = {}): Promise<void> {
-    await this.channel.call("delete", { name, force: options.force ?? false });
+  async delete(name: string, options: DeleteOptions = {}): Promise<void> {
+    await this.channel.call("delete", { name, ...options });
   }
 
   resize(name: string, sizeBytes: number): Promise<DeviceInfo> {
@@ -73,6 +77,20 @@ class Client implements DeviceControlClient {
 
   resetLog(name: string): Promise<DeviceInfo> {
     return this.channel.call("resetLog", { name });
+  }
+
+  async status(name: string): Promise<DeviceStatus> {
+    const { lsids, isOverflow, readOnlyReason, uuid } = await this.channel.call("status", { name });
+    return { lsids, isOverflow, readOnlyReason, uuid };
+  }
+
+  async setOldest(name: string, lsid: number): Promise<void> {
+    await this.channel.call("setOldest", { name, lsid });
+  }
+
+  async checkpointInterval(name: string, intervalMs?: number): Promise<number> {
+    const wish = intervalMs === undefined ? {} : { intervalMs };
+    return (await this.channel.call("checkpointInterval", { name, ...wish })).intervalMs;
   }
 
   async close(): Promise<void> {

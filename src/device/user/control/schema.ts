@@ -96,6 +96,8 @@ export const volumeReportSchema = z.object({
   overflow: overflowPolicySchema,
   dataPath: z.string(),
   logPath: z.string(),
+  /** Block device; only of the kernel driver. */
+  path: z.string().optional(),
   /** NBD connections that have the volume open. */
   connections: count,
   /** Consumers of the log that watch it. */
@@ -121,8 +123,16 @@ export const operations = {
   list: { params: nothing, result: z.object({ volumes: z.array(volumeReportSchema) }) },
   show: { params: named, result: volumeReportSchema },
   create: { params: createVolumeSchema, result: volumeReportSchema },
-  /** Refused while connected or watched unless forced. Keeps block devices and files that the user named. */
-  delete: { params: z.strictObject({ name: volumeNameSchema, force: z.boolean().default(false) }), result: done },
+  /** Refused while connected or watched unless forced. Keeps block devices and files that the user named; with
+   * `keepStores` also those that the daemon made, so that the volume can be moved. */
+  delete: {
+    params: z.strictObject({
+      name: volumeNameSchema,
+      force: z.boolean().default(false),
+      keepStores: z.boolean().default(false),
+    }),
+    result: done,
+  },
   resize: { params: z.strictObject({ name: volumeNameSchema, sizeBytes: volumeSizeSchema }), result: deviceInfoSchema },
   checkpoint: { params: named, result: done },
   /** Holds writes back until `melt`, or for `timeoutMs` (at most a day; left out: no timeout). */
@@ -134,6 +144,11 @@ export const operations = {
   resetLog: { params: named, result: deviceInfoSchema },
   info: { params: named, result: deviceInfoSchema },
   status: { params: named, result: deviceStatusSchema },
+  /** Tells, and sets when it is given, the time between checkpoints until the daemon ends; 0: none by time. */
+  checkpointInterval: {
+    params: z.strictObject({ name: volumeNameSchema, intervalMs: z.int().min(0).max(86_400_000).optional() }),
+    result: z.object({ intervalMs: count }),
+  },
   setOldest: { params: z.strictObject({ name: volumeNameSchema, lsid: count }), result: done },
   /** Subscribes this connection to {@link eventSchema} lines of a volume. */
   watch: { params: named, result: done },

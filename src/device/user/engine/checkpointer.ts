@@ -10,13 +10,27 @@ export class Checkpointer {
   #tail: Promise<unknown> = Promise.resolve();
   #timer: Timer | undefined;
   #isRequested = false;
+  #intervalMs: number;
   /** While held no checkpoint is made by time. */
   isHeld = false;
 
   /** `advanced` is called when `prevWritten` has advanced. */
   constructor(core: EngineCore, advanced: () => void) {
     this.#core = core;
+    this.#intervalMs = core.settings.checkpointIntervalMs;
     this.#advanced = advanced;
+  }
+
+  /** Time between checkpoints; 0: none by time. */
+  get intervalMs(): number {
+    return this.#intervalMs;
+  }
+
+  set intervalMs(intervalMs: number) {
+    this.#intervalMs = intervalMs;
+    this.#timer?.cancel();
+    this.#timer = undefined;
+    this.noteWritten();
   }
 
   /** Runs an action that changes the superblock, after those before it. */
@@ -28,14 +42,15 @@ export class Checkpointer {
 
   /** To be called when `written` has advanced. */
   noteWritten(): void {
-    const { lsids, ring, parts, settings } = this.#core;
+    const { lsids, ring, parts } = this.#core;
     // Half the ring waits for a checkpoint: before writers have to stop for it.
     if ((lsids.latest - lsids.prevWritten) * 2 > ring.ringSizePb) {
       this.request();
       return;
     }
-    if (this.#timer !== undefined || this.isHeld || lsids.written === lsids.prevWritten) return;
-    this.#timer = parts.clock.timer(settings.checkpointIntervalMs, () => {
+    if (this.#intervalMs === 0 || this.#timer !== undefined || this.isHeld) return;
+    if (lsids.written === lsids.prevWritten) return;
+    this.#timer = parts.clock.timer(this.#intervalMs, () => {
       this.#timer = undefined;
       if (!this.isHeld) this.request();
     });

@@ -103,6 +103,14 @@ export class Engine implements WriteAheadEngine {
     return this.#isFrozen;
   }
 
+  get checkpointIntervalMs(): number {
+    return this.#checkpointer.intervalMs;
+  }
+
+  set checkpointIntervalMs(intervalMs: number) {
+    this.#checkpointer.intervalMs = intervalMs;
+  }
+
   get roomBytes(): number {
     return Math.max(0, this.#core.roomBytes);
   }

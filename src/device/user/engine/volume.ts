@@ -34,6 +34,8 @@ export interface WriteAheadEngine extends BlockVolume, WalbDevice {
    */
   freeze(options?: { readonly timeoutMs?: number }): Promise<void>;
   melt(): void;
+  /** Time between checkpoints; 0: none by time. */
+  checkpointIntervalMs: number;
   /** Everything logged so far goes to the data store, which is synced, then the superblock says so. */
   checkpoint(): Promise<void>;
   /** Grows the volume; a data store that is a regular file grows with it. */
