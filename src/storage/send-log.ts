@@ -87,9 +87,14 @@ function failureOf(failures: readonly WalbError[], volume: string): WalbError {
   const main = failures.find((failure) => failure.code === "state") ?? failures[0];
   if (main === undefined) return new WalbError("unreachable", { what: "there is no proxy to try", where: { volume } });
   if (failures.length === 1) return main;
+  const told = failures.map(({ what, where }) => `${where.peer ?? "?"}, ${where.step ?? "?"}: ${what}`);
   return new WalbError(main.code, {
-    what: `no proxy took the log: ${failures.map((failure) => failure.message).join("; ")}`,
-    where: { volume },
+    what: `no proxy took the log: ${told.join("; ")}`,
+    where: {
+      volume,
+      peer: failures.flatMap(({ where }) => where.peer ?? []).join(", "),
+      step: main.where.step ?? "log transfer",
+    },
     ...(main.hint === undefined ? {} : { hint: main.hint }),
   });
 }

@@ -10,7 +10,7 @@ export type Role = "device" | "archive" | "proxy" | "storage";
 const readyMs = 15_000;
 
 interface Running {
-  readonly child: Bun.Subprocess<"ignore", "pipe", Bun.BunFile>;
+  readonly child: DaemonProcess;
 }
 
 /** Result of a verb. */
@@ -105,27 +105,9 @@ export class Fleet {
     const logPath = this.path(`${role}.log`);
     mkdirSync(this.directory, { recursive: true });
     const words = [role, "--data", this.dataOf(role), ...own[role], ...(this.#options.flags?.[role] ?? [])];
-    const child = Bun.spawn([binary, ...words], {
-      stdin: "ignore",
-      stdout: "pipe",
-      stderr: Bun.file(logPath),
-      env: cleanEnvironment(),
-    });
+    const child = spawnDaemon(words, logPath);
     this.#running.set(role, { child });
-    const timer = setTimeout(() => child.kill("SIGKILL"), readyMs);
-    let text = "";
-    const reader = child.stdout.getReader();
-    while (!text.includes(" listening on ")) {
-      const { done, value } = await reader.read();
-      if (done) throw new Error(`walb ${role} did not start:\n${this.log(role)}`);
-      text += new TextDecoder().decode(value);
-    }
-    clearTimeout(timer);
-    void (async () => {
-      while (!(await reader.read()).done) {
-        // Kept open for as long as the daemon lives.
-      }
-    })();
+    await untilReady(child, role, logPath);
   }
 
   /** SIGKILL: nothing is flushed, nothing is said. */
@@ -168,6 +150,36 @@ export class Fleet {
     for (const role of ["storage", "proxy", "archive", "device"] as const) await this.stop(role);
     rmSync(this.directory, { recursive: true, force: true });
   }
+}
+
+export type DaemonProcess = Bun.Subprocess<"ignore", "pipe", Bun.BunFile>;
+
+/** Starts a daemon of the binary; its log goes to a file. */
+export function spawnDaemon(words: readonly string[], logPath: string): DaemonProcess {
+  return Bun.spawn([binary, ...words], {
+    stdin: "ignore",
+    stdout: "pipe",
+    stderr: Bun.file(logPath),
+    env: cleanEnvironment(),
+  });
+}
+
+/** Waits for the ready line of a daemon. */
+export async function untilReady(child: DaemonProcess, name: string, logPath: string): Promise<void> {
+  const timer = setTimeout(() => child.kill("SIGKILL"), readyMs);
+  let text = "";
+  const reader = child.stdout.getReader();
+  while (!text.includes(" listening on ")) {
+    const { done, value } = await reader.read();
+    if (done) throw new Error(`walb ${name} did not start:\n${readFileSync(logPath, "utf8")}`);
+    text += new TextDecoder().decode(value);
+  }
+  clearTimeout(timer);
+  void (async () => {
+    while (!(await reader.read()).done) {
+      // Kept open for as long as the daemon lives.
+    }
+  })();
 }
 
 /** Runs the binary to its end. */

@@ -106,6 +106,36 @@ describe("a storage with two proxies", () => {
   });
 });
 
+describe("an archive that is away for an hour", () => {
+  test("gets all of it soon after it is back, while the storage's log was freed all the time", async () => {
+    const path = await running(14);
+    const { world } = path;
+    world.network.refuse("p0", "a0");
+    for (let minute = 0; minute < 60; minute += 1) {
+      await world.complete(() => path.writes(3));
+      await world.run(60_000);
+    }
+    const { logUsagePb, lagBytes } = await world.complete(() => path.storageVolume());
+    expect(lagBytes).toBe(0);
+    expect(logUsagePb).toBe(0);
+    const [entry] = (await world.complete(() => path.proxyVolume())).archives;
+    expect(entry!.lagMs).toBeGreaterThan(3_500_000);
+    const { waiting } = entry!;
+    const nowMs = path.storageHost.platform.clock.nowMs();
+    expect(waiting).toMatchObject({ step: "sending to a0", host: "a0 (a0:10200)" });
+    expect(nowMs - waiting!.sinceMs!).toBeGreaterThan(3_500_000);
+    expect(waiting!.nextMs).toBeGreaterThan(nowMs - 1_000);
+    world.network.accept("p0", "a0");
+    // A new log brings the next try forward, however long the back-off is by now.
+    await world.complete(() => path.writes(1));
+    await path.arrived(await world.complete(() => path.snapshot()), 5_000);
+    await world.run(1_000);
+    expect((await world.complete(() => path.proxyVolume())).archives[0]!.trouble).toBeUndefined();
+    path.verify();
+    path.close();
+  });
+});
+
 describe("an archive that answers", () => {
   for (const word of [...refusalWords, "text"] as const) {
     const isFinal = word === "different-uuid" || word === "too-old-diff";
