@@ -14,7 +14,7 @@ export async function withAction<T>(
   work: (volume: ArchiveVolume, context: JobContext) => Promise<T>,
 ): Promise<T> {
   const { machine } = volume;
-  const what = action.toLowerCase();
+  const what = action === "ReplSyncAsClient" ? "replicate" : action.toLowerCase();
   machine.require(activeStates, what);
   machine.requireNotStopping(what);
   machine.requireIdle(denied, what);

@@ -4,153 +4,85 @@
  * Order: image made → data → fdatasync → Ack → manifest → row Archived → Ack. What breaks off before leaves the volume
  * SyncReady, and the next backup begins with an empty image again.
  */
-import { asWalbError, WalbError } from "../errors.ts";
+import { WalbError } from "../errors.ts";
 import { baseImage } from "../image/image.ts";
-import type { Codec } from "../native/codec.ts";
-import type { DecodedWrite, DiskFile } from "../platform/disk.ts";
 import type { Snapshot } from "../snapshot/types.ts";
 import { lbBytes } from "../units.ts";
 import type { BulkSink, ReceivedBulk } from "../wire/bulk-stream.ts";
 import type { BackupRequest } from "../wire/full-sync.ts";
+import { ImageWriter } from "./image-writer.ts";
 import { finishReset } from "./reconcile.ts";
+import type { FullBackup } from "./store.ts";
 import type { ArchiveVolume } from "./volume.ts";
-
-/** Small bulks are written together up to this size, so that a job moves enough. */
-const jobBytes = 256 * 1024;
-const jobsInFlightMax = 8;
-
-type DataBulk = Extract<ReceivedBulk, { kind: "data" }>;
 
 /** A full backup being received. */
 export class FullSync implements BulkSink {
   readonly #volume: ArchiveVolume;
   readonly #request: BackupRequest;
-  readonly #image: DiskFile;
-  readonly #jobs = new Set<Promise<void>>();
-  #batch: DataBulk[] = [];
-  #batchBytes = 0;
-  #unsyncedBytes = 0;
-  #failure: unknown;
+  readonly #writer: ImageWriter;
 
-  private constructor(volume: ArchiveVolume, request: BackupRequest, image: DiskFile) {
+  private constructor(volume: ArchiveVolume, request: BackupRequest, writer: ImageWriter) {
     this.#volume = volume;
     this.#request = request;
-    this.#image = image;
+    this.#writer = writer;
   }
 
   /** Makes the empty image. */
   static async begin(volume: ArchiveVolume, request: BackupRequest): Promise<FullSync> {
-    const totalBytes = request.sizeLb * lbBytes;
+    const { sizeLb, compress } = request;
     // A reset that broke off would otherwise be finished by the next start: with this backup as its victim.
     if (volume.store.isResetting) await finishReset(volume);
-    await volume.images.createEmpty(volume.name, totalBytes);
+    // Nor may a replication go on in an image that is another's now.
+    volume.store.fullCopy.clear();
+    await volume.images.createEmpty(volume.name, sizeLb * lbBytes);
     const image = await volume.images.open(baseImage(volume.name), "write");
-    volume.syncProgress = { doneBytes: 0, totalBytes };
-    return new FullSync(volume, request, image);
+    const copy = { image, startLb: 0, sizeLb, codec: compress.codec, what: "full backup" };
+    return new FullSync(volume, request, new ImageWriter(volume, copy));
   }
 
-  async write(bulk: ReceivedBulk): Promise<void> {
-    if (this.#failure !== undefined) {
-      if (bulk.kind === "data") bulk.release();
-      throw this.#failure;
-    }
-    // The image is fresh: what is not written reads back as zeroes.
-    if (bulk.kind === "data") {
-      this.#batch.push(bulk);
-      this.#batchBytes += bulk.sizeLb * lbBytes;
-    }
-    const doneBytes = (bulk.offsetLb + bulk.sizeLb) * lbBytes;
-    const totalBytes = this.#request.sizeLb * lbBytes;
-    this.#volume.syncProgress = { doneBytes, totalBytes };
-    if (this.#batchBytes >= jobBytes) this.#flush();
-    while (this.#jobs.size >= jobsInFlightMax) await Promise.race(this.#jobs);
+  write(bulk: ReceivedBulk): Promise<void> {
+    return this.#writer.write(bulk);
   }
 
-  async finish(): Promise<void> {
-    this.#flush();
-    await Promise.all(this.#jobs);
-    if (this.#failure !== undefined) throw this.#failure;
-    await this.#image.sync();
-    await this.#image.close();
+  finish(): Promise<void> {
+    return this.#writer.finish();
   }
 
-  async abandon(_error: unknown): Promise<void> {
-    for (const bulk of this.#batch) bulk.release();
-    this.#batch = [];
-    await this.close();
+  abandon(error: unknown): Promise<void> {
+    return this.#writer.abandon(error);
   }
 
   /** Waits for what is under way and closes the image. Idempotent; never throws. */
-  async close(): Promise<void> {
-    await Promise.all(this.#jobs);
-    this.#volume.syncProgress = undefined;
-    try {
-      await this.#image.close();
-    } catch (error) {
-      this.#volume.log.warn("the image could not be closed", { error });
-    }
+  close(): Promise<void> {
+    return this.#writer.close();
   }
 
   /** Makes the image the base of the volume. @throws WalbError when that could not be made durable. */
   async commit(snapshot: Snapshot, logUuid: string): Promise<void> {
-    const { store, platform } = this.#volume;
-    if (snapshot.gidE > BigInt(Number.MAX_SAFE_INTEGER)) {
-      throw new WalbError("out-of-range", { what: `the snapshot has gid ${snapshot.gidE}`, where: { field: "gidE" } });
-    }
-    const backup = {
-      sizeLb: this.#request.sizeLb,
+    const { platform } = this.#volume;
+    const { sizeLb, timestampS } = this.#request;
+    await commitBase(this.#volume, {
+      sizeLb,
       logUuid,
       archiveUuid: Buffer.from(platform.random.bytes(16)).toString("hex"),
-      base: { from: snapshot, timestampS: this.#request.timestampS },
+      base: { from: snapshot, timestampS },
       lastSyncMs: platform.clock.nowMs(),
-    };
-    // The image is durable, so a manifest that is ahead of the row says nothing wrong.
-    const uuids = { diffUuids: [logUuid], labels: [], colds: [] };
-    await this.#volume.saveManifest({ ...store.manifest(), ...backup, ...uuids, state: "Archived" });
-    store.commitFullBackup(backup);
-  }
-
-  #flush(): void {
-    const bulks = this.#batch;
-    if (bulks.length === 0) return;
-    this.#batch = [];
-    this.#unsyncedBytes += this.#batchBytes;
-    this.#batchBytes = 0;
-    this.#start(this.#writeBulks(bulks));
-    if (this.#unsyncedBytes < this.#volume.settings.fsyncIntervalBytes) return;
-    this.#unsyncedBytes = 0;
-    this.#start(this.#image.sync());
-  }
-
-  #start(work: Promise<void>): void {
-    const job: Promise<void> = work
-      .catch((error: unknown) => {
-        this.#failure ??= error;
-      })
-      .finally(() => this.#jobs.delete(job));
-    this.#jobs.add(job);
-  }
-
-  async #writeBulks(bulks: readonly DataBulk[]): Promise<void> {
-    const codec: Codec = this.#request.compress.codec;
-    const items = bulks.map((bulk): DecodedWrite => {
-      const sizeBytes = bulk.sizeLb * lbBytes;
-      const { data: source, checksum } = bulk;
-      const whole = { decodedBytes: sizeBytes, sliceOffsetBytes: 0, sliceBytes: sizeBytes };
-      return { source, codec, checksum, ...whole, fileOffsetBytes: bulk.offsetLb * lbBytes };
     });
-    try {
-      const results = await this.#image.writeDecoded(items);
-      const bad = results.findIndex((result) => result !== 0);
-      if (bad < 0) return;
-      throw new WalbError("damaged", {
-        what: `the bulk at ${bulks[bad]!.offsetLb} LB came damaged: ${results[bad] === 1 ? "its checksum is wrong" : "it does not expand to its size"}`,
-        hint: "check the network and the storage's memory, then take the backup again",
-      });
-    } catch (error) {
-      throw asWalbError(error, { volume: this.#volume.name, step: "full backup" });
-    } finally {
-      for (const bulk of bulks) bulk.release();
-    }
   }
+}
+
+/** Makes a durable image the base of a volume without backups. */
+export async function commitBase(volume: ArchiveVolume, backup: FullBackup): Promise<void> {
+  const { store } = volume;
+  requireGid(backup.base.to ?? backup.base.from);
+  // The image is durable, so a manifest that is ahead of the row says nothing wrong.
+  const uuids = { diffUuids: [backup.logUuid], labels: [], colds: [] };
+  await volume.saveManifest({ ...store.manifest(), ...backup, ...uuids, state: "Archived" });
+  store.commitFullBackup(backup);
+}
+
+/** @throws WalbError `out-of-range` for a gid that can neither be stored nor shown. */
+export function requireGid(snapshot: Snapshot): void {
+  if (snapshot.gidE <= BigInt(Number.MAX_SAFE_INTEGER)) return;
+  throw new WalbError("out-of-range", { what: `the snapshot has gid ${snapshot.gidE}`, where: { field: "gidE" } });
 }

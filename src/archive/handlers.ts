@@ -14,6 +14,7 @@ import { collectGarbage } from "./garbage.ts";
 import type { ArchiveMemory } from "./memory.ts";
 import { mergeDiffs } from "./merge.ts";
 import type { RateLimits } from "./rates.ts";
+import { type ReplicateParts, replicateVolume } from "./replication/replicate.ts";
 import { resizeVolume } from "./resize.ts";
 import { RestoreExperience, restoreVolume } from "./restore.ts";
 import { deleteCold, deleteRestored, listRestored } from "./restored.ts";
@@ -33,6 +34,7 @@ export interface HandlerParts {
   readonly memory: ArchiveMemory;
   readonly rates: RateLimits;
   readonly foreground: ForegroundLimit;
+  readonly replicating: ReplicateParts;
 }
 
 /** Labels a volume may have. */
@@ -195,6 +197,10 @@ export function archiveHandlers(parts: HandlerParts): Handlers<ArchiveCommands> 
       } finally {
         leave();
       }
+    },
+
+    async replicate({ volume: name, ...request }, context) {
+      return replicateVolume(volumes.get(name), parts.replicating, request, context);
     },
 
     async clear({ volume }) {

@@ -28,6 +28,8 @@ export interface Manifest {
   /** Points kept as images. */
   readonly colds: readonly Cold[];
   readonly lastSyncMs: number | undefined;
+  /** File that must be written over the image before it is what `base` says. */
+  readonly resyncFile?: string | undefined;
 }
 
 const uuidSchema = z.string().regex(/^[0-9a-f]{32}$/);
@@ -45,6 +47,10 @@ const schema = z.object({
   ),
   colds: z.array(z.object({ gid: z.string().regex(/^\d{1,19}$/), timestampS: z.int().nonnegative() })).optional(),
   lastSyncMs: z.int().nonnegative().optional(),
+  resyncFile: z
+    .string()
+    .regex(/^[0-9a-z.-]{1,80}$/)
+    .optional(),
 });
 
 /** The text of a manifest. */
@@ -79,6 +85,7 @@ export async function readManifest(disk: Disk, directory: string, volume: string
       labels: found.labels.map(({ gid, label, isProtected }) => ({ gid: BigInt(gid), label, isProtected })),
       colds: (found.colds ?? []).map(({ gid, timestampS }) => ({ gid: BigInt(gid), timestampS })),
       lastSyncMs: found.lastSyncMs,
+      resyncFile: found.resyncFile,
     };
   } catch (error) {
     const cause = asWalbError(error);

@@ -74,7 +74,7 @@ export function planMergeList(set: DiffSet, request: MergeRequest, labels: Reado
 }
 
 /** The longest prefix whose merge has none of the gids inside. */
-function untilKept(list: readonly DiffMeta[], kept: readonly bigint[]): DiffMeta[] {
+export function untilKept(list: readonly DiffMeta[], kept: readonly bigint[]): DiffMeta[] {
   const [first, ...rest] = list;
   if (first === undefined) return [];
   const chosen = [first];

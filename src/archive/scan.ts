@@ -13,6 +13,7 @@ import type { Memory, MemoryPool } from "../native/memory.ts";
 import type { DiskFile } from "../platform/disk.ts";
 import { scanList } from "../snapshot/restore.ts";
 import { applicableList } from "../snapshot/select.ts";
+import type { DiffMeta } from "../snapshot/types.ts";
 import { alignUp, lbBytes, mib } from "../units.ts";
 import { defaultBulkLb } from "../wire/grammar.ts";
 import { hashBytes } from "../wire/hash-stream.ts";
@@ -32,6 +33,9 @@ const holeHashesMax = 1024;
 export interface ScanRange {
   /** The newest snapshot when there is none, clean or not. */
   readonly gid?: bigint;
+  /** Instead of a gid: exactly these diffs over the base image; none for the image as it is. */
+  readonly diffs?: readonly DiffMeta[];
+  /** May be more than the volume has: that reads as zeroes. */
   readonly sizeLb: number;
   readonly bulkLb: number;
 }
@@ -117,16 +121,17 @@ export class SnapshotImage {
   ): Promise<SnapshotImage> {
     const { store } = volume;
     const { working: io } = memory;
-    checkSize(volume, range.sizeLb);
+    if (range.diffs === undefined) checkSize(volume, range.sizeLb);
     const state = volume.requireBase();
     const metas =
-      range.gid === undefined ? applicableList(store.set, state.from) : scanList(store.set, state, range.gid);
+      range.diffs ??
+      (range.gid === undefined ? applicableList(store.set, state.from) : scanList(store.set, state, range.gid));
     const diffs = metas.map((meta) => store.diff(meta));
     const round = await openDiffs(volume, io, diffs, { signal });
     try {
       const base = await volume.images.open(baseImage(volume.name), "read");
       try {
-        const { sizeLb } = store;
+        const sizeLb = Math.max(store.sizeLb, range.sizeLb);
         const image = await VirtualImage.open(io, round.open, planMerge(round.open.records), base, { sizeLb });
         const baseBytes = await base.size();
         return new SnapshotImage(volume, memory, range, image, base, baseBytes, async () => {
@@ -145,6 +150,17 @@ export class SnapshotImage {
 
   close(): Promise<void> {
     return this.#close();
+  }
+
+  /** Where the image may hold data next, as a `DiskFile` tells. */
+  async nextData(offsetBytes: number): Promise<{ startBytes: number; endBytes: number } | undefined> {
+    const startBytes = await this.#holeEnd(offsetBytes);
+    if (startBytes >= this.#image.sizeBytes) return undefined;
+    const covered = this.#image.nextCovered(startBytes / lbBytes);
+    const ofDiffs = covered !== undefined && covered.startLb * lbBytes <= startBytes ? covered.endLb * lbBytes : 0;
+    // Of the base the end is known only when the start lies in its data.
+    const ofBase = startBytes >= this.#holeEndBytes ? this.#dataEndBytes : 0;
+    return { startBytes, endBytes: Math.min(this.#image.sizeBytes, Math.max(ofDiffs, ofBase)) };
   }
 
   /** The bulks of the range in order, compressed with snappy; zero ones without data. */
@@ -282,21 +298,26 @@ export class SnapshotImage {
   async #hashRange(offsetBytes: number, sizeBytes: number, bulkBytes: number, seed: number): Promise<Uint8Array> {
     const lease = await this.#targets.lease(sizeBytes);
     try {
-      const target = lease.slice(0, sizeBytes);
-      const endBytes = offsetBytes + sizeBytes;
-      const coveredBytes = this.#image.nextCoveredLb(offsetBytes / lbBytes) * lbBytes;
-      if (coveredBytes >= endBytes && endBytes <= this.#baseBytes) {
-        return await this.#base.readHashed(offsetBytes, target, bulkBytes, seed);
-      }
-      await this.#image.read(offsetBytes, target);
-      const bulks: Memory[] = [];
-      for (let at = 0; at < sizeBytes; at += bulkBytes) {
-        bulks.push(target.slice(at, Math.min(bulkBytes, sizeBytes - at)));
-      }
-      return await this.#io.compute.hashes(bulks, seed);
+      return await this.readHashed(offsetBytes, lease.slice(0, sizeBytes), bulkBytes, seed);
     } finally {
       lease.release();
     }
+  }
+
+  /** Reads and hashes consecutive chunks, as a `DiskFile` does. */
+  async readHashed(offsetBytes: number, target: Memory, bulkBytes: number, seed: number): Promise<Uint8Array> {
+    const { sizeBytes } = target;
+    const endBytes = offsetBytes + sizeBytes;
+    const coveredBytes = this.#image.nextCoveredLb(offsetBytes / lbBytes) * lbBytes;
+    if (coveredBytes >= endBytes && endBytes <= this.#baseBytes) {
+      return await this.#base.readHashed(offsetBytes, target, bulkBytes, seed);
+    }
+    await this.#image.read(offsetBytes, target);
+    const bulks: Memory[] = [];
+    for (let at = 0; at < sizeBytes; at += bulkBytes) {
+      bulks.push(target.slice(at, Math.min(bulkBytes, sizeBytes - at)));
+    }
+    return await this.#io.compute.hashes(bulks, seed);
   }
 
   /** The hash of a bulk of zeroes, many times. */

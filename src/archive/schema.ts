@@ -72,6 +72,21 @@ export const verifiedTable = sqliteTable("verified", {
   atMs: numberColumn("at_ms").notNull(),
 });
 
+/** One row while a full replication is being received: where it goes on when it breaks off. */
+export const fullCopyTable = sqliteTable("full_copy", {
+  id: numberColumn("id").primaryKey(),
+  archiveUuid: text("archive_uuid").notNull(),
+  base: text("base").notNull(),
+  sizeLb: numberColumn("size_lb").notNull(),
+  doneLb: numberColumn("done_lb").notNull(),
+});
+
+/** One row while the image is being rewritten by a resync that is decided: the file that holds what to write. */
+export const resyncTable = sqliteTable("resync", {
+  id: numberColumn("id").primaryKey(),
+  fileName: text("file_name").notNull(),
+});
+
 /** Migration i takes the schema from version i to i + 1. */
 export const migrations: readonly string[] = [
   `CREATE TABLE volume (
@@ -117,4 +132,15 @@ export const migrations: readonly string[] = [
   "CREATE TABLE partial (path TEXT PRIMARY KEY) STRICT",
   `CREATE TABLE cold (gid INTEGER PRIMARY KEY, timestamp_s INTEGER NOT NULL) STRICT;
    CREATE TABLE verified (file_name TEXT PRIMARY KEY, at_ms INTEGER NOT NULL) STRICT`,
+  `CREATE TABLE full_copy (
+     id INTEGER PRIMARY KEY CHECK (id = 1),
+     archive_uuid TEXT NOT NULL,
+     base TEXT NOT NULL,
+     size_lb INTEGER NOT NULL,
+     done_lb INTEGER NOT NULL
+   ) STRICT;
+   CREATE TABLE resync (
+     id INTEGER PRIMARY KEY CHECK (id = 1),
+     file_name TEXT NOT NULL
+   ) STRICT`,
 ];

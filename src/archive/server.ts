@@ -18,7 +18,9 @@ import { ArchiveVolumes } from "./volumes.ts";
 import { archiveWireHandlers } from "./wire-handlers.ts";
 
 /** Protocols that bring backups: their failures are for people to see. */
-const receiving = new Set(["dirty-full-sync3", "dirty-hash-sync2", "wdiff-transfer"]);
+const receiving = new Set(["dirty-full-sync3", "dirty-hash-sync2", "wdiff-transfer", "repl-sync3"]);
+/** Replications to other archives at once, each in one conversation. */
+const replicationsMax = 8;
 /** How long conversations may go on in a graceful close. */
 const graceMs = 5_000;
 
@@ -34,10 +36,23 @@ export async function openArchive(platform: Platform, options: ArchiveOptions, l
   const rates = new RateLimits(platform.clock);
   const volumes = new ArchiveVolumes({ platform, settings, images, rates, log, io: memory.working });
   const foreground = new ForegroundLimit(settings.nodeId, settings.maxForegroundTasks);
+  const replicating = {
+    memory,
+    limit: new ForegroundLimit(settings.nodeId, Math.max(replicationsMax, settings.maxForegroundTasks)),
+  };
   const control = createControl({
     role: "archive",
     commands: archiveCommands,
-    handlers: archiveHandlers({ platform, settings, volumes, imagesKind: images.kind, memory, rates, foreground }),
+    handlers: archiveHandlers({
+      platform,
+      settings,
+      volumes,
+      imagesKind: images.kind,
+      memory,
+      rates,
+      foreground,
+      replicating,
+    }),
     nodeId: settings.nodeId,
     security: options.security,
     clock: platform.clock,

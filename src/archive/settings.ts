@@ -16,6 +16,8 @@ export interface ArchiveSettings {
   readonly socketTimeoutMs: number;
   readonly maxConnections: number;
   readonly maxForegroundTasks: number;
+  /** Of replication: `codec[:level[:threads]]`. */
+  readonly syncCompression: string;
 }
 
 /** Fills in defaults. @throws WalbError `bad-parameter`, `unsupported` for a kind of images that is not built. */
@@ -39,5 +41,6 @@ export function archiveSettings(options: ArchiveOptions): ArchiveSettings {
     socketTimeoutMs: options.socketTimeoutMs ?? 10_000,
     maxConnections: options.maxConnections ?? 64,
     maxForegroundTasks: options.maxForegroundTasks ?? 2,
+    syncCompression: options.syncCompression ?? "snappy",
   };
 }

@@ -7,6 +7,7 @@ import type { BrokenVolume } from "../volume/directories.ts";
 import { type Trouble, troubleReport } from "../volume/trouble.ts";
 import { allActions } from "./action.ts";
 import { beginAnew } from "./diffs.ts";
+import type { ReplicaState } from "./replication/replicas.ts";
 import { restoredGids } from "./restored.ts";
 import type { ArchiveVolume } from "./volume.ts";
 
@@ -42,7 +43,8 @@ export async function volumeReport(volume: ArchiveVolume): Promise<VolumeReport>
     coldCount: store.colds.all.length,
     ...(store.lastReceivedMs === undefined ? {} : { lastReceivedMs: store.lastReceivedMs }),
     ...(store.lastSyncMs === undefined ? {} : { lastSyncMs: store.lastSyncMs }),
-    ...troubleReport(lossTrouble(volume) ?? volume.damage ?? volume.trouble),
+    ...(volume.replicas.all.length === 0 ? {} : { replicas: volume.replicas.all.map(replicaReport) }),
+    ...troubleReport(lossTrouble(volume) ?? volume.damage ?? volume.trouble ?? volume.replicas.trouble),
   };
 }
 
@@ -54,6 +56,16 @@ export function brokenReport(broken: BrokenVolume, nowMs: number): VolumeReport 
     stopState: "not-stopping",
     running: [],
     ...troubleReport({ error: broken.error, atMs: nowMs }),
+  };
+}
+
+function replicaReport({ to, isRunning, gid, atMs, trouble }: ReplicaState) {
+  return {
+    to,
+    isRunning,
+    ...(gid === undefined ? {} : { gid }),
+    ...(atMs === undefined ? {} : { atMs }),
+    ...troubleReport(trouble),
   };
 }
 

@@ -10,16 +10,19 @@ import { diffText } from "../snapshot/text.ts";
 import type { ArchiveState, DiffMeta } from "../snapshot/types.ts";
 import { openVolumeDatabase, type VolumeDatabase, volumeDatabaseName } from "../volume/database.ts";
 import { Colds } from "./colds.ts";
+import { FullCopyRow } from "./full-copy.ts";
 import type { Manifest } from "./manifest.ts";
 import { Partials } from "./partials.ts";
 import { baseColumns, baseOf, storedDiff } from "./rows.ts";
 import {
   coldTable,
   diffTable,
+  fullCopyTable,
   labelTable,
   lossTable,
   migrations,
   partialTable,
+  resyncTable,
   verifiedTable,
   volumeTable,
 } from "./schema.ts";
@@ -69,6 +72,8 @@ export class ArchiveStore {
   readonly colds: Colds;
   /** When diffs were last verified. */
   readonly verifications: Verifications;
+  /** How far a full replication has come. */
+  readonly fullCopy: FullCopyRow;
   readonly #volume: string;
   readonly #database: VolumeDatabase;
   #row: typeof volumeTable.$inferSelect;
@@ -77,12 +82,14 @@ export class ArchiveStore {
   readonly #diffs = new Map<string, StoredDiff>();
   readonly #labels = new Map<bigint, Label>();
   readonly #losses = new Map<string, Loss>();
+  #resyncFile: string | undefined;
 
   private constructor(database: VolumeDatabase, volume: string) {
     this.#database = database;
     this.partials = new Partials(database);
     this.colds = new Colds(database);
     this.verifications = new Verifications(database);
+    this.fullCopy = new FullCopyRow(database);
     this.#volume = volume;
     const row = database.orm.select().from(volumeTable).get();
     if (row === undefined) {
@@ -98,6 +105,7 @@ export class ArchiveStore {
       this.#labels.set(gid, { gid, label: label ?? undefined, isProtected });
     }
     for (const loss of database.orm.select().from(lossTable).all()) this.#losses.set(loss.fileName, loss);
+    this.#resyncFile = database.orm.select().from(resyncTable).get()?.fileName;
   }
 
   /** Opens the store of a volume directory. @throws WalbError `damaged` when it is no database or has no volume. */
@@ -117,9 +125,8 @@ export class ArchiveStore {
     try {
       database.transaction(() => {
         const { orm } = database;
-        for (const table of [volumeTable, diffTable, labelTable, lossTable, partialTable, coldTable, verifiedTable]) {
-          orm.delete(table).run();
-        }
+        const tables = [volumeTable, diffTable, labelTable, lossTable, partialTable, coldTable, verifiedTable];
+        for (const table of [...tables, fullCopyTable, resyncTable]) orm.delete(table).run();
         orm
           .insert(volumeTable)
           .values({
@@ -135,6 +142,8 @@ export class ArchiveStore {
           .run();
         for (const label of manifest.labels) orm.insert(labelTable).values(label).run();
         for (const cold of manifest.colds) orm.insert(coldTable).values(cold).run();
+        const { resyncFile: fileName } = manifest;
+        if (fileName !== undefined) orm.insert(resyncTable).values({ id: 1, fileName }).run();
       });
       return new ArchiveStore(database, manifest.volume);
     } catch (error) {
@@ -167,6 +176,10 @@ export class ArchiveStore {
   }
   get isResetting(): boolean {
     return this.#row.isResetting;
+  }
+  /** What must be written to the image before it is what the base says. */
+  get resyncFile(): string | undefined {
+    return this.#resyncFile;
   }
   /** The largest gid that base or diffs name. */
   get gidMax(): bigint {
@@ -210,6 +223,7 @@ export class ArchiveStore {
       labels: [...this.#labels.values()].sort((a, b) => (a.gid < b.gid ? -1 : 1)),
       colds: this.colds.all,
       lastSyncMs: this.lastSyncMs,
+      resyncFile: this.resyncFile,
     };
   }
 
@@ -228,7 +242,61 @@ export class ArchiveStore {
   /** The base image is complete: Archived. */
   commitFullBackup(backup: FullBackup): void {
     const { base, ...rest } = backup;
-    this.#update({ state: "Archived", ...rest, ...baseColumns(base) });
+    this.#database.transaction(() => {
+      this.fullCopy.clear();
+      this.#database.orm
+        .update(volumeTable)
+        .set({ state: "Archived", ...rest, ...baseColumns(base) })
+        .run();
+    });
+    this.#reload();
+  }
+
+  /**
+   * Everything is replaced by the state of another archive, whose image the base is when the file was written over it.
+   * Files of diffs stay, until {@link endResync}.
+   */
+  commitResync(backup: FullBackup, fileName: string): void {
+    const { base, ...rest } = backup;
+    this.#database.transaction(() => {
+      for (const table of [diffTable, labelTable, lossTable, coldTable, verifiedTable]) {
+        this.#database.orm.delete(table).run();
+      }
+      this.#database.orm
+        .update(volumeTable)
+        .set({ state: "Archived", ...rest, ...baseColumns(base) })
+        .run();
+      this.#database.orm.insert(resyncTable).values({ id: 1, fileName }).run();
+    });
+    this.#reload();
+    this.#forgetAll();
+    this.#resyncFile = fileName;
+  }
+
+  endResync(): void {
+    this.#database.orm.delete(resyncTable).run();
+    this.#resyncFile = undefined;
+  }
+
+  /**
+   * Registers a durable diff of another archive, whose log is followed from now on. `gone` are redundant with it; what
+   * was lost before its end is bridged.
+   */
+  addReplicatedDiff(diff: StoredDiff, gone: readonly StoredDiff[], receivedMs: number): void {
+    const values = { logUuid: diff.uuid, lastReceivedMs: receivedMs };
+    const bridged = this.losses.filter((loss) => loss.toB <= diff.meta.to.gidB);
+    this.#database.transaction(() => {
+      this.#deleteRows(gone);
+      for (const { fileName } of bridged) {
+        this.#database.orm.delete(lossTable).where(eq(lossTable.fileName, fileName)).run();
+      }
+      this.#insertRow(diff);
+      this.#database.orm.update(volumeTable).set(values).run();
+    });
+    this.#row = { ...this.#row, ...values };
+    for (const { fileName } of bridged) this.#losses.delete(fileName);
+    this.#forget(gone);
+    this.#put(diff);
   }
 
   /** Registers a diff that is durable. One with the same ends is replaced. @returns the one that was replaced. */
@@ -336,7 +404,7 @@ export class ArchiveStore {
   /** Forgets all backups: SyncReady. Files are deleted behind it, until {@link endReset}. */
   beginReset(): void {
     this.#database.transaction(() => {
-      for (const table of [diffTable, labelTable, lossTable, coldTable, verifiedTable]) {
+      for (const table of [diffTable, labelTable, lossTable, coldTable, verifiedTable, fullCopyTable]) {
         this.#database.orm.delete(table).run();
       }
       this.#database.orm
@@ -344,13 +412,8 @@ export class ArchiveStore {
         .set({ state: "SyncReady", logUuid: null, archiveUuid: null, ...baseColumns(undefined), isResetting: true })
         .run();
     });
-    this.#row = this.#database.orm.select().from(volumeTable).get() ?? this.#row;
-    this.#base = undefined;
-    this.#set = DiffSet.empty;
-    this.#diffs.clear();
-    this.#labels.clear();
-    this.#losses.clear();
-    this.colds.forget();
+    this.#reload();
+    this.#forgetAll();
   }
 
   endReset(): void {
@@ -363,8 +426,20 @@ export class ArchiveStore {
 
   #update(values: Partial<typeof volumeTable.$inferInsert>): void {
     this.#database.orm.update(volumeTable).set(values).run();
+    this.#reload();
+  }
+
+  #reload(): void {
     this.#row = this.#database.orm.select().from(volumeTable).get() ?? this.#row;
     this.#base = baseOf(this.#row);
+  }
+
+  #forgetAll(): void {
+    this.#set = DiffSet.empty;
+    this.#diffs.clear();
+    this.#labels.clear();
+    this.#losses.clear();
+    this.colds.forget();
   }
 
   #put(diff: StoredDiff): void {

@@ -13,6 +13,7 @@ import type { Trouble } from "../volume/trouble.ts";
 import { type Manifest, manifestName, manifestText } from "./manifest.ts";
 import { Pins } from "./pins.ts";
 import type { RateLimits } from "./rates.ts";
+import { Replicas } from "./replication/replicas.ts";
 import type { ArchiveSettings } from "./settings.ts";
 import type { ArchiveStore, StoredDiff } from "./store.ts";
 import { archiveWayOut } from "./way-out.ts";
@@ -26,6 +27,7 @@ export type ArchiveVolumeState =
   | "HashSync"
   | "WdiffRecv"
   | "ReplSyncAsServer"
+  | "Resync"
   | "Start"
   | "Stop"
   | "ResetVol"
@@ -47,6 +49,8 @@ export interface PointCost {
 export class ArchiveVolume {
   readonly machine: VolumeMachine<ArchiveVolumeState, ArchiveAction>;
   readonly log: Logger;
+  /** Archives it is replicated to. */
+  readonly replicas = new Replicas();
   /** Files of diffs that are being read. */
   readonly pins: Pins;
   /** Of what comes in; over when the next diff or backup has come in well. */
@@ -58,6 +62,8 @@ export class ArchiveVolume {
   /** Conversations and jobs to be ended by a forced stop. */
   readonly #interrupts = new Set<(error: WalbError) => void>();
   #manifestWrite: Promise<void> = Promise.resolve();
+  readonly #closing = new AbortController();
+  #background: Promise<void> = Promise.resolve();
   #points: { set: unknown; base: unknown; list: readonly PointCost[] } | undefined;
 
   constructor(
@@ -189,8 +195,15 @@ export class ArchiveVolume {
     for (const fileName of fileNames) this.#damage.delete(fileName);
   }
 
-  /** Waits for writes of the manifest, then lets go of the database. */
+  /** Runs work that no request waits for; closing ends it. @param work must not throw. */
+  inBackground(work: (signal: AbortSignal) => Promise<void>): void {
+    this.#background = Promise.all([this.#background, work(this.#closing.signal)]).then(() => undefined);
+  }
+
+  /** Waits for work and writes of the manifest, then lets go of the database. */
   async close(): Promise<void> {
+    this.#closing.abort(new WalbError("cancelled", { what: "the archive is closing" }));
+    await this.#background;
     await this.#manifestWrite;
     this.store.close();
   }

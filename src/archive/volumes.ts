@@ -12,6 +12,7 @@ import { removePartials } from "./partials.ts";
 import { quarantineName } from "./quarantine.ts";
 import type { RateLimits } from "./rates.ts";
 import { finishReset, reconcile } from "./reconcile.ts";
+import { removePending, resumeResync } from "./replication/receive-resync.ts";
 import type { ArchiveSettings } from "./settings.ts";
 import { ArchiveStore } from "./store.ts";
 import { ArchiveVolume, type ArchiveVolumeState, activeStates } from "./volume.ts";
@@ -274,9 +275,15 @@ export class ArchiveVolumes {
     const { store, isRebuilt } = await this.#openStore(directory, name, manifest);
     const volume = this.#make(name, store);
     try {
-      await reconcile(volume, io, manifest);
-      await removePartials(volume);
-      await volume.saveManifest();
+      const ready = async (): Promise<void> => {
+        await reconcile(volume, io, manifest);
+        await removePartials(volume);
+        await volume.saveManifest();
+      };
+      if (store.resyncFile === undefined) {
+        await removePending(volume);
+        await ready();
+      } else resumeResync(volume, io, ready);
     } catch (error) {
       await volume.close();
       throw error;

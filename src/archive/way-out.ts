@@ -25,6 +25,8 @@ export function archiveWayOut(
         ? `the archive has backups of it: use a hash backup, walb backup ${volume} --hash; or delete them: ` +
             `walb stop ${at}; walb reset ${at}`
         : `stop it first: walb stop ${at}`;
+    case "Resync":
+      return `its image is being replaced by that of another archive, see walb status ${volume}`;
     default:
       return `try again in a moment; see walb status ${volume}`;
   }

@@ -22,6 +22,8 @@ import { HashSync } from "./hash-sync.ts";
 import type { ArchiveMemory } from "./memory.ts";
 import { decideDiff } from "./plan.ts";
 import { DiffReception } from "./receive.ts";
+import { untilNoDiff } from "./reception.ts";
+import { serveReplication } from "./replication/serve.ts";
 import { resizeVolume } from "./resize.ts";
 import { SnapshotImage } from "./scan.ts";
 import type { ArchiveSettings } from "./settings.ts";
@@ -41,8 +43,6 @@ export interface WireParts {
 
 /** Diffs received at once. They have a limit of their own: a long backup must not keep all diffs waiting. */
 const receptionsMax = 8;
-/** How long a hash backup waits for the diff that is being received. */
-const diffWaitMs = 60_000;
 
 /** Handlers by protocol or command name. */
 export function archiveWireHandlers(parts: WireParts): ReadonlyMap<string, WireHandler> {
@@ -51,6 +51,7 @@ export function archiveWireHandlers(parts: WireParts): ReadonlyMap<string, WireH
   return new Map<string, WireHandler>([
     ["dirty-full-sync3", (stream) => receiveFullSync(parts, stream)],
     ["dirty-hash-sync2", (stream) => receiveHashSync(parts, stream)],
+    ["repl-sync3", (stream) => serveReplication(parts, stream)],
     ["wdiff-transfer", (stream) => receiveDiff(parts, receptions, stream)],
     ["virt-full-scan", (stream) => scanVolume(parts, stream, "virt-full-scan")],
     ["bhash", (stream) => scanVolume(parts, stream, "bhash")],
@@ -157,7 +158,7 @@ async function beginHashSync(
   const volume = parts.volumes.get(request.volume);
   cleanups.push(parts.foreground.enter(request.volume, what));
   const { machine } = volume;
-  await untilNoDiff(parts, volume);
+  await untilNoDiff(parts.platform.clock, machine);
   machine.requireNotStopping(what);
   machine.requireIdle(["Apply", "Resize"], what);
   const transition = machine.begin(["Archived"], "HashSync", what);
@@ -174,20 +175,6 @@ async function beginHashSync(
   };
   cleanups.push(volume.onInterrupt(interrupt));
   return volume;
-}
-
-/** Waits for the diff under way: proxies send one after the other, and a backup would never find a gap. */
-async function untilNoDiff({ platform }: WireParts, { machine }: ArchiveVolume): Promise<void> {
-  const late = new AbortController();
-  const timer = platform.clock.timer(diffWaitMs, () => late.abort());
-  try {
-    await machine.until(() => machine.state !== "WdiffRecv" || late.signal.aborted, late.signal);
-  } catch (error) {
-    // The transition that follows says what is in the way.
-    if (!late.signal.aborted) throw error;
-  } finally {
-    timer.cancel();
-  }
 }
 
 function requireStorage(request: BackupRequest, kind: "full" | "hash"): void {

@@ -1,7 +1,10 @@
 /** @module The commands of the archive role. */
 import { z } from "zod";
+import { mib } from "../units.ts";
 import { defineCommand, defineJob } from "./command.ts";
 import {
+  addressTextSchema,
+  compressionSchema,
   countSchema,
   doneSchema,
   gidSchema,
@@ -9,6 +12,7 @@ import {
   pathSchema,
   statusParams,
   timeMsSchema,
+  troubleSchema,
   volumeParams,
   volumeSchema,
   volumeStatusFields,
@@ -42,6 +46,16 @@ export type Rates = z.output<typeof ratesSchema>;
 
 const pointSchema = z.object({ gid: gidSchema, timeMs: timeMsSchema });
 
+/** Another archive that the volume is replicated to. */
+const replicaSchema = z.object({
+  to: addressTextSchema,
+  isRunning: z.boolean(),
+  /** What it had when it was last brought up to date, and when that was. */
+  gid: gidSchema.optional(),
+  atMs: timeMsSchema.optional(),
+  trouble: troubleSchema.optional(),
+});
+
 export const archiveVolumeSchema = z.object({
   ...volumeStatusFields,
   /** Of the base image; missing before the first backup. */
@@ -62,6 +76,8 @@ export const archiveVolumeSchema = z.object({
   coldCount: countSchema.optional(),
   lastReceivedMs: timeMsSchema.optional(),
   lastSyncMs: timeMsSchema.optional(),
+  /** Archives it was replicated to since the daemon started. */
+  replicas: z.array(replicaSchema).optional(),
 });
 export type ArchiveVolume = z.output<typeof archiveVolumeSchema>;
 
@@ -113,6 +129,54 @@ export const restoredImageSchema = z.object({
   sizeBytes: countSchema,
   /** Missing when the point itself is gone. */
   timeMs: timeMsSchema.optional(),
+});
+
+/** At most one of `untilGid` and `remainingMib`; neither means everything. */
+export const replicateParams = z
+  .strictObject({
+    volume: volumeSchema,
+    /** The other archive. */
+    to: addressTextSchema,
+    /** Until it has reached this gid: no diff that begins there or later is sent. */
+    untilGid: gidSchema.optional(),
+    /** Until no more than so many MiB of diffs are missing there; 0, the default, is until nothing is. */
+    remainingMib: countSchema.optional(),
+    /** Replace everything it has of the volume, if need be. */
+    resync: z.boolean().optional(),
+    /** Send the diffs one by one, so that each point arrives; else they are merged, and labelled points and ones that
+     * somebody took arrive. */
+    keepAllPoints: z.boolean().optional(),
+    compression: compressionSchema.optional(),
+    /** Of the diffs that are merged on their way; default 1 GiB. */
+    mergeBytesMax: z.int().positive().optional(),
+    /** Of copies and comparisons; default 256 KiB. */
+    bulkBytes: z
+      .int()
+      .min(512)
+      .max(4 * mib)
+      .optional(),
+    /** Goes on with each new diff until it is cancelled, over failures too. */
+    follow: z.boolean().optional(),
+  })
+  .refine(
+    (params) => params.untilGid === undefined || params.remainingMib === undefined,
+    "give untilGid or remainingMib, not both",
+  )
+  .refine(
+    (params) => params.follow !== true || (params.untilGid === undefined && params.remainingMib === undefined),
+    "follow has no end: give neither untilGid nor remainingMib",
+  );
+
+export const replicateResult = z.object({
+  /** What the other archive has now. */
+  gid: gidSchema,
+  isFull: z.boolean(),
+  isResync: z.boolean(),
+  /** Comparisons of images, and diffs, that were sent. */
+  hashCount: countSchema,
+  diffCount: countSchema,
+  sentBytes: countSchema,
+  elapsedMs: countSchema,
 });
 
 const activeStates = ["Archived", "HashSync", "WdiffRecv", "ReplSyncAsServer"] as const;
@@ -226,6 +290,12 @@ export const archiveCommands = {
         "give toGid or maxBytes, not both",
       ),
     result: z.object({ mergedCount: countSchema, bytes: countSchema, elapsedMs: countSchema }),
+    requires: activeStates,
+  }),
+  replicate: defineJob({
+    summary: "Brings another archive up to date with this one",
+    params: replicateParams,
+    result: replicateResult,
     requires: activeStates,
   }),
   clear: defineCommand({

@@ -32,8 +32,7 @@ export type ReplicationStep =
 
 /**
  * The next step that brings a peer at `peer` nearer to this archive.
- * @throws WalbError `not-restorable` when a hash sync has no clean state to compare with, `state` when no diffs lead from
- * the peer's snapshot to ours.
+ * @throws WalbError `not-restorable` when a hash sync has no clean state to compare with.
  */
 export function planReplication(
   set: DiffSet,
@@ -46,12 +45,8 @@ export function planReplication(
   if (peer.gidB < base.from.gidB) return planHash(set, base, peer);
   const diffs = applicableToGid(set, peer, latest.gidB);
   const [first] = diffs;
-  if (first === undefined || applyAll(peer, diffs).gidB !== latest.gidB) {
-    throw new WalbError("state", {
-      what: `no diffs lead from the peer's ${snapshotText(peer)} to our ${snapshotText(latest)}`,
-      hint: "replicate again with a resync",
-    });
-  }
+  // Diffs that were merged over the peer's snapshot, or compared, may not fit: comparing always does.
+  if (first === undefined || applyAll(peer, diffs).gidB !== latest.gidB) return planHash(set, base, peer);
   const isDue = threshold.unit === "gid" ? threshold.gid > first.from.gidB : isSizeDue(diffs, threshold.sizeMib);
   return isDue ? { kind: "diff", diffs } : { kind: "none" };
 }

@@ -98,15 +98,23 @@ export interface ReplClient {
   next(latest: ArchiveState): Promise<ReplTurn>;
 }
 
+/** How a replication ended, and at what step. */
+export interface ReplOutcome {
+  readonly answer: Answer;
+  /** `volume`: the receiver does not take it now; `kind`: it would have to be resynchronized; `diff`: it has what was to
+   * be sent from elsewhere, ask again; `end`: it has everything. */
+  readonly step: "volume" | "kind" | "diff" | "end";
+}
+
 /** Runs the sender's end. @returns the refusal, or acceptance when the receiver has everything. */
-export async function runReplSync(stream: WireStream, client: ReplClient): Promise<Answer> {
+export async function runReplSync(stream: WireStream, client: ReplClient): Promise<ReplOutcome> {
   sendParameters(stream, [client.volume]);
   const first = await readAnswer(stream, "the answer to the replication");
-  if (first.kind !== "accept") return first;
+  if (first.kind !== "accept") return { answer: first, step: "volume" };
   await client.accepted();
   stream.put((encoder) => encoder.uuid(client.archiveUuid).bool(client.allowResync));
   const second = await readAnswer(stream, "the kind of replication");
-  if (second.kind !== "accept") return second;
+  if (second.kind !== "accept") return { answer: second, step: "kind" };
   const kind = await stream.readI32("the kind of replication");
   if (kind === ReplKind.full) await sendFull(stream, client);
   else if (kind === ReplKind.resync) await sendResync(stream, client);
@@ -120,10 +128,13 @@ export async function runReplSync(stream: WireStream, client: ReplClient): Promi
     if (turn.kind === "stop") {
       stream.put((encoder) => encoder.i32(ReplTurnCode.stop));
       await stream.readAck("the Ack of the replication", stream.commitDeadlineMs);
-      return accept;
+      return { answer: accept, step: "end" };
     }
     if (turn.kind === "hash") await sendHashTurn(stream, turn.request, turn.comparer);
-    else await sendDiffTurn(stream, turn.request, turn.packs);
+    else {
+      const answer = await sendDiffTurn(stream, turn.request, turn.packs);
+      if (answer.kind !== "accept") return { answer, step: "diff" };
+    }
   }
   throw stream.protocolError("the receiver's state", "the replication does not come to an end");
 }
@@ -132,10 +143,8 @@ async function sendFull(stream: WireStream, client: ReplClient): Promise<void> {
   const request = await client.full();
   stream.put((encoder) => putFullRequest(encoder, request));
   await expectOk(stream, "the full copy");
+  // An earlier copy may have had bulks of another size: any block can be the start.
   const startLb = await stream.readSize("the start of the full copy", request.sizeLb);
-  if (startLb % request.bulkLb !== 0 && startLb !== request.sizeLb) {
-    throw stream.protocolError("the start of the full copy", `${startLb} LB is not on a bulk of ${request.bulkLb} LB`);
-  }
   await sendBulks(stream, { startLb, sizeLb: request.sizeLb, bulkLb: request.bulkLb }, client.bulks(startLb));
 }
 
@@ -159,19 +168,29 @@ async function sendDiffTurn(
   stream: WireStream,
   request: ReplDiffRequest,
   packs: () => AsyncIterable<OutgoingPack>,
-): Promise<void> {
+): Promise<Answer> {
   stream.put((encoder) => {
     encoder.i32(ReplTurnCode.diff);
     putDiffRequest(encoder, request);
   });
-  await expectOk(stream, "the diff");
+  const answer = await readOk(stream, "the diff");
+  if (answer.kind === "word" && answer.word === "too-old-diff") return answer;
+  requireOk(stream, "the diff", answer);
   await sendPacks(stream, packs());
   await stream.readAck("the Ack of the diff", stream.commitDeadlineMs);
+  return accept;
+}
+
+async function expectOk(stream: WireStream, what: string): Promise<void> {
+  requireOk(stream, what, await readOk(stream, what));
 }
 
 /** The receiver's ok may need an image made first. */
-async function expectOk(stream: WireStream, what: string): Promise<void> {
-  const answer = await readAnswer(stream, `the answer to ${what}`, wordOk, stream.commitDeadlineMs);
+function readOk(stream: WireStream, what: string): Promise<Answer> {
+  return readAnswer(stream, `the answer to ${what}`, wordOk, stream.commitDeadlineMs);
+}
+
+function requireOk(stream: WireStream, what: string, answer: Answer): void {
   if (answer.kind !== "accept") throw refusedError(stream.peerName, what, answer);
 }
 

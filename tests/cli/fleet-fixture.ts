@@ -246,6 +246,7 @@ export async function startFakeFleet(): Promise<FakeFleet> {
     "dbg-set-uuid": async ({ volume }) => refuse(volume),
     "dbg-set-state": async ({ volume }) => refuse(volume),
     "dbg-set-base": async ({ volume }) => refuse(volume),
+    replicate: async ({ volume }) => refuse(volume),
     clear: async (params) => {
       called("archive", "clear", params);
       states.archive = "Clear";

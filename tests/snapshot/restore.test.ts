@@ -94,8 +94,11 @@ describe("replication", () => {
     );
   });
 
-  test("says so when no diffs lead from the peer's snapshot to ours", () => {
+  test("compares when no diffs lead from the peer's snapshot to ours", () => {
     const compared = DiffSet.from([d(3, 6, "MC"), d(6, 7)]);
-    expect(() => planReplication(compared, base, s(4), always)).toThrow(expect.objectContaining({ code: "state" }));
+    expect(planReplication(compared, base, s(4), always)).toMatchObject({
+      kind: "hash",
+      diff: { from: s(4), to: s(6) },
+    });
   });
 });

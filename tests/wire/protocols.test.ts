@@ -429,7 +429,7 @@ function replSync(kind: ReplKind): Scenario {
         { kind: "diff", request: last, packs: () => packsFrom(pool) },
         { kind: "stop" },
       ];
-      const answer = await runReplSync(stream, {
+      const { answer, step } = await runReplSync(stream, {
         volume: "v0",
         archiveUuid,
         allowResync: true,
@@ -440,7 +440,7 @@ function replSync(kind: ReplKind): Scenario {
         resyncComparer: () => comparerOf(pool, seen),
         next: async (latest) => turns[latests.push(latest) - 1]!,
       });
-      expect(answer).toEqual(accept);
+      expect([answer, step]).toEqual([accept, "end"]);
     },
     server: (stream, pool) => serveReplSync(stream, { pool, compute }, server),
     check: () => {
@@ -617,7 +617,8 @@ describe("refusals", () => {
           choose: async () => ({ refusal: { kind: "text", text: "resync needed but not allowed" } }),
         } as never),
     );
-    expect(resultOf(client)).toEqual({ kind: "text", text: "resync needed but not allowed" });
+    const answer = { kind: "text", text: "resync needed but not allowed" } as const;
+    expect(resultOf(client)).toEqual({ answer, step: "kind" });
     expect(scenario).toBeDefined();
   });
 });

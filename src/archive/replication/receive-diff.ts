@@ -1,0 +1,118 @@
+/**
+ * @module Receives a diff of a replication: of a log, or of a comparison of images.
+ *
+ * Order: file complete → manifest, when its log is new → fsync, final name, fsync of the directory → row, without the
+ * diffs it makes redundant → their files removed → Ack.
+ */
+import type { DiffIo } from "../../diff/types.ts";
+import { WalbError } from "../../errors.ts";
+import { relation } from "../../snapshot/algebra.ts";
+import { garbageInRange } from "../../snapshot/collect.ts";
+import { diffFileName } from "../../snapshot/filename.ts";
+import { diffText, snapshotText } from "../../snapshot/text.ts";
+import { timestampMaxS } from "../../snapshot/time.ts";
+import { type DiffMeta, isCleanDiff, isSameDiff, type Snapshot, snapshot } from "../../snapshot/types.ts";
+import type { PackSink, ReceivedPack } from "../../wire/pack-stream.ts";
+import { requireGid } from "../full-sync.ts";
+import { ReceivedFile, requireSpace } from "../receive.ts";
+import type { ArchiveVolume } from "../volume.ts";
+
+/**
+ * The diff as it is kept behind `latest`. One that begins before it holds all that changed since: kept from `latest` on,
+ * it leaves the points before alone.
+ * @throws WalbError `state` when it does not lead on from `latest`, `out-of-range`.
+ */
+export function keptDiff(diff: DiffMeta, latest: Snapshot): DiffMeta {
+  requireGid(diff.to);
+  if (diff.timestampS > timestampMaxS) {
+    throw new WalbError("out-of-range", {
+      what: `the time ${diff.timestampS} cannot be`,
+      where: { field: "timestamp" },
+    });
+  }
+  const how = relation(latest, diff);
+  if (how !== "applicable") {
+    throw new WalbError("state", {
+      what: `the diff ${diffText(diff)} does not lead on from ${snapshotText(latest)}: ${how.replace("-", " ")}`,
+      hint: "replicate again",
+    });
+  }
+  if (diff.isCompared || diff.from.gidB === latest.gidB) return diff;
+  const gidB = latest.gidB;
+  const from = isCleanDiff(diff) || diff.from.gidE < gidB ? snapshot(gidB) : snapshot(gidB, diff.from.gidE);
+  return { ...diff, from };
+}
+
+/** A diff being received. */
+export class DiffTurn implements PackSink {
+  readonly #volume: ArchiveVolume;
+  readonly #diff: DiffMeta;
+  readonly #uuid: string;
+  readonly #ended: () => Promise<void>;
+  #file: ReceivedFile | undefined;
+
+  private constructor(
+    volume: ArchiveVolume,
+    diff: DiffMeta,
+    uuid: string,
+    file: ReceivedFile,
+    ended: () => Promise<void>,
+  ) {
+    this.#volume = volume;
+    this.#diff = diff;
+    this.#uuid = uuid;
+    this.#file = file;
+    this.#ended = ended;
+  }
+
+  /** @param diff see {@link keptDiff}. @param ended called once, when all is over. @throws WalbError `no-space`. */
+  static async begin(
+    volume: ArchiveVolume,
+    diff: DiffMeta,
+    uuid: string,
+    io: DiffIo,
+    ended: () => Promise<void>,
+  ): Promise<DiffTurn> {
+    await requireSpace(volume, io, diff.dataSizeBytes, "this diff");
+    const file = await ReceivedFile.create(volume, io, uuid);
+    return new DiffTurn(volume, diff, uuid, file, ended);
+  }
+
+  write(pack: ReceivedPack): void {
+    this.#file!.write(pack);
+  }
+
+  async finish(): Promise<void> {
+    const volume = this.#volume;
+    const { store, platform, pins } = volume;
+    const file = this.#file!;
+    const { sizeBytes, contentLb } = await file.complete();
+    const meta = { ...this.#diff, dataSizeBytes: sizeBytes };
+    const fileName = diffFileName(meta);
+    const { diffUuids, ...rest } = store.manifest();
+    const isNewLog = store.logUuid !== this.#uuid;
+    if (!diffUuids.includes(this.#uuid)) {
+      // A start that finds the file without its row knows by the manifest that it belongs here.
+      await volume.saveManifest({ ...rest, diffUuids: [...diffUuids, this.#uuid].sort() });
+    }
+    await file.commit(fileName);
+    this.#file = undefined;
+    pins.keep(fileName);
+    const { from, to } = meta;
+    const gone = garbageInRange(store.set, from.gidB, to.gidB).concat(
+      store.set.getAll().filter((known) => isSameDiff(known, meta)),
+    );
+    const rows = gone.map((known) => store.diff(known));
+    store.addReplicatedDiff({ fileName, meta, uuid: this.#uuid, contentLb }, rows, platform.clock.nowMs());
+    await volume.removeDiffFiles(rows.filter((row) => row.fileName !== fileName));
+    if (isNewLog) await volume.saveManifest();
+    volume.clearTrouble();
+    await this.#ended();
+  }
+
+  async abandon(_error: unknown): Promise<void> {
+    await this.#file?.discard();
+    this.#file = undefined;
+    await this.#ended();
+  }
+}

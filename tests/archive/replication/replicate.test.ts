@@ -1,0 +1,173 @@
+import { describe, expect, test } from "bun:test";
+import { codeOf } from "../harness.ts";
+import { type ReplicaScene, withReplicas } from "./scene.ts";
+
+/** A few diffs, some of them with points that somebody took. @returns the last gid. */
+async function traffic(scene: ReplicaScene, from: number, count: number): Promise<number> {
+  const { random } = scene.world;
+  let gid = from;
+  for (let i = 0; i < count; i++) {
+    const to = gid + random.between(1, 3);
+    expect(await scene.diff(scene.a0, gid, to, { isMergeable: random.chance(0.6) })).toBe("accept");
+    gid = to;
+  }
+  return gid;
+}
+
+describe("a replication", () => {
+  test("copies everything to an empty archive, then only diffs, over random histories", async () => {
+    for (let seed = 1; seed <= 12; seed++) {
+      await withReplicas(seed, async (scene) => {
+        const { a0, a1 } = scene;
+        const { random } = scene.world;
+        const dirtyTo = random.between(0, 2);
+        await scene.begin(dirtyTo);
+        let gid = 0;
+        for (let round = 0; round < 4; round++) {
+          gid = await traffic(scene, gid, random.between(round === 0 ? 1 : 0, 4));
+          if (gid < dirtyTo) gid = await traffic(scene, gid, 2);
+          if (random.chance(0.3)) await a0.command("apply", { gid: random.between(1, gid) }).catch(() => undefined);
+          if (random.chance(0.3)) await a0.command("merge", { fromGid: 0 }).catch(() => undefined);
+          if (random.chance(0.3)) await a1.command("apply", { gid }).catch(() => undefined);
+          if (random.chance(0.3)) await a1.command("merge", { fromGid: 0 }).catch(() => undefined);
+          const result = await scene.replicate(a0, a1, { keepAllPoints: random.chance(0.5) });
+          expect(result).toMatchObject({ gid: BigInt(gid), isFull: round === 0, isResync: false });
+          const gids = await scene.check(a1, `round ${round}`);
+          expect(gids.at(-1)).toBe(gid);
+          await scene.check(a0, `round ${round}`);
+        }
+        expect((await scene.replicate(a0, a1)).diffCount).toBe(0);
+      });
+    }
+  });
+
+  test("brings every point that somebody took or labelled, and each point when asked for all", async () => {
+    await withReplicas(3, async (scene) => {
+      const { a0, a1 } = scene;
+      await scene.begin();
+      for (let gid = 0; gid < 8; gid++)
+        expect(await scene.diff(a0, gid, gid + 1, { isMergeable: gid !== 3 })).toBe("accept");
+      await a0.command("label-snapshot", { gid: 6, label: "release" });
+      expect((await scene.replicate(a0, a1)).diffCount).toBe(3);
+      expect(await scene.check(a1, "merged")).toEqual([0, 3, 6, 8]);
+      for (let gid = 8; gid < 11; gid++) await scene.diff(a0, gid, gid + 1);
+      expect((await scene.replicate(a0, a1, { keepAllPoints: true })).diffCount).toBe(3);
+      expect(await scene.check(a1, "all")).toEqual([0, 3, 6, 8, 9, 10, 11]);
+    });
+  });
+
+  test("compares images when the other archive is behind the base image", async () => {
+    for (let seed = 1; seed <= 8; seed++) {
+      await withReplicas(seed, async (scene) => {
+        const { a0, a1 } = scene;
+        await scene.begin();
+        const first = await traffic(scene, 0, 2);
+        await scene.replicate(a0, a1);
+        const before = await a1.gids();
+        const last = await traffic(scene, first, 4);
+        await a0.command("apply", { gid: last });
+        expect(await scene.replicate(a0, a1)).toMatchObject({ hashCount: 1, gid: BigInt(last) });
+        // What it had stays, and what a0 has came.
+        expect(await scene.check(a1, "compared")).toEqual([...before, last]);
+        const after = await traffic(scene, last, 2);
+        expect(await scene.replicate(a0, a1)).toMatchObject({ hashCount: 0, gid: BigInt(after) });
+        expect((await scene.check(a1, "followed")).at(-1)).toBe(after);
+      });
+    }
+  });
+
+  test("keeps the points of the other archive that were merged away here", async () => {
+    await withReplicas(5, async (scene) => {
+      const { a0, a1 } = scene;
+      await scene.begin();
+      for (let gid = 0; gid < 4; gid++) await scene.diff(a0, gid, gid + 1);
+      await scene.replicate(a0, a1, { keepAllPoints: true });
+      for (let gid = 4; gid < 8; gid++) await scene.diff(a0, gid, gid + 1);
+      await a0.command("merge", { fromGid: 1 });
+      await scene.replicate(a0, a1);
+      expect(await scene.check(a1, "after the merge")).toEqual([0, 1, 2, 3, 4, 8]);
+    });
+  });
+
+  test("goes through a chain of archives", async () => {
+    await withReplicas(
+      7,
+      async (scene) => {
+        const { a0, a1, a2 } = scene;
+        await scene.begin(1);
+        let gid = await traffic(scene, 0, 3);
+        for (let round = 0; round < 3; round++) {
+          await scene.replicate(a0, a1);
+          if (round === 1) await a1.command("apply", { gid });
+          await scene.replicate(a1, a2);
+          expect((await scene.check(a2, `round ${round}`)).at(-1)).toBe(gid);
+          gid = await traffic(scene, gid, 3);
+        }
+      },
+      { archives: ["a0", "a1", "a2"] },
+    );
+  });
+
+  test("ends at the gid or the size that was asked for", async () => {
+    await withReplicas(9, async (scene) => {
+      const { a0, a1 } = scene;
+      await scene.begin();
+      for (let gid = 0; gid < 6; gid++) await scene.diff(a0, gid, gid + 1);
+      expect((await scene.replicate(a0, a1, { untilGid: 4 })).gid).toBe(4n);
+      expect((await a1.gids()).at(-1)).toBe(4);
+      expect((await scene.replicate(a0, a1, { remainingMib: 100 })).gid).toBe(4n);
+      expect((await scene.replicate(a0, a1)).gid).toBe(6n);
+    });
+  });
+
+  test("is refused by an archive with other backups, which says how to replace them", async () => {
+    await withReplicas(11, async (scene) => {
+      const { a0, a1 } = scene;
+      await scene.begin();
+      await traffic(scene, 0, 2);
+      await scene.backup(a1);
+      const points = await a1.gids();
+      await expect(scene.replicate(a0, a1)).rejects.toMatchObject({
+        code: "different-uuid",
+        message: expect.stringMatching(/other backups.*--resync/),
+      });
+      expect(await scene.check(a1, "refused")).toEqual(points);
+    });
+  });
+
+  test("of a volume that has grown says so, or grows the other archive's image", async () => {
+    for (const isAutoResize of [false, true]) {
+      await withReplicas(
+        13,
+        async (scene) => {
+          const { a0, a1 } = scene;
+          await scene.begin();
+          await scene.diff(a0, 0, 1);
+          await scene.replicate(a0, a1);
+          await a0.command("resize", { sizeLb: 1400 });
+          await scene.diff(a0, 1, 2, { sizeLb: 1400 });
+          if (isAutoResize) await scene.replicate(a0, a1);
+          else {
+            await expect(scene.replicate(a0, a1)).rejects.toThrow(/700 LB.*1400.*walb resize vol0 716800 --server a1/);
+            await a1.command("resize", { sizeLb: 1400 });
+            await scene.replicate(a0, a1);
+          }
+          expect((await a1.status()).sizeLb).toBe(1400);
+          expect(await scene.check(a1, "grown")).toEqual([0, 1, 2]);
+        },
+        { archiveOptions: { a1: { isAutoResize } } },
+      );
+    }
+  });
+
+  test("to nobody, to an unknown volume and to itself ends with what to do", async () => {
+    await withReplicas(15, async (scene) => {
+      const { a0, a1 } = scene;
+      await scene.begin();
+      await a1.command("clear");
+      await expect(scene.replicate(a0, a1)).rejects.toThrow(/does not know this volume.*walb init vol0/);
+      expect(await codeOf(a0.command("replicate", { to: "nowhere:10200" }))).toBe("unreachable");
+      await expect(a0.command("replicate", { to: "a0:10200" })).rejects.toThrow(/itself/);
+    });
+  });
+});
