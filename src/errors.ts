@@ -43,6 +43,8 @@ export const errorCodes = {
   "out-of-range": { exit: exitCodes.failed, http: 422 },
   "read-only": { exit: exitCodes.refused, http: 409 },
   cancelled: { exit: exitCodes.interrupted, http: 409 },
+  "wrong-key": { exit: exitCodes.refused, http: 403 },
+  "no-token": { exit: exitCodes.refused, http: 401 },
   unsupported: { exit: exitCodes.failed, http: 501 },
 } as const satisfies Record<string, { exit: number; http: number }>;
 

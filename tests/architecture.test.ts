@@ -12,7 +12,7 @@ const layers: readonly (readonly string[])[] = [
   ["fleet"],
   ["http", "storage", "proxy", "archive"],
   ["control"],
-  ["volume", "legacy", "wire", "device", "image"],
+  ["volume", "legacy", "wire", "secure", "device", "image"],
   ["log", "diff", "snapshot"],
   ["native", "platform"],
   ["errors.ts", "units.ts"],

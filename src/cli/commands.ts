@@ -22,6 +22,13 @@ const device = group(
   command("daemon", "run the daemon", () => import("./daemon/device.ts"), { hidden: true }),
 );
 
+const keyVerbs = [
+  command("new", "make one", () => import("./key/new.ts")),
+  command("show", "which keys a file has", () => import("./key/show.ts")),
+  command("token", "for Prometheus, curl and browsers", () => import("./key/token.ts")),
+  command("certificates", "for NBD clients, and to trust the daemons", () => import("./key/certificates.ts")),
+];
+
 /** The program with all its commands. */
 export const program = group("walb", "walb: continuous, point-in-time backup and replication of block volumes", [
   command("storage", "daemon: ships the logs of this host's volumes", () => import("./daemon/storage.ts")),
@@ -43,6 +50,7 @@ export const program = group("walb", "walb: continuous, point-in-time backup and
   command("resize", "grow a volume", () => import("./verbs/resize.ts")),
   command("reset", "start a volume's backup from scratch", () => import("./verbs/reset.ts")),
   command("clear", "forget a volume with its backups", () => import("./verbs/clear.ts")),
+  group("key", "the cluster key, which protects all connections", keyVerbs),
   ...fileCommands,
   command("demo", "see the whole thing work on this machine", () => import("./demo/demo.ts")),
   command("completion", "make a shell complete commands and flags", () => import("./verbs/completion.ts")),

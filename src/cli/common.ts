@@ -1,19 +1,20 @@
 /** @module Flags that all commands talking to daemons share, and what follows from them: the fleet, clients, output. */
 import { existsSync, readFileSync } from "node:fs";
-import { resolve } from "node:path";
+import { dirname, resolve } from "node:path";
 import { toJson } from "../control/schemas.ts";
 import { WalbError } from "../errors.ts";
-import { defaultFleet, type Fleet, parseFleet } from "../fleet/fleet.ts";
+import { defaultFleet, type Fleet, parseFleet, withClusterKey } from "../fleet/fleet.ts";
 import { asDuration, asPath, asText, option, toggle } from "./flags.ts";
 import type { Io } from "./verb.ts";
 
-/** `--json --quiet --timeout --server --fleet`. */
+/** `--json --quiet --timeout --server --fleet --cluster-key`. */
 export const clientFlags = {
   json: toggle("one JSON value on stdout instead of text; fields may be added"),
   quiet: toggle("no progress and no remarks", { alias: "q" }),
   timeout: option("TIME", "give up after this time; work that was begun goes on", asDuration),
   server: option("SERVER", "host:port, or a name from the fleet file", asText),
   fleet: option("FILE", "fleet file; without it ./walb.toml, then /etc/walb/walb.toml", asPath),
+  "cluster-key": option("FILE", "key of the daemons; default: cluster-key of the fleet file", asPath),
 };
 
 /** `--yes --dry-run`, of commands that destroy something. */
@@ -29,10 +30,19 @@ export interface ClientFlagValues {
   readonly timeout: number | undefined;
   readonly server: string | undefined;
   readonly fleet: string | undefined;
+  readonly "cluster-key": string | undefined;
 }
 
-/** Reads the fleet file, or takes the default fleet. @throws WalbError `usage`. */
-export function loadFleet(flags: Pick<ClientFlagValues, "fleet">, io: Io): Fleet {
+/** Reads the fleet file, or takes the default fleet; with the key to reach it. @throws WalbError `usage`. */
+export function loadFleet(flags: Pick<ClientFlagValues, "fleet" | "cluster-key">, io: Io): Fleet {
+  const fleet = readFleet(flags, io);
+  const given = flags["cluster-key"];
+  if (given !== undefined) return withClusterKey(fleet, resolve(io.cwd, given));
+  if (fleet.clusterKey === undefined) return fleet;
+  return withClusterKey(fleet, resolve(dirname(fleet.file ?? io.cwd), fleet.clusterKey));
+}
+
+function readFleet(flags: Pick<ClientFlagValues, "fleet">, io: Io): Fleet {
   const candidates = flags.fleet === undefined ? ["walb.toml", "/etc/walb/walb.toml"] : [flags.fleet];
   for (const candidate of candidates) {
     const path = resolve(io.cwd, candidate);

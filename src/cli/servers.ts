@@ -43,10 +43,10 @@ export async function namedServer(flags: ClientFlagValues, io: Io, name: string)
       hint: `servers: ${fleet.servers.map((server) => server.name).join(", ")}; or give host:port`,
     });
   }
-  const address = asAddressText(name);
-  const client = new Client({ name, address }, commonCommands);
-  const { role } = await client.call("version", {}, callOptions(flags, io));
-  return { name, role, address, isPrimary: role === "archive" };
+  const { clusterKey } = fleet;
+  const reference = { name, address: asAddressText(name), ...(clusterKey === undefined ? {} : { clusterKey }) };
+  const { role } = await new Client(reference, commonCommands).call("version", {}, callOptions(flags, io));
+  return { ...reference, role, isPrimary: role === "archive" };
 }
 
 /** The server of a role that has a volume, or the one --server names. @throws WalbError `usage` for another role's. */

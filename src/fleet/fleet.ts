@@ -24,6 +24,7 @@ const volumeEntrySchema = z.strictObject({
 });
 
 const fileSchema = z.strictObject({
+  "cluster-key": z.string().min(1).optional(),
   servers: z.record(serverNameSchema, serverSchema),
   volumes: z.record(volumeSchema, volumeEntrySchema).optional(),
 });
@@ -34,6 +35,8 @@ export interface FleetServer {
   readonly role: Role;
   readonly address: string;
   readonly isPrimary: boolean;
+  /** File with the key it is reached with. */
+  readonly clusterKey?: string;
 }
 export type FleetVolume = z.output<typeof volumeEntrySchema>;
 
@@ -41,6 +44,8 @@ export type FleetVolume = z.output<typeof volumeEntrySchema>;
 export interface Fleet {
   /** File it came from; undefined for the default one. */
   readonly file: string | undefined;
+  /** File with the key of all its servers, as the fleet file has it: relative to that file. */
+  readonly clusterKey?: string;
   readonly servers: readonly FleetServer[];
   readonly volumes: Readonly<Record<string, FleetVolume>>;
 }
@@ -91,7 +96,13 @@ export function parseFleet(text: string, file: string): Fleet {
     check(volume.storage, "storage", "storage");
     for (const archive of volume.replicate ?? []) check(archive, "archive", "replicate");
   }
-  return { file, servers, volumes };
+  const clusterKey = parsed.data["cluster-key"];
+  return { file, servers, volumes, ...(clusterKey === undefined ? {} : { clusterKey }) };
+}
+
+/** The fleet with all its servers reached with a key. @param clusterKey absolute path of the key's file. */
+export function withClusterKey(fleet: Fleet, clusterKey: string): Fleet {
+  return { ...fleet, clusterKey, servers: fleet.servers.map((server) => ({ ...server, clusterKey })) };
 }
 
 /** Servers of a role, in the order of the file. */

@@ -13,19 +13,24 @@ import type { Control } from "../control/control.ts";
 import type { Logger } from "../control/logger.ts";
 import { toJson } from "../control/schemas.ts";
 import { asWalbError, errorCodes, WalbError } from "../errors.ts";
+import type { Tokens } from "../secure/token.ts";
 import { jobEvents } from "./events.ts";
-import { checkRequest } from "./guard.ts";
+import { checkRequest, checkToken } from "./guard.ts";
 import { renderMetrics } from "./metrics.ts";
 
 /** Largest body of a request. */
 const bodyBytesMax = 1024 * 1024;
 
-/** Makes the app; answers every request, never throws. */
-export function createApp(control: Control, log: Logger): Hono {
+/**
+ * Makes the app; answers every request, never throws.
+ * @param tokens of requests that come without a proof of the cluster key: each must show one. Without, none needs to.
+ */
+export function createApp(control: Control, log: Logger, tokens?: Tokens): Hono {
   const app = new Hono();
 
   app.use(async (context, next) => {
     checkRequest(context.req.raw, control.info().security);
+    if (tokens !== undefined) checkToken(context.req.raw, tokens);
     await next();
   });
   app.use(
@@ -102,5 +107,7 @@ function answer(context: Context, value: unknown, status: ContentfulStatusCode =
 }
 
 function fail(context: Context, error: WalbError): Response {
+  // A browser asks its user for it.
+  if (error.code === "no-token") context.header("www-authenticate", 'Basic realm="walb", charset="UTF-8"');
   return answer(context, { error }, errorCodes[error.code].http);
 }

@@ -24,6 +24,8 @@ export interface ServerReference {
   readonly address: string;
   /** For hints. */
   readonly role?: string;
+  /** File with the cluster key it is reached with. */
+  readonly clusterKey?: string;
 }
 
 export interface CallOptions {
@@ -139,9 +141,10 @@ export class Client<C extends Commands> {
     const timeout = AbortSignal.timeout(timeoutMs);
     const signal = options.signal === undefined ? timeout : AbortSignal.any([timeout, options.signal]);
     const json = body === undefined ? {} : { body: toJson(body), headers: { "content-type": "application/json" } };
+    const way = await this.#way();
     let text: string;
     try {
-      const response = await fetch(this.#url(path), { method, signal, ...json });
+      const response = await fetch(this.#url(path), { method, signal, ...json, ...way });
       text = await response.text();
     } catch (cause) {
       if (options.signal?.aborted === true) throw new WalbError("cancelled", { what: "interrupted" });
@@ -160,9 +163,10 @@ export class Client<C extends Commands> {
 
   async *#events(id: string, signal: AbortSignal): AsyncGenerator<JobInfo> {
     const path = `/api/jobs/${encodeURIComponent(id)}`;
+    const way = await this.#way();
     let response: Response;
     try {
-      response = await fetch(this.#url(`${path}/events`), { signal });
+      response = await fetch(this.#url(`${path}/events`), { signal, ...way });
     } catch (cause) {
       throw this.#unreachable(cause);
     }
@@ -226,6 +230,16 @@ export class Client<C extends Commands> {
       where,
       hint: "see how far it is with: walb status",
     });
+  }
+
+  /** How fetch gets to the daemon. @throws WalbError `usage` when the key file is not good. */
+  async #way(): Promise<{ readonly unix?: string }> {
+    const { address, clusterKey } = this.server;
+    if (clusterKey === undefined) return {};
+    const { gatewayTo } = await import("./gateway.ts");
+    const colon = address.lastIndexOf(":");
+    const host = address.slice(0, colon).replace(/^\[(.*)\]$/, "$1");
+    return { unix: await gatewayTo({ kind: "tcp", host, port: Number(address.slice(colon + 1)) }, clusterKey) };
   }
 
   #url(path: string): string {

@@ -6,6 +6,7 @@
  * which a page cannot send across origins without asking first, and we never say yes).
  */
 import { WalbError } from "../errors.ts";
+import type { Tokens } from "../secure/token.ts";
 
 /** @throws WalbError `bad-parameter` for a request that is not taken. */
 export function checkRequest(request: Request, security: "loopback" | "cluster-key" | "insecure"): void {
@@ -24,6 +25,22 @@ export function checkRequest(request: Request, security: "loopback" | "cluster-k
       where: { field: "origin" },
     });
   }
+}
+
+/** @throws WalbError `no-token` for a request without a token, or with one that does not allow it. */
+export function checkToken(request: Request, tokens: Tokens): void {
+  const right = tokens.rightOf(request.headers.get("authorization"));
+  if (right === "full" || (right === "monitor" && request.method === "GET")) return;
+  throw new WalbError("no-token", {
+    what:
+      right === "monitor"
+        ? "the monitor's token allows to look only"
+        : "this daemon has a cluster key: a request needs a token of it",
+    hint:
+      right === "monitor"
+        ? "use the other token: walb key token FILE"
+        : 'make one with: walb key token FILE; and use it so: curl --cacert ca-cert.pem -H "Authorization: Bearer TOKEN" https://…',
+  });
 }
 
 /** True for names that always mean this host. */

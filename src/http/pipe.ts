@@ -50,3 +50,39 @@ export function pipe(left: Connection, right: Connection, options: PipeOptions):
   left.resume();
   right.resume();
 }
+
+/** What came in before there was somewhere to send it. */
+export interface Held {
+  readonly chunks: Uint8Array[];
+  isEnded: boolean;
+  isGone: boolean;
+}
+
+/** Keeps what a connection brings until it is attached. */
+export function hold(connection: Connection, firstBytes: Uint8Array): Held {
+  const held: Held = { chunks: [firstBytes], isEnded: false, isGone: false };
+  connection.setReader({
+    data(chunk) {
+      held.chunks.push(chunk);
+    },
+    end() {
+      held.isEnded = true;
+    },
+    closed() {
+      held.isGone = true;
+    },
+  });
+  connection.pause();
+  return held;
+}
+
+/** Joins a connection that was held to another one, with what it brought. */
+export function attach(outside: Connection, inside: Connection, held: Held, closed: () => void): void {
+  if (held.isGone || outside.isClosed) {
+    inside.close();
+    closed();
+    return;
+  }
+  for (const chunk of held.chunks) inside.write(chunk);
+  pipe(outside, inside, { isLeftEnded: held.isEnded, closed });
+}

@@ -17,6 +17,34 @@ export interface ConnectionReader {
   closed(error: Error | undefined): void;
 }
 
+/** A certificate with its private key, both PEM. */
+export interface CertificatePair {
+  readonly certificatePem: string;
+  readonly keyPem: string;
+}
+
+/** How to speak TLS. */
+export interface TlsOptions {
+  readonly isServer: boolean;
+  /** What we show; a server must show one. */
+  readonly certificate?: CertificatePair;
+  /** Certificates (PEM), one of which must have signed the peer's. Without, a peer may show any or none. */
+  readonly peerAuthoritiesPem?: string;
+  readonly timeoutMs: number;
+}
+
+/** A TLS session. */
+export interface TlsSession {
+  /** Keying material of this session alone (RFC 8446 §7.5): both ends get the same bytes, nobody between them does. */
+  exportKeyingMaterial(label: string, sizeBytes: number): Uint8Array;
+}
+
+/**
+ * How far a peer is believed. `trusted`: it may do everything. `unproven`: it has not shown the cluster key; HTTP must ask
+ * it for a token, and nothing else is served.
+ */
+export type PeerTrust = "trusted" | "unproven";
+
 /**
  * A byte stream. Reading is pushed to the reader and stops while paused, so that TCP stops the peer. Starts paused
  * until a reader is set.
@@ -24,9 +52,19 @@ export interface ConnectionReader {
 export interface Connection {
   /** For messages: `10.0.0.2:51234`, `unix:/run/x`. */
   readonly peer: string;
+  /** `trusted` unless a Net that knows better says otherwise. */
+  peerTrust: PeerTrust;
   setReader(reader: ConnectionReader): void;
   pause(): void;
   resume(): void;
+  /** Gives bytes back that the reader got and did not use: they are read again, before all others. */
+  putBack(bytes: Uint8Array): void;
+  /**
+   * Turns the stream into TLS 1.3 from the next byte on, in both directions; everything written must be drained. Leaves it
+   * paused. @throws WalbError `protocol` when the peer speaks no TLS or its certificate is not accepted, `unreachable`,
+   * `timed-out`; the connection is closed then.
+   */
+  startTls(options: TlsOptions): Promise<TlsSession>;
   /** Writes what the socket takes now and copies the rest into the send queue. False when the queue is above its high
    * mark (1 MiB): then await `drained()` before more. A closed connection ignores it (closed() told already). */
   write(bytes: Uint8Array): boolean;

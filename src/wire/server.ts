@@ -73,8 +73,13 @@ export async function serveWire(net: Net, address: Address, options: WireServerO
 
 const httpMethods = ["GET ", "HEAD ", "POST ", "PUT ", "PATCH ", "DELETE ", "OPTIONS ", "CONNECT ", "TRACE ", "PRI "];
 
+/** A fatal handshake_failure, which a TLS client takes as a no (RFC 8446 §6). */
+const tlsAlert = Uint8Array.of(0x15, 0x03, 0x03, 0x00, 0x02, 0x02, 40);
+
 /** What the first bytes are: `undefined` when more are needed to tell. */
-export function sniffProtocol(bytes: Uint8Array): "http" | "wire" | undefined {
+export function sniffProtocol(bytes: Uint8Array): "http" | "wire" | "tls" | undefined {
+  // A handshake record. A wire conversation that begins so would announce an id of 790 bytes.
+  if (bytes[0] === 0x16 && (bytes.length < 2 || bytes[1] === 0x03)) return bytes.length < 2 ? undefined : "tls";
   const text = String.fromCharCode(...bytes.subarray(0, 8));
   let isOpen = false;
   for (const method of httpMethods) {
@@ -142,8 +147,9 @@ class Server implements WireServer {
         if (kind === undefined) return;
         connection.pause();
         done(() => {
-          if (kind === "wire") this.#start(connection, seen);
-          else if (http === undefined) connection.close();
+          if (kind === "wire" && connection.peerTrust === "trusted") this.#start(connection, seen);
+          else if (kind === "tls") this.#refuseTls(connection);
+          else if (kind === "wire" || http === undefined) connection.close();
           else http(connection, seen);
         });
       },
@@ -151,6 +157,37 @@ class Server implements WireServer {
       closed: () => entry.close(),
     });
     connection.resume();
+  }
+
+  /** A peer with a cluster key, which we have not: else TLS would have been taken off before. */
+  #refuseTls(connection: Connection): void {
+    const entry = { close: () => connection.close() };
+    const timer = this.#options.clock.timer(failedLingerMs, () => entry.close());
+    this.#open.add(entry);
+    connection.setReader({
+      data: () => undefined,
+      end: () => entry.close(),
+      closed: () => {
+        timer.cancel();
+        this.#open.delete(entry);
+        this.#checkIdle();
+      },
+    });
+    connection.write(tlsAlert);
+    connection.end();
+    const { nodeId } = this.#options;
+    this.#options.ended?.({
+      caller: undefined,
+      peer: connection.peer,
+      durationMs: 0,
+      readBytes: 0,
+      writtenBytes: tlsAlert.length,
+      error: new WalbError("wrong-key", {
+        what: `a peer speaks TLS, so it has a cluster key; ${nodeId} has none`,
+        where: { peer: connection.peer },
+        hint: "start this daemon with --cluster-key and the peer's key file",
+      }),
+    });
   }
 
   #start(connection: Connection, firstBytes: Uint8Array): void {

@@ -1,7 +1,15 @@
 /** @module Two connected in-memory connections that cut data at chosen boundaries, and a clock that is moved by hand. */
 import { WalbError } from "../../src/errors.ts";
 import type { Clock, Timer } from "../../src/platform/clock.ts";
-import type { Address, Connection, ConnectionReader, Listener, Net } from "../../src/platform/net.ts";
+import type {
+  Address,
+  Connection,
+  ConnectionReader,
+  Listener,
+  Net,
+  PeerTrust,
+  TlsSession,
+} from "../../src/platform/net.ts";
 import { addressText } from "../../src/platform/net.ts";
 
 export interface PairOptions {
@@ -25,6 +33,7 @@ const highBytes = 1024 * 1024;
 /** One end; what it writes arrives at the other. */
 export class PairEnd implements Connection {
   other!: PairEnd;
+  peerTrust: PeerTrust = "trusted";
   /** Everything this end has delivered to the other one, when recording. */
   readonly recorded: Uint8Array[] = [];
   isRecording = false;
@@ -66,6 +75,14 @@ export class PairEnd implements Connection {
   resume(): void {
     this.#isPaused = false;
     this.other.pump();
+  }
+
+  putBack(): void {
+    throw new Error("not of a pair");
+  }
+
+  startTls(): Promise<TlsSession> {
+    throw new Error("not of a pair");
   }
 
   write(bytes: Uint8Array): boolean {

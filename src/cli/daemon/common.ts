@@ -3,15 +3,15 @@ import { hostname } from "node:os";
 import { resolve } from "node:path";
 import { createLogger, type Logger, logLevels } from "../../control/logger.ts";
 import type { RoleOptions } from "../../control/role.ts";
-import { WalbError } from "../../errors.ts";
-import { isLoopbackName } from "../../http/guard.ts";
 import { createHttpFactory } from "../../http/server.ts";
 import { type Address, addressText } from "../../platform/net.ts";
 import type { Platform } from "../../platform/platform.ts";
+import { createClock } from "../../platform/real/clock.ts";
 import { closePlatform, createPlatform } from "../../platform/real/index.ts";
-import { asChoice, asDuration, asInt, asPath, asSize, asText, option, optionOr, toggle } from "../flags.ts";
+import { asChoice, asDuration, asInt, asPath, asSize, asText, list, option, optionOr, toggle } from "../flags.ts";
 import type { Io } from "../verb.ts";
 import { notifySystemd } from "./notify.ts";
+import { openSecurity, type Security, type SecurityFlagValues, securityOf } from "./security.ts";
 
 /** Flags of every daemon. */
 export const daemonFlags = {
@@ -21,11 +21,17 @@ export const daemonFlags = {
   memory: option("SIZE", "bound of the memory for data; default: a quarter of RAM, at most 1G", asSize),
 };
 
+/** Flags of everything that may listen to the network. */
+export const securityFlags = {
+  "cluster-key": option("FILE", "protect all connections with the key in this file: walb key new", asPath),
+  "tls-name": list("NAME", "further names and addresses under which TLS clients of other makes know this host", asText),
+};
+
 /** Flags of the roles that peers connect to. */
 export const roleFlags = {
-  listen: optionOr("ADDR", "address to listen on; others than loopback need --insecure", asText, "127.0.0.1"),
-  "cluster-key": option("FILE", "protect connections with this key", asPath),
+  listen: optionOr("ADDR", "address to listen on; others than loopback need --cluster-key", asText, "127.0.0.1"),
   insecure: toggle("no protection at all: for unmodified walb-tools peers on a trusted network"),
+  ...securityFlags,
   ...daemonFlags,
   "max-connections": option("COUNT", "conversations served at once", asInt(1, 10_000)),
   "max-foreground-tasks": option("COUNT", "large commands at once, default 2", asInt(1, 1000)),
@@ -39,7 +45,7 @@ export const retryFlags = {
   "retry-delay-max": option("TIME", "longest wait before a retry, default 300s", asDuration),
 };
 
-interface DaemonFlagValues {
+interface DaemonFlagValues extends SecurityFlagValues {
   readonly node: string | undefined;
   readonly "log-format": "human" | "json";
   readonly "log-level": "debug" | "info" | "warn" | "error";
@@ -48,7 +54,6 @@ interface DaemonFlagValues {
 
 interface RoleFlagValues extends DaemonFlagValues {
   readonly listen: string;
-  readonly "cluster-key": string | undefined;
   readonly insecure: boolean;
   readonly port: number;
   readonly data: string;
@@ -61,27 +66,16 @@ interface RoleFlagValues extends DaemonFlagValues {
 /** Default data directory of a role. */
 export const defaultDataDir = (role: string): string => `/var/lib/walb/${role}`;
 
-/** Options of every role from its flags, but for what the process adds. @throws WalbError `usage` when it is not safe. */
+/**
+ * Options of every role from its flags, but for what the process adds.
+ * @throws WalbError `usage` when it is not safe, or the key file is not good.
+ */
 export function roleOptions(flags: RoleFlagValues, io: Io): Omit<RoleOptions, "http" | "onShutdown"> {
-  if (flags["cluster-key"] !== undefined) {
-    throw new WalbError("unsupported", {
-      what: "--cluster-key: protected connections are not possible yet",
-      hint: "listen on loopback and tunnel, e.g. over ssh or WireGuard; or --insecure on a trusted network",
-    });
-  }
-  const isLoopback = isLoopbackName(flags.listen);
-  if (!isLoopback && !flags.insecure) {
-    throw new WalbError("usage", {
-      what: `--listen ${flags.listen}: anyone who reaches this address could read and delete backups`,
-      where: { field: "listen" },
-      hint: "listen on 127.0.0.1, or say --insecure when the network is trusted",
-    });
-  }
   return {
     listen: { kind: "tcp", host: flags.listen, port: flags.port },
     dataDir: resolve(io.cwd, flags.data),
     nodeId: flags.node ?? hostname(),
-    security: flags.insecure ? "insecure" : "loopback",
+    security: securityOf(flags, [flags.listen], "listen"),
     ...given("maxConnections", flags["max-connections"]),
     ...given("maxForegroundTasks", flags["max-foreground-tasks"]),
     ...given("maxBackgroundTasks", flags["max-background-tasks"]),
@@ -104,6 +98,8 @@ export interface RunningDaemon {
 export interface DaemonContext {
   readonly platform: Platform;
   readonly log: Logger;
+  /** With a cluster key. */
+  readonly security: Security | undefined;
   /** For {@link RoleOptions}. */
   readonly role: Required<Pick<RoleOptions, "http" | "onShutdown">>;
 }
@@ -118,20 +114,26 @@ export async function runDaemon(
   io: Io,
   open: (context: DaemonContext) => Promise<RunningDaemon>,
 ): Promise<number> {
-  const platform = createPlatform(given("memoryBudgetBytes", flags.memory));
+  const nodeId = flags.node ?? hostname();
   const log = createLogger({
     format: flags["log-format"],
     level: flags["log-level"],
-    clock: platform.clock,
+    clock: createClock(),
     write: (line) => io.err(`${line}\n`),
+  });
+  const security = openSecurity(flags, io, nodeId, log);
+  const platform = createPlatform({
+    ...given("memoryBudgetBytes", flags.memory),
+    // The device daemon listens for NBD alone, which turns to TLS by a request of its own.
+    ...given("secureNet", name === "device" ? undefined : security?.secureNet),
   });
   const stop = Promise.withResolvers<"graceful" | "force">();
   const onSignal = (): void => stop.resolve("graceful");
   if (io.signal.aborted) onSignal();
   io.signal.addEventListener("abort", onSignal);
-  const nodeId = flags.node ?? platform.hostName;
   try {
-    const context = { platform, log, role: { http: createHttpFactory(platform.net), onShutdown: stop.resolve } };
+    const http = createHttpFactory(platform.net, security?.tokens);
+    const context = { platform, log, security, role: { http, onShutdown: stop.resolve } };
     const daemon = await open(context);
     io.out(`walb ${name} ${nodeId} listening on ${daemon.addresses.map(addressText).join(", ")}\n`);
     await notifySystemd(io.env.NOTIFY_SOCKET, "READY=1");

@@ -1,17 +1,18 @@
 /** @module `walb device` without a verb: the daemon that makes walb devices in user space. */
 import { hostname } from "node:os";
 import { resolve } from "node:path";
-import { WalbError } from "../../errors.ts";
-import { isLoopbackName } from "../../http/guard.ts";
+import type { WalbError } from "../../errors.ts";
 import type { Address } from "../../platform/net.ts";
 import { asAddress, asPath, asText, list, optionOr, toggle } from "../flags.ts";
 import { defineVerb } from "../verb.ts";
-import { daemonFlags, defaultDataDir, runDaemon } from "./common.ts";
+import { daemonFlags, defaultDataDir, given, runDaemon, securityFlags } from "./common.ts";
+import { securityOf } from "./security.ts";
 
 export const verb = defineVerb({
   summary: "Runs the device daemon: block devices with a log, served over NBD",
   description:
-    "Runs in the foreground until SIGTERM. Devices are made and managed with walb device create and its sisters.",
+    "Runs in the foreground until SIGTERM. Devices are made and managed with walb device create and its sisters. With a " +
+    "cluster key, NBD over TCP is TLS with certificates of both sides: walb key certificates.",
   flags: {
     data: optionOr(
       "DIR",
@@ -20,19 +21,23 @@ export const verb = defineVerb({
       defaultDataDir("device"),
     ),
     nbd: list("ADDR", "serve NBD at unix:PATH or HOST:PORT; default unix:DIR/nbd.sock", asText),
-    insecure: toggle("let --nbd listen on other addresses than loopback: NBD has no protection"),
+    insecure: toggle("let --nbd listen on other addresses than loopback without protection"),
+    ...securityFlags,
     ...daemonFlags,
   },
   examples: ["walb device", "walb device --data ./dev --nbd unix:/run/walb/nbd.sock --nbd 127.0.0.1:10809"],
   async run({ flags, io }) {
     const dataDir = resolve(io.cwd, flags.data);
     const texts = flags.nbd.length === 0 ? [`unix:${dataDir}/nbd.sock`] : flags.nbd;
-    const nbdListeners = texts.map((text) => nbdAddress(text, io.cwd, flags.insecure));
+    const nbdListeners = texts.map((text) => nbdAddress(text, io.cwd));
+    const hosts = nbdListeners.flatMap((address) => (address.kind === "tcp" ? [address.host] : []));
+    securityOf(flags, hosts, "nbd");
     const { openDeviceDaemon } = await import("../../device/user/daemon.ts");
-    return runDaemon("device", flags, io, async ({ platform, log }) => {
+    return runDaemon("device", flags, io, async ({ platform, log, security }) => {
       const options = {
         dataDir,
         nbdListeners,
+        ...given("nbdTls", security),
         nodeId: flags.node ?? hostname(),
         onProblem: (error: WalbError) => log.warn(error.message, error.hint === undefined ? {} : { hint: error.hint }),
       };
@@ -42,15 +47,7 @@ export const verb = defineVerb({
   },
 });
 
-function nbdAddress(text: string, cwd: string, isInsecure: boolean): Address {
+function nbdAddress(text: string, cwd: string): Address {
   if (text.startsWith("unix:")) return { kind: "unix", path: resolve(cwd, text.slice("unix:".length)) };
-  const address = asAddress(text);
-  if (address.kind === "tcp" && !isLoopbackName(address.host) && !isInsecure) {
-    throw new WalbError("usage", {
-      what: `--nbd ${text}: anyone who reaches this address could read and write the devices`,
-      where: { field: "nbd" },
-      hint: "serve at unix:PATH or 127.0.0.1:PORT, or say --insecure when the network is trusted",
-    });
-  }
-  return address;
+  return asAddress(text);
 }

@@ -2,6 +2,7 @@
 import { ProgressMeter } from "../../control/rate.ts";
 import { asWalbError, WalbError } from "../../errors.ts";
 import type { FleetServer } from "../../fleet/fleet.ts";
+import { clientNet } from "../../http/gateway.ts";
 import { closePlatform, createPlatform } from "../../platform/real/index.ts";
 import { lbBytes } from "../../units.ts";
 import { type ClientFlagValues, callOptions, print, remark } from "../common.ts";
@@ -65,7 +66,8 @@ async function copy(
   flags: ClientFlagValues,
   io: Io,
 ): Promise<void> {
-  const platform = createPlatform();
+  const { clusterKey } = server;
+  const platform = createPlatform(clusterKey === undefined ? {} : { secureNet: clientNet(clusterKey) });
   const view = progressView(io, flags.quiet);
   const meter = new ProgressMeter(platform.clock.monotonicMs());
   const abort = new AbortController();

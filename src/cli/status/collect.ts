@@ -1,6 +1,6 @@
 /** @module Asks the servers of the fleet for `walb status`, and puts together what they say of each volume. */
 import type { ArchiveVolume } from "../../control/archive.ts";
-import { commonCommands } from "../../control/common.ts";
+import { commonCommands, type ServerInfo } from "../../control/common.ts";
 import type { JobInfo } from "../../control/job.ts";
 import type { ProxyVolume } from "../../control/proxy.ts";
 import type { StorageVolume } from "../../control/storage.ts";
@@ -29,6 +29,8 @@ export interface ServerReport {
   readonly server: FleetServer;
   readonly volumes: readonly (StorageVolume | ProxyVolume | ArchiveVolume)[];
   readonly jobs: readonly JobInfo[];
+  /** How its connections are protected. */
+  readonly security?: ServerInfo["security"];
   readonly error?: WalbError;
 }
 
@@ -88,9 +90,10 @@ export function statusValue({ rows, reports, nowMs }: FleetStatus): object {
   return {
     nowMs,
     volumes: rows,
-    servers: reports.map(({ server, error }) => ({
+    servers: reports.map(({ server, security, error }) => ({
       ...server,
       isReachable: error === undefined,
+      ...(security === undefined ? {} : { security }),
       ...(error === undefined ? {} : { error: error.toJSON() }),
     })),
     jobs: reports.flatMap((report) => runningJobs(report)),
@@ -111,8 +114,13 @@ async function ask(server: FleetServer, flags: ClientFlagValues, io: Io): Promis
     return (await archiveClient(server).call("status", {}, options)).volumes;
   };
   try {
-    const [found, jobs] = await Promise.all([volumes(), new Client(server, commonCommands).jobs(options)]);
-    return { server, volumes: found, jobs };
+    const client = new Client(server, commonCommands);
+    const [found, jobs, { security }] = await Promise.all([
+      volumes(),
+      client.jobs(options),
+      client.call("version", {}, options),
+    ]);
+    return { server, volumes: found, jobs, security };
   } catch (error) {
     if (io.signal.aborted) throw asWalbError(error);
     return { server, volumes: [], jobs: [], error: asWalbError(error) };

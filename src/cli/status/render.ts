@@ -33,6 +33,10 @@ export function renderStatus({ rows, reports, nowMs }: FleetStatus): string {
     // The path of a volume tells it already.
     if (error !== undefined && rows.length === 0) text += `${server.name}: ${error.message}\n`;
   }
+  for (const { server, security } of reports) {
+    if (security !== "insecure") continue;
+    text += `${server.name}: warning: it runs with --insecure: whoever reaches ${server.address} can read and delete backups\n`;
+  }
   for (const report of reports) text += running(report, nowMs);
   return text;
 }

@@ -25,6 +25,8 @@ export interface VolumeSetHost {
   connectionsOf(name: string): number;
   watchersOf(name: string): number;
   addresses(): readonly Address[];
+  /** NBD over TCP takes TLS only. */
+  readonly isTcpTls: boolean;
   disconnect(name: string): Promise<void>;
 }
 
@@ -301,7 +303,8 @@ export class VolumeSet implements NbdExports {
       logPath: config === undefined ? "" : this.configs.resolve(config.logPath),
       connections: this.host.connectionsOf(name),
       watchers: this.host.watchersOf(name),
-      uris: engine === undefined ? [] : this.host.addresses().map((address) => nbdUri(address, name)),
+      uris:
+        engine === undefined ? [] : this.host.addresses().map((address) => nbdUri(address, name, this.host.isTcpTls)),
       ...(info === undefined ? {} : { info, logCapacityPb: info.ringSizePb }),
       ...(status === undefined ? {} : { status, logUsagePb: status.lsids.latest - status.lsids.oldest }),
     };
@@ -387,10 +390,10 @@ function stateOf(volume: Volume): VolumeReport["state"] {
 }
 
 /** Where a client reaches a volume, as libnbd and qemu take it. */
-function nbdUri(address: Address, name: string): string {
+function nbdUri(address: Address, name: string, isTcpTls: boolean): string {
   return address.kind === "unix"
     ? `nbd+unix:///${encodeURIComponent(name)}?socket=${encodeURIComponent(address.path)}`
-    : `nbd://${addressText(address)}/${encodeURIComponent(name)}`;
+    : `${isTcpTls ? "nbds" : "nbd"}://${addressText(address)}/${encodeURIComponent(name)}`;
 }
 
 /** Runs work on all items, a few at a time; the work itself must not throw, or the first failure ends it. */

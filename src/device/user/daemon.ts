@@ -11,7 +11,7 @@ import { controlHandlers } from "./daemon-handlers.ts";
 import { carveNbdMemory } from "./daemon-memory.ts";
 import { VolumeSet } from "./daemon-volumes.ts";
 import type { EngineOptions } from "./engine.ts";
-import { type NbdServer, openNbdServer } from "./nbd/server.ts";
+import { type NbdServer, type NbdTls, openNbdServer } from "./nbd/server.ts";
 
 /** How engines are tuned; names, paths and the overflow policy are the volumes' own. */
 export type EngineTuning = Partial<Omit<EngineOptions, "name" | "dataPath" | "logPath" | "overflow">>;
@@ -23,6 +23,8 @@ export interface DeviceDaemonOptions {
   readonly dataDir: string;
   /** Where to serve NBD; port 0 takes a free one, see {@link DeviceDaemon.nbdAddresses}. */
   readonly nbdListeners: readonly Address[];
+  /** Makes NBD over TCP require TLS. Unix sockets stay as they are. */
+  readonly nbdTls?: NbdTls;
   readonly nodeId: string;
   /** Payload of NBD requests under way and of pending writes; at least 64 MiB. Default: half of the platform's memory,
    * carved out of it for good. */
@@ -101,6 +103,7 @@ class Daemon implements DeviceDaemon {
       connectionsOf: (name) => this.nbd?.connectionsOf(name) ?? 0,
       watchersOf: (name) => this.control?.watchersOf(name) ?? 0,
       addresses: () => this.nbdAddresses,
+      isTcpTls: options.nbdTls !== undefined,
       disconnect: async (name) => this.nbd?.disconnect(name),
     });
   }
@@ -127,6 +130,7 @@ class Daemon implements DeviceDaemon {
       memory,
       exports: this.volumes,
       listeners: options.nbdListeners,
+      ...(options.nbdTls === undefined ? {} : { tls: options.nbdTls }),
       onProblem: (error) => options.onProblem?.(error),
     });
     this.control = await openControlServer({

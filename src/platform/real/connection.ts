@@ -1,8 +1,9 @@
 /**
  * @module A byte stream over a Bun socket. It owns what `socket.write` does not take: the tail is kept and sent on drain.
  */
-import { type ErrorPlace, WalbError } from "../../errors.ts";
-import type { Connection, ConnectionReader } from "../net.ts";
+import { asWalbError, type ErrorPlace, WalbError } from "../../errors.ts";
+import type { Connection, ConnectionReader, PeerTrust, TlsOptions, TlsSession } from "../net.ts";
+import { upgradeToTls } from "./tls.ts";
 
 /** What a Bun socket carries. */
 export interface SocketData {
@@ -29,7 +30,9 @@ interface Waiter {
 /** The real {@link Connection}. */
 export class RealConnection implements Connection {
   readonly peer: string;
-  readonly #socket: RawSocket;
+  peerTrust: PeerTrust = "trusted";
+  #socket: RawSocket;
+  #isTls = false;
   #reader: ConnectionReader | undefined;
   #isPaused = true;
   #isDelivering = false;
@@ -76,6 +79,30 @@ export class RealConnection implements Connection {
     if (!this.#isPaused && !this.#isClosed) this.#socket.resume();
   }
 
+  putBack(bytes: Uint8Array): void {
+    if (bytes.length > 0) this.#received.unshift(bytes);
+  }
+
+  async startTls(options: TlsOptions): Promise<TlsSession> {
+    if (this.#isClosed || this.#endAsked) throw this.#gone();
+    if (this.#isTls || this.#queue.length > 0) {
+      throw new WalbError("internal", { what: "TLS is started twice, or before all was sent" });
+    }
+    this.#isPaused = true;
+    this.#isTls = true;
+    const initialBytes = Buffer.concat(this.#received.splice(0));
+    try {
+      const { socket, session } = await upgradeToTls(this.#socket, tlsHandlers(this), options, initialBytes, (tls) => {
+        this.#socket = tls;
+      });
+      if (this.#isPaused && !this.#isClosed) socket.pause();
+      return session;
+    } catch (error) {
+      this.close();
+      throw asWalbError(error, { peer: this.peer, step: "TLS handshake" });
+    }
+  }
+
   write(bytes: Uint8Array): boolean {
     if (this.#isClosed || this.#endAsked) return false;
     const rest = this.#tryWrite(bytes);
@@ -112,6 +139,27 @@ export class RealConnection implements Connection {
     this.#isLocalClose = true;
     this.#socket.close();
     this.onClose(undefined);
+  }
+
+  /** Event of the socket that was accepted or connected; when TLS runs over it, its bytes are not ours to deliver. */
+  onSocketData(chunk: Uint8Array): void {
+    if (!this.#isTls) {
+      this.onData(chunk);
+      return;
+    }
+    // A copy that nobody reads: given back at once, since the collector does not see how large it is.
+    if (chunk.buffer instanceof ArrayBuffer && chunk.length === chunk.buffer.byteLength) chunk.buffer.transfer(0);
+  }
+
+  /** As {@link onSocketData}: what TLS tells itself is left to it. */
+  onSocketEvent(handle: () => void): void {
+    if (!this.#isTls) handle();
+  }
+
+  /** The socket is gone; TLS over it says why right after, if it can. */
+  onSocketClose(error: Error | undefined): void {
+    if (this.#isTls) setTimeout(() => this.onClose(error), 0);
+    else this.onClose(error);
   }
 
   /** Socket event: a chunk came in. */
@@ -191,15 +239,16 @@ export class RealConnection implements Connection {
 
   /** Hands on what came in, in order: data, end, closed. A reader that pauses stops it. */
   #deliver(): void {
-    const reader = this.#reader;
-    if (reader === undefined || this.#isDelivering) return;
+    if (this.#reader === undefined || this.#isDelivering) return;
     this.#isDelivering = true;
     try {
+      // A reader may set another one while it is called.
       while (!this.#isPaused) {
         const chunk = this.#received.shift();
         if (chunk === undefined) break;
-        reader.data(chunk);
+        this.#reader.data(chunk);
       }
+      const reader = this.#reader;
       const isLost = this.#isLocalClose || this.#closeError !== undefined;
       if (this.#received.length > 0 && !isLost) return;
       if (this.#peerEnded && !this.#endTold && !this.#isPaused && !isLost) {
@@ -229,21 +278,12 @@ export class RealConnection implements Connection {
 }
 
 /**
- * Handlers for Bun.listen and Bun.connect. Nothing a reader throws may reach the event loop, where it would end the
+ * Handlers for Bun.listen and Bun.connect. Those of a listener are shared by its connections. Nothing a reader throws may reach the event loop, where it would end the
  * process: it closes this one connection and is told on standard error, because it is a defect.
  */
 export function socketHandlers(
   opened: (socket: RawSocket) => RealConnection,
 ): Bun.SocketHandler<SocketData, "uint8array"> {
-  const guard = (socket: RawSocket, handle: (connection: RealConnection) => void): void => {
-    const connection = socket.data?.connection;
-    if (connection === undefined) return;
-    try {
-      handle(connection);
-    } catch (error) {
-      fail(socket, connection, error);
-    }
-  };
   return {
     binaryType: "uint8array",
     open(socket) {
@@ -253,12 +293,34 @@ export function socketHandlers(
         fail(socket, socket.data?.connection, error);
       }
     },
-    data: (socket, chunk) => guard(socket, (connection) => connection.onData(chunk)),
-    drain: (socket) => guard(socket, (connection) => connection.onDrain()),
-    end: (socket) => guard(socket, (connection) => connection.onEnd()),
-    close: (socket, error) => guard(socket, (connection) => connection.onClose(error)),
-    error: (socket, error) => guard(socket, (connection) => connection.onClose(error)),
+    data: (socket, chunk) => guard(socket, (connection) => connection.onSocketData(chunk)),
+    drain: (socket) => guard(socket, (connection) => connection.onSocketEvent(() => connection.onDrain())),
+    end: (socket) => guard(socket, (connection) => connection.onSocketEvent(() => connection.onEnd())),
+    close: (socket, error) => guard(socket, (connection) => connection.onSocketClose(error)),
+    error: (socket, error) => guard(socket, (connection) => connection.onSocketClose(error)),
   };
+}
+
+/** Handlers of TLS that runs over a connection's socket. */
+function tlsHandlers(connection: RealConnection): Bun.SocketHandler<SocketData, "uint8array"> {
+  return {
+    binaryType: "uint8array",
+    data: (socket, chunk) => guard(socket, () => connection.onData(chunk)),
+    drain: (socket) => guard(socket, () => connection.onDrain()),
+    end: (socket) => guard(socket, () => connection.onEnd()),
+    close: (socket, error) => guard(socket, () => connection.onClose(error)),
+    error: (socket, error) => guard(socket, () => connection.onClose(error)),
+  };
+}
+
+function guard(socket: RawSocket, handle: (connection: RealConnection) => void): void {
+  const connection = socket.data?.connection;
+  if (connection === undefined) return;
+  try {
+    handle(connection);
+  } catch (error) {
+    fail(socket, connection, error);
+  }
 }
 
 function fail(socket: RawSocket, connection: RealConnection | undefined, error: unknown): void {

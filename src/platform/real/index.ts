@@ -5,6 +5,7 @@ import { createPoolCompute } from "../../native/compute.ts";
 import { createJobPool, type JobPool } from "../../native/pool.ts";
 import { createMemoryPool } from "../../native/slabs.ts";
 import { alignDown, gib, mib } from "../../units.ts";
+import type { Net } from "../net.ts";
 import type { Platform } from "../platform.ts";
 import { createClock } from "./clock.ts";
 import { createDatabases } from "./database.ts";
@@ -19,6 +20,8 @@ export interface PlatformOptions {
   readonly memoryBudgetBytes?: number;
   /** Pool threads for I/O and CPU work. Default max(2, min(8, 2 · cores)). */
   readonly threads?: number;
+  /** Makes the Net of the platform out of the plain one. */
+  readonly secureNet?: (net: Net) => Net;
 }
 
 const pools = new WeakMap<Platform, JobPool>();
@@ -28,7 +31,7 @@ export function createPlatform(options: PlatformOptions = {}): Platform {
   const pool = createJobPool(options.threads === undefined ? {} : { threads: options.threads });
   const platform: Platform = {
     disk: new RealDisk(pool),
-    net: createNet(),
+    net: options.secureNet?.(createNet()) ?? createNet(),
     clock: createClock(),
     random: createRandom(),
     memory: createMemoryPool(options.memoryBudgetBytes ?? defaultBudgetBytes()),

@@ -1,19 +1,23 @@
 /** @module The two ends of a simulated connection. */
-import type { Connection, ConnectionReader } from "../../platform/net.ts";
+import type { Connection, ConnectionReader, PeerTrust, TlsOptions, TlsSession } from "../../platform/net.ts";
 import type { SimRandom } from "../api.ts";
 import type { SimProcess } from "../process.ts";
 import type { Link } from "./links.ts";
 import { goneError, Pipe } from "./pipe.ts";
+import { simulateTls } from "./tls.ts";
 
 /** One end, owned by a process. */
 export class SimConnection implements Connection {
   isClosed = false;
+  peerTrust: PeerTrust = "trusted";
   /** The other end; set once, right after both are made. */
   private other!: SimConnection;
   private output!: Pipe;
   private reader: ConnectionReader | undefined;
   private isPaused = true;
   private readonly arrivedChunks: Uint8Array[] = [];
+  /** Given back by the reader: counted as consumed already. */
+  private returnedChunk: Uint8Array | undefined;
   private hasEndArrived = false;
   private isEndTold = false;
   private isDeliveryPlanned = false;
@@ -67,6 +71,17 @@ export class SimConnection implements Connection {
   resume(): void {
     this.isPaused = false;
     this.planDelivery();
+  }
+
+  putBack(bytes: Uint8Array): void {
+    if (bytes.length === 0) return;
+    const before = this.returnedChunk;
+    this.returnedChunk = before === undefined ? bytes.slice() : Buffer.concat([bytes, before]);
+    this.planDelivery();
+  }
+
+  startTls(options: TlsOptions): Promise<TlsSession> {
+    return simulateTls(this, options, this.process);
   }
 
   write(bytes: Uint8Array): boolean {
@@ -165,7 +180,8 @@ export class SimConnection implements Connection {
 
   private planDelivery(): void {
     if (this.isDeliveryPlanned || this.isPaused || this.reader === undefined) return;
-    if (this.arrivedChunks.length === 0 && (!this.hasEndArrived || this.isEndTold)) return;
+    const hasData = this.arrivedChunks.length > 0 || this.returnedChunk !== undefined;
+    if (!hasData && (!this.hasEndArrived || this.isEndTold)) return;
     this.isDeliveryPlanned = true;
     this.process.engine.schedule(0, `${this.label} resume`, this.process, () => {
       this.isDeliveryPlanned = false;
@@ -176,12 +192,19 @@ export class SimConnection implements Connection {
   private deliver(): void {
     if (!this.process.isAlive || this.isDeliveryPlanned) return;
     while (this.reader !== undefined && !this.isPaused && !this.isClosed) {
+      const returned = this.returnedChunk;
+      if (returned !== undefined) {
+        this.returnedChunk = undefined;
+        this.reader.data(returned);
+        continue;
+      }
       const chunk = this.arrivedChunks.shift();
       if (chunk === undefined) break;
       this.other.output.consumed(chunk.length);
       this.reader.data(chunk);
     }
     if (this.isClosed || this.isPaused || this.reader === undefined || this.arrivedChunks.length > 0) return;
+    if (this.returnedChunk !== undefined) return;
     if (!this.hasEndArrived || this.isEndTold) return;
     this.isEndTold = true;
     this.reader.end();

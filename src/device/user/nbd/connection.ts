@@ -8,10 +8,13 @@ import type { NbdExports } from "./exports.ts";
 import { Handshake, type HandshakeHost, type Negotiated } from "./handshake.ts";
 import { ByteQueue } from "./input.ts";
 import type { RoomGates } from "./room.ts";
+import type { NbdTls } from "./server.ts";
 import { Transmission, type TransmissionHost } from "./transmission.ts";
 
 /** A client must have chosen an export within this time. */
 const handshakeMs = 60_000;
+/** TLS must be agreed on within this time. */
+const tlsMs = 10_000;
 /** A client that owes us reading, or payload, for so long holds memory that others need: it is cut off. */
 const stallMs = 300_000;
 /** After our last byte the client has this long to close; also how long a stopping server waits for its reading. A close
@@ -24,6 +27,8 @@ export interface ConnectionContext {
   readonly clock: Clock;
   readonly rooms: RoomGates;
   readonly exports: NbdExports;
+  /** Required before anything else. */
+  readonly tls: NbdTls | undefined;
   /** Told once for each connection that was cut off because of what its peer did. */
   readonly onProblem: (error: WalbError) => void;
 }
@@ -61,6 +66,43 @@ export class NbdConnection implements ConnectionReader, HandshakeHost, Transmiss
     this.handshake.greet();
     this.connection.setReader(this);
     this.connection.resume();
+  }
+
+  get isTlsRequired(): boolean {
+    return this.context.tls !== undefined;
+  }
+
+  startTls(): void {
+    const { tls } = this.context;
+    if (tls === undefined || this.isClosed) return;
+    // What comes before TLS is anybody's; a client sends nothing until it has our answer.
+    if (this.input.availableBytes > 0) {
+      this.fail(
+        new WalbError("protocol", {
+          what: "the client sent more behind its request for TLS, before TLS began",
+          where: { step: "NBD handshake" },
+          hint: "somebody may be injecting commands: check the network between",
+        }),
+      );
+      return;
+    }
+    const run = async (): Promise<void> => {
+      this.connection.pause();
+      await this.connection.drained();
+      await this.connection.startTls({
+        isServer: true,
+        certificate: tls.certificate(),
+        peerAuthoritiesPem: tls.authoritiesPem,
+        timeoutMs: tlsMs,
+      });
+      this.handshake.tlsStarted();
+      this.connection.resume();
+    };
+    run().catch((error: unknown) => {
+      const known = asWalbError(error);
+      const hint = "give the client the certificates that this makes: walb key certificates DIR";
+      this.fail(new WalbError(known.code, { what: known.what, where: known.where, hint }));
+    });
   }
 
   get exports(): NbdExports {

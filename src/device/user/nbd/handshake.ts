@@ -1,8 +1,4 @@
-/**
- * @module The handshake half of an NBD connection: fixed newstyle greeting and option negotiation.
- *
- * TLS would be answered in {@link Handshake.answer}: everything else sees bytes only.
- */
+/** @module The handshake half of an NBD connection: fixed newstyle greeting, option negotiation, the turn to TLS. */
 import { asWalbError, WalbError } from "../../../errors.ts";
 import type { BlockVolume } from "../block.ts";
 import { exportFlags, findExport, type NbdExports } from "./exports.ts";
@@ -47,6 +43,10 @@ export interface HandshakeHost {
   readonly exports: NbdExports;
   /** True while the peer does not read what was written: then consume() is left until it does. */
   readonly isBlocked: boolean;
+  /** Nothing is served before TLS runs. */
+  readonly isTlsRequired: boolean;
+  /** Turns the connection to TLS, then calls {@link Handshake.tlsStarted}. */
+  startTls(): void;
   write(bytes: Uint8Array): void;
   /** FIN after what was written. */
   finish(): void;
@@ -57,7 +57,8 @@ export interface HandshakeHost {
 
 /** Parses the client's side of the handshake and answers it. */
 export class Handshake {
-  private state: "flags" | "option" | "skip" | "over" = "flags";
+  private state: "flags" | "option" | "skip" | "tls" | "over" = "flags";
+  private isTls = false;
   private hasNoZeroes = false;
   private isStructured = false;
   /** Export that base:allocation was selected for. */
@@ -81,7 +82,7 @@ export class Handshake {
 
   /** Takes what is complete; returns when it needs more bytes, is blocked or is over. */
   consume(input: ByteQueue): void {
-    while (this.state !== "over" && !this.host.isBlocked) {
+    while (this.state !== "over" && this.state !== "tls" && !this.host.isBlocked) {
       if (this.state === "flags") {
         if (!input.ensure(4)) return;
         this.clientFlags(u32At(input.bytes, input.at));
@@ -95,6 +96,14 @@ export class Handshake {
         return;
       }
     }
+  }
+
+  /** TLS runs. What was negotiated before it does not count: anybody could have. */
+  tlsStarted(): void {
+    this.isTls = true;
+    this.isStructured = false;
+    this.contextFor = undefined;
+    this.state = "option";
   }
 
   private clientFlags(flags: number): void {
@@ -139,6 +148,8 @@ export class Handshake {
 
   /** Answers one option; what is returned runs after its bytes are consumed. */
   private answer(option: number, data: Uint8Array): (() => void) | undefined {
+    const isOpen = this.isTls || !this.host.isTlsRequired;
+    if (!isOpen && option !== options.startTls && option !== options.abort) return this.demandTls(option);
     switch (option) {
       case options.exportName:
         return this.exportName(data);
@@ -164,13 +175,34 @@ export class Handshake {
         this.metaContext(option, data);
         return undefined;
       case options.startTls:
-        if (data.length !== 0) this.invalid(option, "starting TLS takes no data");
-        else this.reply(option, optionReplies.errUnsup, text("TLS is not offered"));
-        return undefined;
+        return this.startTls(data);
       default:
         this.reply(option, optionReplies.errUnsup, text("unknown option"));
         return undefined;
     }
+  }
+
+  private startTls(data: Uint8Array): (() => void) | undefined {
+    const option = options.startTls;
+    if (data.length !== 0) this.invalid(option, "starting TLS takes no data");
+    else if (this.isTls) this.invalid(option, "TLS runs already");
+    else if (!this.host.isTlsRequired) this.reply(option, optionReplies.errUnsup, text("TLS is not offered"));
+    else {
+      this.reply(option, optionReplies.ack);
+      this.state = "tls";
+      return () => this.host.startTls();
+    }
+    return undefined;
+  }
+
+  private demandTls(option: number): (() => void) | undefined {
+    // The protocol has no error answer to this old option.
+    if (option === options.exportName) {
+      this.state = "over";
+      return () => this.host.finish();
+    }
+    this.reply(option, optionReplies.errTlsReqd, text("this server requires TLS: use nbds:// with certificates"));
+    return undefined;
   }
 
   private exportName(data: Uint8Array): (() => void) | undefined {

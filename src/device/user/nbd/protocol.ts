@@ -40,6 +40,7 @@ export const optionReplies = {
   errUnsup: 0x8000_0001,
   errPolicy: 0x8000_0002,
   errInvalid: 0x8000_0003,
+  errTlsReqd: 0x8000_0005,
   errUnknown: 0x8000_0006,
   errShutdown: 0x8000_0007,
   errTooBig: 0x8000_0009,

@@ -2,7 +2,7 @@
 import { WalbError } from "../../../errors.ts";
 import type { MemoryPool } from "../../../native/memory.ts";
 import type { Clock } from "../../../platform/clock.ts";
-import type { Address, Connection, Listener, Net } from "../../../platform/net.ts";
+import type { Address, CertificatePair, Connection, Listener, Net } from "../../../platform/net.ts";
 import { NbdConnection } from "./connection.ts";
 import type { NbdExports } from "./exports.ts";
 import { RoomGates } from "./room.ts";
@@ -10,6 +10,14 @@ import { RoomGates } from "./room.ts";
 export type { NbdExports } from "./exports.ts";
 
 const maxConnectionsDefault = 1024;
+
+/** TLS with certificates of both sides. */
+export interface NbdTls {
+  /** Ours. */
+  readonly certificate: () => CertificatePair;
+  /** PEM. One of these has signed the certificate of every client that is let in. */
+  readonly authoritiesPem: string;
+}
 
 /** What {@link openNbdServer} needs. */
 export interface NbdServerOptions {
@@ -19,6 +27,8 @@ export interface NbdServerOptions {
   readonly memory: MemoryPool;
   readonly exports: NbdExports;
   readonly listeners: readonly Address[];
+  /** Required of clients over TCP; without, there is none. */
+  readonly tls?: NbdTls;
   /** Connections beyond this are closed at once; default 1024. */
   readonly maxConnections?: number;
   /** Told when a connection was cut off because of what its client did; default: nobody is. */
@@ -63,7 +73,7 @@ class Server implements NbdServer {
   }
 
   async listen(address: Address): Promise<void> {
-    this.listeners.push(await this.options.net.listen(address, (connection) => this.accept(connection)));
+    this.listeners.push(await this.options.net.listen(address, (connection) => this.accept(connection, address)));
   }
 
   connectionsOf(name: string): number {
@@ -82,7 +92,7 @@ class Server implements NbdServer {
     await this.stopAll(() => true);
   }
 
-  private accept(connection: Connection): void {
+  private accept(connection: Connection, at: Address): void {
     const { maxConnections = maxConnectionsDefault, onProblem = () => undefined } = this.options;
     if (this.isClosing || this.connections.size >= maxConnections) {
       connection.close();
@@ -99,7 +109,7 @@ class Server implements NbdServer {
     }
     const { memory, clock, exports } = this.options;
     const client: NbdConnection = new NbdConnection(
-      { memory, clock, exports, rooms: this.rooms, onProblem },
+      { memory, clock, exports, rooms: this.rooms, onProblem, tls: at.kind === "tcp" ? this.options.tls : undefined },
       connection,
       {
         idle: () => this.tell(),
