@@ -2,14 +2,13 @@
  * @module How fetch reaches a daemon with a cluster key: through a unix socket of this process alone, behind which each
  * connection goes on over TLS with the proof. A connection that fails is answered in HTTP, with the error.
  */
-import { rmSync } from "node:fs";
 import { join } from "node:path";
 import { toJson } from "../control/schemas.ts";
 import { asWalbError, type WalbError } from "../errors.ts";
 import type { Address, Connection, Net } from "../platform/net.ts";
 import { createClock } from "../platform/real/clock.ts";
 import { createNet } from "../platform/real/net.ts";
-import { makePrivateDirectory } from "../platform/real/private-directory.ts";
+import { makePrivateDirectory, removeAtExit } from "../platform/real/private-directory.ts";
 import { readSecretFile } from "../platform/real/secret.ts";
 import { parseKeys } from "../secure/key.ts";
 import { connectSecurely } from "../secure/net.ts";
@@ -62,10 +61,9 @@ async function open(address: Address, keyFile: string, socketName: string): Prom
 
 function privateDirectory(): string {
   if (directory !== undefined) return directory;
-  const made = makePrivateDirectory();
-  directory = made;
-  process.once("exit", () => rmSync(made, { recursive: true, force: true }));
-  return made;
+  directory = makePrivateDirectory();
+  removeAtExit(directory);
+  return directory;
 }
 
 function refuse(inside: Connection, error: WalbError): void {

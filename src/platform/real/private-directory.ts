@@ -26,6 +26,11 @@ export function makePrivateDirectory(): string {
   });
 }
 
+/** Removes it when the process ends in an orderly way. */
+export function removeAtExit(directory: string): void {
+  process.once("exit", () => rmSync(directory, { recursive: true, force: true }));
+}
+
 /** Removes the directories of processes that are gone. Those of other users fail, and are theirs to remove. */
 function removeStaleDirectories(place: string): void {
   for (const name of readdirSync(place)) {
