@@ -253,10 +253,10 @@ export class ArchiveStore {
   }
 
   /**
-   * Everything is replaced by the state of another archive, whose image the base is when the file was written over it.
-   * Files of diffs stay, until {@link endResync}.
+   * Everything is replaced by the backups of another archive, whose image the base is when the file was written over it.
+   * Files of diffs are put in order behind it, until {@link endResync}.
    */
-  commitResync(backup: FullBackup, fileName: string): void {
+  commitResync(backup: FullBackup, diffs: readonly StoredDiff[], fileName: string): void {
     const { base, ...rest } = backup;
     this.#database.transaction(() => {
       for (const table of [diffTable, labelTable, lossTable, coldTable, verifiedTable]) {
@@ -266,10 +266,12 @@ export class ArchiveStore {
         .update(volumeTable)
         .set({ state: "Archived", ...rest, ...baseColumns(base) })
         .run();
+      for (const diff of diffs) this.#insertRow(diff);
       this.#database.orm.insert(resyncTable).values({ id: 1, fileName }).run();
     });
     this.#reload();
     this.#forgetAll();
+    for (const diff of diffs) this.#put(diff);
     this.#resyncFile = fileName;
   }
 

@@ -12,7 +12,7 @@ import { removePartials } from "./partials.ts";
 import { quarantineName } from "./quarantine.ts";
 import type { RateLimits } from "./rates.ts";
 import { finishReset, reconcile } from "./reconcile.ts";
-import { removePending, resumeResync } from "./replication/receive-resync.ts";
+import { removeStaged, resumeResync } from "./replication/finish-resync.ts";
 import type { ArchiveSettings } from "./settings.ts";
 import { ArchiveStore } from "./store.ts";
 import { ArchiveVolume, type ArchiveVolumeState, activeStates } from "./volume.ts";
@@ -281,7 +281,7 @@ export class ArchiveVolumes {
         await volume.saveManifest();
       };
       if (store.resyncFile === undefined) {
-        await removePending(volume);
+        await removeStaged(volume);
         await ready();
       } else resumeResync(volume, io, ready);
     } catch (error) {

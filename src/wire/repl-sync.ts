@@ -214,6 +214,8 @@ export interface ReplServer {
   hash(request: ReplHashRequest): Promise<HashSyncParts | { readonly refusal: ReplRefusal }>;
   diff(request: ReplDiffRequest): Promise<{ readonly sink: PackSink } | { readonly refusal: ReplRefusal }>;
   latest(): Promise<ArchiveState>;
+  /** The sender is through; the last Ack follows. */
+  stop?(): Promise<void>;
 }
 
 /** What serving a replication works with. */
@@ -255,6 +257,7 @@ async function serveTurns(stream: WireStream, parts: ReplParts, server: ReplServ
     stream.confirmationDue = true;
     if (code === ReplTurnCode.stop) {
       stream.confirmationDue = false;
+      await server.stop?.();
       await stream.sendAck();
       return;
     }

@@ -1,19 +1,16 @@
 /**
  * @module Receives a resync: this archive's backups of a volume are replaced by another's. Nothing of the old is touched
- * before the new state is durable.
+ * before all of the new is durable, its newest state too.
  *
- * What differs from the base image is collected in a file, while all points stay restorable. Order: file complete → fsync,
- * name, fsync of the directory → file read back and checked → state Resync, running work ended → manifest → row of the
- * new base and of the file, without the old diffs → **the new state is durable** → file written over the image → fdatasync
- * → files of the old diffs removed → row without the file → file removed. A start that finds the row goes on from there.
+ * What differs from the base image is collected in a file, and the diffs behind it in a directory, while all old points
+ * stay restorable. When the sender is through: state Resync, running work ended → manifest → row of the new base, rows of
+ * the new diffs, row of the file, without the old ones → **decided** → Ack. Then, in the background, see `finish-resync.ts`.
  */
-import { applyDiffs } from "../../diff/apply.ts";
-import { type MergePlan, planMerge } from "../../diff/merge.ts";
-import { type DiffSet as OpenDiffs, openDiffSet } from "../../diff/set.ts";
 import type { DiffIo } from "../../diff/types.ts";
-import { asWalbError, WalbError } from "../../errors.ts";
-import { baseImage } from "../../image/image.ts";
-import { diffFileSuffix } from "../../snapshot/filename.ts";
+import { DiffSet } from "../../snapshot/diffset.ts";
+import { diffFileName } from "../../snapshot/filename.ts";
+import { latestState } from "../../snapshot/select.ts";
+import type { ArchiveState, DiffMeta } from "../../snapshot/types.ts";
 import { lbBytes } from "../../units.ts";
 import { hashBytes } from "../../wire/hash-stream.ts";
 import type { PackSink, ReceivedPack } from "../../wire/pack-stream.ts";
@@ -23,24 +20,23 @@ import { requireGid } from "../full-sync.ts";
 import type { ArchiveMemory } from "../memory.ts";
 import { ReceivedFile, requireSpace } from "../receive.ts";
 import { SnapshotImage } from "../scan.ts";
+import type { StoredDiff } from "../store.ts";
 import type { ArchiveVolume } from "../volume.ts";
+import { removeStaged, resyncFileName, stagedName, withPending } from "./finish-resync.ts";
 
-/** Holds what a decided resync writes to the image. */
-export const resyncFileName = "resync.pending";
+const what = "a resync, which keeps the old backups until the new are complete";
 
-/** Enters the state in which nothing may use the image, from the one of receiving; waits for what does. */
-export type TakeImage = () => Promise<void>;
-
-/** A resync being received. */
+/** A resync being received; itself takes what differs. */
 export class ResyncReception implements PackSink {
   readonly #volume: ArchiveVolume;
   readonly #memory: ArchiveMemory;
   readonly #request: ReplResyncRequest;
   readonly #signal: AbortSignal;
-  readonly #image: SnapshotImage;
-  readonly #takeImage: TakeImage;
-  readonly #ended: () => Promise<void>;
+  #image: SnapshotImage | undefined;
   #file: ReceivedFile | undefined;
+  #isCompared = false;
+  #set = DiffSet.empty;
+  readonly #diffs: StoredDiff[] = [];
 
   private constructor(
     volume: ArchiveVolume,
@@ -48,40 +44,46 @@ export class ResyncReception implements PackSink {
     request: ReplResyncRequest,
     signal: AbortSignal,
     image: SnapshotImage,
-    takeImage: TakeImage,
-    ended: () => Promise<void>,
   ) {
     this.#volume = volume;
     this.#memory = memory;
     this.#request = request;
     this.#signal = signal;
     this.#image = image;
-    this.#takeImage = takeImage;
-    this.#ended = ended;
   }
 
-  /** @param ended called once, when all is over. @throws WalbError `no-space`. */
+  /** Opens the image to compare with. @throws WalbError `no-space`. */
   static async begin(
     volume: ArchiveVolume,
     memory: ArchiveMemory,
     request: ReplResyncRequest,
     signal: AbortSignal,
-    takeImage: TakeImage,
-    ended: () => Promise<void>,
   ): Promise<ResyncReception> {
     requireGid(request.base.to ?? request.base.from);
-    await requireSpace(volume, memory.receiving, 0, "a resync, which keeps the old backups until the new are complete");
+    await requireSpace(volume, memory.receiving, 0, what);
+    await removeStaged(volume);
+    await volume.platform.disk.makeDirectory(volume.pathOf(stagedName));
     const { sizeLb, bulkLb } = request;
     const image = await SnapshotImage.open(volume, memory, { diffs: [], sizeLb, bulkLb }, signal);
-    const reception = new ResyncReception(volume, memory, request, signal, image, takeImage, ended);
+    const reception = new ResyncReception(volume, memory, request, signal, image);
     try {
       reception.#file = await ReceivedFile.create(volume, memory.receiving, request.uuid);
       volume.syncProgress = { doneBytes: 0, totalBytes: sizeLb * lbBytes };
       return reception;
     } catch (error) {
-      await image.close();
+      await reception.discard();
       throw error;
     }
+  }
+
+  /** Whether all that differs is here, so that diffs may follow. */
+  get isCompared(): boolean {
+    return this.#isCompared;
+  }
+
+  /** The newest state of what came so far. */
+  get latest(): ArchiveState {
+    return latestState(this.#set, this.#request.base);
   }
 
   /** Hashes of the base image as it is. */
@@ -89,7 +91,7 @@ export class ResyncReception implements PackSink {
     const { sizeLb, bulkLb, hashSeed } = this.#request;
     const totalBytes = sizeLb * lbBytes;
     let doneBytes = 0;
-    for await (const piece of this.#image.hashes(hashSeed, this.#signal)) {
+    for await (const piece of this.#image!.hashes(hashSeed, this.#signal)) {
       yield piece;
       doneBytes = Math.min(totalBytes, doneBytes + (piece.length / hashBytes) * bulkLb * lbBytes);
       this.#volume.syncProgress = { doneBytes, totalBytes };
@@ -100,141 +102,78 @@ export class ResyncReception implements PackSink {
     this.#file!.write(pack);
   }
 
+  /** All that differs is here: makes it durable, and reads it back. */
   async finish(): Promise<void> {
-    const volume = this.#volume;
-    const { store, platform } = volume;
-    const { sizeLb, uuid: logUuid, archiveUuid, base } = this.#request;
     const file = this.#file!;
     await file.complete();
     await file.commit(resyncFileName);
     this.#file = undefined;
-    try {
-      const { working } = this.#memory;
-      await withPending(volume, working, (open, plan) => {
-        const round = { metas: [], open, close: () => Promise.resolve() };
-        return verifyPlan(volume, working, round, plan, this.#signal, () => undefined);
-      });
-      // Open, it would keep a part of an image that is being changed.
-      await this.#close();
-      await this.#takeImage();
-      const backup = { sizeLb, logUuid, archiveUuid, base, lastSyncMs: platform.clock.nowMs() };
-      const rest = { diffUuids: [logUuid], labels: [], resyncFile: resyncFileName };
-      await volume.saveManifest({ ...store.manifest(), ...backup, ...rest, state: "Archived" });
-      try {
-        store.commitResync(backup, resyncFileName);
-      } catch (error) {
-        await volume.saveManifest();
-        throw error;
-      }
-    } catch (error) {
-      if (store.resyncFile === undefined) await removePending(volume);
-      throw error;
-    }
-    await finishResync(volume, this.#memory.working);
-    volume.clearTrouble();
-    volume.log.info("resync received", { gid: base.from.gidB });
-    await this.#ended();
+    const { working } = this.#memory;
+    // It is going to be written over the only image: what cannot be read must show before.
+    await withPending(this.#volume, working, (open, plan) => {
+      const round = { metas: [], open, close: () => Promise.resolve() };
+      return verifyPlan(this.#volume, working, round, plan, this.#signal, () => undefined);
+    });
+    await this.#closeImage();
+    this.#isCompared = true;
   }
 
   async abandon(_error: unknown): Promise<void> {
-    await this.#file?.discard();
-    this.#file = undefined;
-    await this.#close();
-    await this.#ended();
+    await this.discard();
   }
 
-  async #close(): Promise<void> {
+  /** Where a diff behind what came so far goes. @param diff see `keptDiff`. */
+  async stage(diff: DiffMeta, uuid: string, io: DiffIo): Promise<PackSink> {
+    await requireSpace(this.#volume, io, diff.dataSizeBytes, what);
+    const file = await ReceivedFile.create(this.#volume, io, uuid);
+    return {
+      write: (pack) => file.write(pack),
+      abandon: () => file.discard(),
+      finish: async () => {
+        const { sizeBytes, contentLb } = await file.complete();
+        const meta = { ...diff, dataSizeBytes: sizeBytes };
+        const fileName = diffFileName(meta);
+        await file.commit(`${stagedName}/${fileName}`);
+        this.#set = this.#set.add(meta);
+        this.#diffs.push({ fileName, meta, uuid, contentLb });
+      },
+    };
+  }
+
+  /** Replaces the old backups by what came. From here on a start goes on, see `finishResync`. */
+  async decide(): Promise<void> {
+    const { store, platform } = this.#volume;
+    const { sizeLb, uuid, archiveUuid, base } = this.#request;
+    const logUuid = this.#diffs.at(-1)?.uuid ?? uuid;
+    const backup = { sizeLb, logUuid, archiveUuid, base, lastSyncMs: platform.clock.nowMs() };
+    const diffUuids = [...new Set([uuid, ...this.#diffs.map((diff) => diff.uuid)])].sort();
+    const rest = { diffUuids, labels: [], colds: [], resyncFile: resyncFileName };
+    await this.#volume.saveManifest({ ...store.manifest(), ...backup, ...rest, state: "Archived" });
+    try {
+      store.commitResync(backup, this.#diffs, resyncFileName);
+    } catch (error) {
+      await this.#volume.saveManifest();
+      throw error;
+    }
+  }
+
+  /** Lets go of everything that is not decided. Idempotent; never throws. */
+  async discard(): Promise<void> {
+    const file = this.#file;
+    this.#file = undefined;
+    await file?.discard();
+    await this.#closeImage();
+    if (this.#volume.store.resyncFile === undefined) await removeStaged(this.#volume);
+  }
+
+  async #closeImage(): Promise<void> {
+    const image = this.#image;
+    this.#image = undefined;
     this.#volume.syncProgress = undefined;
     try {
-      await this.#image.close();
+      await image?.close();
     } catch (error) {
       this.#volume.log.warn("the image could not be closed", { error });
     }
-  }
-}
-
-/** Writes a decided resync to the image, and removes what it replaces. May be repeated at any point. */
-export async function finishResync(volume: ArchiveVolume, io: DiffIo, signal?: AbortSignal): Promise<void> {
-  const { store, images, name, sizeBytes } = volume;
-  const { disk } = volume.platform;
-  if (store.resyncFile === undefined) return;
-  if ((await disk.info(volume.pathOf(store.resyncFile))) === undefined) {
-    throw new WalbError("damaged", {
-      what: "the file of a resync is missing, and the base image may be written in part",
-      where: { volume: name, file: volume.pathOf(store.resyncFile) },
-      hint: `reset the volume and replicate it again: walb stop ${name}, walb reset ${name}`,
-    });
-  }
-  if ((await images.sizeBytes(baseImage(name))) < sizeBytes) await images.grow(baseImage(name), sizeBytes);
-  const image = await images.open(baseImage(name), "write");
-  try {
-    await withPending(volume, io, async (open, plan) => {
-      await applyDiffs(io, open, plan, image, {
-        sizeLb: store.sizeLb,
-        discard: "zero",
-        ...(signal === undefined ? {} : { signal }),
-        onProgress: ({ doneLb, totalLb }) => {
-          volume.syncProgress = { doneBytes: doneLb * lbBytes, totalBytes: totalLb * lbBytes };
-        },
-      });
-    });
-    // A volume that grows later reads zeroes there.
-    const imageBytes = await image.size();
-    if (imageBytes > sizeBytes) await image.zero(sizeBytes, imageBytes - sizeBytes);
-    await image.sync();
-  } finally {
-    volume.syncProgress = undefined;
-    await image.close();
-  }
-  // Points that were kept as images are those of the old backups; restored images are their owner's.
-  for (const id of await images.list(name)) {
-    if (id.kind === "cold" || id.kind === "promoting") await images.remove(id);
-  }
-  for (const fileName of await disk.list(volume.directory)) {
-    if (fileName.endsWith(diffFileSuffix)) await disk.remove(volume.pathOf(fileName));
-  }
-  await disk.syncDirectory(volume.directory);
-  store.endResync();
-  await volume.saveManifest();
-  await removePending(volume);
-}
-
-/** At start: finishes a resync that is decided, beside the other volumes; then goes on with `ready`. */
-export function resumeResync(volume: ArchiveVolume, io: DiffIo, ready: () => Promise<void>): void {
-  const { machine, log } = volume;
-  const transition = machine.begin([machine.state], "Resync", "finish a resync");
-  volume.inBackground(async (signal) => {
-    try {
-      log.info("a resync goes on where it broke off");
-      await finishResync(volume, io, signal);
-      await ready();
-      transition.commit("Archived");
-    } catch (error) {
-      const failure = asWalbError(error, { step: "finishing a resync" });
-      volume.setTrouble(failure);
-      log.error("a resync cannot be finished; the next start tries again", { error: failure });
-    }
-  });
-}
-
-/** Removes the file of a resync that was not decided, or is done. */
-export async function removePending(volume: ArchiveVolume): Promise<void> {
-  try {
-    await volume.platform.disk.remove(volume.pathOf(resyncFileName));
-  } catch (error) {
-    volume.log.warn("the file of a resync could not be removed", { error: asWalbError(error) });
-  }
-}
-
-async function withPending(
-  volume: ArchiveVolume,
-  io: DiffIo,
-  work: (open: OpenDiffs, plan: MergePlan) => Promise<void>,
-): Promise<void> {
-  const open = await openDiffSet(io, [volume.pathOf(resyncFileName)]);
-  try {
-    await work(open, planMerge(open.records));
-  } finally {
-    await open.close();
   }
 }

@@ -4,6 +4,7 @@ import type { Platform } from "../../platform/platform.ts";
 import { relation } from "../../snapshot/algebra.ts";
 import type { DiffMeta } from "../../snapshot/types.ts";
 import { lbBytes } from "../../units.ts";
+import type { Transition } from "../../volume/machine.ts";
 import type { HashSyncParts } from "../../wire/hash-sync.ts";
 import {
   type ReplDiffRequest,
@@ -23,8 +24,9 @@ import { untilNoDiff } from "../reception.ts";
 import { resizeVolume } from "../resize.ts";
 import { SnapshotImage } from "../scan.ts";
 import type { ArchiveSettings } from "../settings.ts";
-import type { ArchiveAction, ArchiveVolume } from "../volume.ts";
+import type { ArchiveAction, ArchiveVolume, ArchiveVolumeState } from "../volume.ts";
 import type { ArchiveVolumes } from "../volumes.ts";
+import { finishInBackground } from "./finish-resync.ts";
 import { Held } from "./held.ts";
 import { DiffTurn, keptDiff } from "./receive-diff.ts";
 import { FullReception } from "./receive-full.ts";
@@ -55,6 +57,23 @@ export async function serveReplication(parts: ReplicaParts, stream: WireStream):
   }
 }
 
+/** What a resync holds through all steps. */
+interface ResyncUnderWay {
+  readonly reception: ResyncReception;
+  /** The transition into ReplSyncAsServer. */
+  readonly receiving: Transition<ArchiveVolumeState>;
+  readonly endScan: () => void;
+  readonly held: Held;
+}
+
+/** Its sender begins with its oldest state, behind which there are only diffs. */
+function notInResync(): WalbError {
+  return new WalbError("state", {
+    what: "images cannot be compared again within a resync",
+    hint: "replicate without a resync first, or reset the volume here and replicate it anew",
+  });
+}
+
 class Replica implements ReplServer {
   readonly #parts: ReplicaParts;
   readonly #stream: WireStream;
@@ -64,6 +83,8 @@ class Replica implements ReplServer {
   /** Until the end of the step under way. Between steps diffs of proxies may come in. */
   #step = new Held();
   #found: ArchiveVolume | undefined;
+  /** A resync under way, until it is decided. */
+  #resync: ResyncUnderWay | undefined;
   #isRefused = false;
 
   constructor(parts: ReplicaParts, stream: WireStream) {
@@ -125,6 +146,7 @@ class Replica implements ReplServer {
     });
   }
 
+  /** Receives until the sender is through; until then this volume keeps what it has, and takes no diffs of proxies. */
   async resync(request: ReplResyncRequest): Promise<HashSyncParts | { readonly refusal: ReplRefusal }> {
     const volume = this.#volume;
     return this.#begin(async (held) => {
@@ -132,21 +154,33 @@ class Replica implements ReplServer {
       await this.#requireSize(request.sizeLb);
       const endScan = volume.machine.beginAction("Scan");
       held.push(endScan);
-      const takeImage = async (): Promise<void> => {
-        endScan();
-        receiving.commit("Archived");
-        const transition = volume.machine.begin(["Archived"], "Resync", "resync");
-        // Only a start can finish what is decided and not written.
-        held.push(() => {
-          if (volume.store.resyncFile === undefined) transition.commit("Archived");
-        });
-        await volume.machine.until(() => volume.machine.running() === 0, this.#abort.signal);
-      };
-      const ended = (): Promise<void> => held.release();
-      const { memory } = this.#parts;
-      const sink = await ResyncReception.begin(volume, memory, request, this.#abort.signal, takeImage, ended);
-      return { hashes: sink.hashes(), sink };
+      const reception = await ResyncReception.begin(volume, this.#parts.memory, request, this.#abort.signal);
+      held.push(() => reception.discard());
+      this.#resync = { reception, receiving, endScan, held };
+      return { hashes: reception.hashes(), sink: reception };
     });
+  }
+
+  async stop(): Promise<void> {
+    const resync = this.#resync;
+    if (resync === undefined) return;
+    const volume = this.#volume;
+    const { machine } = volume;
+    const { reception, receiving, endScan, held } = resync;
+    // Nobody may use the image from here on.
+    endScan();
+    receiving.commit("Archived");
+    const transition = machine.begin(["Archived"], "Resync", "resync");
+    try {
+      await machine.until(() => machine.running() === 0, this.#abort.signal);
+      await reception.decide();
+    } catch (error) {
+      transition.commit("Archived");
+      throw error;
+    }
+    this.#resync = undefined;
+    await held.release();
+    finishInBackground(volume, this.#parts.memory.working, transition, () => Promise.resolve());
   }
 
   async hash(request: ReplHashRequest): Promise<HashSyncParts | { readonly refusal: ReplRefusal }> {
@@ -154,6 +188,7 @@ class Replica implements ReplServer {
     const { memory } = this.#parts;
     const { sizeLb, bulkLb, hashSeed } = request;
     return this.#begin(async (held) => {
+      if (this.#resync !== undefined) throw notInResync();
       await this.#enter(held, "receive a hash replication");
       await this.#requireSize(sizeLb);
       const diff = keptDiff(request.diff, volume.latest().from);
@@ -168,6 +203,14 @@ class Replica implements ReplServer {
 
   async diff(request: ReplDiffRequest) {
     const volume = this.#volume;
+    const { receiving } = this.#parts.memory;
+    const resync = this.#resync?.reception;
+    if (resync !== undefined) {
+      return this.#begin(async () => {
+        const diff = keptDiff(request.diff, resync.latest.from);
+        return { sink: await resync.stage(diff, request.uuid, receiving) };
+      });
+    }
     return this.#begin(async (held) => {
       await this.#enter(held, "receive a replicated diff");
       await this.#requireSize(request.sizeLb);
@@ -176,12 +219,12 @@ class Replica implements ReplServer {
       if (relation(latest, request.diff) === "too-old") return { refusal: refuseWith("too-old-diff") };
       const diff: DiffMeta = keptDiff(request.diff, latest);
       const ended = (): Promise<void> => held.release();
-      return { sink: await DiffTurn.begin(volume, diff, request.uuid, this.#parts.memory.receiving, ended) };
+      return { sink: await DiffTurn.begin(volume, diff, request.uuid, receiving, ended) };
     });
   }
 
   async latest() {
-    return this.#volume.latest();
+    return this.#resync?.reception.latest ?? this.#volume.latest();
   }
 
   /** The conversation came to its end: when nothing was refused, all is well. */
@@ -200,6 +243,7 @@ class Replica implements ReplServer {
   async end(): Promise<void> {
     this.#abort.abort(new WalbError("cancelled", { what: "the replication is over" }));
     await this.#step.release();
+    await this.#resync?.held.release();
     await this.#conversation.release();
   }
 

@@ -127,8 +127,15 @@ export class ReplicaScene {
     return answer.kind === "word" ? answer.word : answer.kind;
   }
 
-  replicate(from: ArchiveHost, to: ArchiveHost, params: object = {}): Promise<Record<string, unknown>> {
-    return from.command("replicate", { to: `${to.name}:10200`, bulkBytes: 8192, ...params });
+  async replicate(from: ArchiveHost, to: ArchiveHost, params: object = {}): Promise<Record<string, unknown>> {
+    const result = await from.command("replicate", { to: `${to.name}:10200`, bulkBytes: 8192, ...params });
+    await this.settle(to);
+    return result;
+  }
+
+  /** Waits until a resync that is decided is carried out. */
+  async settle(archive: ArchiveHost): Promise<void> {
+    for (let i = 0; i < 1000 && (await archive.status()).state === "Resync"; i++) await this.world.run(10);
   }
 
   /** Restores every point and compares it with the model. @returns the gids. */
@@ -140,7 +147,7 @@ export class ReplicaScene {
       const found = archive.host.storage.peek("/restored.img", 0, sizeBytes);
       expectSame(found, this.history.at(gid), `${what}: gid ${gid} at ${archive.name}`);
     }
-    expect(archive.files(/\.tmp$|partial$|quarantine|pending$/)).toEqual([]);
+    expect(archive.files(/\.tmp$|partial$|quarantine|resync/)).toEqual([]);
     return gids;
   }
 
