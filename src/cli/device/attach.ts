@@ -31,6 +31,13 @@ export const verb = defineVerb({
         hint: `look with: walb device show ${name}`,
       });
     }
+    if (uri.startsWith("nbds:")) {
+      throw new WalbError("unsupported", {
+        what: "the device is served over TLS only, and nbd-client would need certificates for that",
+        where: { volume: name },
+        hint: "let the daemon serve a unix socket too: walb device --nbd unix:/run/walb/nbd.sock --nbd …",
+      });
+    }
     const device = chooseDevice(asked, nbdDevices());
     const command = ["nbd-client", ...clientArguments(uri, name), device];
     const path = Bun.which("nbd-client", { PATH: `${io.env.PATH ?? ""}:/usr/sbin:/sbin` });

@@ -13,7 +13,7 @@ import { Transmission, type TransmissionHost } from "./transmission.ts";
 
 /** A client must have chosen an export within this time. */
 const handshakeMs = 60_000;
-/** TLS must be agreed on within this time. */
+/** Where it is required, TLS must be agreed on within this time. */
 const tlsMs = 10_000;
 /** A client that owes us reading, or payload, for so long holds memory that others need: it is cut off. */
 const stallMs = 300_000;
@@ -45,6 +45,7 @@ export class NbdConnection implements ConnectionReader, HandshakeHost, Transmiss
   private isEnding = false;
   private isClosed = false;
   private isOver = false;
+  private isProven = false;
   /** No volume is open, or no longer. */
   private isIdle = true;
   private deadline: Timer | undefined;
@@ -62,10 +63,15 @@ export class NbdConnection implements ConnectionReader, HandshakeHost, Transmiss
 
   /** Greets the client and reads. */
   start(): void {
-    this.arm(handshakeMs);
+    this.arm(this.isUnproven ? tlsMs : handshakeMs);
     this.handshake.greet();
     this.connection.setReader(this);
     this.connection.resume();
+  }
+
+  /** True while nothing is known of the client: anybody can have connected. */
+  get isUnproven(): boolean {
+    return this.isTlsRequired && !this.isProven;
   }
 
   get isTlsRequired(): boolean {
@@ -95,13 +101,18 @@ export class NbdConnection implements ConnectionReader, HandshakeHost, Transmiss
         peerAuthoritiesPem: tls.authoritiesPem,
         timeoutMs: tlsMs,
       });
+      this.isProven = true;
+      this.arm(handshakeMs);
       this.handshake.tlsStarted();
       this.connection.resume();
     };
     run().catch((error: unknown) => {
-      const known = asWalbError(error);
-      const hint = "give the client the certificates that this makes: walb key certificates DIR";
-      this.fail(new WalbError(known.code, { what: known.what, where: known.where, hint }));
+      const { code, what } = asWalbError(error);
+      const where = { peer: this.connection.peer, step: "NBD handshake" };
+      const hint = "give the client certificates of this daemon's key: walb key certificates DIR";
+      // Told even when the connection is known to be gone.
+      this.context.onProblem(new WalbError(code, { what, where, hint }));
+      this.close();
     });
   }
 

@@ -10,6 +10,8 @@ import { RoomGates } from "./room.ts";
 export type { NbdExports } from "./exports.ts";
 
 const maxConnectionsDefault = 1024;
+/** Clients that may be on their way to TLS; when one more comes, the one that is on it for longest goes. */
+const maxUnproven = 128;
 
 /** TLS with certificates of both sides. */
 export interface NbdTls {
@@ -108,8 +110,10 @@ class Server implements NbdServer {
       return;
     }
     const { memory, clock, exports } = this.options;
+    const tls = at.kind === "tcp" ? this.options.tls : undefined;
+    if (tls !== undefined) this.boundUnproven();
     const client: NbdConnection = new NbdConnection(
-      { memory, clock, exports, rooms: this.rooms, onProblem, tls: at.kind === "tcp" ? this.options.tls : undefined },
+      { memory, clock, exports, rooms: this.rooms, onProblem, tls },
       connection,
       {
         idle: () => this.tell(),
@@ -121,6 +125,17 @@ class Server implements NbdServer {
     );
     this.connections.add(client);
     client.start();
+  }
+
+  private boundUnproven(): void {
+    const unproven = [...this.connections].filter(({ isUnproven }) => isUnproven);
+    if (unproven.length < maxUnproven) return;
+    unproven[0]?.fail(
+      new WalbError("busy", {
+        what: `${maxUnproven} NBD clients have connected and not begun TLS: the first of them was cut off`,
+        hint: "check what connects to this port",
+      }),
+    );
   }
 
   private tell(): void {
