@@ -21,8 +21,10 @@ export interface FollowerParts {
 /** `target` ships the log, `standby` only erases it. */
 export type FollowMode = "target" | "standby";
 
-/** Looks at least this often, whatever the device says: also catches a device that came back under another log. */
-const lookAgainMs = 10_000;
+/** Looks at least this often, although the device tells of everything: a message may get lost, a volume must not. */
+const lookAgainMs = 60_000;
+/** A device tells of new log so soon after it was written. */
+const grownMsMax = 2_000;
 /** How soon to look again while delivered log waits for the device's checkpoint before it can be erased. */
 const eraseWaitMs = 1_000;
 
@@ -87,6 +89,8 @@ export class Follower {
   async #run(): Promise<void> {
     const unwatch = this.#volume.device.watch(() => {
       this.#hasGrown = true;
+      // All was delivered until about now.
+      if (this.#waiting?.reason === "growth") this.#volume.noteCaughtUp(grownMsMax);
       if (this.#isResting === "until-growth") this.#wake?.();
     });
     try {

@@ -72,6 +72,11 @@ export class StorageVolume {
     if (latestLsid <= (this.store.done?.lsid ?? -1)) this.caughtUpMs = this.platform.clock.nowMs();
   }
 
+  /** Nothing waited to be delivered until so long ago. */
+  noteCaughtUp(agoMs: number): void {
+    this.caughtUpMs = Math.max(this.caughtUpMs, this.platform.clock.nowMs() - agoMs);
+  }
+
   /** PB of the largest transfer, for this volume's block size. */
   maxPb(pbsBytes: number): number {
     return Math.max(1, Math.floor(this.settings.wlogSendBytesMax / pbsBytes));
