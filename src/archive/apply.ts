@@ -16,7 +16,8 @@ import { beginState, endState } from "../snapshot/state.ts";
 import { stateText } from "../snapshot/text.ts";
 import { lbBytes } from "../units.ts";
 import { promoteCold, removeOldColds } from "./cold.ts";
-import { explained, openRound, type Round, verifyPlan } from "./diffs.ts";
+import { explained, type Round, verifyPlan } from "./diffs.ts";
+import { openFittingRound } from "./fitting.ts";
 import { appliedSnapshot, coldState, planPromotion, requireUnprotected } from "./plan.ts";
 import type { ArchiveVolume } from "./volume.ts";
 
@@ -63,7 +64,7 @@ export async function applyToBase(
     checkAborted(context.signal, "applying diffs");
     const choose = (countMax: number) =>
       applyRound(store.set, volume.requireBase(), gid, countMax).map((meta) => store.diff(meta));
-    const round = await openRound(volume, io, choose, context.signal);
+    const round = await openFittingRound(volume, io, choose, context.signal);
     if (round === undefined) break;
     try {
       bytes += await applyOneRound(volume, io, round, context);

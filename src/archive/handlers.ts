@@ -15,6 +15,7 @@ import type { ArchiveMemory } from "./memory.ts";
 import { mergeDiffs } from "./merge.ts";
 import type { RateLimits } from "./rates.ts";
 import { type ReplicateParts, replicateVolume } from "./replication/replicate.ts";
+import type { SpaceReserve } from "./reserve.ts";
 import { resizeVolume } from "./resize.ts";
 import { RestoreExperience, restoreVolume } from "./restore.ts";
 import { deleteCold, deleteRestored, listRestored } from "./restored.ts";
@@ -33,6 +34,7 @@ export interface HandlerParts {
   readonly imagesKind: string;
   readonly memory: ArchiveMemory;
   readonly rates: RateLimits;
+  readonly reserve: SpaceReserve;
   readonly foreground: ForegroundLimit;
   readonly replicating: ReplicateParts;
 }
@@ -42,7 +44,7 @@ const labelsMax = 100_000;
 
 /** Makes the handlers of an archive's commands. */
 export function archiveHandlers(parts: HandlerParts): Handlers<ArchiveCommands> {
-  const { platform, settings, volumes, memory, rates, foreground } = parts;
+  const { platform, settings, volumes, memory, rates, reserve, foreground } = parts;
   const io = memory.working;
   const experience = new RestoreExperience();
   const sinceMs = (startMs: number): number => Math.round(platform.clock.monotonicMs() - startMs);
@@ -148,7 +150,7 @@ export function archiveHandlers(parts: HandlerParts): Handlers<ArchiveCommands> 
     },
 
     async "del-restored"({ volume, gid }) {
-      await deleteRestored(volumes.get(volume), gid);
+      await reserve.forFreeing(() => deleteRestored(volumes.get(volume), gid));
       return {};
     },
 
@@ -164,7 +166,7 @@ export function archiveHandlers(parts: HandlerParts): Handlers<ArchiveCommands> 
     },
 
     async "del-cold"({ volume, gid }) {
-      await deleteCold(volumes.get(volume), gid);
+      await reserve.forFreeing(() => deleteCold(volumes.get(volume), gid));
       return {};
     },
 
@@ -173,8 +175,10 @@ export function archiveHandlers(parts: HandlerParts): Handlers<ArchiveCommands> 
       const denied = ["Restore", "ReplSyncAsClient", "Apply", "Merge", "Resize", "Scan"] as const;
       const leave = foreground.enter(name, "apply");
       try {
-        const result = await withAction(volumes.get(name), "Apply", denied, context, (volume, job) =>
-          applyToBase(volume, io, gid, job, dryRun),
+        const result = await reserve.forFreeing(() =>
+          withAction(volumes.get(name), "Apply", denied, context, (volume, job) =>
+            applyToBase(volume, io, gid, job, dryRun),
+          ),
         );
         return { ...result, elapsedMs: sinceMs(startMs) };
       } finally {
@@ -204,12 +208,12 @@ export function archiveHandlers(parts: HandlerParts): Handlers<ArchiveCommands> 
     },
 
     async clear({ volume }) {
-      await volumes.clear(volumes.get(volume));
+      await reserve.forFreeing(() => volumes.clear(volumes.get(volume)));
       return {};
     },
 
     async reset({ volume }) {
-      await volumes.reset(volumes.get(volume));
+      await reserve.forFreeing(() => volumes.reset(volumes.get(volume)));
       return {};
     },
 
@@ -230,7 +234,7 @@ export function archiveHandlers(parts: HandlerParts): Handlers<ArchiveCommands> 
     },
 
     async "gc-diff"({ volume }) {
-      return collectGarbage(volumes.get(volume));
+      return reserve.forFreeing(() => collectGarbage(volumes.get(volume)));
     },
 
     async "set-rates"(wanted) {
@@ -249,7 +253,8 @@ export function archiveHandlers(parts: HandlerParts): Handlers<ArchiveCommands> 
     },
 
     async stop({ volume, mode }, context) {
-      await volumes.stop(volumes.get(volume), mode, context.signal);
+      // What is stopped may be reset.
+      await reserve.forFreeing(() => volumes.stop(volumes.get(volume), mode, context.signal));
       return {};
     },
 

@@ -141,6 +141,7 @@ export async function restoreVolume(
       const estimateMs = experience.estimateMs(bytes);
       return { ...point, bytes, elapsedMs: elapsedMs(), estimateMs, isVerified: false, ...method };
     }
+    if (target.kind !== "device") await requireRoom(volume, target, experience);
     const done = await run.to(target, { gid, timestampS }, overwrite);
     if (target.kind === "file") experience.learnClone(dirname(target.path), done.method === "reflink");
     experience.learnRate(done.bytes, elapsedMs());
@@ -175,6 +176,22 @@ async function checkRestored(volume: ArchiveVolume, gid: bigint, overwrite: bool
 async function removeOtherColds(volume: ArchiveVolume): Promise<void> {
   if (volume.machine.running("Restore") > 1) return;
   await removeColds(volume, volume.store.colds.all.slice(0, -1));
+}
+
+/** Refuses what cannot succeed before hours of copying. @throws WalbError `no-space`. */
+async function requireRoom(volume: ArchiveVolume, target: Target, experience: RestoreExperience): Promise<void> {
+  const { disk } = volume.platform;
+  const isShared = await volume.images.hasCheapClones(volume.name);
+  // A file elsewhere on the same file system may be a reflink, too: only a try could tell.
+  if (isShared && (target.kind === "image" || experience.isReflink(dirname(target.path)) !== false)) return;
+  const neededBytes = await imageCopyBytes(volume, target, experience);
+  const { freeBytes } = await disk.freeSpace(dirname(target.path));
+  if (neededBytes <= freeBytes) return;
+  throw new WalbError("no-space", {
+    what: `a copy of the base image has ${Math.ceil(neededBytes / mib)} MiB, but only ${Math.floor(freeBytes / mib)} MiB are free`,
+    where: { volume: volume.name, file: target.path, field: "to" },
+    hint: "restore to another file system, or make room",
+  });
 }
 
 /** Bytes of the base image that a restore to a target copies, as far as it can be known. */

@@ -13,6 +13,7 @@ import { archiveHandlers } from "./handlers.ts";
 import { archiveLegacyRole } from "./legacy.ts";
 import { carveArchiveMemory } from "./memory.ts";
 import { RateLimits } from "./rates.ts";
+import { SpaceReserve } from "./reserve.ts";
 import { archiveSettings } from "./settings.ts";
 import { ArchiveVolumes } from "./volumes.ts";
 import { archiveWireHandlers } from "./wire-handlers.ts";
@@ -35,6 +36,7 @@ export async function openArchive(platform: Platform, options: ArchiveOptions, l
   const images = createFileImageStore(platform.disk, settings.dataDir);
   const rates = new RateLimits(platform.clock);
   const volumes = new ArchiveVolumes({ platform, settings, images, rates, log, io: memory.working });
+  const reserve = new SpaceReserve(platform.disk, settings.dataDir, log);
   const foreground = new ForegroundLimit(settings.nodeId, settings.maxForegroundTasks);
   const replicating = {
     memory,
@@ -50,6 +52,7 @@ export async function openArchive(platform: Platform, options: ArchiveOptions, l
       imagesKind: images.kind,
       memory,
       rates,
+      reserve,
       foreground,
       replicating,
     }),
@@ -64,6 +67,7 @@ export async function openArchive(platform: Platform, options: ArchiveOptions, l
   try {
     await volumes.open();
     const statistics = new HandlerStatistics();
+    await reserve.keep();
     const server = await serveWire(platform.net, options.listen, {
       nodeId: settings.nodeId,
       clock: platform.clock,

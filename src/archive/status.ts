@@ -2,6 +2,7 @@
 import type { ArchiveVolume as VolumeReport } from "../control/archive.ts";
 import { WalbError } from "../errors.ts";
 import { baseImage } from "../image/image.ts";
+import { latestSnapshot } from "../snapshot/select.ts";
 import { snapshotText, stateText } from "../snapshot/text.ts";
 import type { BrokenVolume } from "../volume/directories.ts";
 import { type Trouble, troubleReport } from "../volume/trouble.ts";
@@ -44,7 +45,14 @@ export async function volumeReport(volume: ArchiveVolume): Promise<VolumeReport>
     ...(store.lastReceivedMs === undefined ? {} : { lastReceivedMs: store.lastReceivedMs }),
     ...(store.lastSyncMs === undefined ? {} : { lastSyncMs: store.lastSyncMs }),
     ...(volume.replicas.all.length === 0 ? {} : { replicas: volume.replicas.all.map(replicaReport) }),
-    ...troubleReport(lossTrouble(volume) ?? volume.damage ?? volume.trouble ?? volume.replicas.trouble),
+    ...troubleReport(
+      lossTrouble(volume) ??
+        gapTrouble(volume) ??
+        volume.damage ??
+        volume.trouble ??
+        volume.replicas.trouble ??
+        applyTrouble(volume),
+    ),
   };
 }
 
@@ -81,6 +89,34 @@ function runningActions({ machine }: ArchiveVolume): VolumeReport["running"] {
     const beganMs = machine.lastBeganMs(action);
     return count === 0 ? [] : [{ action, count, ...(beganMs === undefined ? {} : { beganMs }) }];
   });
+}
+
+/** Diffs that nothing leads to: something is missing of which not even a row is left. */
+function gapTrouble({ name, store, machine }: ArchiveVolume): Trouble | undefined {
+  if (store.base === undefined) return undefined;
+  const { gidB } = latestSnapshot(store.set, store.base.from);
+  const [first, ...more] = store.set.getAll(gidB + 1n);
+  if (first === undefined) return undefined;
+  const error = new WalbError("damaged", {
+    what:
+      `${more.length + 1} diffs cannot be reached, the first is ${store.diff(first).fileName}: ` +
+      `what leads from gid ${gidB} to gid ${first.from.gidB} is missing`,
+    where: { volume: name },
+    hint: `put the missing files back and restart the archive; or give these diffs up with a new backup: ${beginAnew(name)}`,
+  });
+  return { error, atMs: machine.sinceMs };
+}
+
+/** An apply that was cut off: nothing is wrong, but nothing can be merged before it is finished. */
+function applyTrouble({ name, store, machine }: ArchiveVolume): Trouble | undefined {
+  const to = store.base?.to;
+  if (to === undefined || machine.running("Apply") > 0) return undefined;
+  const error = new WalbError("state", {
+    what: `an apply up to gid ${to.gidB} was interrupted; points before it are gone`,
+    where: { volume: name },
+    hint: `finish it: walb apply ${name} --before ${to.gidB}`,
+  });
+  return { error, atMs: machine.sinceMs };
 }
 
 /** Lost diffs matter until a new backup: they come before anything else. */

@@ -38,6 +38,12 @@ export function snapshotImage(volume: string, kind: SnapshotImageKind, gid: bigi
   return { volume, kind, gid };
 }
 
+/** A range of an image; its end is not part of it. */
+export interface ByteRange {
+  readonly startBytes: number;
+  readonly endBytes: number;
+}
+
 /** How a clone was made: sharing blocks of a file, copying, or as a snapshot of a logical volume. */
 export type CloneMethod = "reflink" | "copy" | "snapshot";
 
@@ -68,6 +74,8 @@ export interface ImageStore {
   open(image: ImageId, mode: "read" | "write"): Promise<DiskFile>;
   /** Fine when it is not there. Its name is gone when this resolves; its space may come back a little later. */
   remove(image: ImageId): Promise<void>;
+  /** Bytes still to be allocated before these ranges (ascending) can be written; 0 where that cannot be told. */
+  missingBytes(image: ImageId, ranges: Iterable<ByteRange>): Promise<number>;
   /** Gives an image another name, which must be free; a read-only one that becomes `promoting` can be written to. */
   rename(from: ImageId, to: ImageId): Promise<void>;
   /** Makes an image like another one, that changes on its own. @throws `already-exists`. */

@@ -148,6 +148,18 @@ describe("a hash backup", () => {
           if (random.chance(0.3))
             await scene.do(() => scene.command("apply", { gid: scene.gid }).catch(() => undefined));
           if (random.chance(0.3)) await scene.do(() => scene.command("merge", { fromGid: 0 }).catch(() => undefined));
+          if (random.chance(0.3)) {
+            const gids = await scene.do(() => gidsOf(scene.role.control));
+            await scene.do(() => scene.command("restore", { gid: random.pick(gids), overwrite: true }));
+          }
+          if (random.chance(0.3)) {
+            // Also points before a hash backup, so that merges go across it.
+            const gids = (await scene.do(() => gidsOf(scene.role.control))).slice(0, -1);
+            const some = gids.filter(() => random.chance(0.5));
+            const command = random.pick(["disable-snapshot", "enable-snapshot"]);
+            if (some.length > 0) await scene.do(() => scene.command(command, { gids: some }));
+            await scene.do(() => scene.command("gc-diff"));
+          }
           const before = await scene.check(`seed ${seed}, before`);
           // Writes that no log has any more.
           for (let i = random.between(0, 3); i > 0; i--) scene.history.step();
@@ -166,7 +178,7 @@ describe("a hash backup", () => {
         expect(await scene.check(`seed ${seed}, applied`)).toEqual([scene.gid]);
       });
     }
-  }, 20_000);
+  }, 60_000);
 
   test("asks only for what differs", async () => {
     await withScene(2, async (scene) => {

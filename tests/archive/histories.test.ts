@@ -25,7 +25,9 @@ async function randomHistory(driver: Driver, seed: number, turns: number): Promi
   const chance = new Chance(seed * 7919);
   const history = new History(chance.between(300, 3000), seed);
   const { sizeLb } = history;
-  const done: Record<string, number> = { receive: 0, apply: 0, merge: 0, restart: 0 };
+  const done: Record<string, number> = { receive: 0, apply: 0, merge: 0, restart: 0, keep: 0, flags: 0 };
+  /** Gids of images that the archive keeps. */
+  const kept = new Set<number>();
   const gidE = chance.between(0, 3);
   for (let i = 0; i < gidE; i++) history.step();
   await run(driver.control(), "init", { volume });
@@ -39,13 +41,21 @@ async function randomHistory(driver: Driver, seed: number, turns: number): Promi
       await run(driver.control(), "restore", { volume, to, gid, overwrite: true });
       expectSame(driver.read(to, sizeLb * 512), history.at(gid), `gid ${gid}`);
     }
+    const { restored } = await run(driver.control(), "restored", { volume });
+    const images = restored as { gid: bigint; path: string }[];
+    expect(images.map(({ gid }) => Number(gid))).toEqual([...kept].sort((a, b) => a - b));
+    for (const { gid, path } of images) {
+      expectSame(driver.read(path, sizeLb * 512), history.at(gid), `kept image of gid ${gid}`);
+    }
+    const newest = await run(driver.control(), "verify", { volume });
+    expect(newest).toMatchObject({ damage: [], lostPointCount: 0 });
     return gids;
   };
 
   const act = async (last: number): Promise<number> => {
     const control = driver.control();
     const gids = await gidsOf(control);
-    const kind = chance.between(0, 9);
+    const kind = chance.between(0, 12);
     if (kind <= 5) {
       const count = chance.between(1, 3);
       for (let i = 0; i < count || history.gid <= last; i++) history.step();
@@ -60,6 +70,8 @@ async function randomHistory(driver: Driver, seed: number, turns: number): Promi
       const gid = gids[chance.between(1, gids.length - 2)]!;
       await run(control, "apply", { volume, gid });
       expect(await gidsOf(control)).toEqual(gids.filter((known) => known >= gid));
+      const { cold } = await run(control, "cold", { volume });
+      for (const point of cold as { gid: bigint }[]) expect(Number(point.gid)).toBeGreaterThan(gid);
       done.apply!++;
     } else if (kind === 7 && gids.length > 1) {
       const fromGid = gids[chance.between(0, gids.length - 1)]!;
@@ -73,6 +85,27 @@ async function randomHistory(driver: Driver, seed: number, turns: number): Promi
       await driver.restart();
       expect(await gidsOf(driver.control())).toEqual(gids);
       done.restart!++;
+    } else if (kind <= 10 && gids.length > 0) {
+      const gid = gids[chance.between(0, gids.length - 1)]!;
+      if (kept.has(gid) && chance.is(0.5)) {
+        await run(control, "del-restored", { volume, gid });
+        kept.delete(gid);
+      } else {
+        await run(control, "restore", { volume, gid, overwrite: kept.has(gid) });
+        kept.add(gid);
+      }
+      done.keep!++;
+    } else if (kind === 11 && gids.length > 1) {
+      const some = gids.slice(0, -1).filter(() => chance.is(0.4));
+      const command = chance.is(0.5) ? "disable-snapshot" : "enable-snapshot";
+      if (some.length === 0) return last;
+      // No diff starts at a point that overlapping ones pass by.
+      expect(["none", "not-found"]).toContain(await codeOf(run(control, command, { volume, gids: some })));
+      expect(await gidsOf(control)).toEqual(gids);
+      done.flags!++;
+    } else if (kind === 12) {
+      await run(control, "gc-diff", { volume });
+      expect(await gidsOf(control)).toEqual(gids);
     }
     return last;
   };
@@ -95,7 +128,7 @@ describe("random histories with overlaps, apply, merge and restarts", () => {
       const archive = world.host("archive", { memoryBytes: 320 * 1024 * 1024, disk });
       const client = world.host("client");
       const listen = { kind: "tcp", host: "", port: 1 } as const;
-      const options = { listen, openDiffsMax: seed % 2 === 0 ? 2 : 0 };
+      const options = { listen, openDiffsMax: seed % 2 === 0 ? 2 : 0, isOneColdKept: seed % 5 === 0 };
       try {
         const done = await world.complete(async () => {
           let role: RunningRole = await openTestArchive(archive.platform, "/data", options);
@@ -122,7 +155,7 @@ describe("random histories with overlaps, apply, merge and restarts", () => {
         world.close();
       }
     }
-    for (const name of ["receive", "apply", "merge", "restart"]) expect(sums[name]).toBeGreaterThan(10);
+    for (const name of ["receive", "apply", "merge", "restart", "keep", "flags"]) expect(sums[name]).toBeGreaterThan(10);
   }, 60_000);
 
   test("are restored as the model has them, on the real platform", async () => {

@@ -2,7 +2,7 @@
 import { WalbError } from "../../errors.ts";
 import type { Disk, DiskFile } from "../../platform/disk.ts";
 import { lbBytes } from "../../units.ts";
-import { baseImage, type CloneMethod, type ImageId, type ImageStore } from "../image.ts";
+import { type ByteRange, baseImage, type CloneMethod, type ImageId, type ImageStore } from "../image.ts";
 import { imageFileName, parseImageFileName } from "./names.ts";
 import { Trash } from "./trash.ts";
 
@@ -11,7 +11,8 @@ export function createFileImageStore(disk: Disk, dataDir: string): ImageStore {
   const directoryOf = (volume: string): string => `${dataDir}/${volume}`;
   const pathOf = (image: ImageId): string => `${directoryOf(image.volume)}/${imageFileName(image)}`;
   const trash = new Trash(disk);
-  let hasReflink: boolean | undefined;
+  /** A volume's directory may be a file system of its own. */
+  const reflinks = new Map<string, Promise<boolean>>();
 
   const sizeBytes = async (image: ImageId): Promise<number> => {
     const info = await disk.info(pathOf(image));
@@ -65,6 +66,14 @@ export function createFileImageStore(disk: Disk, dataDir: string): ImageStore {
       await direct.close();
       return disk.open(path, { mode });
     },
+    async missingBytes(image, ranges) {
+      const file = await disk.open(pathOf(image), { mode: "read" });
+      try {
+        return await missingIn(file, ranges);
+      } finally {
+        await file.close();
+      }
+    },
     remove: (image) => trash.take(pathOf(image)),
     async rename(from, to) {
       await disk.rename(pathOf(from), pathOf(to));
@@ -72,18 +81,38 @@ export function createFileImageStore(disk: Disk, dataDir: string): ImageStore {
     },
     async clone(from, to, options): Promise<CloneMethod> {
       const method = await disk.cloneFile(pathOf(from), pathOf(to), options);
-      hasReflink = method === "reflink";
       await grow(to, options.sizeBytes);
       return method;
     },
-    async hasCheapClones() {
-      hasReflink ??= await canReflink(disk, dataDir);
-      return hasReflink;
+    async hasCheapClones(volume) {
+      const known = reflinks.get(volume) ?? canReflink(disk, directoryOf(volume));
+      reflinks.set(volume, known);
+      known.catch(() => reflinks.delete(volume));
+      return known;
     },
     cloneToFile: (image, path, options) => disk.cloneFile(pathOf(image), path, options),
     cleanUp: (volume) => trash.takeLeftovers(directoryOf(volume)),
     settle: () => trash.settle(),
   };
+}
+
+/** How much of the ranges is holes. */
+async function missingIn(file: DiskFile, ranges: Iterable<ByteRange>): Promise<number> {
+  let missingBytes = 0;
+  let data: ByteRange = { startBytes: 0, endBytes: 0 };
+  for (const { startBytes, endBytes } of ranges) {
+    let at = startBytes;
+    while (at < endBytes) {
+      if (at >= data.endBytes) {
+        const nowhere = { startBytes: Number.POSITIVE_INFINITY, endBytes: Number.POSITIVE_INFINITY };
+        data = (await file.nextData(at)) ?? nowhere;
+      }
+      const holeEnd = Math.min(endBytes, Math.max(at, data.startBytes));
+      missingBytes += holeEnd - at;
+      at = Math.max(holeEnd, Math.min(endBytes, data.endBytes));
+    }
+  }
+  return missingBytes;
 }
 
 /** Tries it with a small file. */
