@@ -114,7 +114,20 @@ export class WalbError extends Error {
 export function asWalbError(error: unknown, place: ErrorPlace = {}): WalbError {
   if (error instanceof WalbError) return error.at(place);
   const what = error instanceof Error ? error.message : String(error);
-  return new WalbError("internal", { what, where: place, cause: error });
+  const sqlite = sqliteCode(error);
+  if (sqlite === undefined) return new WalbError("internal", { what, where: place, cause: error });
+  return new WalbError(sqlite, { what: "the volume's database could not be used", where: place, cause: error });
+}
+
+/** What a failure of SQLite means; it may be wrapped. */
+function sqliteCode(thrown: unknown): ErrorCode | undefined {
+  for (let error = thrown; error instanceof Error; error = error.cause) {
+    const code = "code" in error && typeof error.code === "string" ? error.code : "";
+    if (code === "SQLITE_FULL") return "no-space";
+    if (code.startsWith("SQLITE_IOERR")) return "io";
+    if (code.startsWith("SQLITE_CORRUPT") || code === "SQLITE_NOTADB") return "damaged";
+  }
+  return undefined;
 }
 
 /** Throws an `internal` error when a condition the program relies on does not hold. */

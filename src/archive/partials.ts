@@ -4,6 +4,7 @@
  */
 import { dirname } from "node:path";
 import { eq } from "drizzle-orm";
+import { asWalbError } from "../errors.ts";
 import type { VolumeDatabase } from "../volume/database.ts";
 import { partialTable } from "./schema.ts";
 import type { ArchiveVolume } from "./volume.ts";
@@ -21,7 +22,25 @@ export class Partials {
     return rows.map(({ path }) => path);
   }
 
-  add(path: string): void {
+  /** Remembers a path, where the disk has room for that: a restore from a full archive must be possible. */
+  tryAdd(path: string): void {
+    try {
+      this.#add(path);
+    } catch (error) {
+      if (asWalbError(error).code !== "no-space") throw error;
+    }
+  }
+
+  /** Forgets a path; what cannot be forgotten now is at the next start. */
+  tryDelete(path: string): void {
+    try {
+      this.delete(path);
+    } catch (error) {
+      if (asWalbError(error).code !== "no-space") throw error;
+    }
+  }
+
+  #add(path: string): void {
     this.#database.orm.insert(partialTable).values({ path }).onConflictDoNothing().run();
   }
 

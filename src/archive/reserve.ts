@@ -10,7 +10,7 @@ import { alignDown, mib } from "../units.ts";
 export const reserveName = ".reserved-space";
 const reserveBytesMax = 64 * mib;
 /** Of what is free, so little is kept back. */
-const reserveShare = 1 / 16;
+const reserveShare = 1 / 4;
 /** With less free space, the reserve is given up for work that frees some. */
 const scarceBytes = 16 * mib;
 

@@ -301,7 +301,7 @@ class RestoreRun {
     const { signal } = this.#context;
     // Nobody else writes under this name.
     await disk.remove(target.partialPath);
-    this.#volume.store.partials.add(target.partialPath);
+    this.#volume.store.partials.tryAdd(target.partialPath);
     let copiedBytes = 0;
     try {
       const onProgress = (doneBytes: number, totalBytes: number): void => {
@@ -323,7 +323,7 @@ class RestoreRun {
       if (!overwrite && (await disk.info(target.path)) !== undefined) throw alreadyThere(target.path);
       await disk.rename(target.partialPath, target.path);
       await disk.syncDirectory(dirname(target.path));
-      this.#volume.store.partials.delete(target.partialPath);
+      this.#volume.store.partials.tryDelete(target.partialPath);
       return { bytes: diffBytes + (method === "copy" ? Math.min(allocated, copiedBytes) : 0), method };
     } catch (error) {
       await removePartial(this.#volume, target.partialPath);

@@ -65,9 +65,9 @@ export async function openArchive(platform: Platform, options: ArchiveOptions, l
   });
   const http = options.http?.(control, log);
   try {
-    await volumes.open();
+    // Databases need space to be opened.
+    await reserve.forFreeing(() => volumes.open());
     const statistics = new HandlerStatistics();
-    await reserve.keep();
     const server = await serveWire(platform.net, options.listen, {
       nodeId: settings.nodeId,
       clock: platform.clock,

@@ -155,7 +155,8 @@ describe("random histories with overlaps, apply, merge and restarts", () => {
         world.close();
       }
     }
-    for (const name of ["receive", "apply", "merge", "restart", "keep", "flags"]) expect(sums[name]).toBeGreaterThan(10);
+    for (const name of ["receive", "apply", "merge", "restart", "keep", "flags"])
+      expect(sums[name]).toBeGreaterThan(10);
   }, 60_000);
 
   test("are restored as the model has them, on the real platform", async () => {

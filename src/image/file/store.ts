@@ -85,10 +85,15 @@ export function createFileImageStore(disk: Disk, dataDir: string): ImageStore {
       return method;
     },
     async hasCheapClones(volume) {
-      const known = reflinks.get(volume) ?? canReflink(disk, directoryOf(volume));
-      reflinks.set(volume, known);
-      known.catch(() => reflinks.delete(volume));
-      return known;
+      const known = reflinks.get(volume);
+      if (known !== undefined) return known;
+      const probe = canReflink(disk, directoryOf(volume)).catch(() => {
+        // On a full disk: nothing is known.
+        reflinks.delete(volume);
+        return false;
+      });
+      reflinks.set(volume, probe);
+      return probe;
     },
     cloneToFile: (image, path, options) => disk.cloneFile(pathOf(image), path, options),
     cleanUp: (volume) => trash.takeLeftovers(directoryOf(volume)),

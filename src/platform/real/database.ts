@@ -1,7 +1,7 @@
 /** @module SQLite databases on the real file system. */
 import { Database } from "bun:sqlite";
 import { existsSync } from "node:fs";
-import { WalbError } from "../../errors.ts";
+import { asWalbError, WalbError } from "../../errors.ts";
 import type { Databases } from "../database.ts";
 
 /** The real {@link Databases}. */
@@ -26,10 +26,14 @@ function openDatabase(path: string): Database {
     return database;
   } catch (cause) {
     database?.close();
-    throw new WalbError(isNotDatabase(cause) ? "damaged" : "io", {
+    const code = asWalbError(cause).code;
+    throw new WalbError(isNotDatabase(cause) ? "damaged" : code === "no-space" ? code : "io", {
       what: "cannot open the volume's database",
       where: { file: path },
-      hint: "move the database aside and start again: what the data files say is taken over from them",
+      hint:
+        code === "no-space"
+          ? "make room on the file system, then restart the daemon"
+          : "move the database aside and start again: what the data files say is taken over from them",
       cause,
     });
   }
