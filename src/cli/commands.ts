@@ -43,6 +43,7 @@ export const program = group("walb", "walb: continuous, point-in-time backup and
   command("protect", "keep a snapshot whatever the policy says", () => import("./verbs/protect.ts")),
   command("unprotect", "leave a snapshot to the policy again", () => import("./verbs/unprotect.ts")),
   command("restore", "write a volume as it was", () => import("./verbs/restore.ts")),
+  command("replicate", "bring another archive up to date", () => import("./verbs/replicate.ts")),
   command("status", "is every volume protected, and why not", () => import("./verbs/status.ts")),
   command("start", "start a stopped volume", () => import("./verbs/start.ts")),
   command("stop", "stop a volume", () => import("./verbs/stop.ts")),

@@ -246,7 +246,12 @@ export async function startFakeFleet(): Promise<FakeFleet> {
     "dbg-set-uuid": async ({ volume }) => refuse(volume),
     "dbg-set-state": async ({ volume }) => refuse(volume),
     "dbg-set-base": async ({ volume }) => refuse(volume),
-    replicate: async ({ volume }) => refuse(volume),
+    replicate: async (params) => {
+      called("archive", "replicate", params);
+      if (params.to.startsWith("refuse")) refuse(params.volume);
+      const counts = { hashCount: 0, diffCount: 2, sentBytes: 3000, elapsedMs: 1500 };
+      return { gid: 9, isFull: false, isResync: params.resync === true, ...counts };
+    },
     clear: async (params) => {
       called("archive", "clear", params);
       states.archive = "Clear";

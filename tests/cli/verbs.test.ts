@@ -306,6 +306,37 @@ describe("a volume's life through the verbs", () => {
     expect((await fleet.run(["resize", "vol0", "1000"])).code).toBe(2);
   });
 
+  test("replicate makes a place at the other archive, and says what it took", async () => {
+    Object.assign(fleet.states, { storage: "Target", proxy: "Started", archive: "Clear" });
+    const to = "a0";
+    const done = await fleet.run(["replicate", "vol0", "--to", to, "--all-points", "--compress", "zstd:3"]);
+    expect([done.code, done.out]).toEqual([
+      0,
+      `replicated vol0 to ${to} up to gid 9: what was missing, sent 2.93K in 1s\n`,
+    ]);
+    expect(fleet.calls).toEqual([
+      'archive init {"volume":"vol0"}',
+      expect.stringMatching(
+        /^archive replicate \{"volume":"vol0","to":"127\.0\.0\.1:\d+","keepAllPoints":true,"compression":"zstd:3"\}$/,
+      ),
+    ]);
+    const resync = await fleet.run(["replicate", "vol0", "--to", "a0", "--resync", "--json"]);
+    expect(JSON.parse(resync.out)).toMatchObject({ volume: "vol0", to: "a0", gid: 9, isResync: true });
+  });
+
+  test("replicate refuses what cannot be meant", async () => {
+    const cases: [string[], RegExp][] = [
+      [["--to", "a9"], /no server "a9" in the fleet.*servers\.a9/s],
+      [["--to", "p0"], /p0 is a proxy server/],
+      [["--to", "a0", "--once", "--follow"], /exclude each other/],
+      [["--to", "a0", "--follow", "--until", "5"], /--follow has no end/],
+    ];
+    for (const [args, text] of cases) {
+      const { code, err } = await fleet.run(["replicate", "vol0", ...args]);
+      expect([code, err]).toEqual([2, expect.stringMatching(text)]);
+    }
+  });
+
   test("kick reaches storages and proxies", async () => {
     await fleet.run(["kick"]);
     await fleet.run(["kick", "vol0", "--server", "p0"]);

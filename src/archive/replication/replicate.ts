@@ -54,6 +54,7 @@ export async function replicateVolume(
         // Once is enough: what comes later is only followed.
         allowResync = false;
         failures = 0;
+        context.progress({ doneBytes: 0, step: `up to date at gid ${gid}, waiting for more` });
         await volume.machine.until(() => isBehind(volume, gid), context.signal);
       } catch (thrown) {
         context.signal.throwIfAborted();
