@@ -35,6 +35,7 @@ export const program = group("walb", "walb: continuous, point-in-time backup and
   command("proxy", "daemon: relays logs as diffs to archives", () => import("./daemon/proxy.ts")),
   command("archive", "daemon: keeps images and diffs, restores", () => import("./daemon/archive.ts")),
   device,
+  command("wdevc", "walb devices by the commands of the original's wdevc", () => import("./device/wdevc.ts")),
   command("init", "put a device under backup", () => import("./verbs/init.ts")),
   command("backup", "back a volume up as a whole, then continuously", () => import("./verbs/backup.ts")),
   command("snapshot", "keep a volume restorable as it is now", () => import("./verbs/snapshot.ts")),

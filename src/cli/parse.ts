@@ -24,6 +24,7 @@ export function parseCommandLine(
   words: readonly string[],
   env: Readonly<Record<string, string | undefined>>,
 ): Parsed {
+  if (verb.isRaw === true) return { flags: {}, args: [...words] };
   const { texts, args } = splitWords(verb.flags, words);
   checkArguments(verb, args);
   const flags: Record<string, unknown> = {};

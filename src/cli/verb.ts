@@ -1,4 +1,5 @@
 /** @module How a command of the command line is declared, and what it runs in. */
+import type { Platform } from "../platform/platform.ts";
 import type { Flags, FlagValues } from "./flags.ts";
 
 /** Where a command reads and writes; the process's own, or a test's. */
@@ -19,6 +20,8 @@ export interface Io {
   nowMs(): number;
   /** Aborts at the first SIGINT or SIGTERM. */
   readonly signal: AbortSignal;
+  /** Of a test, in place of the host's. */
+  readonly platform?: Platform;
 }
 
 /** Arguments without a name. */
@@ -40,6 +43,8 @@ export interface Verb<F extends Flags = Flags> {
   readonly description?: string;
   readonly positionals?: readonly Positional[];
   readonly flags: F;
+  /** All words are arguments, also those that begin with a dash: the command reads them itself. */
+  readonly isRaw?: boolean;
   /** Whole command lines. */
   readonly examples: readonly string[];
   /** Meaning of exit codes beyond the usual ones, e.g. `1`: "a volume is not protected". */

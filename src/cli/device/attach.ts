@@ -9,6 +9,9 @@ import { asDeviceName, deviceFlags, withDevices } from "./common.ts";
 const clientTimeoutMs = 30_000;
 const install = "install it: apt-get install nbd-client, or dnf install nbd";
 
+// One of the kernel driver is a block device already.
+const { kernel: _, ...flagsOfDaemon } = deviceFlags;
+
 export const verb = defineVerb({
   summary: "Makes a walb device a block device of the kernel, with nbd-client",
   description:
@@ -17,12 +20,12 @@ export const verb = defineVerb({
     { name: "NAME", help: "name of the device", isRequired: true },
     { name: "/dev/nbdN", help: "block device to use; default: the first free one" },
   ],
-  flags: deviceFlags,
+  flags: flagsOfDaemon,
   examples: ["walb device attach vol0", "walb device attach vol0 /dev/nbd3"],
   async run({ flags, args, io }) {
     const name = asDeviceName(args[0]!);
     const asked = args[1] === undefined ? undefined : asNbdDevice(args[1]);
-    const report = await withDevices(flags, io, (client) => client.show(name));
+    const report = await withDevices({ ...flags, kernel: false }, io, (client) => client.show(name));
     const uri = report.uris.find((candidate) => candidate.startsWith("nbd+unix:")) ?? report.uris[0];
     if (uri === undefined) {
       throw new WalbError("state", {

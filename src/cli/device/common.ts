@@ -1,11 +1,15 @@
 /** @module What the verbs of `walb device` share: finding the daemon's control socket, showing devices. */
 import { resolve } from "node:path";
-import { controlSocketPath, type DeviceControlClient, deviceControlClient } from "../../device/user/control/client.ts";
+import { KernelAdmin } from "../../device/kernel/admin.ts";
+import { isKernelDevice } from "../../device/kernel/sysfs.ts";
+import type { DeviceAdmin } from "../../device/user/control/admin.ts";
+import { controlSocketPath, deviceControlClient } from "../../device/user/control/client.ts";
 import { type VolumeReport, volumeNameSchema } from "../../device/user/control/schema.ts";
-import { WalbError } from "../../errors.ts";
-import { closePlatform, createPlatform } from "../../platform/real/index.ts";
+import { asWalbError, WalbError } from "../../errors.ts";
+import type { Platform } from "../../platform/platform.ts";
 import { defaultDataDir } from "../daemon/common.ts";
 import { asDuration, asPath, option, optionOr, toggle } from "../flags.ts";
+import { withPlatform } from "../platform.ts";
 import { formatSize } from "../text/size.ts";
 import { renderTable } from "../text/table.ts";
 import type { Io } from "../verb.ts";
@@ -13,39 +17,82 @@ import type { Io } from "../verb.ts";
 export const deviceFlags = {
   json: toggle("one JSON value on stdout instead of text; fields may be added"),
   quiet: toggle("no remarks", { alias: "q" }),
+  kernel: toggle("a device of the kernel driver, /dev/walb/NAME, instead of the device daemon's"),
   "device-data": optionOr("DIR", "data directory of the walb device daemon", asPath, defaultDataDir("device")),
   timeout: option("TIME", "give up after this time", asDuration),
 };
 
-/** Connects to the daemon, does the work, and closes. @throws WalbError `unreachable`, `timed-out`. */
-export async function withDevices<Result>(
-  flags: { readonly "device-data": string; readonly timeout: number | undefined },
+/** Which devices are meant, and how long to wait for them. */
+export interface DeviceFlagValues {
+  readonly kernel: boolean;
+  readonly "device-data": string;
+  readonly timeout: number | undefined;
+}
+
+/** Does work on the devices of the daemon, or of the kernel driver. @throws WalbError `unreachable`, `timed-out`. */
+export function withDevices<Result>(
+  flags: DeviceFlagValues,
   io: Io,
-  work: (client: DeviceControlClient) => Promise<Result>,
+  work: (admin: DeviceAdmin) => Promise<Result>,
 ): Promise<Result> {
-  const dataDir = resolve(io.cwd, flags["device-data"]);
-  const platform = createPlatform();
-  const timeLimit = Promise.withResolvers<never>();
-  const timer =
-    flags.timeout === undefined
-      ? undefined
-      : platform.clock.timer(flags.timeout, () =>
-          timeLimit.reject(new WalbError("timed-out", { what: "the device daemon has not answered in time" })),
-        );
+  return withPlatform(io, async (platform) => {
+    const timeLimit = Promise.withResolvers<never>();
+    const expired = (): void =>
+      timeLimit.reject(new WalbError("timed-out", { what: "the device daemon has not answered in time" }));
+    const timer = flags.timeout === undefined ? undefined : platform.clock.timer(flags.timeout, expired);
+    try {
+      const run = flags.kernel ? work(new KernelAdmin(platform)) : withDaemon(platform, flags, io, work);
+      return await Promise.race([run, timeLimit.promise]);
+    } catch (error) {
+      throw await withKernelHint(platform, flags, asWalbError(error));
+    } finally {
+      timer?.cancel();
+    }
+  });
+}
+
+/** Every device of this host, and what went wrong with a part of them. @throws when there is nothing to show. */
+export function listDevices(
+  flags: DeviceFlagValues,
+  io: Io,
+): Promise<{ readonly devices: VolumeReport[]; readonly failure: WalbError | undefined }> {
+  return withPlatform(io, async (platform) => {
+    const devices = platform.kernel === undefined ? [] : await new KernelAdmin(platform).list();
+    if (flags.kernel) return { devices, failure: undefined };
+    try {
+      const ofDaemon = await withDevices(flags, { ...io, platform }, (admin) => admin.list());
+      return { devices: [...ofDaemon, ...devices], failure: undefined };
+    } catch (error) {
+      if (devices.length === 0) throw error;
+      return { devices, failure: asWalbError(error) };
+    }
+  });
+}
+
+async function withDaemon<Result>(
+  platform: Platform,
+  flags: DeviceFlagValues,
+  io: Io,
+  work: (admin: DeviceAdmin) => Promise<Result>,
+): Promise<Result> {
+  const client = await deviceControlClient(platform, controlSocketPath(resolve(io.cwd, flags["device-data"])));
   try {
-    const run = async (): Promise<Result> => {
-      const client = await deviceControlClient(platform, controlSocketPath(dataDir));
-      try {
-        return await work(client);
-      } finally {
-        await client.close();
-      }
-    };
-    return await Promise.race([run(), timeLimit.promise]);
+    return await work(client);
   } finally {
-    timer?.cancel();
-    await closePlatform(platform);
+    await client.close();
   }
+}
+
+/** A device that the daemon does not know may be one of the kernel driver. */
+async function withKernelHint(platform: Platform, flags: DeviceFlagValues, error: WalbError): Promise<WalbError> {
+  const { volume } = error.where;
+  if (flags.kernel || error.code !== "not-found" || volume === undefined || platform.kernel === undefined) return error;
+  if (!(await isKernelDevice(platform.kernel, volume))) return error;
+  return new WalbError("not-found", {
+    what: error.what,
+    where: error.where,
+    hint: `the kernel driver has one of this name: add --kernel`,
+  });
 }
 
 /** A name of a device. @throws WalbError `usage`. */
@@ -67,7 +114,7 @@ export function renderDevices(reports: readonly VolumeReport[]): string {
     { title: "OVERFLOW" },
     { title: "OPEN", align: "right" },
     { title: "WATCHED", align: "right" },
-    { title: "URI" },
+    { title: "DEVICE" },
   ] as const;
   return renderTable(
     columns,
@@ -77,9 +124,9 @@ export function renderDevices(reports: readonly VolumeReport[]): string {
       formatSize(report.sizeBytes),
       logUsage(report),
       report.overflow,
-      String(report.connections),
-      String(report.watchers),
-      report.uris[0] ?? report.reason ?? "",
+      report.path === undefined ? String(report.connections) : "-",
+      report.path === undefined ? String(report.watchers) : "-",
+      report.path ?? report.uris[0] ?? report.reason ?? "",
     ]),
   );
 }
@@ -94,8 +141,7 @@ export function renderDevice(report: VolumeReport): string {
     ["data", report.dataPath],
     ["log", `${report.logPath}, ${logUsage(report)} used`],
     ["when the log is full", report.overflow],
-    ["open by", `${report.connections} NBD clients`],
-    ["watched by", `${report.watchers} storages`],
+    ...usersOf(report),
   ];
   if (report.info !== undefined) lines.push(["log uuid", report.info.uuid], ["block size", `${report.info.pbsBytes}`]);
   if (report.status !== undefined) {
@@ -104,6 +150,15 @@ export function renderDevice(report: VolumeReport): string {
   }
   for (const uri of report.uris) lines.push(["uri", uri]);
   return lines.map(([label, text]) => `${`${label}:`.padEnd(22)}${text}\n`).join("");
+}
+
+/** The driver does not tell who uses its devices. */
+function usersOf(report: VolumeReport): [string, string][] {
+  if (report.path !== undefined) return [["device", report.path]];
+  return [
+    ["open by", `${report.connections} NBD clients`],
+    ["watched by", `${report.watchers} storages`],
+  ];
 }
 
 function logUsage(report: VolumeReport): string {

@@ -31,7 +31,11 @@ export const verb = defineVerb({
     "block-size": option("BYTES", "physical block size of the log, 512 or 4096", asChoice(["512", "4096"])),
     ...deviceFlags,
   },
-  examples: ["walb device create vol0 --size 10G", "walb device create vol0 --data /dev/vg/lv --log /dev/vg/lv-log"],
+  examples: [
+    "walb device create vol0 --size 10G",
+    "walb device create vol0 --data /dev/vg/lv --log /dev/vg/lv-log",
+    "walb device create vol0 --kernel --data /dev/vg/lv --log /dev/vg/lv-log",
+  ],
   async run({ flags, args, io }) {
     if (flags["reuse-log"]) checkReuse(flags);
     const volume = {

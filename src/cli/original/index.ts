@@ -34,15 +34,25 @@ const tools: Readonly<Record<string, () => Promise<{ readonly tool: OriginalTool
   wcmpr: () => import("./tools/wcmpr.ts"),
 };
 
+/** Programs with commands of their own. */
+const programs: Readonly<Record<string, () => Promise<{ readonly run: OriginalRun }>>> = {
+  wdevc: () => import("./wdevc/main.ts"),
+};
+
+/** Runs the words behind a program's name and answers the exit code. */
+export type OriginalRun = (words: readonly string[], io: Io) => Promise<number>;
+
 /** Names of the tools that are there. */
-export const originalToolNames: readonly string[] = Object.keys(tools);
+export const originalToolNames: readonly string[] = [...Object.keys(tools), ...Object.keys(programs)];
 
 /**
  * The tool that a program name stands for: runs it on the words behind the name and answers the exit code.
  * undefined when the name is none of the original's.
  */
-export function originalTool(invokedAs: string): ((words: readonly string[], io: Io) => Promise<number>) | undefined {
+export function originalTool(invokedAs: string): OriginalRun | undefined {
   const name = basename(invokedAs);
+  const program = Object.hasOwn(programs, name) ? programs[name] : undefined;
+  if (program !== undefined) return async (words, io) => (await program()).run(words, io);
   const load = Object.hasOwn(tools, name) ? tools[name] : undefined;
   if (load === undefined) return undefined;
   return async (words, io) => runOriginal((await load()).tool, words, io);

@@ -2,7 +2,7 @@
 import type { JobInfo } from "../../../control/job.ts";
 import type { DiffIo } from "../../../diff/types.ts";
 import type { Platform } from "../../../platform/platform.ts";
-import { closePlatform, createPlatform } from "../../../platform/real/index.ts";
+import { withPlatform } from "../../platform.ts";
 import { progressView } from "../../progress.ts";
 import type { Io } from "../../verb.ts";
 
@@ -21,24 +21,19 @@ export async function withTool<R>(
   options: { readonly quiet: boolean },
   run: (tool: Tool) => Promise<R>,
 ): Promise<R> {
-  const platform = createPlatform();
   const view = progressView(io, options.quiet);
   const startMs = io.nowMs();
   let shownMs = 0;
   try {
-    return await run({
-      platform,
-      signal: io.signal,
-      progress: (doneBytes, totalBytes) => {
-        const nowMs = io.nowMs();
-        if (nowMs - shownMs < 200) return;
-        shownMs = nowMs;
-        view.show(jobOf(name, startMs, nowMs, doneBytes, totalBytes));
-      },
-    });
+    const progress = (doneBytes: number, totalBytes?: number): void => {
+      const nowMs = io.nowMs();
+      if (nowMs - shownMs < 200) return;
+      shownMs = nowMs;
+      view.show(jobOf(name, startMs, nowMs, doneBytes, totalBytes));
+    };
+    return await withPlatform(io, (platform) => run({ platform, signal: io.signal, progress }));
   } finally {
     view.end();
-    await closePlatform(platform);
   }
 }
 
