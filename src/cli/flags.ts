@@ -142,6 +142,13 @@ export function asInt(min: number, max: number): (text: string) => number {
   };
 }
 
+/** A share above 0, up to 100 %; the sign may be left out. */
+export function asPercent(text: string): number {
+  const value = Number(/^(\d{1,3}(?:\.\d+)?)%?$/.exec(text)?.[1] ?? Number.NaN);
+  if (value > 0 && value <= 100) return value;
+  throw new WalbError("usage", { what: `${JSON.stringify(text)} is not a share`, hint: "e.g. 10%" });
+}
+
 /** One of some words. */
 export function asChoice<const Words extends readonly string[]>(words: Words): ValueParser<Words[number]> {
   const parse = (text: string): Words[number] => {

@@ -227,21 +227,59 @@ export async function startFakeFleet(): Promise<FakeFleet> {
         sizeBytes: 1024 ** 2,
         bytes: 3 * 1024 ** 2,
         elapsedMs: 2000,
+        path: params.to ?? "/a/restored-5.img",
       };
       return params.dryRun === true ? { ...base, elapsedMs: 0, estimateMs: 90_000 } : base;
     },
-    apply: async ({ volume }) => refuse(volume),
-    merge: async ({ volume }) => refuse(volume),
-    "disable-snapshot": async ({ volume }) => refuse(volume),
-    "enable-snapshot": async ({ volume }) => refuse(volume),
-    restored: async ({ volume }) => refuse(volume),
-    "del-restored": async ({ volume }) => refuse(volume),
-    cold: async ({ volume }) => refuse(volume),
-    "del-cold": async ({ volume }) => refuse(volume),
+    apply: async (params) => {
+      called("archive", "apply", params);
+      return { gid: params.gid, bytes: 1024 ** 2, elapsedMs: 1000, lostPointCount: 1 };
+    },
+    merge: async (params) => {
+      called("archive", "merge", params);
+      return { mergedCount: 3, bytes: 1024 ** 2, elapsedMs: 1000 };
+    },
+    "disable-snapshot": async (params) => {
+      called("archive", "disable-snapshot", params);
+      return {};
+    },
+    "enable-snapshot": async (params) => {
+      called("archive", "enable-snapshot", params);
+      return {};
+    },
+    restored: async (params) => {
+      called("archive", "restored", params);
+      return { restored: [{ gid: 3n, path: "/a/restored-3.img", sizeBytes: 512, timeMs: nowMs }] };
+    },
+    "del-restored": async (params) => {
+      called("archive", "del-restored", params);
+      return {};
+    },
+    cold: async (params) => {
+      called("archive", "cold", params);
+      return { cold: [{ gid: 4n, path: "/a/cold-4.img", timeMs: nowMs }] };
+    },
+    "del-cold": async (params) => {
+      called("archive", "del-cold", params);
+      return {};
+    },
     bhash: async ({ volume }) => refuse(volume),
-    verify: async ({ volume }) => refuse(volume),
+    verify: async (params) => {
+      called("archive", "verify", params);
+      const counts = { diffCount: 4, checkedCount: 4, checkedBytes: 4096, imageBytes: 1024 ** 2, elapsedMs: 1500 };
+      if (params.volume !== "bad0") return { ...counts, damage: [], lostPointCount: 0 };
+      const damage = [
+        { file: "x.wdiff", message: "x.wdiff: checksum; without this diff these points are lost: gid 3" },
+      ];
+      return { ...counts, damage, lostPointCount: 1 };
+    },
     "gc-diff": async ({ volume }) => refuse(volume),
-    "set-rates": async () => ({ applyBytesPerS: 0, restoreBytesPerS: 0, mergeBytesPerS: 0, scanBytesPerS: 0 }),
+    "set-rates": async ({ applyBytesPerS = 0 }) => ({
+      applyBytesPerS,
+      restoreBytesPerS: 0,
+      mergeBytesPerS: 0,
+      scanBytesPerS: 0,
+    }),
     "dbg-reload-metadata": async ({ volume }) => refuse(volume),
     "dbg-set-uuid": async ({ volume }) => refuse(volume),
     "dbg-set-state": async ({ volume }) => refuse(volume),

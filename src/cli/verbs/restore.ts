@@ -3,7 +3,7 @@ import { isAbsolute, resolve } from "node:path";
 import { WalbError } from "../../errors.ts";
 import { isLoopbackName } from "../../http/guard.ts";
 import { clientFlags, print } from "../common.ts";
-import { asGid, asPath, asText, asVolume, option, parseAddress, required, toggle } from "../flags.ts";
+import { asGid, asPath, asText, asVolume, option, parseAddress, toggle } from "../flags.ts";
 import { runJob } from "../job.ts";
 import { notVerified, remarkFuture } from "../restore/remarks.ts";
 import { errorWithLocalTimes } from "../restore/times.ts";
@@ -19,7 +19,8 @@ export const verb = defineVerb({
     "With --to - the image comes over the network to standard output of this host, from front to back.",
   positionals: [{ name: "VOL", help: "name of the volume", isRequired: true }],
   flags: {
-    to: required("PATH", "file to be made, or block device to be written; - is standard output, here", asPath),
+    to: option("PATH", "file to be made, or block device to be written; - is standard output, here", asPath),
+    keep: toggle("let the archive keep the image where its other images are, see walb images"),
     at: option("TIME", 'as of when: "2026-11-21 14:03:05", ISO 8601, -5m, -2h', asText),
     snapshot: option("GID", "as of a snapshot of walb snapshots", asGid),
     overwrite: toggle("replace an existing file, write over a device"),
@@ -30,12 +31,20 @@ export const verb = defineVerb({
     "walb restore vol0 --to /restore/vol0.img",
     'walb restore vol0 --at "2026-11-21 14:03:05" --to /dev/vg/restored --overwrite',
     "walb restore vol0 --at -5m --to /restore/vol0.img --dry-run",
+    "walb restore vol0 --keep",
     "walb restore vol0 --to - --server backup1:10200 | zstd > vol0.img.zst",
   ],
   async run({ flags, args, io }) {
     const volume = asVolume(args[0]!);
     if (flags.at !== undefined && flags.snapshot !== undefined) {
       throw new WalbError("usage", { what: "--at and --snapshot exclude each other" });
+    }
+    if ((flags.to === undefined) !== flags.keep) {
+      throw new WalbError("usage", {
+        what: flags.keep ? "--to and --keep exclude each other" : "--to is missing: where the image goes",
+        where: { field: "to" },
+        hint: "say --keep to let the archive keep it",
+      });
     }
     const server = await serverFor(flags, io, "archive", volume);
     const wish = {
@@ -49,7 +58,7 @@ export const verb = defineVerb({
     }
     const params = {
       volume,
-      to: targetPath(flags.to, server.address, io),
+      ...(flags.to === undefined ? {} : { to: targetPath(flags.to, server.address, io) }),
       ...wish,
       ...(flags.overwrite ? { overwrite: true } : {}),
       ...(flags["dry-run"] ? { dryRun: true } : {}),
@@ -59,12 +68,13 @@ export const verb = defineVerb({
       throw flags.json ? error : errorWithLocalTimes(error);
     });
     const point = `${volume} as of ${formatTime(result.timeMs)} (snapshot ${result.gid}, ${formatSize(result.sizeBytes)})`;
+    const to = params.to ?? result.path ?? "an image that the archive keeps";
     const takes = result.estimateMs === undefined ? "" : `, about ${formatDuration(result.estimateMs)}`;
     const text = flags["dry-run"]
-      ? `would restore ${point} to ${params.to}: ${formatSize(result.bytes)} to write${takes}; ${notVerified}\n`
-      : `restored ${point} to ${params.to}: wrote ${formatSize(result.bytes)} in ${formatDuration(result.elapsedMs)}\n`;
+      ? `would restore ${point} to ${to}: ${formatSize(result.bytes)} to write${takes}; ${notVerified}\n`
+      : `restored ${point} to ${to}: wrote ${formatSize(result.bytes)} in ${formatDuration(result.elapsedMs)}\n`;
     remarkFuture(wish, result.timeMs, flags, io);
-    print(flags, io, { volume, to: params.to, isDryRun: flags["dry-run"], ...result }, text);
+    print(flags, io, { volume, to, isDryRun: flags["dry-run"], ...result }, text);
     return 0;
   },
 });

@@ -1,0 +1,51 @@
+/** @module `walb verify VOL…`: proves that volumes can be restored. */
+import { exitCodes } from "../../errors.ts";
+import { clientFlags, print } from "../common.ts";
+import { asDuration, asPercent, asVolume, option } from "../flags.ts";
+import { runJob } from "../job.ts";
+import { archiveClient, serverFor } from "../servers.ts";
+import { formatSize } from "../text/size.ts";
+import { formatDuration } from "../text/time.ts";
+import { defineVerb } from "../verb.ts";
+
+export const verb = defineVerb({
+  summary: "Reads the backups of volumes to their end and checks every checksum",
+  description:
+    "Checks all data of all diffs, then reads the newest image through base and diffs. Damage is named with the points it\n" +
+    "costs; the exit code is then 5. A part at a time: --subset reads what was not read for longest, so that it all is read\n" +
+    "in turn.",
+  positionals: [{ name: "VOL", help: "names of the volumes", isRequired: true, isVariadic: true }],
+  flags: {
+    subset: option("PERCENT", "only so much of diffs and image, e.g. 10%", asPercent),
+    stale: option("TIME", "only diffs that were not verified for so long, e.g. 30d", asDuration),
+    ...clientFlags,
+  },
+  examples: ["walb verify vol0", "walb verify vol0 vol1 --subset 10%", "walb verify vol0 --stale 30d"],
+  async run({ flags, args, io }) {
+    const results = [];
+    let isGood = true;
+    let text = "";
+    for (const volume of args.map(asVolume)) {
+      const archive = archiveClient(await serverFor(flags, io, "archive", volume));
+      const params = {
+        volume,
+        ...(flags.subset === undefined ? {} : { subsetPercent: flags.subset }),
+        ...(flags.stale === undefined ? {} : { staleMs: flags.stale }),
+      };
+      const result = await runJob(archive, "verify", params, flags, io);
+      results.push({ volume, ...result });
+      const read = `${result.checkedCount} of ${result.diffCount} diffs (${formatSize(result.checkedBytes)}) and ${formatSize(result.imageBytes)} of the image`;
+      const took = `in ${formatDuration(result.elapsedMs)}`;
+      if (result.damage.length === 0) {
+        text += `${volume}: good; read ${read} ${took}\n`;
+        continue;
+      }
+      isGood = false;
+      text += `${volume}: DAMAGED, ${result.lostPointCount} points cannot be restored; read ${read} ${took}\n`;
+      for (const { message, hint } of result.damage)
+        text += `  ${message}\n${hint === undefined ? "" : `    ${hint}\n`}`;
+    }
+    print(flags, io, { isGood, volumes: results }, text);
+    return isGood ? exitCodes.done : exitCodes.damaged;
+  },
+});
