@@ -71,6 +71,13 @@ export function asCodec(text: string): ReturnType<typeof parseCompressOption> {
   }
 }
 
+/** A uuid as 32 hex digits, with or without dashes. */
+export function asUuid(text: string): string {
+  const hex = text.toLowerCase().replaceAll("-", "");
+  if (/^[0-9a-f]{32}$/.test(hex)) return hex;
+  throw new WalbError("usage", { what: `${JSON.stringify(text)} is no uuid`, hint: "32 hex digits" });
+}
+
 /** The range that was asked for. */
 export function rangeValues(flags: { readonly from: bigint | undefined; readonly to: bigint | undefined }): {
   readonly fromLsid?: bigint;

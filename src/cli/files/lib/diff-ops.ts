@@ -324,7 +324,7 @@ async function copyImage(
 }
 
 /** Opens diffs for `work`, and closes them. */
-async function withDiffs<R>(
+export async function withDiffs<R>(
   tool: Tool,
   paths: readonly string[],
   lenient: boolean,
