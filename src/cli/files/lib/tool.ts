@@ -14,13 +14,21 @@ export interface Tool {
   progress(doneBytes: number, totalBytes?: number): void;
 }
 
-/** Runs a tool on the real platform; `name` is shown with its progress. */
+/** Runs a tool on the real platform; `name` is shown with its progress. Daemons are spoken to with the cluster key. */
 export async function withTool<R>(
   io: Io,
   name: string,
-  options: { readonly quiet: boolean },
+  options: { readonly quiet: boolean; readonly clusterKey?: string | undefined },
   run: (tool: Tool) => Promise<R>,
 ): Promise<R> {
+<<<<<<< HEAD
+=======
+  const { clusterKey } = options;
+  // Most tools talk to nobody.
+  const secureNet =
+    clusterKey === undefined ? undefined : (await import("../../../http/gateway.ts")).clientNet(clusterKey);
+  const platform = createPlatform(secureNet === undefined ? {} : { secureNet });
+>>>>>>> ba1ed20 (Send a diff to archives that ask for the cluster key)
   const view = progressView(io, options.quiet);
   const startMs = io.nowMs();
   let shownMs = 0;

@@ -2,10 +2,11 @@
 import { basename } from "node:path";
 import { WalbError } from "../../../errors.ts";
 import { primaryArchive } from "../../../fleet/fleet.ts";
+import type { ServerReference } from "../../../http/client.ts";
 import { parseDiffFileName } from "../../../snapshot/filename.ts";
 import { type DiffMeta, diffMeta, snapshot } from "../../../snapshot/types.ts";
 import { refusedError } from "../../../wire/words.ts";
-import { clientFlags, loadFleet } from "../../common.ts";
+import { type ClientFlagValues, clientFlags, loadFleet } from "../../common.ts";
 import { asAddressText, asGid, asSize, asText, asVolume, option, parseAddress, toggle } from "../../flags.ts";
 import { parseTime } from "../../text/time.ts";
 import { defineVerb, type Io } from "../../verb.ts";
@@ -41,7 +42,8 @@ export const verb = defineVerb({
     const [volume, file] = [asVolume(args[0]!), args[1]!];
     const archive = archiveOf(flags, io);
     const diff = metaOf(file, flags, io);
-    const sent = await withTool(io, "send", flags, (tool) =>
+    const how = { quiet: flags.quiet, clusterKey: archive.clusterKey };
+    const sent = await withTool(io, "send", how, (tool) =>
       sendDiff(tool, file, {
         archive: parseAddress(archive.address),
         volume,
@@ -61,15 +63,13 @@ export const verb = defineVerb({
   },
 });
 
-function archiveOf(
-  flags: { readonly server: string | undefined; readonly fleet: string | undefined },
-  io: Io,
-): { readonly name: string; readonly address: string } {
+function archiveOf(flags: Pick<ClientFlagValues, "server" | "fleet" | "cluster-key">, io: Io): ServerReference {
   const { server: name } = flags;
   const fleet = loadFleet(flags, io);
   if (name === undefined) return primaryArchive(fleet);
   const known = fleet.servers.find((server) => server.name === name);
-  return known ?? { name, address: asAddressText(name) };
+  const { clusterKey } = fleet;
+  return known ?? { name, address: asAddressText(name), ...(clusterKey === undefined ? {} : { clusterKey }) };
 }
 
 /** The diff's own name says what it is; flags win. */
