@@ -21,14 +21,6 @@ export async function withTool<R>(
   options: { readonly quiet: boolean; readonly clusterKey?: string | undefined },
   run: (tool: Tool) => Promise<R>,
 ): Promise<R> {
-<<<<<<< HEAD
-=======
-  const { clusterKey } = options;
-  // Most tools talk to nobody.
-  const secureNet =
-    clusterKey === undefined ? undefined : (await import("../../../http/gateway.ts")).clientNet(clusterKey);
-  const platform = createPlatform(secureNet === undefined ? {} : { secureNet });
->>>>>>> ba1ed20 (Send a diff to archives that ask for the cluster key)
   const view = progressView(io, options.quiet);
   const startMs = io.nowMs();
   let shownMs = 0;
@@ -39,7 +31,7 @@ export async function withTool<R>(
       shownMs = nowMs;
       view.show(jobOf(name, startMs, nowMs, doneBytes, totalBytes));
     };
-    return await withPlatform(io, (platform) => run({ platform, signal: io.signal, progress }));
+    return await withPlatform(io, (platform) => run({ platform, signal: io.signal, progress }), options.clusterKey);
   } finally {
     view.end();
   }
