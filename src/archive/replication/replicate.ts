@@ -105,7 +105,8 @@ async function converse(
   try {
     return await withAction(volume, "ReplSyncAsClient", ["Apply", "Resize"], context, async (_volume, job) => {
       const { platform, settings } = volume;
-      const sender = new ReplicaSender(volume, parts.memory, options, job);
+      const accepted = (): void => context.accepted?.();
+      const sender = new ReplicaSender(volume, parts.memory, options, { ...job, accepted });
       job.progress({ doneBytes: 0, step: "asking the other archive" });
       const { stream, serverId } = await connectWire(
         platform.net,

@@ -71,7 +71,9 @@ export class ReplicaSender implements ReplClient {
     this.#context = context;
   }
 
-  accepted(): void {}
+  accepted(): void {
+    this.#context.accepted?.();
+  }
 
   /** The base image as it is, in the middle of an apply too: the diffs for that follow. */
   async full(): Promise<ReplFullRequest> {

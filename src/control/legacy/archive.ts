@@ -1,6 +1,6 @@
 /** @module The original's commands of an archive. */
-import { mib } from "../../units.ts";
-import { parseNumber, parseStopMode, parseU64 } from "../../wire/grammar.ts";
+import { lbBytes, mib } from "../../units.ts";
+import { parseBulkLb, parseNumber, parseSizeBytes, parseStopMode, parseU64 } from "../../wire/grammar.ts";
 import { PeerError } from "../../wire/words.ts";
 import { callCommand, type LegacyCall, type LegacyCommands, type LegacyReply, ok, startJob } from "./command.ts";
 import { atLeast, exactly, type Guard, volumeName } from "./refusal.ts";
@@ -84,6 +84,33 @@ export const archiveLegacy: LegacyCommands = {
     return startJob(call, guard, "merge", { volume, fromGid, ...bound }, ({ code }) =>
       code === "state" || code === "not-found" ? "verifyMergeable:There is no mergeable diff." : undefined,
     );
+  },
+
+  async replicate(call) {
+    const guard: Guard = { server: "c2aReplicateServer", states: activeStates };
+    atLeast(4, call.parameters);
+    const [name, kind, limit, to, resync = "0", dontMerge = "0", compression, mergeMax, bulk] = call.parameters as [
+      string,
+      string,
+      string,
+      string,
+      ...string[],
+    ];
+    if (kind !== "size" && kind !== "gid") throw new PeerError(`parseReplicateParam:bad type:${kind}`);
+    const params = {
+      volume: volumeName(name),
+      to,
+      ...(kind === "gid" ? { untilGid: parseU64(limit, "gid") } : { remainingMib: parseNumber(limit, "size") }),
+      resync: parseU64(resync, "doResync") !== 0n,
+      keepAllPoints: parseU64(dontMerge, "dontMerge") !== 0n,
+      ...(compression === undefined ? {} : { compression }),
+      ...(mergeMax === undefined ? {} : { mergeBytesMax: parseSizeBytes(mergeMax, "maxWdiffMergeSize") }),
+      ...(bulk === undefined ? {} : { bulkBytes: parseBulkLb(bulk) * lbBytes }),
+    };
+    return startJob(call, guard, "replicate", params, ({ what }) => {
+      const refusal = /was refused: (.*)$/s.exec(what)?.[1];
+      return refusal === undefined ? undefined : `runReplSync1stNegotiation:${refusal}`;
+    });
   },
 
   async resize(call) {

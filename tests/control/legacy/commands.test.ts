@@ -180,6 +180,18 @@ describe("the original's commands", () => {
     expect(await site.talk("s0", "snapshot", (stream) => runSnapshot(stream, "vol0"))).toBe(gid + 1n);
   });
 
+  test("an archive replicates to another one, and tells its refusal", async () => {
+    const to = "a1:10201";
+    expect(await firstLine("a0", "replicate", ["vol0", "size", "0", to])).toStartWith("runReplSync1stNegotiation:");
+    expect(await firstLine("a0", "replicate", ["vol0", "weight", "0", to])).toBe("parseReplicateParam:bad type:weight");
+    expect(await firstLine("a0", "replicate", ["novol", "size", "0", to])).toBe("c2aReplicateServer:bad state:Clear");
+    await site.command("a1", "init-vol", ["vol0"]);
+    await site.command("a0", "replicate", ["vol0", "size", "0", to, "0", "0", "zstd:3:2", "1g", "64k"], "accept");
+    const newest = async (name: "a0" | "a1") => (await site.get(name, "restorable", "vol0")).at(-1);
+    await site.until("the replication", async () => (await newest("a1")) === (await newest("a0")));
+    expect(await site.get("a1", "state", "vol0")).toBe("Archived");
+  });
+
   test("an archive restores to images it keeps, and changes and deletes what it has", async () => {
     const gids = (await site.get("a0", "restorable", "vol0")).map((line) => line.split(" ")[0]!);
     const gid = gids.at(-1)!;
