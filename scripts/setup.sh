@@ -53,6 +53,8 @@ if [ "$for_tests" = yes ]; then
   has nbdkit || need nbdkit
   has fio || need fio
   has readelf || need binutils
+  { has lvcreate || [ -x /sbin/lvcreate ]; } || need lvm2
+  { has thin_check || [ -x /usr/sbin/thin_check ]; } || need thin-provisioning-tools
 fi
 
 if [ -n "$missing" ]; then

@@ -2,7 +2,7 @@
 import type { ArchiveCommands } from "../control/archive.ts";
 import type { Handlers } from "../control/command.ts";
 import { WalbError } from "../errors.ts";
-import { snapshotImage } from "../image/image.ts";
+import { type ImageStore, snapshotImage } from "../image/image.ts";
 import type { Platform } from "../platform/platform.ts";
 import { clearStatus } from "../volume/trouble.ts";
 import { withAction } from "./action.ts";
@@ -31,7 +31,7 @@ export interface HandlerParts {
   readonly platform: Platform;
   readonly settings: ArchiveSettings;
   readonly volumes: ArchiveVolumes;
-  readonly imagesKind: string;
+  readonly images: ImageStore;
   readonly memory: ArchiveMemory;
   readonly rates: RateLimits;
   readonly reserve: SpaceReserve;
@@ -55,8 +55,9 @@ export function archiveHandlers(parts: HandlerParts): Handlers<ArchiveCommands> 
       const broken = volumes.broken.filter((one) => volume === undefined || one.volume === volume);
       const isUnknown = volume !== undefined && known.length + broken.length === 0;
       return {
-        images: parts.imagesKind,
+        images: parts.images.kind,
         ...(await platform.disk.freeSpace(settings.dataDir)),
+        ...(await imageSpace(parts.images)),
         rates: rates.rates,
         volumes: [
           ...(await Promise.all(known.map(volumeReport))),
@@ -278,4 +279,10 @@ export function archiveHandlers(parts: HandlerParts): Handlers<ArchiveCommands> 
       return {};
     },
   };
+}
+
+/** Room for images where they are not in the data directory. */
+async function imageSpace(images: ImageStore): Promise<{ imagesFreeBytes?: number; imagesTotalBytes?: number }> {
+  const space = await images.space?.();
+  return space === undefined ? {} : { imagesFreeBytes: space.freeBytes, imagesTotalBytes: space.totalBytes };
 }

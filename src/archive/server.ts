@@ -4,12 +4,12 @@ import { createControl } from "../control/control.ts";
 import { HandlerStatistics } from "../control/legacy/statistics.ts";
 import type { Logger } from "../control/logger.ts";
 import type { ArchiveOptions, RunningRole } from "../control/role.ts";
-import { createFileImageStore } from "../image/file/store.ts";
 import type { Platform } from "../platform/platform.ts";
 import { lockDataDirectory } from "../volume/directories.ts";
 import { serveWire } from "../wire/server.ts";
 import { ForegroundLimit } from "./foreground.ts";
 import { archiveHandlers } from "./handlers.ts";
+import { openImages } from "./images.ts";
 import { archiveLegacyRole } from "./legacy.ts";
 import { carveArchiveMemory } from "./memory.ts";
 import { RateLimits } from "./rates.ts";
@@ -27,13 +27,14 @@ const graceMs = 5_000;
 
 /**
  * Locks the data directory, opens every volume (finishing or undoing what a crash cut off), and serves.
- * @throws WalbError `locked`, `port-in-use`, `bad-parameter`.
+ * @throws WalbError `locked`, `port-in-use`, `bad-parameter`, `not-found` for a missing volume group.
  */
 export async function openArchive(platform: Platform, options: ArchiveOptions, log: Logger): Promise<RunningRole> {
   const settings = archiveSettings(options);
   const memory = carveArchiveMemory(platform);
-  const lock = await lockDataDirectory(platform.disk, settings.dataDir);
-  const images = createFileImageStore(platform.disk, settings.dataDir);
+  const { dataDir } = settings;
+  const images = await openImages(options.images ?? "file", { platform, dataDir, memory: memory.working.memory });
+  const lock = await lockDataDirectory(platform.disk, dataDir);
   const rates = new RateLimits(platform.clock);
   const volumes = new ArchiveVolumes({ platform, settings, images, rates, log, io: memory.working });
   const reserve = new SpaceReserve(platform.disk, settings.dataDir, log);
@@ -49,7 +50,7 @@ export async function openArchive(platform: Platform, options: ArchiveOptions, l
       platform,
       settings,
       volumes,
-      imagesKind: images.kind,
+      images,
       memory,
       rates,
       reserve,

@@ -1,6 +1,5 @@
 /** @module Options of an archive with every default filled in. */
 import type { ArchiveOptions } from "../control/role.ts";
-import { WalbError } from "../errors.ts";
 import { checkRange, gib } from "../units.ts";
 
 /** See ArchiveOptions for the meaning of each. */
@@ -20,15 +19,8 @@ export interface ArchiveSettings {
   readonly syncCompression: string;
 }
 
-/** Fills in defaults. @throws WalbError `bad-parameter`, `unsupported` for a kind of images that is not built. */
+/** Fills in defaults. @throws WalbError `bad-parameter`. */
 export function archiveSettings(options: ArchiveOptions): ArchiveSettings {
-  if ((options.images ?? "file") !== "file") {
-    throw new WalbError("unsupported", {
-      what: `images in ${options.images} are not built yet`,
-      where: { field: "images" },
-      hint: "keep images in sparse files: --images file, best on XFS or btrfs, where a restore is a reflink",
-    });
-  }
   return {
     nodeId: options.nodeId,
     dataDir: options.dataDir.replace(/(?<=.)\/+$/, ""),

@@ -86,6 +86,9 @@ export const archiveStatusSchema = z.object({
   images: z.string(),
   freeBytes: countSchema.optional(),
   totalBytes: countSchema.optional(),
+  /** Of the volume group or thin pool, where images are there. */
+  imagesFreeBytes: countSchema.optional(),
+  imagesTotalBytes: countSchema.optional(),
   rates: ratesSchema.optional(),
   volumes: z.array(archiveVolumeSchema),
 });

@@ -88,4 +88,6 @@ export interface ImageStore {
   cleanUp(volume: string): Promise<void>;
   /** Waits until the space of what was removed is free. */
   settle(): Promise<void>;
+  /** Space for images; absent when it is that of the data directory. */
+  space?(): Promise<{ readonly freeBytes: number; readonly totalBytes: number }>;
 }

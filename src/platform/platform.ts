@@ -2,6 +2,7 @@
 import type { Compute } from "../native/codec.ts";
 import type { MemoryPool } from "../native/memory.ts";
 import type { Clock, Random } from "./clock.ts";
+import type { Commands } from "./commands.ts";
 import type { Databases } from "./database.ts";
 import type { Disk } from "./disk.ts";
 import type { Kernel } from "./kernel.ts";
@@ -18,6 +19,8 @@ export interface Platform {
   readonly databases: Databases;
   /** For the walb driver; absent where there is none to be found, as in the simulator. */
   readonly kernel?: Kernel;
+  /** Programs of the host; a platform without them has no LVM. */
+  readonly commands?: Commands;
   /** Host name, the default node id. */
   readonly hostName: string;
 }

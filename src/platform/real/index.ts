@@ -8,6 +8,7 @@ import { alignDown, gib, mib } from "../../units.ts";
 import type { Net } from "../net.ts";
 import type { Platform } from "../platform.ts";
 import { createClock } from "./clock.ts";
+import { createCommands } from "./commands.ts";
 import { createDatabases } from "./database.ts";
 import { RealDisk } from "./disk.ts";
 import { RealKernel } from "./kernel.ts";
@@ -38,6 +39,7 @@ export function createPlatform(options: PlatformOptions = {}): Platform {
     compute: createPoolCompute(pool),
     databases: createDatabases(),
     kernel: new RealKernel(pool),
+    commands: createCommands(),
     hostName: hostname(),
   };
   pools.set(platform, pool);

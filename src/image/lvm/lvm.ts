@@ -1,0 +1,272 @@
+/**
+ * @module The commands of LVM that an archive needs: those of the original, one call each, their output checked.
+ *
+ * The volume group is the truth, and an administrator may work on it too: what was listed is believed for a second only,
+ * so that a start asks once for all volumes.
+ */
+import { WalbError } from "../../errors.ts";
+import type { Clock } from "../../platform/clock.ts";
+import type { Commands } from "../../platform/commands.ts";
+import { alignUp, lbBytes } from "../../units.ts";
+
+/** Where the logical volumes are. */
+export interface LvmPlace {
+  readonly group: string;
+  /** Thin pool; undefined for classic volumes. */
+  readonly pool: string | undefined;
+}
+
+/** A logical volume. */
+export interface LogicalVolume {
+  readonly name: string;
+  readonly sizeBytes: number;
+  /** Name of the volume it is a snapshot of. */
+  readonly origin: string | undefined;
+  /** Thin pool it is in. */
+  readonly pool: string | undefined;
+  readonly isReadOnly: boolean;
+  /** A classic snapshot that was overwritten beyond its size: its content is lost. */
+  readonly isInvalid: boolean;
+}
+
+/** Space of a volume group and, for thin volumes, of their pool. */
+export interface LvmSpace {
+  readonly freeBytes: number;
+  readonly totalBytes: number;
+  /** Size of an extent, to which every size is rounded up. */
+  readonly extentBytes: number;
+}
+
+/** A classic snapshot gets this share of its origin for what is written over it, as in the original. */
+const classicSnapshotPercent = 120;
+/** How often a command is tried again that fails because somebody (udev) has the device open for a moment. */
+const busyTriesMax = 25;
+const busyDelayMs = 200;
+/** How long a list is believed. */
+const listMs = 1_000;
+
+/** Parses a place: `VG` or `VG/POOL`. @throws WalbError `bad-parameter`. */
+export function parseLvmPlace(text: string): LvmPlace {
+  const match = /^([0-9A-Za-z+_.][0-9A-Za-z+_.-]*)(?:\/([0-9A-Za-z+_.][0-9A-Za-z+_.-]*))?$/.exec(text);
+  if (match?.[1] === undefined || text.length > 256) {
+    throw new WalbError("bad-parameter", {
+      what: `"${text.slice(0, 80)}" names no volume group`,
+      where: { field: "images" },
+      hint: "say --images lvm:VG for classic volumes, or --images lvm:VG/POOL for thin ones",
+    });
+  }
+  return { group: match[1], pool: match[2] };
+}
+
+/** LVM on one volume group. */
+export class Lvm {
+  readonly place: LvmPlace;
+  readonly #commands: Commands;
+  readonly #clock: Clock;
+  readonly #deviceRoot: string;
+  #listed: { readonly atMs: number; readonly rows: Promise<LogicalVolume[]> } | undefined;
+
+  /** @param deviceRoot where the groups' directories of devices are. */
+  constructor(place: LvmPlace, commands: Commands, clock: Clock, deviceRoot = "/dev") {
+    this.place = place;
+    this.#commands = commands;
+    this.#clock = clock;
+    this.#deviceRoot = deviceRoot;
+  }
+
+  /** Path of a volume's device. */
+  path(name: string): string {
+    return `${this.#deviceRoot}/${this.place.group}/${name}`;
+  }
+
+  /** Checks that the group, and the pool, are there. @throws WalbError `not-found`. */
+  async check(): Promise<void> {
+    const { group, pool } = this.place;
+    await this.space();
+    if (pool === undefined) return;
+    const found = (await this.#lvs(`${group}/${pool}`, true))[0];
+    if (found === undefined || !found.attributes.startsWith("t")) {
+      throw new WalbError("not-found", {
+        what: `${group}/${pool} is not a thin pool`,
+        where: { field: "images" },
+        hint: `make it: lvcreate --type thin-pool --size SIZE --name ${pool} ${group}; or use classic volumes: --images lvm:${group}`,
+      });
+    }
+  }
+
+  /** All volumes of the group; with a pool only those in it, without one only those that are not thin. */
+  list(): Promise<LogicalVolume[]> {
+    const nowMs = this.#clock.monotonicMs();
+    if (this.#listed === undefined || nowMs - this.#listed.atMs >= listMs) {
+      const { group, pool } = this.place;
+      const rows = this.#lvs(group, false).then((all) =>
+        all.filter((row) => !row.attributes.startsWith("t") && row.pool === pool),
+      );
+      const listed = { atMs: nowMs, rows };
+      this.#listed = listed;
+      rows.catch(() => {
+        if (this.#listed === listed) this.#listed = undefined;
+      });
+    }
+    return this.#listed.rows;
+  }
+
+  /** One volume; undefined when it is not there. */
+  async find(name: string): Promise<LogicalVolume | undefined> {
+    return (await this.list()).find((volume) => volume.name === name);
+  }
+
+  /** Free space of the group, or of the thin pool. */
+  async space(): Promise<LvmSpace> {
+    const { group, pool } = this.place;
+    const args = ["--options=vg_free,vg_size,vg_extent_size", "--separator=,", "--noheadings"];
+    const [row] = rowsOf(await this.#run(["vgs", "--units=b", "--nosuffix", ...args, group]), 3);
+    if (row === undefined) throw badOutput("vgs", "no line");
+    const vg = { freeBytes: bytesOf(row[0]), totalBytes: bytesOf(row[1]), extentBytes: bytesOf(row[2]) };
+    if (pool === undefined) return vg;
+    const options = ["--options=lv_size,data_percent", "--separator=,", "--noheadings"];
+    const [usage] = rowsOf(await this.#run(["lvs", "--units=b", "--nosuffix", ...options, `${group}/${pool}`]), 2);
+    if (usage === undefined) throw badOutput("lvs", "no line");
+    const totalBytes = bytesOf(usage[0]);
+    const usedPercent = Number(usage[1] === "" ? "0" : usage[1]);
+    if (!(usedPercent >= 0 && usedPercent <= 100)) throw badOutput("lvs", `data_percent ${usage[1]}`);
+    return { freeBytes: Math.floor(totalBytes * (1 - usedPercent / 100)), totalBytes, extentBytes: vg.extentBytes };
+  }
+
+  /** Makes a volume; a classic one has whatever was on its extents before. */
+  async create(name: string, sizeBytes: number): Promise<void> {
+    const { group, pool } = this.place;
+    const where =
+      pool === undefined
+        ? [`--size=${sizeBytes}b`, "--wipesignatures=n", "--zero=n", group]
+        : [`--thinpool=${group}/${pool}`, `--virtualsize=${sizeBytes}b`];
+    await this.#change(["lvcreate", `--name=${name}`, ...where]);
+  }
+
+  /** Makes a snapshot that can be used at once; a thin one takes no space at first. */
+  async snapshot(origin: string, name: string, access: "read" | "write"): Promise<void> {
+    const { group, pool } = this.place;
+    const common = [`--name=${name}`, `--permission=${access === "read" ? "r" : "rw"}`, `${group}/${origin}`];
+    if (pool !== undefined) {
+      await this.#change(["lvcreate", "-s", "-k", "n", ...common]);
+      return;
+    }
+    const found = await this.find(origin);
+    if (found === undefined) throw this.#missing(origin);
+    const sizeBytes = alignUp(Math.ceil((found.sizeBytes / 100) * classicSnapshotPercent), lbBytes);
+    await this.#change(["lvcreate", "-s", `--size=${sizeBytes}b`, ...common]);
+  }
+
+  async rename(from: string, to: string): Promise<void> {
+    await this.#retried(["lvrename", this.place.group, from, to]);
+  }
+
+  /** Removes a volume; fine when it is not there. */
+  async remove(name: string): Promise<void> {
+    if ((await this.find(name)) === undefined) return;
+    await this.#retried(["lvremove", "-f", `${this.place.group}/${name}`]);
+  }
+
+  async resize(name: string, sizeBytes: number): Promise<void> {
+    await this.#change(["lvresize", "-f", `--size=${sizeBytes}b`, `${this.place.group}/${name}`]);
+  }
+
+  async setWritable(name: string): Promise<void> {
+    await this.#change(["lvchange", "--permission=rw", `${this.place.group}/${name}`]);
+  }
+
+  async setReadOnly(name: string): Promise<void> {
+    await this.#change(["lvchange", "--permission=r", `${this.place.group}/${name}`]);
+  }
+
+  /** Makes the device of a volume appear. */
+  async activate(name: string): Promise<void> {
+    await this.#change(["lvchange", "-ay", "-K", `${this.place.group}/${name}`]);
+  }
+
+  async #lvs(what: string, isMissingFine: boolean): Promise<(LogicalVolume & { readonly attributes: string })[]> {
+    const options = "--options=lv_name,origin,lv_size,vg_name,pool_lv,lv_attr";
+    const argv = ["lvs", "--units=b", "--nosuffix", options, "--separator=,", "--noheadings", "--unbuffered", what];
+    const result = await this.#commands.run(argv);
+    if (result.exitCode !== 0 && isMissingFine) return [];
+    return rowsOf(succeeded(argv, result), 6).map(([name, origin, size, , poolName, attributes]) => ({
+      name: name ?? "",
+      sizeBytes: bytesOf(size),
+      origin: origin === "" ? undefined : origin,
+      pool: poolName === "" ? undefined : poolName,
+      isReadOnly: attributes?.[1] === "r" || attributes?.[1] === "R",
+      isInvalid: attributes?.[4] === "I" || attributes?.[4] === "S",
+      attributes: attributes ?? "",
+    }));
+  }
+
+  async #run(argv: readonly string[]): Promise<string> {
+    return succeeded(argv, await this.#commands.run(argv));
+  }
+
+  /** Runs a command that changes the group. */
+  async #change(argv: readonly string[]): Promise<void> {
+    try {
+      await this.#run(argv);
+    } finally {
+      this.#listed = undefined;
+    }
+  }
+
+  /** Runs a command again while the device is open elsewhere, for as long as udev may take. */
+  async #retried(argv: readonly string[]): Promise<void> {
+    for (let tries = 1; ; tries++) {
+      const result = await this.#commands.run(argv);
+      this.#listed = undefined;
+      const isBusy = /in use|is used|busy|contains a filesystem/i.test(result.stderr);
+      if (result.exitCode === 0 || !isBusy || tries === busyTriesMax) {
+        succeeded(argv, result);
+        return;
+      }
+      await this.#clock.sleep(busyDelayMs);
+    }
+  }
+
+  #missing(name: string): WalbError {
+    return new WalbError("not-found", {
+      what: `the logical volume ${name} is missing`,
+      where: { file: this.path(name) },
+      hint: `look at the volume group: lvs ${this.place.group}`,
+    });
+  }
+}
+
+function succeeded(argv: readonly string[], result: { exitCode: number; stdout: string; stderr: string }): string {
+  if (result.exitCode === 0) return result.stdout;
+  const said = result.stderr.trim().split("\n").slice(-3).join("; ") || `it exited with ${result.exitCode}`;
+  const isFull = /insufficient (free|suitable)|not enough|no space/i.test(said);
+  const isMissing = /not found|failed to find/i.test(said);
+  throw new WalbError(isFull ? "no-space" : isMissing ? "not-found" : "io", {
+    what: `${argv[0]} failed: ${said.slice(0, 1000)}`,
+    where: { step: argv.join(" ").slice(0, 300) },
+    hint: isFull
+      ? "add a physical volume (vgextend), grow the thin pool (lvextend), or remove restored images"
+      : "run the command by hand on the archive's host to see more",
+  });
+}
+
+/** Rows of a table with commas. Names of LVM have none. */
+function rowsOf(text: string, columns: number): string[][] {
+  const rows = text
+    .split("\n")
+    .map((line) => line.trim())
+    .filter((line) => line !== "")
+    .map((line) => line.split(","));
+  const wrong = rows.find((row) => row.length !== columns);
+  if (wrong !== undefined) throw badOutput("LVM", `${wrong.join(",").slice(0, 100)} has not ${columns} columns`);
+  return rows;
+}
+
+function bytesOf(text: string | undefined): number {
+  if (text === undefined || !/^\d{1,16}$/.test(text)) throw badOutput("LVM", `"${text}" is not a size in bytes`);
+  return Number(text);
+}
+
+function badOutput(program: string, what: string): WalbError {
+  return new WalbError("bad-format", { what: `${program} answered what cannot be understood: ${what}` });
+}

@@ -1,0 +1,126 @@
+import { describe, expect, test } from "bun:test";
+import fc from "fast-check";
+import { Lvm, parseLvmPlace } from "../../src/image/lvm/lvm.ts";
+import { type LvRole, lvName, parseLvName } from "../../src/image/lvm/names.ts";
+import type { CommandResult, Commands } from "../../src/platform/commands.ts";
+import { createClock } from "../../src/platform/real/clock.ts";
+import { createCommands } from "../../src/platform/real/commands.ts";
+
+/** Commands that answer by name, and remember what was asked. */
+function scripted(answers: Record<string, Partial<CommandResult> | readonly Partial<CommandResult>[]>) {
+  const asked: string[] = [];
+  const commands: Commands = {
+    run: async (argv) => {
+      asked.push(argv.join(" "));
+      const answer = answers[argv[0]!];
+      const times = asked.filter((line) => line.startsWith(argv[0]!)).length - 1;
+      const one = Array.isArray(answer) ? answer[Math.min(times, answer.length - 1)] : answer;
+      return { exitCode: 0, stdout: "", stderr: "", ...(one as Partial<CommandResult>) };
+    },
+  };
+  return { asked, commands };
+}
+
+describe("names of logical volumes", () => {
+  test("are those of the original", () => {
+    expect(lvName({ kind: "base", volume: "vol0" })).toBe("wb_vol0");
+    expect(lvName({ kind: "restored", volume: "vol0", gid: 7n })).toBe("wr_vol0_7");
+    expect(lvName({ kind: "restoring", volume: "vol0", gid: 7n })).toBe("wr_vol0_7_tmp");
+    expect(lvName({ kind: "cold", volume: "vol0", gid: 7n })).toBe("wc_vol0_7");
+    expect(lvName({ kind: "promoting", volume: "vol0", gid: 7n })).toBe("wb_vol0_7_tmp");
+  });
+
+  test("say what they were made from, for every volume and gid", () => {
+    const role = fc.record({
+      kind: fc.constantFrom("restored", "restoring", "cold", "promoting"),
+      volume: fc.stringMatching(/^[0-9A-Za-z-]{1,64}$/),
+      gid: fc.bigInt({ min: 0n, max: 2n ** 64n - 1n }),
+    });
+    fc.assert(
+      fc.property(role, (wanted) => {
+        expect(parseLvName(lvName(wanted as LvRole))).toEqual(wanted as LvRole);
+        expect(parseLvName(lvName({ kind: "base", volume: wanted.volume }))).toEqual({
+          kind: "base",
+          volume: wanted.volume,
+        });
+      }),
+    );
+  });
+
+  test("of other volumes in the group are none of an archive", () => {
+    const names = ["root", "wb_", "wr_vol0", "wr_vol0_x", "wc_vol0_7_tmp", "wb_vol0_7", "i_vol0", "wr_vol0_007"];
+    for (const name of [...names, `wr_vol0_${2n ** 64n}`]) expect(parseLvName(name)).toBeUndefined();
+  });
+});
+
+describe("the place of images", () => {
+  test("is a volume group, or a thin pool in it", () => {
+    expect(parseLvmPlace("vg0")).toEqual({ group: "vg0", pool: undefined });
+    expect(parseLvmPlace("vg0/tp0")).toEqual({ group: "vg0", pool: "tp0" });
+    for (const text of ["", "/", "a/b/c", "-x", "a;b", "a b"]) expect(() => parseLvmPlace(text)).toThrow();
+  });
+});
+
+describe("LVM", () => {
+  const row =
+    "  wb_a,,8388608,vg,,owi-a-s---\n  wr_a_3,wb_a,8388608,vg,,swi-a-s---\n  thin,,4194304,vg,tp,Vri-a-tz--\n";
+
+  test("lists classic volumes without a pool, and those of the pool with one", async () => {
+    const { commands, asked } = scripted({ lvs: { stdout: `${row}  tp,,4194304,vg,,twi-aotz--\n` } });
+    const classic = await new Lvm({ group: "vg", pool: undefined }, commands, createClock()).list();
+    expect(classic.map(({ name }) => name)).toEqual(["wb_a", "wr_a_3"]);
+    expect(classic[1]).toMatchObject({ origin: "wb_a", sizeBytes: 8388608, isReadOnly: false, isInvalid: false });
+    const thin = await new Lvm({ group: "vg", pool: "tp" }, commands, createClock()).list();
+    expect(thin.map(({ name, isReadOnly }) => [name, isReadOnly])).toEqual([["thin", true]]);
+    expect(asked[0]).toBe(
+      "lvs --units=b --nosuffix --options=lv_name,origin,lv_size,vg_name,pool_lv,lv_attr --separator=, --noheadings --unbuffered vg",
+    );
+  });
+
+  test("tries again while a device is open elsewhere, and gives up with what LVM said", async () => {
+    const busy = { exitCode: 5, stderr: "  Logical volume vg/wb_a in use.\n" };
+    const { commands, asked } = scripted({ lvs: { stdout: row }, lvremove: [busy, busy, {}] });
+    const clock = { ...createClock(), sleep: async () => undefined };
+    await new Lvm({ group: "vg", pool: undefined }, commands, clock).remove("wb_a");
+    expect(asked.filter((line) => line.startsWith("lvremove")).length).toBe(3);
+    const never = scripted({ lvs: { stdout: row }, lvremove: busy });
+    const removal = new Lvm({ group: "vg", pool: undefined }, never.commands, clock).remove("wb_a");
+    await expect(removal).rejects.toThrow("in use");
+  });
+
+  test("says that space is short when LVM says so", async () => {
+    const full = { exitCode: 5, stderr: '  Volume group "vg" has insufficient free space (3 extents): 4 required.\n' };
+    const { commands } = scripted({ lvcreate: full });
+    const lvm = new Lvm({ group: "vg", pool: undefined }, commands, createClock());
+    await expect(lvm.create("wb_a", 1 << 24)).rejects.toMatchObject({ code: "no-space" });
+  });
+
+  test("refuses output that it does not understand", async () => {
+    for (const stdout of ["  a,b\n", "  wb_a,,12x,vg,,-wi-a-----\n", "  wb_a,,-1,vg,,-wi-a-----\n"]) {
+      const { commands } = scripted({ lvs: { stdout } });
+      const lvm = new Lvm({ group: "vg", pool: undefined }, commands, createClock());
+      await expect(lvm.list()).rejects.toMatchObject({ code: "bad-format" });
+    }
+  });
+});
+
+describe("programs of the host", () => {
+  const commands = createCommands();
+
+  test("are run without a shell, with their exit code and what they said", async () => {
+    expect(await commands.run(["sh", "-c", 'echo "$0"; echo bad >&2; exit 3', "a b;c"])).toEqual({
+      exitCode: 3,
+      stdout: "a b;c\n",
+      stderr: "bad\n",
+    });
+  });
+
+  test("that are missing, hang or are given up are errors of their own", async () => {
+    await expect(commands.run(["no-such-program-of-walb"])).rejects.toMatchObject({ code: "not-found" });
+    await expect(commands.run(["sleep", "60"], { timeoutMs: 50 })).rejects.toMatchObject({ code: "timed-out" });
+    const abort = new AbortController();
+    const running = commands.run(["sleep", "60"], { signal: abort.signal });
+    abort.abort(new Error("given up"));
+    await expect(running).rejects.toThrow("given up");
+  });
+});
