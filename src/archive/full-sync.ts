@@ -34,9 +34,9 @@ export class FullSync implements BulkSink {
     if (volume.store.isResetting) await finishReset(volume);
     // Nor may a replication go on in an image that is another's now.
     volume.store.fullCopy.clear();
-    await volume.images.createEmpty(volume.name, sizeLb * lbBytes);
+    const content = await volume.images.createEmpty(volume.name, sizeLb * lbBytes);
     const image = await volume.images.open(baseImage(volume.name), "write");
-    const copy = { image, startLb: 0, sizeLb, codec: compress.codec, what: "full backup" };
+    const copy = { image, content, startLb: 0, sizeLb, codec: compress.codec, what: "full backup" };
     return new FullSync(volume, request, new ImageWriter(volume, copy));
   }
 

@@ -3,22 +3,27 @@
  * the copy is durable, so that one that breaks off can go on there.
  */
 import { asWalbError, WalbError } from "../errors.ts";
+import type { EmptyContent } from "../image/image.ts";
 import type { Codec } from "../native/codec.ts";
 import type { DecodedWrite, DiskFile } from "../platform/disk.ts";
-import { lbBytes } from "../units.ts";
+import { lbBytes, mib } from "../units.ts";
 import type { BulkSink, ReceivedBulk } from "../wire/bulk-stream.ts";
 import type { ArchiveVolume } from "./volume.ts";
 
 /** Small bulks are written together up to this size, so that a job moves enough. */
 const jobBytes = 256 * 1024;
 const jobsInFlightMax = 8;
+/** Neighbouring zeroes are written together up to this size. */
+const zeroBytesMax = 64 * mib;
 
 type DataBulk = Extract<ReceivedBulk, { kind: "data" }>;
 
 /** What is written. */
 export interface ImageCopy {
-  /** Opened for writing; reads back as zeroes from `startLb` on. The writer closes it. */
+  /** Opened for writing. The writer closes it. */
   readonly image: DiskFile;
+  /** From `startLb` on, before anything is written. */
+  readonly content: EmptyContent;
   readonly startLb: number;
   readonly sizeLb: number;
   readonly codec: Codec;
@@ -36,6 +41,8 @@ export class ImageWriter implements BulkSink {
   #batch: DataBulk[] = [];
   #batchBytes = 0;
   #unsyncedBytes = 0;
+  /** Zeroes that came last and are not written yet. */
+  #zeroes: { readonly startLb: number; readonly endLb: number } | undefined;
   #takenLb: number;
   #failure: unknown;
 
@@ -51,12 +58,17 @@ export class ImageWriter implements BulkSink {
       if (bulk.kind === "data") bulk.release();
       throw this.#failure;
     }
-    // The image is fresh: what is not written reads back as zeroes.
+    const endLb = bulk.offsetLb + bulk.sizeLb;
     if (bulk.kind === "data") {
+      this.#flushZeroes();
       this.#batch.push(bulk);
       this.#batchBytes += bulk.sizeLb * lbBytes;
+    } else if (this.#copy.content === "anything") {
+      const startLb = this.#zeroes?.startLb ?? bulk.offsetLb;
+      this.#zeroes = { startLb, endLb };
+      if ((endLb - startLb) * lbBytes >= zeroBytesMax) this.#flushZeroes();
     }
-    this.#takenLb = bulk.offsetLb + bulk.sizeLb;
+    this.#takenLb = endLb;
     this.#tellProgress();
     if (this.#batchBytes >= jobBytes) this.#flush();
     while (this.#jobs.size >= jobsInFlightMax) await Promise.race(this.#jobs);
@@ -64,6 +76,7 @@ export class ImageWriter implements BulkSink {
 
   async finish(): Promise<void> {
     this.#flush();
+    this.#flushZeroes();
     await Promise.all(this.#jobs);
     if (this.#failure !== undefined) throw this.#failure;
     await this.#copy.image.sync();
@@ -79,6 +92,7 @@ export class ImageWriter implements BulkSink {
   /** The stream broke: makes durable what came, as far as that goes, and closes. Never throws. */
   async keep(): Promise<void> {
     this.#flush();
+    this.#flushZeroes();
     await Promise.all(this.#jobs);
     if (this.#failure === undefined) this.#startSync();
     await this.close();
@@ -99,6 +113,13 @@ export class ImageWriter implements BulkSink {
     this.#volume.syncProgress = { doneBytes: this.#takenLb * lbBytes, totalBytes: this.#copy.sizeLb * lbBytes };
   }
 
+  #flushZeroes(): void {
+    const zeroes = this.#zeroes;
+    if (zeroes === undefined) return;
+    this.#zeroes = undefined;
+    this.#start(this.#copy.image.zero(zeroes.startLb * lbBytes, (zeroes.endLb - zeroes.startLb) * lbBytes));
+  }
+
   #flush(): void {
     const bulks = this.#batch;
     if (bulks.length === 0) return;
@@ -111,6 +132,7 @@ export class ImageWriter implements BulkSink {
 
   /** Syncs behind all that was started until now; new writes go on meanwhile. */
   #startSync(): void {
+    this.#flushZeroes();
     this.#unsyncedBytes = 0;
     const doneLb = this.#takenLb;
     const before = [...this.#jobs];

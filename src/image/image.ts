@@ -55,6 +55,12 @@ export interface CloneOptions extends CopyOptions {
   readonly isReadOnly?: boolean;
 }
 
+/**
+ * What an image reads as before it is written: zeroes, or, up to the size that was asked for, anything; then whoever fills
+ * it must write its zeroes too.
+ */
+export type EmptyContent = "zeroes" | "anything";
+
 /** The images of one archive. Every change is durable when its promise resolves. */
 export interface ImageStore {
   /** For status: `file`, `lvm:VG`, `lvm:VG/POOL`. */
@@ -66,8 +72,8 @@ export interface ImageStore {
   list(volume: string): Promise<ImageId[]>;
   /** Size in bytes. @throws WalbError `not-found`. */
   sizeBytes(image: ImageId): Promise<number>;
-  /** Makes the base image, or empties and grows it: reads back as zeroes, at least `sizeBytes` large. */
-  createEmpty(volume: string, sizeBytes: number): Promise<void>;
+  /** Makes the base image, at least `sizeBytes` large, to be written as a whole, or empties and grows it. */
+  createEmpty(volume: string, sizeBytes: number): Promise<EmptyContent>;
   /** Nothing to do when it is as large or larger. The added range reads as zeroes. */
   grow(image: ImageId, sizeBytes: number): Promise<void>;
   /** Opens for reading and writing, or reading only. The caller closes. */

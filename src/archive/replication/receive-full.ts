@@ -4,7 +4,7 @@
  * Order: row of the archive's uuid and the image's state → data → fdatasync → row of how far → … → fdatasync → manifest →
  * row Archived, without the other → Ack.
  */
-import { baseImage } from "../../image/image.ts";
+import { baseImage, type EmptyContent } from "../../image/image.ts";
 import { lbBytes } from "../../units.ts";
 import type { BulkSink, ReceivedBulk } from "../../wire/bulk-stream.ts";
 import type { ReplFullRequest } from "../../wire/repl-sync.ts";
@@ -54,24 +54,19 @@ export class FullReception implements BulkSink {
     const totalBytes = sizeLb * lbBytes;
     const copy = { archiveUuid, base, sizeLb };
     const startLb = (await images.exists(baseImage(name))) ? resumeLb(store.fullCopy.get(), copy, bulkLb) : 0;
+    // Where a copy goes on, anything may have been written behind its durable part.
+    let content: EmptyContent = "anything";
     if (startLb === 0) {
       store.fullCopy.clear();
-      await images.createEmpty(name, totalBytes);
+      content = await images.createEmpty(name, totalBytes);
     } else if ((await images.sizeBytes(baseImage(name))) < totalBytes) {
       await images.grow(baseImage(name), totalBytes);
     }
     store.fullCopy.set({ ...copy, doneLb: startLb });
     const image = await images.open(baseImage(name), "write");
-    try {
-      // Behind the durable part anything may have been written before.
-      if (startLb > 0) await image.zero(startLb * lbBytes, (await image.size()) - startLb * lbBytes);
-    } catch (error) {
-      await image.close();
-      throw error;
-    }
     const onDurable = (doneLb: number): void => store.fullCopy.set({ ...copy, doneLb });
     const what = "full replication";
-    const writer = new ImageWriter(volume, { image, startLb, sizeLb, codec: compress.codec, what, onDurable });
+    const writer = new ImageWriter(volume, { image, content, startLb, sizeLb, codec: compress.codec, what, onDurable });
     return new FullReception(volume, request, archiveUuid, startLb, writer, ended);
   }
 

@@ -57,6 +57,7 @@ export function createFileImageStore(disk: Disk, dataDir: string): ImageStore {
       await trash.take(path);
       await withFile(path, "create", (file) => file.truncate(size));
       await disk.syncDirectory(directoryOf(volume));
+      return "zeroes";
     },
     async open(image, mode) {
       const path = pathOf(image);

@@ -6,7 +6,7 @@ import { WalbError } from "../../errors.ts";
 import type { MemoryPool } from "../../native/memory.ts";
 import type { Disk, DiskFile } from "../../platform/disk.ts";
 import { gib, lbBytes } from "../../units.ts";
-import type { CloneMethod, ImageId, ImageStore } from "../image.ts";
+import type { CloneMethod, EmptyContent, ImageId, ImageStore } from "../image.ts";
 import { baseImage } from "../image.ts";
 import type { LogicalVolume, Lvm } from "./lvm.ts";
 import { lvName, parseLvName } from "./names.ts";
@@ -63,7 +63,7 @@ class LvmImageStore implements ImageStore {
     return (await this.#require(image)).sizeBytes;
   }
 
-  async createEmpty(volume: string, sizeBytes: number): Promise<void> {
+  async createEmpty(volume: string, sizeBytes: number): Promise<EmptyContent> {
     const image = baseImage(volume);
     const name = lvName(image);
     const found = await this.#lvm.find(name);
@@ -71,12 +71,13 @@ class LvmImageStore implements ImageStore {
       // A new thin volume reads as zeroes, and gives back what the old one had.
       if (found !== undefined) await this.#lvm.remove(name);
       await this.#lvm.create(name, sizeBytes);
-      return;
+      return "zeroes";
     }
     if (found === undefined) await this.#lvm.create(name, sizeBytes);
     else if (found.sizeBytes < sizeBytes) await this.#resize(found, sizeBytes);
-    // To its very end, behind that of the volume too: the volume may grow into it later.
-    await this.#zero(image, 0, (await this.#require(image)).sizeBytes);
+    // Zeroing terabytes would keep the sender waiting for longer than it does; but the volume may grow into its rest.
+    await this.#zero(image, sizeBytes, (await this.#require(image)).sizeBytes);
+    return "anything";
   }
 
   async grow(image: ImageId, sizeBytes: number): Promise<void> {
@@ -98,6 +99,11 @@ class LvmImageStore implements ImageStore {
     if (lbBytes % direct.alignmentBytes === 0) return direct;
     await direct.close();
     return this.#disk.open(path, { mode });
+  }
+
+  /** Classic volumes have all their space; that of thin ones is the pool's, which nobody can reserve. */
+  async missingBytes(): Promise<number> {
+    return 0;
   }
 
   async remove(image: ImageId): Promise<void> {
