@@ -181,6 +181,8 @@ async function removeOtherColds(volume: ArchiveVolume): Promise<void> {
 /** Refuses what cannot succeed before hours of copying. @throws WalbError `no-space`. */
 async function requireRoom(volume: ArchiveVolume, target: Target, experience: RestoreExperience): Promise<void> {
   const { disk } = volume.platform;
+  // LVM refuses at once itself, and how much of a volume a file would take only reading it could tell.
+  if (volume.images.space !== undefined) return;
   const isShared = await volume.images.hasCheapClones(volume.name);
   // A file elsewhere on the same file system may be a reflink, too: only a try could tell.
   if (isShared && (target.kind === "image" || experience.isReflink(dirname(target.path)) !== false)) return;
