@@ -13,6 +13,7 @@ const deviceVerbs = [
   command("melt", "let them go on", () => import("./device/melt.ts")),
   command("reset-log", "empty its log", () => import("./device/reset-log.ts")),
   command("attach", "make it a block device of the kernel", () => import("./device/attach.ts")),
+  command("detach", "end that", () => import("./device/detach.ts")),
 ];
 
 const device = group(

@@ -27,6 +27,16 @@ const definitions = {
   walb_pool_submit: { args: [FFIType.ptr, FFIType.u32], returns: FFIType.i32 },
   walb_pool_reap: { args: [FFIType.ptr, FFIType.ptr], returns: FFIType.u32 },
   walb_pool_close: { args: [FFIType.ptr], returns: FFIType.void },
+  walb_nbd_open: {
+    args: [FFIType.ptr, FFIType.ptr, FFIType.ptr, FFIType.i32, FFIType.ptr],
+    returns: FFIType.i32,
+  },
+  walb_nbd_close: { args: [FFIType.i32], returns: FFIType.void },
+  walb_nbd_wait: { args: [FFIType.ptr, FFIType.i32, FFIType.i32], returns: FFIType.i32 },
+  walb_nbd_configure: {
+    args: [FFIType.i32, FFIType.ptr, FFIType.ptr, FFIType.i32, FFIType.ptr],
+    returns: FFIType.i32,
+  },
   walb_watch_create: { args: [], returns: FFIType.ptr },
   walb_watch_fd: { args: [FFIType.ptr], returns: FFIType.i32 },
   walb_watch_arm: { args: [FFIType.ptr, FFIType.i32, FFIType.u32, FFIType.i32], returns: FFIType.i32 },
@@ -60,6 +70,14 @@ export const shim = {
   poolSubmit: (pool: number, slot: number): number => symbols.walb_pool_submit(pool as Pointer, slot),
   poolReap: (pool: number, out: number): number => symbols.walb_pool_reap(pool as Pointer, out as Pointer),
   poolClose: (pool: number): void => symbols.walb_pool_close(pool as Pointer),
+  /** Blocks. Texts end with a zero byte; see ffi/nbd.c for the results. */
+  nbdOpen: (host: Uint8Array, port: Uint8Array, name: Uint8Array, timeoutS: number, out: Float64Array): number =>
+    symbols.walb_nbd_open(host, port, name, timeoutS, out),
+  nbdClose: (fd: number): void => symbols.walb_nbd_close(fd),
+  /** Blocks until one of the connections is over; −1: for ever. Those that are over become −1. */
+  nbdWait: (fds: Int32Array, timeoutMs: number): number => symbols.walb_nbd_wait(fds, fds.length, timeoutMs),
+  nbdConfigure: (command: number, settings: Float64Array, fds: Int32Array, backend: Uint8Array): number =>
+    symbols.walb_nbd_configure(command, settings, fds, fds.length, backend),
   /** 0 when there is no thread or file descriptor for it. */
   watchCreate: (): number => Number(symbols.walb_watch_create() ?? 0),
   watchFd: (watch: number): number => symbols.walb_watch_fd(watch as Pointer),

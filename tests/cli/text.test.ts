@@ -1,6 +1,6 @@
 import { describe, expect, test } from "bun:test";
 import fc from "fast-check";
-import { chooseDevice, clientArguments } from "../../src/cli/device/attach.ts";
+import { chooseDevice, peerOf } from "../../src/cli/device/nbd.ts";
 import { asGid, asInt, asVolume, list, option, required, toggle } from "../../src/cli/flags.ts";
 import { nearest, parseCommandLine } from "../../src/cli/parse.ts";
 import { progressLine } from "../../src/cli/progress.ts";
@@ -283,15 +283,12 @@ describe("output", () => {
     expect(wrapText("one\ntwo\n\nthree", 80)).toEqual(["one two", "", "three"]);
   });
 
-  test("NBD addresses become arguments of nbd-client", () => {
-    expect(clientArguments("nbd+unix:///vol0?socket=/run/walb/nbd.sock", "vol0")).toEqual([
-      "-unix",
-      "/run/walb/nbd.sock",
-      "-N",
-      "vol0",
-    ]);
-    expect(clientArguments("nbd://127.0.0.1:10809/vol0", "vol0")).toEqual(["-N", "vol0", "127.0.0.1", "10809"]);
-    expect(clientArguments("nbd://[::1]/vol0", "vol0")).toEqual(["-N", "vol0", "::1", "10809"]);
+  test("NBD addresses tell the socket, or host and port", () => {
+    const exportName = "vol0";
+    const unix = { host: "/run/walb/nbd.sock", port: "", exportName };
+    expect(peerOf("nbd+unix:///vol0?socket=/run/walb/nbd.sock", exportName)).toEqual(unix);
+    expect(peerOf("nbd://127.0.0.1:10810/vol0", exportName)).toEqual({ host: "127.0.0.1", port: "10810", exportName });
+    expect(peerOf("nbd://[::1]/vol0", exportName)).toEqual({ host: "::1", port: "10809", exportName });
   });
 });
 

@@ -65,7 +65,7 @@ export const verb = defineVerb({
 
 const nextSteps = `Try next, on your own machines:
   walb archive --data /srv/walb/archive     the backup host; walb proxy and walb storage beside it or elsewhere
-  walb device --help                        block devices in user space, for QEMU or nbd-client
+  walb device --help                        block devices in user space, for QEMU or the kernel
   walb init VOL --device NAME               put one under backup
   walb restore VOL --at -5m --to PATH       bring back the last five minutes
   walb --help                               everything else`;

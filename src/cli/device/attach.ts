@@ -1,27 +1,48 @@
-/** @module `walb device attach NAME [/dev/nbdN]`: runs nbd-client. */
-import { existsSync, readdirSync } from "node:fs";
+/** @module `walb device attach NAME [/dev/nbdN]`: a device of the kernel, and a process that keeps it connected. */
+import { resolve } from "node:path";
 import { WalbError } from "../../errors.ts";
+import {
+  closeNbdConnections,
+  connectNbdDevice,
+  livingNbdConnections,
+  type NbdPatience,
+  type NbdPeer,
+  openNbdConnections,
+  reconnectNbdDevice,
+  waitForNbdEnd,
+} from "../../native/nbdkernel.ts";
 import { print } from "../common.ts";
-import { defineVerb } from "../verb.ts";
+import { childEnvironment, ownCommand } from "../demo/daemons.ts";
+import { asDuration, asInt, optionOr, toggle } from "../flags.ts";
+import { defineVerb, type Io } from "../verb.ts";
 import { asDeviceName, deviceFlags, withDevices } from "./common.ts";
+import { asNbdDevice, backendOf, chooseDevice, indexOf, isAttached, nbdDevices, peerOf } from "./nbd.ts";
 
-/** nbd-client goes to the background as soon as it is connected. */
-const clientTimeoutMs = 30_000;
-const install = "install it: apt-get install nbd-client, or dnf install nbd";
+const retryMs = 250;
 
 // One of the kernel driver is a block device already.
 const { kernel: _, ...flagsOfDaemon } = deviceFlags;
 
 export const verb = defineVerb({
-  summary: "Makes a walb device a block device of the kernel, with nbd-client",
+  summary: "Makes a walb device a block device of the kernel",
   description:
-    "Needs root, the nbd module (modprobe nbd) and the package nbd-client. Detach with: nbd-client -d /dev/nbd0",
+    "Needs root and the nbd module (modprobe nbd). A process stays in the background: when the device daemon is restarted, requests wait, and go on over new connections. Detach with: walb device detach NAME",
   positionals: [
     { name: "NAME", help: "name of the device", isRequired: true },
     { name: "/dev/nbdN", help: "block device to use; default: the first free one" },
   ],
-  flags: flagsOfDaemon,
-  examples: ["walb device attach vol0", "walb device attach vol0 /dev/nbd3"],
+  flags: {
+    connections: optionOr("N", "connections to the daemon, 1 to 16", asInt(1, 16), "4"),
+    patience: optionOr("TIME", "how long requests wait for a daemon that is away before they fail", asDuration, "10m"),
+    "request-timeout": optionOr("TIME", "a request without an answer for so long is sent again", asDuration, "30s"),
+    foreground: toggle("stay in the foreground, as a service does"),
+    ...flagsOfDaemon,
+  },
+  examples: [
+    "walb device attach vol0",
+    "walb device attach vol0 /dev/nbd3 --patience 1h",
+    "walb device attach vol0 /dev/nbd0 --foreground",
+  ],
   async run({ flags, args, io }) {
     const name = asDeviceName(args[0]!);
     const asked = args[1] === undefined ? undefined : asNbdDevice(args[1]);
@@ -36,99 +57,109 @@ export const verb = defineVerb({
     }
     if (uri.startsWith("nbds:")) {
       throw new WalbError("unsupported", {
-        what: "the device is served over TLS only, and nbd-client would need certificates for that",
+        what: "the device is served over TLS only, which the kernel cannot",
         where: { volume: name },
         hint: "let the daemon serve a unix socket too: walb device --nbd unix:/run/walb/nbd.sock --nbd …",
       });
     }
     const device = chooseDevice(asked, nbdDevices());
-    const command = ["nbd-client", ...clientArguments(uri, name), device];
-    const path = Bun.which("nbd-client", { PATH: `${io.env.PATH ?? ""}:/usr/sbin:/sbin` });
-    if (path === null) {
-      throw new WalbError("not-found", { what: "nbd-client is not installed", hint: `${install}; then again` });
-    }
     if (process.getuid?.() !== 0) {
-      throw new WalbError("unsupported", {
-        what: "only root can attach block devices",
-        hint: `run it with: sudo ${command.join(" ")}`,
-      });
+      const hint = `run it as root: sudo walb device attach ${name} ${device}`;
+      throw new WalbError("unsupported", { what: "only root can attach block devices", hint });
     }
-    const child = Bun.spawnSync([path, ...command.slice(1)], {
-      stdin: "ignore",
-      stdout: "pipe",
-      stderr: "pipe",
-      timeout: clientTimeoutMs,
-    });
-    if (child.exitedDueToTimeout) {
-      throw new WalbError("timed-out", {
-        what: `${command.join(" ")} has not connected within ${clientTimeoutMs / 1000} s`,
-        hint: `is the device frozen? Look with: walb device show ${name}`,
-      });
-    }
-    if (child.exitCode !== 0) {
-      const said = child.stderr.toString().trim().split("\n").at(-1) ?? "";
-      throw new WalbError("io", {
-        what: `${command.join(" ")}: ${said === "" ? `exit code ${child.exitCode}` : said}`,
-        hint: "is the nbd module loaded? modprobe nbd",
-      });
-    }
-    print(flags, io, { name, device, uri }, `${device}\n`);
-    return 0;
+    const patience = {
+      deadTimeoutS: Math.max(1, Math.round(flags.patience / 1000)),
+      requestTimeoutS: Math.max(1, Math.round(flags["request-timeout"] / 1000)),
+    };
+    if (!flags.foreground) return inBackground(flags, name, device, io);
+    const peer = peerOf(uri, name);
+    const say = (text: string): void => {
+      if (!flags.quiet) io.err(`${text}\n`);
+    };
+    return keep(device, peer, patience, flags.connections, say, () =>
+      print(flags, io, { name, device, uri }, `${device}\n`),
+    );
   },
 });
 
-/** @throws WalbError `usage`. */
-function asNbdDevice(text: string): string {
-  if (/^\/dev\/nbd\d{1,4}$/.test(text)) return text;
-  throw new WalbError("usage", {
-    what: `${JSON.stringify(text)} is not an NBD block device`,
-    hint: "e.g. /dev/nbd0; leave it out for the first free one",
+/** The same command again, in the foreground of a session of its own; ends as soon as that says that it is connected. */
+async function inBackground(
+  flags: {
+    readonly connections: number;
+    readonly patience: number;
+    readonly "request-timeout": number;
+    readonly "device-data": string;
+    readonly json: boolean;
+  },
+  name: string,
+  device: string,
+  io: Io,
+): Promise<number> {
+  const words = [
+    ...["--connections", `${flags.connections}`, "--patience", `${flags.patience}ms`],
+    ...["--request-timeout", `${flags["request-timeout"]}ms`],
+    ...["--device-data", resolve(io.cwd, flags["device-data"]), ...(flags.json ? ["--json"] : [])],
+  ];
+  const child = Bun.spawn([...ownCommand(), "device", "attach", name, device, ...words, "--foreground", "--quiet"], {
+    stdin: "ignore",
+    stdout: "pipe",
+    stderr: "pipe",
+    cwd: "/",
+    env: childEnvironment(),
+    detached: true,
   });
-}
-
-/** Arguments of nbd-client for an NBD URI. */
-export function clientArguments(uri: string, name: string): string[] {
-  const url = new URL(uri);
-  const socket = url.searchParams.get("socket");
-  if (socket !== null) return ["-unix", socket, "-N", name];
-  const host = url.hostname.replace(/^\[(.*)\]$/, "$1");
-  return ["-N", name, host, url.port === "" ? "10809" : url.port];
-}
-
-/** An NBD block device of the kernel. */
-export interface NbdDevice {
-  /** `/dev/nbd0` */
-  readonly path: string;
-  readonly isInUse: boolean;
-}
-
-/** The device that was asked for, or the first free one. @throws WalbError when there is none or it is in use. */
-export function chooseDevice(asked: string | undefined, devices: readonly NbdDevice[]): string {
-  const free = devices.find(({ path, isInUse }) => (asked === undefined ? !isInUse : path === asked));
-  if (free !== undefined && !free.isInUse) return free.path;
-  if (devices.length === 0) {
-    throw new WalbError("not-found", { what: "the kernel has no nbd devices", hint: "load the module: modprobe nbd" });
+  const { value } = await child.stdout.getReader().read();
+  if (value === undefined) {
+    io.err(await new Response(child.stderr).text());
+    return child.exited;
   }
-  if (free !== undefined) {
-    throw new WalbError("busy", {
-      what: `${free.path} is in use`,
-      hint: `leave it out for the first free one, or detach it: nbd-client -d ${free.path}`,
-    });
-  }
-  throw new WalbError(asked === undefined ? "busy" : "not-found", {
-    what: asked === undefined ? `all ${devices.length} nbd devices are in use` : `there is no ${asked}`,
-    hint:
-      asked === undefined
-        ? "detach one: nbd-client -d /dev/nbd0; or load the module with more: modprobe nbd nbds_max=64"
-        : `there are ${devices[0]?.path} to ${devices.at(-1)?.path}`,
-  });
+  io.out(new TextDecoder().decode(value));
+  child.unref();
+  return 0;
 }
 
-/** What the kernel has, by number. The pid is there exactly while a client is connected. */
-function nbdDevices(): NbdDevice[] {
-  if (!existsSync("/sys/block")) return [];
-  return readdirSync("/sys/block")
-    .filter((name) => /^nbd\d+$/.test(name))
-    .sort((left, right) => Number(left.slice(3)) - Number(right.slice(3)))
-    .map((name) => ({ path: `/dev/${name}`, isInUse: existsSync(`/sys/block/${name}/pid`) }));
+/** Connects the device, and connects it anew whenever the server was away, until it is detached. */
+async function keep(
+  device: string,
+  peer: NbdPeer,
+  patience: NbdPatience,
+  count: number,
+  say: (text: string) => void,
+  attached: () => void,
+): Promise<number> {
+  const backend = backendOf(peer.exportName);
+  const index = indexOf(device);
+  let connections = openNbdConnections(peer, count);
+  connectNbdDevice(index, connections, patience, backend);
+  attached();
+  for (;;) {
+    // What was printed must be out before this thread blocks.
+    await Bun.sleep(retryMs);
+    waitForNbdEnd(connections);
+    // The others of a daemon that ends go, too, and the kernel takes note of them.
+    await Bun.sleep(retryMs);
+    let complaint = "";
+    while (isAttached(device, backend)) {
+      const living = livingNbdConnections(connections);
+      try {
+        const fresh = openNbdConnections(peer, count - living.fds.length);
+        try {
+          reconnectNbdDevice(index, fresh, patience, backend);
+        } catch (error) {
+          closeNbdConnections(fresh);
+          throw error;
+        }
+        connections = { ...fresh, fds: Int32Array.of(...living.fds, ...fresh.fds) };
+        say(`${device} is connected again`);
+        break;
+      } catch (error) {
+        connections = { ...living, fds: Int32Array.from(living.fds) };
+        const text = error instanceof Error ? error.message : `${error}`;
+        if (text !== complaint) say(`${device} waits: ${text}`);
+        complaint = text;
+        await Bun.sleep(retryMs);
+      }
+    }
+    if (!isAttached(device, backend)) return 0;
+  }
 }
