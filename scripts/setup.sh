@@ -55,6 +55,17 @@ if [ "$for_tests" = yes ]; then
   has readelf || need binutils
   { has lvcreate || [ -x /sbin/lvcreate ]; } || need lvm2
   { has thin_check || [ -x /usr/sbin/thin_check ]; } || need thin-provisioning-tools
+  # Virtual machines with a kernel of their own.
+  if [ "$(uname -m)" = x86_64 ] && [ "$(id -u)" = 0 ]; then
+    has qemu-system-x86_64 || need qemu-system-x86
+    has busybox || need busybox-static
+    has cpio || need cpio
+    has xz || need xz-utils
+    { has modprobe || [ -x /sbin/modprobe ]; } || need kmod
+    { has nbd-client || [ -x /usr/sbin/nbd-client ]; } || need nbd-client
+    { has dmsetup || [ -x /sbin/dmsetup ]; } || need dmsetup
+    has pgrep || need procps
+  fi
 fi
 
 if [ -n "$missing" ]; then

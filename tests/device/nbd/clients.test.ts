@@ -137,6 +137,91 @@ h.shutdown()
     );
   });
 
+  testWith(["libnbd"], "libnbd option by option: unknown names, wrong order, and on to the transmission", async () => {
+    await libnbd(
+      at.uri("vol0"),
+      `
+h = nbd.NBD()
+h.set_strict_mode(0)
+h.set_opt_mode(True)
+h.connect_uri(uri)
+names = []
+assert h.opt_list(lambda name, text: names.append(name)) == 2 and names == ["vol0", "vol1"], names
+h.set_export_name("nobody")
+fails("ENOENT", h.opt_info)
+fails("ENOENT", h.opt_go)
+h.set_export_name("vol0")
+h.opt_info()
+assert h.get_size() == 64 << 20 and h.can_multi_conn() and h.can_fua() and h.can_df()
+contexts = []
+h.clear_meta_contexts()
+assert h.opt_list_meta_context(lambda name: contexts.append(name)) == 1 and contexts == ["base:allocation"], contexts
+h.add_meta_context("nobody:knows")
+assert h.opt_list_meta_context(lambda name: contexts.append(name)) == 0
+h.opt_go()
+assert h.pread(512, 0) is not None
+# The option phase is over, for good.
+fails("EINVAL", h.opt_info)
+h.shutdown()
+g = nbd.NBD()
+g.set_opt_mode(True)
+g.connect_uri(uri)
+g.opt_abort()
+assert g.aio_is_closed()
+`,
+    );
+  });
+
+  testWith(
+    ["libnbd"],
+    "libnbd with a socket that is closed half: what was asked is answered, then the end",
+    async () => {
+      await libnbd(
+        at.uri("vol0"),
+        `
+import socket
+for round in range(8):
+    h = connect(strict=True)
+    data = bytes([round + 1]) * 65536
+    cookies = [h.aio_pwrite(nbd.Buffer.from_bytearray(bytearray(data)), i * 65536) for i in range(8)]
+    cookies.append(h.aio_flush())
+    while h.aio_get_direction() & nbd.AIO_DIRECTION_WRITE: h.poll(-1)
+    s = socket.socket(fileno=os.dup(h.aio_get_fd()))
+    s.shutdown(socket.SHUT_WR)
+    for cookie in cookies:
+        while not h.aio_command_completed(cookie): h.poll(-1)
+    # The server has nothing more to say.
+    s.setblocking(True)
+    assert s.recv(1) == b"", "bytes behind the last answer"
+    s.close()
+    g = connect(strict=True)
+    assert g.pread(8 * 65536, 0) == data * 8
+    g.shutdown()
+`,
+      );
+    },
+  );
+
+  testWith(["fio", "libnbd"], "fio verifies what it wrote, and that what it trimmed is gone", async () => {
+    const uri = at.uri("vol1");
+    const job = ["--name=trim", "--ioengine=nbd", `--uri=${uri}`, "--size=32m", "--iodepth=8", "--output-format=json"];
+    const verify = ["--verify=crc32c", "--verify_fatal=1", "--verify_backlog=64", "--verify_state_save=0"];
+    await run("fio", ...job, "--rw=randwrite", "--bsrange=4k-64k", "--blockalign=4k", "--fsync=50", ...verify);
+    // Each block is trimmed, then written.
+    await run("fio", ...job, "--rw=trimwrite", "--bs=64k", ...verify);
+    await run("fio", ...job, "--rw=randtrim", "--bs=64k", "--io_size=64m");
+    const out = await run("fio", ...job, "--rw=trim", "--bs=256k");
+    const { jobs } = JSON.parse(out.slice(out.indexOf("{"))) as {
+      jobs: { error: number; trim: { total_ios: number } }[];
+    };
+    expect(jobs[0]).toMatchObject({ error: 0, trim: { total_ios: 128 } });
+    const size = 32 << 20;
+    await libnbd(
+      uri,
+      `assert not any(connect().pread(1 << 20, at << 20).strip(b"\\0") for at in range(${size} >> 20))`,
+    );
+  });
+
   testWith(["libnbd"], "libnbd: many requests in flight on four connections agree with a model", async () => {
     await libnbd(
       at.uri("vol1"),
