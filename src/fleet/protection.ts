@@ -71,6 +71,7 @@ const lasting: readonly string[] = [
   "log-overflow",
   "damaged",
   "bad-format",
+  "wrong-key",
 ] satisfies readonly ErrorCode[];
 /** An archive may refuse a diff while another proxy still brings the one before it; not for longer than this. */
 const gapMsMax = 60_000;

@@ -84,7 +84,10 @@ export async function openStorage(platform: Platform, options: StorageOptions, l
         statistics,
         process: options.process,
       }),
-      ended: (report) => statistics.ended(report),
+      ended: (report) => {
+        statistics.ended(report);
+        if (report.error?.code === "wrong-key") log.warn("a connection was refused", { error: report.error });
+      },
       maxConversations: settings.maxConnections,
       deadlineMs: settings.socketTimeoutMs,
       ...(http === undefined ? {} : { http: http.accept }),

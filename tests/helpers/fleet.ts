@@ -1,7 +1,7 @@
 /** @module A fleet of real processes of the built binary, in one temporary directory, that can be killed and restarted. */
 import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { createServer } from "node:net";
-import { tmpdir } from "node:os";
+import { networkInterfaces, tmpdir } from "node:os";
 import { join, resolve } from "node:path";
 
 export const binary = resolve(import.meta.dir, "../../dist/walb");
@@ -31,12 +31,22 @@ export interface FleetOptions {
   readonly flags?: Partial<Record<Role, readonly string[]>>;
   /** Data directories by role, e.g. on a small file system; default below the fleet's directory. */
   readonly data?: Partial<Record<Role, string>>;
+  /** With a cluster key, listening on all addresses; the hosts know each other by one that is not loopback, if there is. */
+  readonly isProtected?: boolean;
+}
+
+/** An address of this host that others could reach. */
+function outerAddress(): string {
+  const all = Object.values(networkInterfaces()).flatMap((entries) => entries ?? []);
+  return all.find(({ family, internal }) => family === "IPv4" && !internal)?.address ?? "127.0.0.1";
 }
 
 /** Four daemons; every port is free when it starts. */
 export class Fleet {
   readonly directory: string;
   readonly ports: Record<"archive" | "proxy" | "storage", number>;
+  /** At which the daemons are reached. */
+  readonly host: string;
   readonly #options: FleetOptions;
   readonly #running = new Map<Role, Running>();
 
@@ -44,6 +54,7 @@ export class Fleet {
     this.directory = directory;
     this.ports = ports;
     this.#options = options;
+    this.host = options.isProtected === true ? outerAddress() : "127.0.0.1";
   }
 
   /** Makes the directory and the fleet file; starts all four. */
@@ -54,11 +65,19 @@ export class Fleet {
     const names = { storage: "s0", proxy: "p0", archive: "a0" } as const;
     const servers = Object.entries(names).map(
       ([role, name]) =>
-        `[servers.${name}]\nrole = "${role}"\naddress = "127.0.0.1:${ports[role as keyof typeof names]}"\n`,
+        `[servers.${name}]\nrole = "${role}"\naddress = "${fleet.host}:${ports[role as keyof typeof names]}"\n`,
     );
+    if (options.isProtected === true) {
+      servers.unshift('cluster-key = "cluster-key"\n');
+      await runBinary(["key", "new", fleet.keyFile]);
+    }
     writeFileSync(join(directory, "walb.toml"), servers.join("\n"));
     for (const role of ["device", "archive", "proxy", "storage"] as const) await fleet.run(role);
     return fleet;
+  }
+
+  get keyFile(): string {
+    return this.path("cluster-key");
   }
 
   path(name: string): string {
@@ -91,20 +110,29 @@ export class Fleet {
 
   /** Starts one daemon and waits for its ready line. */
   async run(role: Role): Promise<void> {
-    const { ports } = this;
+    const { ports, host } = this;
     const own: Record<Role, string[]> = {
       device: ["--nbd", `unix:${this.nbdSocket}`],
       archive: ["--port", `${ports.archive}`, "--node", "a0"],
       proxy: ["--port", `${ports.proxy}`, "--node", "p0", "--retry-delay-max", "2s"],
       storage: [
         ...["--port", `${ports.storage}`, "--node", "s0", "--retry-delay-max", "2s"],
-        ...["--archive", `127.0.0.1:${ports.archive}`, "--proxy", `127.0.0.1:${ports.proxy}`],
+        ...["--archive", `${host}:${ports.archive}`, "--proxy", `${host}:${ports.proxy}`],
         ...["--device-socket", this.controlSocket],
       ],
     };
     const logPath = this.path(`${role}.log`);
     mkdirSync(this.directory, { recursive: true });
-    const words = [role, "--data", this.dataOf(role), ...own[role], ...(this.#options.flags?.[role] ?? [])];
+    const protection = this.#options.isProtected === true ? ["--cluster-key", this.keyFile] : [];
+    if (protection.length > 0 && role !== "device") protection.push("--listen", "0.0.0.0");
+    const words = [
+      role,
+      "--data",
+      this.dataOf(role),
+      ...own[role],
+      ...protection,
+      ...(this.#options.flags?.[role] ?? []),
+    ];
     const child = spawnDaemon(words, logPath);
     this.#running.set(role, { child });
     await untilReady(child, role, logPath);
