@@ -149,6 +149,12 @@ export const storageCommands = {
     result: doneSchema,
     requires: ["Clear"],
   }),
+  "set-device": defineCommand({
+    summary: "Goes on with another device that has the volume's log and data, after they were moved",
+    params: z.strictObject({ volume: volumeSchema, device: deviceReferenceSchema }),
+    result: doneSchema,
+    requires: ["SyncReady", "Stopped"],
+  }),
   clear: defineCommand({
     summary: "Forgets a volume",
     params: volumeParams,

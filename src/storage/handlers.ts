@@ -171,6 +171,11 @@ export function storageHandlers(parts: HandlerParts): Handlers<StorageCommands> 
       return {};
     },
 
+    async "set-device"({ volume, device }) {
+      await volumes.setDevice(volume, device);
+      return {};
+    },
+
     async resize({ volume: name, sizeLb }) {
       const volume = volumes.get(name);
       volume.machine.requireNotStopping("resize");

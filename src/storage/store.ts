@@ -20,7 +20,7 @@ export class StorageStore {
   #gidMax: bigint;
   #cutPb: number | undefined;
   #positionMax: number;
-  readonly device: DeviceReference;
+  #device: DeviceReference;
 
   private constructor(database: VolumeDatabase, volume: string) {
     this.#database = database;
@@ -36,7 +36,7 @@ export class StorageStore {
     this.#logUuid = row.logUuid ?? undefined;
     this.#gidMax = row.gidMax;
     this.#cutPb = row.cutPb ?? undefined;
-    this.device = deviceReferenceSchema.parse(JSON.parse(row.device));
+    this.#device = deviceReferenceSchema.parse(JSON.parse(row.device));
     this.#done =
       row.doneLsid === null || row.doneGid === null
         ? undefined
@@ -80,6 +80,18 @@ export class StorageStore {
         .run();
     });
     return new StorageStore(database, volume);
+  }
+
+  get device(): DeviceReference {
+    return this.#device;
+  }
+
+  setDevice(device: DeviceReference): void {
+    this.#database.orm
+      .update(volumeTable)
+      .set({ device: JSON.stringify(device) })
+      .run();
+    this.#device = device;
   }
 
   get state(): SteadyState {

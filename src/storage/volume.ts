@@ -23,6 +23,7 @@ export type StorageState =
   | "StartStandby"
   | "StopStandby"
   | "Reset"
+  | "SetDevice"
   | "ClearVol";
 /** Actions that run beside a state. */
 export type StorageAction = "WlogSend" | "WlogRemove";

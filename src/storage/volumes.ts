@@ -6,6 +6,7 @@ import type { Platform } from "../platform/platform.ts";
 import { type BrokenVolume, checkVolumeId, openVolumes } from "../volume/directories.ts";
 import { isSameDevice, openDevice } from "./devices.ts";
 import { Follower, type FollowerParts, type FollowMode } from "./follower.ts";
+import { checkSameLog } from "./move.ts";
 import type { StorageSettings } from "./settings.ts";
 import { StorageStore } from "./store.ts";
 import { StorageVolume } from "./volume.ts";
@@ -107,9 +108,42 @@ export class StorageVolumes {
     }
   }
 
+  /**
+   * Makes a volume go on with another device, which has its log and data now.
+   * @throws WalbError when the device is not there, or its log is not the one the volume follows.
+   */
+  async setDevice(name: string, reference: DeviceReference): Promise<void> {
+    const { platform, settings } = this.#parts;
+    const volume = this.get(name);
+    volume.machine.requireNotStopping("take another device");
+    const transition = volume.machine.begin(["SyncReady", "Stopped"], "SetDevice", "take another device");
+    const device = openDevice(platform, settings, reference);
+    try {
+      if (isSameDevice(volume.store.device, reference, settings.deviceSocket)) {
+        volume.store.setDevice(reference);
+      } else {
+        this.#checkUnused(reference, name);
+        checkSameLog(name, reference.name, volume.store, await device.status());
+        volume.store.setDevice(reference);
+      }
+    } catch (error) {
+      transition.rollback();
+      await device.close();
+      throw error;
+    }
+    await this.unfollow(volume, "force");
+    // The old one stays in its transition: who still holds it can do nothing with it any more.
+    this.#volumes.set(
+      name,
+      new StorageVolume(name, volume.directory, volume.store, device, platform, settings, this.#parts.log),
+    );
+    await volume.device.close();
+  }
+
   #checkUnused(device: DeviceReference, name: string): void {
     const { nodeId, deviceSocket } = this.#parts.settings;
-    const user = this.all.find((volume) => isSameDevice(volume.store.device, device, deviceSocket));
+    const others = this.all.filter((volume) => volume.name !== name);
+    const user = others.find((volume) => isSameDevice(volume.store.device, device, deviceSocket));
     if (user === undefined) return;
     throw new WalbError("already-exists", {
       what: `the device ${device.name} is backed up as volume ${user.name} already`,

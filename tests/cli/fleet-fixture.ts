@@ -125,6 +125,7 @@ export async function startFakeFleet(): Promise<FakeFleet> {
       return {};
     },
     "set-scan-rate": async () => ({}),
+    "set-device": async () => ({}),
     "dump-log-header": async ({ volume }) => refuse(volume),
   };
 

@@ -4,7 +4,7 @@ import type { DeviceReference } from "../../control/storage.ts";
 import { WalbError } from "../../errors.ts";
 import { type Fleet, type FleetServer, primaryArchive, serversOf, storageOf } from "../../fleet/fleet.ts";
 import { callOptions, clientFlags, loadFleet, print, remark } from "../common.ts";
-import { asCompression, asInt, asPath, asText, asVolume, option, required } from "../flags.ts";
+import { asCompression, asInt, asPath, asText, asVolume, option, required, toggle } from "../flags.ts";
 import { archiveClient, proxyClient, storageClient } from "../servers.ts";
 import { defineVerb, type Io } from "../verb.ts";
 
@@ -19,6 +19,7 @@ export const verb = defineVerb({
   flags: {
     device: required("NAME", "device on the storage's host: a name of walb device, or /dev/walb/NAME", asText),
     "device-socket": option("PATH", "control socket of that walb device; default: the one the storage knows", asPath),
+    moved: toggle("the volume's log and data were moved to this device: go on with it, without a new backup"),
     compression: option("CODEC[:LEVEL]", "between proxies and archive; default snappy", asCompression),
     delay: option("SECONDS", "hold diffs back at the proxy for this long", asInt(0, 31_536_000)),
     ...flagsOfFleet,
@@ -26,6 +27,7 @@ export const verb = defineVerb({
   examples: [
     "walb init vol0 --device vol0",
     "walb init vol1 --device /dev/walb/vol1",
+    "walb init vol0 --device /dev/walb/vol0 --moved",
     "walb init db --device db0 --compression zstd:3",
   ],
   async run({ flags, args, io }) {
@@ -42,13 +44,20 @@ export const verb = defineVerb({
 
     const [atStorage, atArchive] = [storageClient(storage), archiveClient(archive)];
     const atProxies = proxies.map((proxy) => ({ proxy, client: proxyClient(proxy) }));
-    // All are asked before anything is changed: what one refuses must not leave the volume on the others.
     const known = only(await atStorage.call("status", { volume }, options));
+    refuseBroken(storage, known);
+    if (flags.moved) {
+      if (stateOf(known) === "Clear") throw unknownVolume(storage, volume);
+      await atStorage.call("set-device", { volume, device }, options);
+      const moved = { volume, storage: storage.name, device };
+      print(flags, io, moved, `${volume} is device ${deviceText(device)} now; go on with: walb start ${volume}\n`);
+      return 0;
+    }
+    // All are asked before anything is changed: what one refuses must not leave the volume on the others.
     const image = only(await atArchive.call("status", { volume }, options));
     const relays = await Promise.all(
       atProxies.map(async ({ client }) => only(await client.call("status", { volume }, options))),
     );
-    refuseBroken(storage, known);
     refuseBroken(archive, image);
     refuseOther(storage, volume, known, device);
 
@@ -104,6 +113,14 @@ function refuseBroken(server: FleetServer, known: Known | undefined): void {
   });
 }
 
+function unknownVolume(server: FleetServer, volume: string): WalbError {
+  return new WalbError("not-found", {
+    what: "the storage does not know this volume",
+    where: { host: server.name, volume },
+    hint: "put it under backup, without --moved",
+  });
+}
+
 /** @throws WalbError `already-exists` when the volume is another device. */
 function refuseOther(server: FleetServer, volume: string, known: Known | undefined, device: DeviceReference): void {
   if (known?.device === undefined) return;
@@ -111,7 +128,7 @@ function refuseOther(server: FleetServer, volume: string, known: Known | undefin
   throw new WalbError("already-exists", {
     what: `the volume is device ${deviceText(known.device)} already, not ${deviceText(device)}`,
     where: { host: server.name, volume },
-    hint: `use another name for the volume; or forget the old one, with its backups: walb stop ${volume}, walb clear ${volume}`,
+    hint: `was its log moved there? Add --moved. Otherwise use another name for the volume; or forget the old one, with its backups: walb stop ${volume}, walb clear ${volume}`,
   });
 }
 

@@ -174,6 +174,8 @@ export class VolumeSet implements NbdExports {
           hint: "disconnect them first, or force it",
         });
       }
+      // Whoever takes the stores needs no redo then: that of the kernel driver leaves out most of a discard.
+      if (options.keepStores === true && options.force !== true) await volume.engine?.checkpoint();
       if (volume.config !== undefined) {
         // Stores that are to stay are not the daemon's any more, also when it ends before the volume is forgotten.
         const kept = options.keepStores === true ? { ownsData: false, ownsLog: false } : {};
