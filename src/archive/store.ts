@@ -394,13 +394,22 @@ export class ArchiveStore {
 
   /** Sets what is said about a snapshot; nothing is said any more without a label and protection. */
   setLabel(label: Label): void {
-    const isEmpty = label.label === undefined && !label.isProtected;
+    this.setLabels([label]);
+  }
+
+  /** Sets several, in one transaction. */
+  setLabels(labels: readonly Label[]): void {
+    const isEmpty = ({ label, isProtected }: Label): boolean => label === undefined && !isProtected;
     this.#database.transaction(() => {
-      this.#database.orm.delete(labelTable).where(eq(labelTable.gid, label.gid)).run();
-      if (!isEmpty) this.#database.orm.insert(labelTable).values(label).run();
+      for (const label of labels) {
+        this.#database.orm.delete(labelTable).where(eq(labelTable.gid, label.gid)).run();
+        if (!isEmpty(label)) this.#database.orm.insert(labelTable).values(label).run();
+      }
     });
-    if (isEmpty) this.#labels.delete(label.gid);
-    else this.#labels.set(label.gid, label);
+    for (const label of labels) {
+      if (isEmpty(label)) this.#labels.delete(label.gid);
+      else this.#labels.set(label.gid, label);
+    }
   }
 
   /** Forgets all backups: SyncReady. Files are deleted behind it, until {@link endReset}. */

@@ -9,6 +9,7 @@ import { readParameters } from "../wire/commands.ts";
 import { type BackupRequest, serveFullSync } from "../wire/full-sync.ts";
 import { defaultBulkLb, parseBulkLb, parseDeviceLb, parseU64 } from "../wire/grammar.ts";
 import { serveHashSync } from "../wire/hash-sync.ts";
+import { labelsProtocol } from "../wire/labels.ts";
 import { serveLatestSnap } from "../wire/latest-snap.ts";
 import { serveBhash, serveVirtualScan } from "../wire/scan.ts";
 import type { WireHandler } from "../wire/server.ts";
@@ -23,6 +24,7 @@ import type { ArchiveMemory } from "./memory.ts";
 import { decideDiff } from "./plan.ts";
 import { DiffReception } from "./receive.ts";
 import { untilNoDiff } from "./reception.ts";
+import { serveReplicaLabels } from "./replication/labels.ts";
 import { serveReplication } from "./replication/serve.ts";
 import { resizeVolume } from "./resize.ts";
 import { SnapshotImage } from "./scan.ts";
@@ -51,6 +53,7 @@ export function archiveWireHandlers(parts: WireParts): ReadonlyMap<string, WireH
   return new Map<string, WireHandler>([
     ["dirty-full-sync3", (stream) => receiveFullSync(parts, stream)],
     ["dirty-hash-sync2", (stream) => receiveHashSync(parts, stream)],
+    [labelsProtocol, (stream) => serveReplicaLabels(parts.volumes, stream)],
     ["repl-sync3", (stream) => serveReplication(parts, stream)],
     ["wdiff-transfer", (stream) => receiveDiff(parts, receptions, stream)],
     ["virt-full-scan", (stream) => scanVolume(parts, stream, "virt-full-scan")],

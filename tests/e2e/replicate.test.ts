@@ -115,6 +115,7 @@ test("following goes on through kills of both archives, and ends with Ctrl-C", a
 
 test("an archive with another full backup is refused with the way out, and a resync replaces it", async () => {
   const gid = await change(10);
+  await fleet.must("replicate", "vol0", "--to", to());
   for (const verb of ["stop", "reset"]) {
     await fleet.must(verb, "vol0", "--server", "a0", ...(verb === "reset" ? ["--yes"] : []));
     await fleet.must(verb, "vol0", "--server", "s0", ...(verb === "reset" ? ["--yes"] : []));

@@ -14,6 +14,7 @@ import type { JobContext } from "../apply.ts";
 import type { ForegroundLimit } from "../foreground.ts";
 import type { ArchiveMemory } from "../memory.ts";
 import type { ArchiveVolume } from "../volume.ts";
+import { sendLabels } from "./labels.ts";
 import { isBrokenOff, isFinal, retryDelayMs } from "./plan.ts";
 import { ReplicaSender, type SendOptions, type SentCounts } from "./send.ts";
 
@@ -44,11 +45,13 @@ export async function replicateVolume(
   const replica = volume.replicas.claim(volume.name, request.to);
   const startMs = clock.monotonicMs();
   const total = { isFull: false, isResync: false, hashCount: 0, diffCount: 0, sentBytes: 0 };
+  const labels = new LabelCourier(volume);
   let allowResync = options.allowResync;
   try {
     for (let failures = 0; ; ) {
       try {
         const gid = await untilReached(volume, parts, request.to, { ...options, allowResync }, total, context);
+        await labels.send(request.to, context.signal);
         replica.reached(gid, clock.nowMs());
         if (request.follow !== true) return { gid, ...total, elapsedMs: Math.round(clock.monotonicMs() - startMs) };
         // Once is enough: what comes later is only followed.
@@ -69,6 +72,30 @@ export async function replicateVolume(
     }
   } finally {
     replica.end();
+  }
+}
+
+/** Sends labels when they have changed since they were sent last. */
+class LabelCourier {
+  readonly #volume: ArchiveVolume;
+  #sent = "[]";
+  #isUnderstood = true;
+
+  constructor(volume: ArchiveVolume) {
+    this.#volume = volume;
+  }
+
+  async send(to: string, signal: AbortSignal): Promise<void> {
+    const { store, platform, settings } = this.#volume;
+    const all = [...store.labels.values()];
+    const text = JSON.stringify(all.map(({ gid, label, isProtected }) => [`${gid}`, label, isProtected]));
+    if (!this.#isUnderstood || text === this.#sent) return;
+    const { clock } = platform;
+    const options = { clock, clientId: settings.nodeId, deadlineMs: settings.socketTimeoutMs };
+    const answer = await sendLabels(this.#volume, to, options, signal);
+    this.#isUnderstood = answer !== "unknown";
+    // What was refused is sent again the next time.
+    if (answer === "taken") this.#sent = text;
   }
 }
 

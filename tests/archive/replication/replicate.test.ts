@@ -1,5 +1,6 @@
 import { describe, expect, test } from "bun:test";
-import { codeOf } from "../harness.ts";
+import { mergeLabels } from "../../../src/archive/replication/labels.ts";
+import { codeOf, pointsOf } from "../harness.ts";
 import { type ReplicaScene, withReplicas } from "./scene.ts";
 
 /** A few diffs, some of them with points that somebody took. @returns the last gid. */
@@ -47,8 +48,10 @@ describe("a replication", () => {
       await scene.begin();
       for (let gid = 0; gid < 8; gid++)
         expect(await scene.diff(a0, gid, gid + 1, { isMergeable: gid !== 3 })).toBe("accept");
-      await a0.command("label-snapshot", { gid: 6, label: "release" });
+      await a0.command("label-snapshot", { gid: 6, label: "release", protect: true });
       expect((await scene.replicate(a0, a1)).diffCount).toBe(3);
+      const points = await scene.world.complete(() => pointsOf(a1.role.control));
+      expect(points.find(({ gid }) => gid === 6n)).toMatchObject({ label: "release", isProtected: true });
       expect(await scene.check(a1, "merged")).toEqual([0, 3, 6, 8]);
       for (let gid = 8; gid < 11; gid++) await scene.diff(a0, gid, gid + 1);
       expect((await scene.replicate(a0, a1, { keepAllPoints: true })).diffCount).toBe(3);
@@ -170,4 +173,21 @@ describe("a replication", () => {
       await expect(a0.command("replicate", { to: "a0:10200" })).rejects.toThrow(/itself/);
     });
   });
+});
+
+test("labels that come along: texts of the sender win, protections add up, the rest stays", () => {
+  const label = (gid: number, text?: string, isProtected = false) => ({ gid: BigInt(gid), label: text, isProtected });
+  const known = new Map([label(3, "own"), label(4, "old", true), label(5, "same")].map((one) => [one.gid, one]));
+  const sent = [
+    label(2, "gone"),
+    label(4, "new"),
+    label(5, "same"),
+    label(6, undefined, true),
+    label(3, undefined, true),
+  ];
+  expect(mergeLabels(known, sent, 3n)).toEqual([
+    label(4, "new", true),
+    label(6, undefined, true),
+    label(3, "own", true),
+  ]);
 });
