@@ -239,3 +239,26 @@ void decode_items(struct item *items, uint32_t count) {
             item->codec = DECODE_GOOD;
     }
 }
+
+/* Expands what comes without a checksum of its own, and tells of it what its receiver compares and stores: one pass over
+   memory that is in the cache. What came stored stays in the source. */
+void expand_items(struct item *items, uint32_t count) {
+    for (uint32_t i = 0; i < count; i++) {
+        struct item *item = &items[i];
+        const void *source = (const void *)(uintptr_t)item->source, *data = source;
+        size_t source_size = (size_t)item->source_size, target_size = (size_t)item->target_size;
+        uint32_t codec = item->codec;
+        item->codec = DECODE_GOOD;
+        if (codec == CODEC_NONE) {
+            if (source_size != target_size) item->codec = DECODE_DAMAGED;
+        } else {
+            data = (const void *)(uintptr_t)item->target;
+            if (codec_decode(codec, source, source_size, (void *)(uintptr_t)item->target, target_size) != 0)
+                item->codec = DECODE_DAMAGED;
+        }
+        if (item->codec != DECODE_GOOD) continue;
+        item->word = walb_checksum(data, target_size, 0);
+        item->slice_offset = codec == CODEC_NONE ? item->word : walb_checksum(source, source_size, 0);
+        item->slice_size = item->word == 0 && walb_is_zero(data, target_size);
+    }
+}

@@ -101,6 +101,9 @@ static int64_t run(struct job *job) {
     case OP_DECODE:
         decode_items(items, job->count);
         return 0;
+    case OP_EXPAND:
+        expand_items(items, job->count);
+        return 0;
     case OP_VERIFY:
         for (uint32_t i = 0; i < job->count; i++)
             items[i].codec = walb_checksum(at(items[i].source), (size_t)items[i].source_size, items[i].codec) ==

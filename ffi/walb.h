@@ -34,9 +34,9 @@ struct item {
     double target;
     double target_size; /* decode: exact size of the expanded image */
     uint32_t codec;     /* encode: codec; result: 1 = all zero. decode, verify: result code */
-    uint32_t word;      /* encode: level, result: checksum. decode, verify: expected checksum */
-    double slice_offset; /* result of encode: stored bytes */
-    double slice_size;   /* result of encode: codec used */
+    uint32_t word;      /* encode: level, result: checksum. decode, verify: expected checksum. expand: result: checksum */
+    double slice_offset; /* result of encode: stored bytes; of expand: checksum of the stored bytes */
+    double slice_size;   /* result of encode: codec used; of expand: 1 = all zero */
     double file_offset;
 };
 _Static_assert(sizeof(struct item) == 64, "batch item is 64 bytes");
@@ -73,6 +73,7 @@ enum op {
     OP_WRITE_MANY,
     OP_ALLOCATE,
     OP_READ_MANY,
+    OP_EXPAND,
 };
 
 enum { FLAG_ALWAYS = 1, FLAG_BLOCK_DEVICE = 2 };
@@ -87,6 +88,7 @@ void walb_murmur3_x64_128(const void *data, size_t size, uint32_t seed, uint8_t 
 
 void encode_items(struct item *items, uint32_t count, int always);
 void decode_items(struct item *items, uint32_t count);
+void expand_items(struct item *items, uint32_t count);
 /* Expands to exactly target_size bytes. 0 = good. Never writes beyond the target. */
 int codec_decode(uint32_t codec, const void *source, size_t source_size, void *target, size_t target_size);
 

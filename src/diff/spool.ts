@@ -3,6 +3,7 @@
  * the index of what was written in memory.
  */
 import { WalbError } from "../errors.ts";
+import type { StoredData } from "../log/batch.ts";
 import { Codec, type CodecItem, type CompressOption, type Encoded } from "../native/codec.ts";
 import type { Memory } from "../native/memory.ts";
 import type { DiskFile } from "../platform/disk.ts";
@@ -32,6 +33,8 @@ interface SpoolIo {
   readonly addressLb: number;
   readonly blocksLb: number;
   readonly data: Memory | undefined;
+  /** The data is stored like this, without compressing it. */
+  readonly stored: StoredData | undefined;
 }
 
 const batchBytesMax = mib;
@@ -88,11 +91,11 @@ export class ImageSpool {
     };
     for (const io of ios) this.#check(io);
     // Everything is queued at once, so that overlapping calls keep the order in which they were made.
-    for (const { kind, offsetLb, sizeLb, data } of ios) {
+    for (const { kind, offsetLb, sizeLb, data, stored } of ios) {
       if (kind === "padding" || sizeLb === 0) continue;
       this.ioCount++;
       if (kind === "discard" || data === undefined) {
-        batch.push({ addressLb: offsetLb, blocksLb: sizeLb, data: undefined });
+        batch.push({ addressLb: offsetLb, blocksLb: sizeLb, data: undefined, stored: undefined });
         if (batch.length >= batchIosMax) flush();
         continue;
       }
@@ -100,7 +103,8 @@ export class ImageSpool {
         const blocksLb = Math.min(this.#cutLb, sizeLb - done);
         const part = data.slice(done * lbBytes, blocksLb * lbBytes);
         if (bytes > 0 && bytes + part.sizeBytes > batchBytesMax) flush();
-        batch.push({ addressLb: offsetLb + done, blocksLb, data: part });
+        const isWhole = blocksLb === sizeLb;
+        batch.push({ addressLb: offsetLb + done, blocksLb, data: part, stored: isWhole ? stored : undefined });
         bytes += part.sizeBytes;
         if (batch.length >= batchIosMax) flush();
       }
@@ -157,13 +161,13 @@ export class ImageSpool {
     try {
       if (this.#failure !== undefined) throw this.#failure;
       let bytes = 0;
-      for (const { data } of batch) bytes += data?.sizeBytes ?? 0;
+      for (const { data, stored } of batch) if (stored === undefined) bytes += data?.sizeBytes ?? 0;
       const lease = bytes > 0 ? await this.#io.memory.lease(bytes) : undefined;
       try {
         const items: CodecItem[] = [];
         let at = 0;
-        for (const { data } of batch) {
-          if (data === undefined || lease === undefined) continue;
+        for (const { data, stored } of batch) {
+          if (data === undefined || stored !== undefined || lease === undefined) continue;
           items.push({ source: data, target: lease.slice(at, data.sizeBytes) });
           at += data.sizeBytes;
         }
@@ -190,8 +194,24 @@ export class ImageSpool {
     const { records } = this;
     records.reserve(batch.length);
     let item = 0;
-    for (const { addressLb, blocksLb, data } of batch) {
+    const push = (addressLb: number, blocksLb: number, image: StoredData): void => {
       const offset = this.#offset;
+      if (image.isZero) {
+        records.push(addressLb, blocksLb, RecordKind.allZero, Codec.none, 0, offset, 0, 0, 0, 0);
+        return;
+      }
+      const { memory, codec, checksum } = image;
+      records.push(addressLb, blocksLb, RecordKind.normal, codec, 0, offset, memory.sizeBytes, blocksLb, 0, checksum);
+      parts.push(memory);
+      this.#offset += memory.sizeBytes;
+      this.dataBytes += memory.sizeBytes;
+    };
+    for (const { addressLb, blocksLb, data, stored } of batch) {
+      const offset = this.#offset;
+      if (stored !== undefined) {
+        push(addressLb, blocksLb, stored);
+        continue;
+      }
       if (data === undefined) {
         records.push(addressLb, blocksLb, RecordKind.discard, Codec.none, 0, offset, 0, 0, 0, 0);
         continue;
@@ -199,15 +219,8 @@ export class ImageSpool {
       const { isZero, codec, storedBytes, checksum } = encoded[item]!;
       const { source, target } = items[item]!;
       item++;
-      if (isZero) {
-        records.push(addressLb, blocksLb, RecordKind.allZero, Codec.none, 0, offset, 0, 0, 0, 0);
-        continue;
-      }
-      const stored = codec === Codec.none ? source : target!.slice(0, storedBytes);
-      records.push(addressLb, blocksLb, RecordKind.normal, codec, 0, offset, stored.sizeBytes, blocksLb, 0, checksum);
-      parts.push(stored);
-      this.#offset += stored.sizeBytes;
-      this.dataBytes += stored.sizeBytes;
+      const memory = codec === Codec.none ? source : target!.slice(0, storedBytes);
+      push(addressLb, blocksLb, { memory, codec, checksum, isZero });
     }
     return parts;
   }

@@ -1,5 +1,6 @@
 /** @module What the diff modules share: their surroundings, options, statistics and the shapes handed between stages. */
 import { WalbError } from "../errors.ts";
+import type { StoredData } from "../log/batch.ts";
 import type { LogRecordKind } from "../log/pack.ts";
 import type { CompressOption } from "../native/codec.ts";
 import { Codec } from "../native/codec.ts";
@@ -44,6 +45,8 @@ export interface LogIo {
   readonly sizeLb: number;
   readonly kind: LogRecordKind;
   readonly data?: Memory | undefined;
+  /** `data` as it can be stored without compressing it again: exactly `sizeLb` · 512 bytes of it. */
+  readonly stored?: StoredData | undefined;
 }
 
 /** What an open diff file is. */

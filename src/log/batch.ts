@@ -1,8 +1,19 @@
 /**
  * @module How packs are handed to consumers of a log: in batches, in log order, with bounded memory.
  */
+import type { Codec } from "../native/codec.ts";
 import type { Memory } from "../native/memory.ts";
 import type { LogPackHeader } from "./pack.ts";
+
+/** The data of one record as it came over the wire: a consumer may keep it as it is. */
+export interface StoredData {
+  readonly memory: Memory;
+  readonly codec: Codec;
+  /** walb checksum of `memory`, salt 0. */
+  readonly checksum: number;
+  /** The data is all zero. */
+  readonly isZero: boolean;
+}
 
 /**
  * A pack, or a run of consecutive records of a pack that is too large for one batch. Nearly every pack is one part.
@@ -20,6 +31,8 @@ export interface PackPart {
    * padding, whose content is undefined: where padding data must be sent, send zeroes.
    */
   readonly data: readonly (Memory | undefined)[];
+  /** The same data as it was received, where that is exactly `sizeLb` · 512 bytes of it; as long as `data`. */
+  readonly stored?: readonly (StoredData | undefined)[];
   /** True when this part holds the pack's last record. */
   readonly isLast: boolean;
 }

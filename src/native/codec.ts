@@ -48,6 +48,25 @@ export interface DecodeItem {
   readonly target: Memory;
 }
 
+/** One image without a checksum of its own, to expand to exactly `target.sizeBytes`; with codec none it stays where it is. */
+export interface ExpandItem {
+  readonly source: Memory;
+  readonly codec: Codec;
+  /** With codec none only its size counts. */
+  readonly target: Memory;
+}
+
+/** Result of `expand` for one item. */
+export interface Expanded {
+  /** False when it does not expand to exactly the size asked; nothing else counts then. */
+  readonly isGood: boolean;
+  readonly isZero: boolean;
+  /** walb checksum of the data, salt 0. That with another salt is less by the salt, modulo 2^32. */
+  readonly checksum: number;
+  /** walb checksum of the stored bytes, salt 0. */
+  readonly storedChecksum: number;
+}
+
 /** One range to verify with the walb checksum. */
 export interface VerifyItem {
   readonly source: Memory;
@@ -72,6 +91,8 @@ export interface Compute {
    * size asked. Codec `none` copies.
    */
   decode(items: readonly DecodeItem[]): Promise<Uint8Array>;
+  /** Expands, and tells all that a receiver wants to know of the data. Codec none does not copy. */
+  expand(items: readonly ExpandItem[]): Promise<Expanded[]>;
   /** One byte per item: 1 = the walb checksum of the bytes with the salt equals the expected one. */
   verify(items: readonly VerifyItem[]): Promise<Uint8Array>;
   /** walb checksums of the items with one salt. */

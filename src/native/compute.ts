@@ -9,10 +9,12 @@ import {
   codecNames,
   type DecodeItem,
   type Encoded,
+  type Expanded,
+  type ExpandItem,
   maxEncodedBytes,
   type VerifyItem,
 } from "./codec.ts";
-import { EncodedF64, ItemU32, itemBytes, itemF64, itemU32, JobFlag, Op } from "./layout.ts";
+import { EncodedF64, ExpandedF64, ItemU32, itemBytes, itemF64, itemU32, JobFlag, Op } from "./layout.ts";
 import type { Memory } from "./memory.ts";
 import { createInlineRunner, type JobPool, type JobRunner } from "./pool.ts";
 import { shim } from "./shim.ts";
@@ -112,6 +114,23 @@ class ShimCompute implements Compute {
       });
       await this.#runner.run({ op: Op.decode, count: items.length, table: table.address });
       return takeCodes(table, items.length);
+    });
+  }
+
+  async expand(items: readonly ExpandItem[]): Promise<Expanded[]> {
+    return await withItems(items.length, async (table) => {
+      items.forEach((item, i) => {
+        putSource(table, i, item.source);
+        putTarget(table, i, item.target.address, item.target.sizeBytes);
+        table.u32[i * itemU32 + ItemU32.code] = item.codec;
+      });
+      await this.#runner.run({ op: Op.expand, count: items.length, table: table.address });
+      return items.map((_, i) => ({
+        isGood: table.u32[i * itemU32 + ItemU32.code] === 0,
+        isZero: table.f64[i * itemF64 + ExpandedF64.isZero] === 1,
+        checksum: table.u32[i * itemU32 + ItemU32.word] ?? 0,
+        storedChecksum: table.f64[i * itemF64 + ExpandedF64.storedChecksum] ?? 0,
+      }));
     });
   }
 

@@ -33,6 +33,7 @@ export const Op = {
   writeMany: 28,
   allocate: 29,
   readMany: 30,
+  expand: 31,
 } as const;
 export type Op = (typeof Op)[keyof typeof Op];
 
@@ -66,5 +67,7 @@ export const ItemF64 = {
 } as const;
 /** Indexes of an item's 32-bit words. */
 export const ItemU32 = { code: 8, word: 9 } as const;
+/** Where `expand` leaves its results among the doubles; the checksum of the data is in the word. */
+export const ExpandedF64 = { storedChecksum: 5, isZero: 6 } as const;
 /** Where `encode` leaves its results among the doubles. */
 export const EncodedF64 = { storedBytes: 5, codec: 6 } as const;

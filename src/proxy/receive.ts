@@ -198,10 +198,11 @@ function iosOf(batch: PackBatch): LogIo[] {
     for (let i = 0; i < part.data.length; i += 1) {
       const { kind, offsetLb, sizeLb } = part.header.records[part.firstRecord + i]!;
       const data = part.data[i];
+      const stored = part.stored?.[i];
       if (kind === "discard") ios.push({ offsetLb, sizeLb, kind });
       if (kind !== "data" || data === undefined) continue;
       if (sizeLb <= defaultMaxIoLb) {
-        ios.push({ offsetLb, sizeLb, kind, data });
+        ios.push({ offsetLb, sizeLb, kind, data, stored });
         continue;
       }
       for (let at = offsetLb; at < offsetLb + sizeLb; ) {

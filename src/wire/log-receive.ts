@@ -1,5 +1,5 @@
 /**
- * @module The receiver of a log stream: units are read in batches, expanded and verified in the pool, and delivered as
+ * @module The receiver of a log stream: units are read in batches, expanded and summed up in the pool, and delivered as
  * packs in log order.
  *
  * Checked: header by every rule of `log/pack.ts`, size of each datum, addresses inside the volume, lsids that follow each
@@ -7,10 +7,10 @@
  */
 
 import { asWalbError, WalbError } from "../errors.ts";
-import type { PackBatch, PackPart } from "../log/batch.ts";
+import type { PackBatch, PackPart, StoredData } from "../log/batch.ts";
 import { ceilPb, maxRecordLb } from "../log/geometry.ts";
 import { decodePackHeader, type LogPackHeader, nextPackLsid, recordDataPb } from "../log/pack.ts";
-import { Codec, type Compute, type VerifyItem } from "../native/codec.ts";
+import { Codec, type Compute, type Expanded, type VerifyItem } from "../native/codec.ts";
 import type { Lease, Memory, MemoryPool } from "../native/memory.ts";
 import { alignUp, lbBytes, mib } from "../units.ts";
 import { unexpectedControl } from "./pack-stream.ts";
@@ -50,6 +50,8 @@ interface Unit {
   readonly data: Memory;
   /** Compressed bytes to expand, undefined when the data came stored. */
   readonly stored: Memory | undefined;
+  /** What expanding told. */
+  expanded?: Expanded;
 }
 
 interface UnitBatch {
@@ -178,24 +180,22 @@ class UnitReader {
   };
 }
 
-/** Expands the compressed units of a batch in one job. */
+/** Expands the units of a batch in one job, which tells their checksums as well. */
 async function expand(batch: UnitBatch, compute: Compute, peer: string): Promise<void> {
-  const compressed = batch.units.filter((unit) => unit.stored !== undefined);
-  if (compressed.length === 0) return;
-  const sources = compressed.map((unit) => unit.stored!);
-  // The stream has no checksum of compressed bytes; the one of the data inside is verified later.
-  const checksums = await compute.checksums(sources, 0);
-  const results = await compute.decode(
-    compressed.map((unit, i) => ({
-      source: sources[i]!,
-      codec: Codec.snappy,
-      checksum: checksums[i]!,
-      target: unit.data,
+  const { units } = batch;
+  const results = await compute.expand(
+    units.map(({ data, stored }) => ({
+      source: stored ?? data,
+      codec: stored === undefined ? Codec.none : Codec.snappy,
+      target: data,
     })),
   );
-  const bad = results.findIndex((result) => result !== 0);
-  if (bad >= 0) {
-    const unit = compressed[bad]!;
+  for (const [i, unit] of units.entries()) {
+    const result = results[i]!;
+    if (result.isGood) {
+      unit.expanded = result;
+      continue;
+    }
     throw new WalbError("bad-format", {
       what: `compressed log data does not expand to ${unit.data.sizeBytes} bytes`,
       where: { peer, field: "compressed data" },
@@ -214,7 +214,7 @@ async function deliver(
     const items: VerifyItem[] = [];
     parts = assembler.assemble(batch.units, items);
     if (items.length > 0 && (await options.compute.verify(items)).includes(0)) {
-      throw assembler.bad("the data of a log record does not match its checksum", "checksum");
+      throw assembler.badData();
     }
   } catch (error) {
     batch.lease.release();
@@ -246,6 +246,7 @@ class PackAssembler {
   assemble(units: readonly Unit[], items: VerifyItem[]): PackPart[] {
     const parts: PackPart[] = [];
     let data: (Memory | undefined)[] = [];
+    let stored: (StoredData | undefined)[] = [];
     let headerMemory: Memory | undefined;
     let firstRecord = this.#nextRecord;
     const cut = (): void => {
@@ -253,8 +254,9 @@ class PackAssembler {
       if (header === undefined) return;
       const isLast = this.#nextRecord === header.records.length;
       if (headerMemory !== undefined || data.length > 0)
-        parts.push({ header, headerMemory, firstRecord, data, isLast });
+        parts.push({ header, headerMemory, firstRecord, data, stored, isLast });
       data = [];
+      stored = [];
       headerMemory = undefined;
       firstRecord = this.#nextRecord;
       if (isLast) this.#endPack(header);
@@ -264,6 +266,7 @@ class PackAssembler {
         const record = header.records[this.#nextRecord];
         if (record === undefined || recordDataPb(record, this.#options.pbsBytes) > 0) break;
         data.push(undefined);
+        stored.push(undefined);
         this.#nextRecord += 1;
       }
       if (this.#nextRecord === header.records.length) cut();
@@ -276,7 +279,9 @@ class PackAssembler {
         firstRecord = 0;
         skipWithoutData(opened);
       } else {
-        data.push(this.#takeData(header, unit.data, items));
+        const taken = this.#takeData(header, unit, items);
+        data.push(taken.data);
+        stored.push(taken.stored);
         skipWithoutData(header);
       }
     }
@@ -319,17 +324,34 @@ class PackAssembler {
     return header;
   }
 
-  #takeData(header: LogPackHeader, memory: Memory, items: VerifyItem[]): Memory | undefined {
+  /** The data of the next record, and what of it can be stored as it came. Checks its checksum, or asks for it. */
+  #takeData(
+    header: LogPackHeader,
+    { data, stored, expanded }: Unit,
+    items: VerifyItem[],
+  ): { readonly data: Memory | undefined; readonly stored: StoredData | undefined } {
     const { pbsBytes, salt } = this.#options;
     const record = header.records[this.#nextRecord]!;
     const sizeBytes = recordDataPb(record, pbsBytes) * pbsBytes;
-    if (memory.sizeBytes !== sizeBytes) {
-      throw this.bad(`the data of a record has ${memory.sizeBytes} bytes instead of ${sizeBytes}`, "data size");
+    if (data.sizeBytes !== sizeBytes) {
+      throw this.bad(`the data of a record has ${data.sizeBytes} bytes instead of ${sizeBytes}`, "data size");
     }
     this.#nextRecord += 1;
-    if (record.kind === "padding") return undefined;
-    items.push({ source: memory.slice(0, record.sizeLb * lbBytes), salt, checksum: record.checksum });
-    return memory;
+    if (record.kind === "padding") return { data: undefined, stored: undefined };
+    const usedBytes = record.sizeLb * lbBytes;
+    if (usedBytes < sizeBytes || expanded === undefined) {
+      // What pads the last block does not count.
+      items.push({ source: data.slice(0, usedBytes), salt, checksum: record.checksum });
+      return { data, stored: undefined };
+    }
+    if ((expanded.checksum - salt) >>> 0 !== record.checksum) throw this.badData();
+    const codec = stored === undefined ? Codec.none : Codec.snappy;
+    const image = { memory: stored ?? data, codec, checksum: expanded.storedChecksum, isZero: expanded.isZero };
+    return { data, stored: image };
+  }
+
+  badData(): WalbError {
+    return this.bad("the data of a log record does not match its checksum", "checksum");
   }
 
   #endPack(header: LogPackHeader): void {

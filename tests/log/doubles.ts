@@ -90,6 +90,7 @@ export const testCompute: Compute = {
   encode: notHere,
   encodeAlways: notHere,
   decode: notHere,
+  expand: notHere,
   verify: (items) =>
     Promise.resolve(
       Uint8Array.from(items, ({ source, salt, checksum }) => (walbChecksum(source.bytes, salt) === checksum ? 1 : 0)),
