@@ -12,7 +12,7 @@ import { asWalbError, WalbError } from "../errors.ts";
 import type { PackBatch } from "../log/batch.ts";
 import type { DiskFile } from "../platform/disk.ts";
 import { diffFileName } from "../snapshot/filename.ts";
-import { lbBytes } from "../units.ts";
+import { lbBytes, mib } from "../units.ts";
 import type { LogSink } from "../wire/log-receive.ts";
 import type { ReceivedLog, WlogRequest } from "../wire/wlog-transfer.ts";
 import { judgeSpace, type SpaceClaims } from "./space.ts";
@@ -21,6 +21,9 @@ import type { ProxyVolume } from "./volume.ts";
 
 /** Temporary files of receptions; removed at start. */
 export const temporaryPrefix = "receiving-";
+
+/** What was written is synced each time so much more has come, so that the last sync, which the storage waits for, is short. */
+const syncBytes = 32 * mib;
 
 /** A log being received. */
 export class Reception implements LogSink {
@@ -32,6 +35,9 @@ export class Reception implements LogSink {
   readonly #adding = new Set<Promise<void>>();
   readonly #unclaim: () => void;
   #failure: unknown;
+  /** The sync under way, and how much had been written when it began. */
+  #syncing: Promise<void> | undefined;
+  #syncedBytes = 0;
   /** Log received: the lsids it begins and ends at. */
   #firstLsid: number | undefined;
   #endLsid = 0;
@@ -102,8 +108,24 @@ export class Reception implements LogSink {
       .finally(() => {
         batch.release();
         this.#adding.delete(adding);
+        this.#syncWritten();
       });
     this.#adding.add(adding);
+  }
+
+  #syncWritten(): void {
+    const { dataBytes } = this.#writer;
+    if (this.#syncing !== undefined || dataBytes - this.#syncedBytes < syncBytes) return;
+    this.#syncedBytes = dataBytes;
+    this.#syncing = this.#file
+      .sync()
+      .catch((error: unknown) => {
+        // The system tells a lost write to one sync only.
+        this.#failure ??= error;
+      })
+      .finally(() => {
+        this.#syncing = undefined;
+      });
   }
 
   async abandon(error: unknown): Promise<void> {
@@ -127,6 +149,7 @@ export class Reception implements LogSink {
     };
     try {
       await Promise.all(this.#adding);
+      await this.#syncing;
       if (this.#failure !== undefined) throw this.#failure;
       const known = store.find(diff);
       // Sent again because its Ack was lost: what is here already is as good, and may be on its way to an archive.
@@ -168,6 +191,7 @@ export class Reception implements LogSink {
   async #giveUp(): Promise<void> {
     this.#unclaim();
     await Promise.all(this.#adding);
+    await this.#syncing;
     await this.#writer.abandon();
     await discard(this.#volume, this.#file, this.#file.path);
   }

@@ -21,7 +21,7 @@ import { StreamControl, type WireStream } from "./stream.ts";
 /** Memory of an ordinary batch; a larger unit gets one of its own. */
 const batchBytes = 2 * mib;
 /** A batch with this much is delivered when nothing more is buffered. */
-const eagerBytes = 256 * 1024;
+const eagerBytes = mib;
 const inFlightMax = 4;
 
 /** What receiving a log needs. */

@@ -279,3 +279,47 @@ test.skipIf(!hasVectors)("what the original compressed is expanded", async () =>
     expect(Buffer.compare(Buffer.concat(parts), source)).toBe(0);
   }
 });
+
+describe("expanding what has no checksum of its own", () => {
+  test("tells data, zeroes and both checksums as the separate operations do, and damage", async () => {
+    for (const [, compute] of implementations) {
+      await fc.assert(
+        fc.asyncProperty(
+          fc.integer({ min: 1, max: 70_000 }),
+          fc.constantFrom("mixed", "noise", "zero"),
+          fc.nat(0xffff_ffff),
+          async (sizeBytes, content, salt) => {
+            const bytes =
+              content === "zero" ? new Uint8Array(sizeBytes) : sample(sizeBytes, content === "mixed" ? 1 : 9);
+            if (content === "noise") for (let i = 0; i < sizeBytes; i++) bytes[i] = (bytes[i]! + 31 * i * i) & 255;
+            const target = put(new Uint8Array(sizeBytes).fill(7));
+            const plain = put(bytes);
+            const room = put(new Uint8Array(maxEncodedBytes(sizeBytes)));
+            const option = { codec: Codec.snappy, level: 0 };
+            const [encoded] = await compute.encodeAlways([{ source: plain, target: room }], option);
+            // Zeroes are not encoded; the wire has them compressed by hand.
+            const image = encoded!.isZero ? plain : room.slice(0, encoded!.storedBytes);
+            const codec = encoded!.isZero ? Codec.none : Codec.snappy;
+            const [one, stored] = await compute.expand([
+              { source: image, codec, target },
+              { source: plain, codec: Codec.none, target: plain },
+            ]);
+            expect(one!.isGood && stored!.isGood).toBe(true);
+            if (codec === Codec.snappy) {
+              expect(Buffer.compare(target.bytes, bytes)).toBe(0);
+              expect(one!.storedChecksum).toBe(encoded!.checksum);
+            } else expect(target.bytes.every((byte) => byte === 7)).toBe(true);
+            expect(one!.isZero).toBe(bytes.every((byte) => byte === 0));
+            expect(stored).toEqual({ ...one!, storedChecksum: one!.checksum });
+            expect(one!.checksum).toBe(compute.checksumNow(bytes, 0));
+            expect((one!.checksum - salt) >>> 0).toBe(compute.checksumNow(bytes, salt));
+            const [short] = await compute.expand([{ source: image, codec, target: target.slice(0, sizeBytes - 1) }]);
+            expect(short!.isGood).toBe(false);
+            for (const lease of [target, plain, room]) lease.release();
+          },
+        ),
+        { numRuns: 60, seed: 3 },
+      );
+    }
+  });
+});
