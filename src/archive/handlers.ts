@@ -4,6 +4,8 @@ import type { Handlers } from "../control/command.ts";
 import { WalbError } from "../errors.ts";
 import { type ImageStore, snapshotImage } from "../image/image.ts";
 import type { Platform } from "../platform/platform.ts";
+import { applicableList } from "../snapshot/select.ts";
+import { snapshotText } from "../snapshot/text.ts";
 import { clearStatus } from "../volume/trouble.ts";
 import { withAction } from "./action.ts";
 import { applyToBase } from "./apply.ts";
@@ -95,6 +97,23 @@ export function archiveHandlers(parts: HandlerParts): Handlers<ArchiveCommands> 
               sizeLb,
             };
           }),
+      };
+    },
+
+    async diffs({ volume: name }) {
+      const volume = volumes.get(name);
+      volume.machine.require(activeStates, "list the diffs");
+      const base = volume.requireBase();
+      return {
+        base: { gid: base.from.gidB, ...(base.to === undefined ? {} : { applyingGid: base.to.gidB }) },
+        diffs: applicableList(volume.store.set, base.from).map((diff) => ({
+          from: snapshotText(diff.from),
+          to: snapshotText(diff.to),
+          isMergeable: diff.isMergeable,
+          isCompared: diff.isCompared,
+          timeMs: diff.timestampS * 1000,
+          sizeBytes: diff.dataSizeBytes,
+        })),
       };
     },
 

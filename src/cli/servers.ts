@@ -1,36 +1,21 @@
 /** @module Which servers a command talks to, and clients for them. */
-import { type ArchiveCommands, archiveCommands } from "../control/archive.ts";
-import { type CommonCommands, commonCommands } from "../control/common.ts";
-import { type ProxyCommands, proxyCommands } from "../control/proxy.ts";
-import { type StorageCommands, storageCommands } from "../control/storage.ts";
+import { commonCommands } from "../control/common.ts";
 import { WalbError } from "../errors.ts";
 import { type Fleet, type FleetServer, primaryArchive, type Role, serversOf, storageOf } from "../fleet/fleet.ts";
-import { Client, type ServerReference } from "../http/client.ts";
+import { Client } from "../http/client.ts";
 import { type ClientFlagValues, callOptions, loadFleet } from "./common.ts";
 import { asAddressText } from "./flags.ts";
 import type { Io } from "./verb.ts";
 
-export type StorageClient = Client<StorageCommands & CommonCommands>;
-export type ProxyClient = Client<ProxyCommands & CommonCommands>;
-export type ArchiveClient = Client<ArchiveCommands & CommonCommands>;
-
-export const storageClient = (server: ServerReference): StorageClient =>
-  new Client(server, { ...storageCommands, ...commonCommands });
-export const proxyClient = (server: ServerReference): ProxyClient =>
-  new Client(server, { ...proxyCommands, ...commonCommands });
-export const archiveClient = (server: ServerReference): ArchiveClient =>
-  new Client(server, { ...archiveCommands, ...commonCommands });
-
-/** Commands that several roles have with the same parameters. */
-const sharedCommands = {
-  start: archiveCommands.start,
-  stop: archiveCommands.stop,
-  clear: archiveCommands.clear,
-  reset: archiveCommands.reset,
-  resize: archiveCommands.resize,
-};
-export const sharedClient = (server: ServerReference): Client<typeof sharedCommands> =>
-  new Client(server, sharedCommands);
+export {
+  type ArchiveClient,
+  archiveClient,
+  type ProxyClient,
+  proxyClient,
+  type StorageClient,
+  sharedClient,
+  storageClient,
+} from "../fleet/clients.ts";
 
 /** A server that --server names: from the fleet, or an address, then the server is asked for its role. */
 export async function namedServer(flags: ClientFlagValues, io: Io, name: string): Promise<FleetServer> {

@@ -182,6 +182,17 @@ export const replicateResult = z.object({
   elapsedMs: countSchema,
 });
 
+/** A diff; `from` and `to` as `|5|` or, dirty, `|5,7|`. */
+export const diffSchema = z.object({
+  from: z.string(),
+  to: z.string(),
+  isMergeable: z.boolean(),
+  /** Made by comparing two images. */
+  isCompared: z.boolean(),
+  timeMs: timeMsSchema,
+  sizeBytes: countSchema,
+});
+
 const activeStates = ["Archived", "HashSync", "WdiffRecv", "ReplSyncAsServer"] as const;
 const activeOrStopped = [...activeStates, "Stopped"] as const;
 const gidParams = z.strictObject({ volume: volumeSchema, gid: gidSchema });
@@ -211,6 +222,20 @@ export const archiveCommands = {
     params: z.strictObject({ volume: volumeSchema, all: z.boolean().optional() }),
     result: z.object({ snapshots: z.array(restorablePointSchema) }),
     isReadOnly: true,
+  }),
+  diffs: defineCommand({
+    summary: "State of the base image, and the diffs that lead from it to the newest point, in order",
+    params: volumeParams,
+    result: z.object({
+      base: z.object({
+        gid: gidSchema,
+        /** End of an apply that has not ended. */
+        applyingGid: gidSchema.optional(),
+      }),
+      diffs: z.array(diffSchema),
+    }),
+    isReadOnly: true,
+    requires: activeStates,
   }),
   "label-snapshot": defineCommand({
     summary: "Sets or (with an empty label) removes the label of a snapshot, protects it or not",

@@ -2,6 +2,7 @@
 import { z } from "zod";
 import { addressTextSchema, volumeSchema } from "../control/schemas.ts";
 import { WalbError } from "../errors.ts";
+import { type WorkerTable, workerTableSchema } from "./worker/policy.ts";
 
 /** Names of servers; the proxy uses those of archives as directory names. */
 const serverNameSchema = z.string().regex(/^[0-9A-Za-z-]{1,64}$/, "1 to 64 letters, digits or dashes, e.g. s0");
@@ -27,6 +28,7 @@ const fileSchema = z.strictObject({
   "cluster-key": z.string().min(1).optional(),
   servers: z.record(serverNameSchema, serverSchema),
   volumes: z.record(volumeSchema, volumeEntrySchema).optional(),
+  worker: workerTableSchema.optional(),
 });
 
 /** A server of the fleet. */
@@ -48,6 +50,8 @@ export interface Fleet {
   readonly clusterKey?: string;
   readonly servers: readonly FleetServer[];
   readonly volumes: Readonly<Record<string, FleetVolume>>;
+  /** Policies of the worker. */
+  readonly worker?: WorkerTable | undefined;
 }
 
 /** One of each role on this host, at the default ports: what there is without a file. */
@@ -97,7 +101,8 @@ export function parseFleet(text: string, file: string): Fleet {
     for (const archive of volume.replicate ?? []) check(archive, "archive", "replicate");
   }
   const clusterKey = parsed.data["cluster-key"];
-  return { file, servers, volumes, ...(clusterKey === undefined ? {} : { clusterKey }) };
+  const { worker } = parsed.data;
+  return { file, servers, volumes, worker, ...(clusterKey === undefined ? {} : { clusterKey }) };
 }
 
 /** The fleet with all its servers reached with a key. @param clusterKey absolute path of the key's file. */

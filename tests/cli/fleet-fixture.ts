@@ -208,6 +208,7 @@ export async function startFakeFleet(): Promise<FakeFleet> {
         ...(all === true ? [{ gid: 3n, timeMs: Date.UTC(2026, 0, 2), ...point, isExplicit: false }] : []),
       ],
     }),
+    diffs: async () => ({ base: { gid: 1n }, diffs: [] }),
     "label-snapshot": async (params) => {
       if (states.archive === "down") refuse(params.volume);
       called("archive", "label-snapshot", params);
