@@ -1,6 +1,7 @@
 /** @module `npm run bench`: the rates of walb's data paths beside the limits of the machine, measured in the same run. */
 import { writeFileSync } from "node:fs";
 import type { Path, Row } from "./lib/bench.ts";
+import { protectFleets } from "./lib/fleet.ts";
 import { measureLimits } from "./lib/limits.ts";
 import { describeMachine, machineLine } from "./lib/machine.ts";
 import { parseOptions } from "./lib/options.ts";
@@ -23,10 +24,11 @@ const paths: readonly Path[] = [device, redo, fullBackup, hashBackup, scanning, 
 
 function help(): string {
   return [
-    "usage: npm run bench -- [--quick] [--only NAME[,NAME]] [--json FILE]",
+    "usage: npm run bench -- [--quick] [--only NAME[,NAME]] [--cluster-key] [--json FILE]",
     "",
     "  --quick      less data, one run each, under a minute in all; without diff and files",
     "  --only NAME  only these paths; the limits are always measured",
+    "  --cluster-key  connections of the daemons are TLS with a key",
     "  --json FILE  also writes everything to a file",
     "",
     "Works below WALB_BENCH_DIR, by default the temporary directory, and leaves nothing behind.",
@@ -45,7 +47,8 @@ async function main(words: readonly string[]): Promise<number> {
     process.stdout.write(help());
     return 0;
   }
-  const { isQuick, only, jsonPath } = options;
+  const { isQuick, only, hasClusterKey, jsonPath } = options;
+  if (hasClusterKey) protectFleets();
   const chosen = paths.filter((path) => (only.length === 0 ? !(isQuick && isLong(path)) : only.includes(path.name)));
   return withWorkplace(async (directory) => {
     const machine = describeMachine(directory);

@@ -6,9 +6,16 @@ import { fill, type NbdTarget, writeLoad } from "./load.ts";
 const roles: readonly Role[] = ["device", "storage", "proxy", "archive"];
 const arriveMs = 300_000;
 
+let isProtected = false;
+
+/** Fleets made from now on have a cluster key. */
+export function protectFleets(): void {
+  isProtected = true;
+}
+
 /** Runs `use` with four daemons, which end afterwards. */
 export async function withFleet<T>(use: (fleet: Fleet) => Promise<T>): Promise<T> {
-  const fleet = await Fleet.start();
+  const fleet = await Fleet.start({ isProtected });
   try {
     return await use(fleet);
   } finally {
@@ -27,7 +34,8 @@ export function targetOf(fleet: Fleet, volume: string): NbdTarget {
 
 /** Typed clients of the three roles with HTTP. */
 export function clientsOf(fleet: Fleet) {
-  const at = (name: string, port: number) => ({ name, address: `127.0.0.1:${port}` });
+  const key = isProtected ? { clusterKey: fleet.keyFile } : {};
+  const at = (name: string, port: number) => ({ name, address: `${fleet.host}:${port}`, ...key });
   return {
     storage: storageClient(at("s0", fleet.ports.storage)),
     proxy: proxyClient(at("p0", fleet.ports.proxy)),

@@ -5,6 +5,8 @@ export interface Options {
   readonly isQuick: boolean;
   /** Names of paths; empty for all. */
   readonly only: readonly string[];
+  /** Connections between daemons are protected. */
+  readonly hasClusterKey: boolean;
   /** Where to write JSON. */
   readonly jsonPath: string | undefined;
 }
@@ -16,6 +18,7 @@ export function parseOptions(words: readonly string[], pathNames: readonly strin
     options: {
       quick: { type: "boolean", default: false },
       only: { type: "string", multiple: true, default: [] },
+      "cluster-key": { type: "boolean", default: false },
       json: { type: "string" },
       help: { type: "boolean", short: "h", default: false },
     },
@@ -24,5 +27,5 @@ export function parseOptions(words: readonly string[], pathNames: readonly strin
   const only = values.only.flatMap((names) => names.split(","));
   const unknown = only.find((name) => !pathNames.includes(name));
   if (unknown !== undefined) throw new Error(`there is no path ${unknown}; there are ${pathNames.join(", ")}`);
-  return { isQuick: values.quick, only, jsonPath: values.json };
+  return { isQuick: values.quick, only, hasClusterKey: values["cluster-key"], jsonPath: values.json };
 }
