@@ -125,7 +125,10 @@ export async function startFakeFleet(): Promise<FakeFleet> {
       return {};
     },
     "set-scan-rate": async () => ({}),
-    "set-device": async () => ({}),
+    "set-device": async (params) => {
+      called("storage", "set-device", params);
+      return {};
+    },
     "dump-log-header": async ({ volume }) => refuse(volume),
   };
 

@@ -44,6 +44,27 @@ describe("a volume's life through the verbs", () => {
     expect(fleet.calls).toHaveLength(4);
   });
 
+  test("init takes a device of the kernel driver by its path, and goes on with it when the volume moved there", async () => {
+    expect((await fleet.run(["init", "vol0", "--device", "/dev/walb/vol0"])).code).toBe(0);
+    expect(fleet.calls[0]).toBe('storage init {"volume":"vol0","device":{"kind":"kernel","name":"vol0"}}');
+    fleet.calls.length = 0;
+    fleet.states.storage = "Stopped";
+    const moved = await fleet.run(["init", "vol0", "--device", "/dev/walb/vol1", "--moved"]);
+    expect([moved.code, moved.out]).toEqual([0, "vol0 is device /dev/walb/vol1 now; go on with: walb start vol0\n"]);
+    expect(fleet.calls).toEqual(['storage set-device {"volume":"vol0","device":{"kind":"kernel","name":"vol1"}}']);
+    fleet.states.storage = "Clear";
+    const unknown = await fleet.run(["init", "vol0", "--device", "/dev/walb/vol1", "--moved"]);
+    expect([unknown.code, unknown.err]).toEqual([1, expect.stringContaining("without --moved")]);
+    for (const [device, ...more] of [
+      ["/dev/walb/vol0", "--device-socket", "x.sock"],
+      ["/dev/walb/control"],
+      ["/dev/vg/lv"],
+    ] as const) {
+      expect((await fleet.run(["init", "vol0", "--device", device, ...more])).code).not.toBe(0);
+    }
+    expect(fleet.calls).toHaveLength(1);
+  });
+
   test("init with a wrong device leaves the volume nowhere", async () => {
     const { code, err } = await fleet.run(["init", "vol0", "--device", "nosuch"]);
     expect([code, err]).toEqual([4, expect.stringContaining("refused by the fake")]);

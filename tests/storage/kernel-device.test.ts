@@ -9,6 +9,8 @@ import type { Address } from "../../src/platform/net.ts";
 import { closePlatform, createPlatform } from "../../src/platform/real/index.ts";
 import { openProxy } from "../../src/proxy/server.ts";
 import { openStorage } from "../../src/storage/server.ts";
+import { runCommand } from "../../src/wire/commands.ts";
+import { connectWire } from "../../src/wire/handshake.ts";
 import { call, testLogger } from "../helpers/backup-path.ts";
 import { FakeArchive } from "../helpers/fake-archive.ts";
 import { FakeKernel } from "../helpers/fake-kernel.ts";
@@ -69,7 +71,11 @@ test("a volume on the kernel driver is backed up and shipped as it grows, its lo
   await expect(call(storage, "init", { volume, device: { kind: "kernel", name: "none" } })).rejects.toMatchObject({
     code: "not-found",
   });
-  await call(storage, "init", { volume, device: { kind: "kernel", name: "dev0" } });
+  // As the original's controller says it: a path that is the driver's device.
+  const peer = { clock: platform.clock, clientId: "ctl", protocol: "init-vol" };
+  const { stream } = await connectWire(platform.net, storage.address, peer);
+  await runCommand(stream, "init-vol", [volume, "/dev/walb/dev0"]);
+  stream.close();
   await expect(
     call(storage, "init", { volume: "again", device: { kind: "kernel", name: "dev0" } }),
   ).rejects.toMatchObject({ code: "already-exists" });

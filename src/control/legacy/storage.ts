@@ -1,5 +1,5 @@
 /** @module The original's commands of a storage. */
-import { WalbError } from "../../errors.ts";
+import { asWalbError, WalbError } from "../../errors.ts";
 import { kib, lbBytes } from "../../units.ts";
 import { parseBulkLb, parseNumber, parseSizeBytes, parseStopMode, parseU64 } from "../../wire/grammar.ts";
 import { PeerError } from "../../wire/words.ts";
@@ -11,6 +11,9 @@ import { stopReply } from "./stop.ts";
 const steadyStates = ["SyncReady", "Stopped", "Target", "Standby"];
 /** Bulks of ours begin where direct I/O can read; the size is free otherwise, so smaller ones are rounded up. */
 const bulkUnitBytes = 4 * kib;
+
+/** A device that is not there; or there is no daemon, or no driver, to have it. */
+const absentCodes: readonly string[] = ["not-found", "unreachable", "unsupported"];
 
 export const storageLegacy: LegacyCommands = {
   async "init-vol"(call) {
@@ -27,10 +30,17 @@ export const storageLegacy: LegacyCommands = {
       });
       throw new PeerError(notFound, error);
     }
-    const device = { kind: "user", name };
-    await callCommand(call, guard, "init", { volume, device }, ({ code }) =>
-      code === "not-found" || code === "unreachable" ? notFound : undefined,
-    );
+    const init = (kind: "kernel" | "user"): Promise<unknown> =>
+      callCommand(call, guard, "init", { volume, device: { kind, name } }, ({ code }) =>
+        absentCodes.includes(code) ? notFound : undefined,
+      );
+    try {
+      await init("kernel");
+    } catch (error) {
+      // The driver has no such device: then it is one of the device daemon.
+      if (!absentCodes.includes(asWalbError(error).code)) throw error;
+      await init("user");
+    }
     return ok;
   },
 
