@@ -40,9 +40,11 @@ const io: Io = {
   signal: interrupted.signal,
 };
 
-// Under a link with the name of one of the original's tools the program is that tool.
-const run = originalTool(process.argv0) ?? runCommandLine;
-process.exit(await run(process.argv.slice(2), io));
+// Under a link with the name of one of the original's tools the program is that tool; `walb NAME` is it too.
+const words = process.argv.slice(2);
+const linked = originalTool(process.argv0);
+const named = linked === undefined && words[0]?.includes("/") === false ? originalTool(words[0]) : undefined;
+process.exit(await (linked?.(words, io) ?? named?.(words.slice(1), io) ?? runCommandLine(words, io)));
 
 /** Writes all of it before it returns, so that nothing is lost at exit. A reader that went away ends the program. */
 function write(descriptor: 1 | 2, text: string): void {

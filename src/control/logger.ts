@@ -21,7 +21,8 @@ export interface Logger {
 
 /** What {@link createLogger} needs. */
 export interface LoggerOptions {
-  readonly format: "human" | "json";
+  /** `original` is that of walb-tools: `YYYY-MM-DD hh:mm:ss.mmm LEVEL message`, UTC. */
+  readonly format: "human" | "json" | "original";
   readonly level: LogLevel;
   readonly clock: Pick<Clock, "nowMs">;
   /** Takes a line without its newline. */
@@ -48,11 +49,14 @@ function loggerWith(options: LoggerOptions, fixed: LogFields): Logger {
     if (logLevels.indexOf(level) < least) return;
     const time = new Date(options.clock.nowMs()).toISOString();
     const all = { ...fixed, ...fields };
-    options.write(
-      options.format === "json"
-        ? JSON.stringify({ time, level, message, ...all }, jsonValue)
-        : `${time} ${level.toUpperCase().padEnd(5)} ${message}${humanFields(all)}`,
-    );
+    if (options.format === "json") {
+      options.write(JSON.stringify({ time, level, message, ...all }, jsonValue));
+      return;
+    }
+    const name = level.toUpperCase();
+    const start =
+      options.format === "human" ? `${time} ${name.padEnd(5)}` : `${time.replace("T", " ").replace("Z", "")} ${name}`;
+    options.write(`${start} ${message}${humanFields(all)}`);
   };
   return {
     debug: (message, fields) => log("debug", message, fields),

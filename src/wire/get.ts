@@ -94,12 +94,13 @@ export async function runGet<Name extends GetName>(
   const { kind, minArgs, maxArgs } = getTargets[name];
   if (args.length < minArgs || args.length > maxArgs) throw wrongArgs(name, minArgs, maxArgs, args.length);
   await runCommand(stream, "get", [name, ...args], "ok", deadlineMs);
-  const value = await readValue(stream, kind, name);
+  const value = await readGetValue(stream, kind, name);
   await stream.readAck(`the Ack of get ${name}`);
   return value as GetValue<Name>;
 }
 
-async function readValue(stream: WireStream, kind: GetKind, name: string): Promise<GetValueOf<GetKind>> {
+/** Reads a value of a kind. */
+export async function readGetValue(stream: WireStream, kind: GetKind, name: string): Promise<GetValueOf<GetKind>> {
   switch (kind) {
     case "number":
       return stream.readSize(`the value of ${name}`);

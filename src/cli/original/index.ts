@@ -39,6 +39,10 @@ const tools: Readonly<Record<string, () => Promise<{ readonly tool: OriginalTool
   verify_wldev: () => import("./tools/verify-wldev.ts"),
   verify_written_data: () => import("./tools/verify-written-data.ts"),
   wcmpr: () => import("./tools/wcmpr.ts"),
+  walbc: () => import("./walbc/walbc.ts"),
+  "walb-storage": () => import("./daemon/storage.ts"),
+  "walb-proxy": () => import("./daemon/proxy.ts"),
+  "walb-archive": () => import("./daemon/archive.ts"),
 };
 
 /** Programs with commands of their own. */

@@ -32,6 +32,10 @@ export interface OriginalSyntax {
   /** By name, without the dash. */
   readonly options: Readonly<Record<string, OriginalOption>>;
   readonly params: readonly OriginalParam[];
+  /** Behind this first argument nothing is an option any more. */
+  readonly rawBehind?: string;
+  /** Looks at what was read. @throws WalbError `usage`, which is told as what the options say is. */
+  readonly check?: (args: OriginalArgs) => void;
 }
 
 /** A command line that was read. */
@@ -44,6 +48,14 @@ export class OriginalArgs {
     this.#syntax = syntax;
     this.#given = given;
     this.params = params;
+  }
+
+  /** All options that have a value, as they were given or by default; for logs. */
+  all(): Readonly<Record<string, string>> {
+    const names = Object.keys(this.#syntax.options);
+    return Object.fromEntries(
+      names.map((name) => [name, this.#syntax.options[name]?.kind === "flag" ? `${this.flag(name)}` : this.text(name)]),
+    );
   }
 
   flag(name: string): boolean {
@@ -105,6 +117,10 @@ export function parseOriginal(syntax: OriginalSyntax, words: readonly string[]):
     i += 1;
     if (word === "-" || !/^--?[A-Za-z]/.test(word)) {
       params.push(word);
+      if (params.length === 1 && word === syntax.rawBehind) {
+        params.push(...words.slice(i));
+        break;
+      }
       continue;
     }
     const name = word.replace(/^--?/, "");
@@ -134,7 +150,9 @@ export function parseOriginal(syntax: OriginalSyntax, words: readonly string[]):
   if (surplus !== undefined && syntax.params.at(-1)?.isVariadic !== true) {
     throw optionError(`redundant argVal:${surplus}`);
   }
-  return new OriginalArgs(syntax, given, params);
+  const args = new OriginalArgs(syntax, given, params);
+  syntax.check?.(args);
+  return args;
 }
 
 const debugOption: OriginalOption = { kind: "flag", help: "more messages" };

@@ -98,7 +98,9 @@ async function archiveInfo(call: LegacyCall): Promise<LegacyReply> {
     // Unknown names are deleted already, as long as the volume is in a state for it.
     if (known.some((entry) => entry.archiveName === archiveName)) {
       const deleting: Guard = { ...guard, states: ["Stopped"], via: "DeleteArchiveInfo" };
-      await callCommand(call, deleting, "remove-archive", { volume, archiveName });
+      // With its last archive the volume itself goes: controllers look for Clear then.
+      if (known.length === 1) await callCommand(call, deleting, "clear", { volume });
+      else await callCommand(call, deleting, "remove-archive", { volume, archiveName });
     }
     return ok;
   }

@@ -148,7 +148,7 @@ async function serveExec({ process }: LegacyParts, stream: WireStream): Promise<
   try {
     lines = await process.exec(words);
   } catch (error) {
-    throw asWalbError(error, { step: "exec" });
+    throw error instanceof PeerError ? error : asWalbError(error, { step: "exec" });
   }
   return replyValue(stream, (encoder) => encoder.strings(lines));
 }
