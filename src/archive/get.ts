@@ -39,7 +39,7 @@ export async function archiveValue(volumes: ArchiveVolumes, request: GetRequest)
     case "thinpool":
       return volumes.imagesPlace.pool;
     case "ts-delta":
-      return [];
+      return volumes.all.flatMap(deltaLines);
     case "exists-base-image": {
       const volume = volumes.find(args[0]!);
       return (
@@ -155,4 +155,17 @@ function actionsLine({ name, machine }: ArchiveVolume): string {
     return `${action} ${machine.running(action)} ${timeText(beganS)}`;
   });
   return [name, ...actions].join(" ");
+}
+
+/** How far the archives are behind that this process has replicated to. */
+function deltaLines(volume: ArchiveVolume): string[] {
+  if (!activeStates.includes(volume.machine.state)) return [];
+  const { from, timestampS } = volume.latest();
+  return volume.replicas.all.flatMap(({ to, node, gid }) => {
+    if (gid === undefined) return [];
+    const point = volume.points().find((one) => one.point.gid === gid)?.point;
+    const thereS = gid === from.gidB ? timestampS : (point?.timestampS ?? 0);
+    const here = `name:${volume.name}\tdest:${node ?? to}\tkind:archive\tdest_kind:archive\tgid:${from.gidB}\tts:${timeText(timestampS)}`;
+    return [`${here}\tdest_gid:${gid}\tdest_ts:${timeText(thereS)}\tts_delta:${timestampS - thereS}`];
+  });
 }

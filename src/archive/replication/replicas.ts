@@ -6,6 +6,8 @@ import type { Trouble } from "../../volume/trouble.ts";
 export interface ReplicaState {
   /** Address as it was asked for. */
   readonly to: string;
+  /** Its node id, once it answered. */
+  readonly node: string | undefined;
   readonly isRunning: boolean;
   /** What it had when it was last brought up to date, and when that was. */
   readonly gid: bigint | undefined;
@@ -15,6 +17,8 @@ export interface ReplicaState {
 
 /** A replication that runs. */
 export interface ReplicaClaim {
+  /** It answered, under this node id. */
+  met(node: string): void;
   reached(gid: bigint, atMs: number): void;
   failed(error: WalbError, atMs: number): void;
   end(): void;
@@ -48,6 +52,7 @@ export class Replicas {
     const set = (values: Partial<ReplicaState>): void => {
       const state = this.#states.get(to) ?? {
         to,
+        node: undefined,
         isRunning: true,
         gid: undefined,
         atMs: undefined,
@@ -62,6 +67,7 @@ export class Replicas {
       if (!isRunning) this.#states.delete(other);
     }
     return {
+      met: (node) => set({ node }),
       reached: (gid, atMs) => set({ gid, atMs, trouble: undefined }),
       failed: (error, atMs) => set({ trouble: { error, atMs } }),
       end: () => set({ isRunning: false }),

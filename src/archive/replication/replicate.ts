@@ -30,6 +30,12 @@ export interface ReplicateParts {
   readonly limit: ForegroundLimit;
 }
 
+/** The other archive: its address, and who hears its node id. */
+interface ReplicaPeer {
+  readonly to: string;
+  readonly met: (node: string) => void;
+}
+
 /** Conversations in a row that may be told that a proxy was faster. */
 const overtakenMax = 20;
 
@@ -50,7 +56,8 @@ export async function replicateVolume(
   try {
     for (let failures = 0; ; ) {
       try {
-        const gid = await untilReached(volume, parts, request.to, { ...options, allowResync }, total, context);
+        const peer = { to: request.to, met: replica.met };
+        const gid = await untilReached(volume, parts, peer, { ...options, allowResync }, total, context);
         await labels.send(request.to, context.signal);
         replica.reached(gid, clock.nowMs());
         if (request.follow !== true) return { gid, ...total, elapsedMs: Math.round(clock.monotonicMs() - startMs) };
@@ -103,13 +110,13 @@ class LabelCourier {
 async function untilReached(
   volume: ArchiveVolume,
   parts: ReplicateParts,
-  to: string,
+  peer: ReplicaPeer,
   options: SendOptions,
   total: SentCounts & { sentBytes: number },
   context: JobContext,
 ): Promise<bigint> {
   for (let attempt = 0; attempt <= overtakenMax; attempt++) {
-    const gid = await converse(volume, parts, to, options, total, context);
+    const gid = await converse(volume, parts, peer, options, total, context);
     if (gid !== undefined) return gid;
   }
   throw new WalbError("busy", {
@@ -123,7 +130,7 @@ async function untilReached(
 async function converse(
   volume: ArchiveVolume,
   parts: ReplicateParts,
-  to: string,
+  { to, met }: ReplicaPeer,
   options: SendOptions,
   total: SentCounts & { sentBytes: number },
   context: JobContext,
@@ -150,6 +157,7 @@ async function converse(
       try {
         job.signal.throwIfAborted();
         requireOther(serverId, settings.nodeId, to);
+        met(serverId);
         const { answer, step } = await runReplSync(stream, sender);
         if (answer.kind === "accept") return sender.peer!.from.gidB;
         if (step === "diff") return undefined;

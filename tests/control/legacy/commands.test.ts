@@ -190,6 +190,11 @@ describe("the original's commands", () => {
     const newest = async (name: "a0" | "a1") => (await site.get(name, "restorable", "vol0")).at(-1);
     await site.until("the replication", async () => (await newest("a1")) === (await newest("a0")));
     expect(await site.get("a1", "state", "vol0")).toBe("Archived");
+    expect((await site.get("a0", "ts-delta")).map(times)).toContainEqual(
+      expect.stringMatching(
+        /^name:vol0\tdest:a1\tkind:archive\tdest_kind:archive\tgid:\d+\tts:TIME\tdest_gid:\d+\tdest_ts:TIME\tts_delta:\d+$/,
+      ),
+    );
   });
 
   test("an archive restores to images it keeps, and changes and deletes what it has", async () => {
