@@ -60,6 +60,7 @@ export const program = group("walb", "walb: continuous, point-in-time backup and
   command("start", "start a stopped volume", () => import("./verbs/start.ts")),
   command("stop", "stop a volume", () => import("./verbs/stop.ts")),
   command("kick", "retry now what waits", () => import("./verbs/kick.ts")),
+  command("dump-log-header", "keep a block of a log to look at", () => import("./verbs/dump-log-header.ts")),
   command("resize", "grow a volume", () => import("./verbs/resize.ts")),
   command("reset", "start a volume's backup from scratch", () => import("./verbs/reset.ts")),
   command("clear", "forget a volume with its backups", () => import("./verbs/clear.ts")),

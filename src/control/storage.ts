@@ -208,9 +208,9 @@ export const storageCommands = {
   }),
   "set-scan-rate": defineCommand({
     summary: "Limits the reads of full and hash backups, also of those that run; until the daemon ends",
-    /** 0 for no limit. */
-    params: z.strictObject({ bytesPerS: countSchema }),
-    result: doneSchema,
+    /** 0 for no limit; missing to change nothing. */
+    params: z.strictObject({ bytesPerS: countSchema.optional() }),
+    result: z.object({ bytesPerS: countSchema }),
   }),
   "dump-log-header": defineCommand({
     summary: "Writes a block of the log as it is to a file logpackheader-LSID beside the volume's state",

@@ -192,8 +192,8 @@ export function storageHandlers(parts: HandlerParts): Handlers<StorageCommands> 
     },
 
     async "set-scan-rate"({ bytesPerS }) {
-      fullScanBytesPerS = bytesPerS;
-      return {};
+      fullScanBytesPerS = bytesPerS ?? fullScanBytesPerS;
+      return { bytesPerS: fullScanBytesPerS };
     },
 
     async "dump-log-header"({ volume, lsid }) {

@@ -71,6 +71,18 @@ test("verify goes on behind damage, and its exit code tells", async () => {
   expect((await fleet.run(["verify", "vol0", "--subset", "0"])).code).toBe(2);
 });
 
+test("a storage has one rate, that of its scans, and keeps blocks of a log", async () => {
+  expect((await fleet.run(["limit", "--scan", "20M", "--server", "s0"])).out).toBe("scan 20.0M/s\n");
+  expect(JSON.parse((await fleet.run(["limit", "--server", "s0", "--json"])).out)).toEqual({ scanBytesPerS: 0 });
+  const refused = await fleet.run(["limit", "--apply", "1M", "--server", "s0"]);
+  expect(refused.code).toBe(2);
+  expect(refused.err).toContain("walb limit --scan 100M --server s0");
+  expect((await fleet.run(["limit", "--server", "p0"])).code).toBe(2);
+  const dump = await fleet.run(["dump-log-header", "vol0", "12"]);
+  expect(dump.out).toContain("/data/vol0/logpackheader-12: no header: checksum does not match");
+  expect((await fleet.run(["dump-log-header", "vol0"])).code).toBe(2);
+});
+
 test("snapshots are enabled and disabled, and rates are limited and shown", async () => {
   await fleet.run(["enable-snapshot", "vol0", "3", "4"]);
   await fleet.run(["disable-snapshot", "vol0", "3"]);

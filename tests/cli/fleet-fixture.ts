@@ -124,12 +124,18 @@ export async function startFakeFleet(): Promise<FakeFleet> {
       called("storage", "kick", params);
       return {};
     },
-    "set-scan-rate": async () => ({}),
+    "set-scan-rate": async ({ bytesPerS = 0 }) => {
+      called("storage", "set-scan-rate", { bytesPerS });
+      return { bytesPerS };
+    },
     "set-device": async (params) => {
       called("storage", "set-device", params);
       return {};
     },
-    "dump-log-header": async ({ volume }) => refuse(volume),
+    "dump-log-header": async (params) => {
+      called("storage", "dump-log-header", params);
+      return { file: `/data/vol0/logpackheader-${params.lsid}`, fault: "checksum does not match" };
+    },
   };
 
   const toArchive = {

@@ -1,15 +1,17 @@
-/** @module `walb limit`: rates of an archive's large work. */
+/** @module `walb limit`: rates of the large work of archives and storages. */
 import { WalbError } from "../../errors.ts";
-import { primaryArchive } from "../../fleet/fleet.ts";
-import { callOptions, clientFlags, loadFleet, print } from "../common.ts";
+import { type FleetServer, primaryArchive } from "../../fleet/fleet.ts";
+import { type ClientFlagValues, callOptions, clientFlags, loadFleet, print } from "../common.ts";
 import { asSize, option } from "../flags.ts";
-import { archiveClient, namedServer } from "../servers.ts";
+import { archiveClient, namedServer, storageClient } from "../servers.ts";
 import { formatSize } from "../text/size.ts";
-import { defineVerb } from "../verb.ts";
+import { defineVerb, type Io } from "../verb.ts";
 
 export const verb = defineVerb({
-  summary: "Shows or changes how much an archive does per second; also of work that is running",
-  description: "A limit holds until the archive is restarted. 0 takes it away. Without flags the limits are shown.",
+  summary: "Shows or changes how much an archive or a storage does per second; also of work that is running",
+  description:
+    "A limit holds until the daemon is restarted. 0 takes it away. Without flags the limits are shown. A storage has " +
+    "one: --scan, for the reads of full and hash backups.",
   positionals: [],
   flags: {
     apply: option("SIZE", "data applied per second", asSize),
@@ -18,12 +20,18 @@ export const verb = defineVerb({
     scan: option("SIZE", "data verified, hashed or streamed per second", asSize),
     ...clientFlags,
   },
-  examples: ["walb limit", "walb limit --apply 50M --scan 20M", "walb limit --apply 0 --server backup1:10200"],
+  examples: [
+    "walb limit",
+    "walb limit --apply 50M --scan 20M",
+    "walb limit --apply 0 --server backup1:10200",
+    "walb limit --scan 100M --server s0",
+  ],
   async run({ flags, io }) {
     const server =
       flags.server === undefined ? primaryArchive(loadFleet(flags, io)) : await namedServer(flags, io, flags.server);
+    if (server.role === "storage") return limitStorage(server, flags, io);
     if (server.role !== "archive") {
-      throw new WalbError("usage", { what: `${server.name} is a ${server.role} server, this needs an archive` });
+      throw new WalbError("usage", { what: `${server.name} is a proxy: it has no rates` });
     }
     const rates = await archiveClient(server).call(
       "set-rates",
@@ -35,8 +43,6 @@ export const verb = defineVerb({
       },
       callOptions(flags, io),
     );
-    const line = (name: string, bytesPerS: number): string =>
-      `${name} ${bytesPerS === 0 ? "no limit" : `${formatSize(bytesPerS)}/s`}`;
     const text = [
       line("apply", rates.applyBytesPerS),
       line("restore", rates.restoreBytesPerS),
@@ -47,3 +53,26 @@ export const verb = defineVerb({
     return 0;
   },
 });
+
+const line = (name: string, bytesPerS: number): string =>
+  `${name} ${bytesPerS === 0 ? "no limit" : `${formatSize(bytesPerS)}/s`}`;
+
+interface LimitFlags extends ClientFlagValues {
+  readonly apply: number | undefined;
+  readonly restore: number | undefined;
+  readonly merge: number | undefined;
+  readonly scan: number | undefined;
+}
+
+async function limitStorage(server: FleetServer, flags: LimitFlags, io: Io): Promise<number> {
+  if (flags.apply !== undefined || flags.restore !== undefined || flags.merge !== undefined) {
+    throw new WalbError("usage", {
+      what: `${server.name} is a storage: of the limits it has only --scan`,
+      hint: `e.g. walb limit --scan 100M --server ${server.name}`,
+    });
+  }
+  const rate = flags.scan === undefined ? {} : { bytesPerS: flags.scan };
+  const { bytesPerS } = await storageClient(server).call("set-scan-rate", rate, callOptions(flags, io));
+  print(flags, io, { scanBytesPerS: bytesPerS }, `${line("scan", bytesPerS)}\n`);
+  return 0;
+}
