@@ -1,5 +1,7 @@
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import type { Address, Connection, Listener } from "../../src/platform/net.ts";
+import { ServerCertificates } from "../../src/secure/authority.ts";
+import { context, testKeys } from "../secure/fixture.ts";
 import { type Backend, backends, codeOf } from "./backends.ts";
 
 const kib = 1024;
@@ -42,7 +44,15 @@ class Sink {
   }
 }
 
-for (const { name, make } of backends) {
+const certificates = new ServerCertificates(testKeys(1), ["localhost"], context);
+
+/** Everything a connection does, it does under TLS too. */
+const kinds = backends.flatMap((backend) => [
+  { ...backend, isTls: false },
+  { ...backend, name: `${backend.name} TLS`, isTls: true },
+]);
+
+for (const { name, make, isTls } of kinds) {
   describe(`the network of the ${name} platform`, () => {
     let backend: Backend;
     beforeAll(async () => {
@@ -67,6 +77,7 @@ for (const { name, make } of backends) {
       const listener = await net.listen(address, (connection) => void accepted.push(connection));
       const client = await net.connect(listener.address, { timeoutMs: 2000 });
       await until(() => accepted.length === 1);
+      if (isTls) await turnToTls(client, accepted[0]!);
       try {
         await use(client, accepted[0]!, listener);
       } finally {
@@ -74,6 +85,15 @@ for (const { name, make } of backends) {
         accepted[0]!.close();
         await listener.close();
       }
+    };
+    const turnToTls = async (client: Connection, server: Connection): Promise<void> => {
+      const limit = { timeoutMs: 10_000 };
+      const [one, two] = await Promise.all([
+        server.startTls({ isServer: true, certificate: certificates.current(), ...limit }),
+        client.startTls({ isServer: false, ...limit }),
+      ]);
+      const [here, there] = [one, two].map((session) => session.exportKeyingMaterial("EXPORTER-test", 32));
+      expect(Buffer.compare(here!, there!)).toBe(0);
     };
     const pattern = (sizeBytes: number, salt: number) => {
       const bytes = new Uint8Array(sizeBytes);
@@ -97,6 +117,27 @@ for (const { name, make } of backends) {
         await until(() => there.sizeBytes === bytes.length && back.sizeBytes === answer.length);
         expect(Bun.hash(there.bytes)).toBe(Bun.hash(bytes));
         expect(Bun.hash(back.bytes)).toBe(Bun.hash(answer));
+      });
+    });
+
+    check("reads again first what its reader gives back, by a reader that another one has set", async () => {
+      await pair(async (client, server) => {
+        const sink = new Sink(server);
+        server.setReader({
+          data: (chunk) => {
+            server.pause();
+            server.putBack(chunk.subarray(2));
+            sink.start();
+          },
+          end() {},
+          closed() {},
+        });
+        client.write(pattern(1000, 3));
+        await until(() => sink.sizeBytes === 998);
+        client.write(pattern(10, 4));
+        await until(() => sink.sizeBytes === 1008);
+        const expected = Buffer.concat([pattern(1000, 3).subarray(2), pattern(10, 4)]);
+        expect(Buffer.compare(sink.bytes, expected)).toBe(0);
       });
     });
 
