@@ -51,6 +51,7 @@ export async function mergeDiffs(
     try {
       const stats = await writeMerged(io, round.open, planMerge(round.open.records), file, {
         signal: context.signal,
+        throttle: (size) => volume.rates.merge.take(size, context.signal),
         onProgress: ({ doneLb, totalLb }) =>
           context.progress({ doneBytes: doneLb * lbBytes, totalBytes: totalLb * lbBytes, step: "merging" }),
       });

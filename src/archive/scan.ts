@@ -89,6 +89,7 @@ export class SnapshotImage {
   readonly #image: VirtualImage;
   readonly #base: DiskFile;
   readonly #baseBytes: number;
+  readonly #signal: AbortSignal;
   readonly #close: () => Promise<void>;
   #holeEndBytes = 0;
   #dataEndBytes = 0;
@@ -100,6 +101,7 @@ export class SnapshotImage {
     image: VirtualImage,
     base: DiskFile,
     baseBytes: number,
+    signal: AbortSignal,
     close: () => Promise<void>,
   ) {
     this.#volume = volume;
@@ -109,6 +111,7 @@ export class SnapshotImage {
     this.#image = image;
     this.#base = base;
     this.#baseBytes = baseBytes;
+    this.#signal = signal;
     this.#close = close;
   }
 
@@ -134,7 +137,7 @@ export class SnapshotImage {
         const sizeLb = Math.max(store.sizeLb, range.sizeLb);
         const image = await VirtualImage.open(io, round.open, planMerge(round.open.records), base, { sizeLb });
         const baseBytes = await base.size();
-        return new SnapshotImage(volume, memory, range, image, base, baseBytes, async () => {
+        return new SnapshotImage(volume, memory, range, image, base, baseBytes, signal, async () => {
           await base.close();
           await round.close();
         });
@@ -338,6 +341,7 @@ export class SnapshotImage {
   async #bulk(offsetLb: number, sizeLb: number): Promise<BulkToScan> {
     const sizeBytes = sizeLb * lbBytes;
     if (await this.#isHole(offsetLb * lbBytes, sizeBytes)) return { data: undefined, release: () => undefined };
+    await this.#volume.rates.scan.take(sizeBytes, this.#signal);
     const room = alignUp(maxEncodedBytes(sizeBytes), 4096);
     const targetAt = alignUp(sizeBytes, 4096);
     const lease = await this.#targets.lease(targetAt + room);
@@ -358,6 +362,7 @@ export class SnapshotImage {
   }
 
   async #bulkHash(offsetLb: number, sizeLb: number, seed: number): Promise<Uint8Array> {
+    await this.#volume.rates.scan.take(sizeLb * lbBytes, this.#signal);
     const lease = await this.#targets.lease(sizeLb * lbBytes);
     try {
       await this.#image.read(offsetLb * lbBytes, lease);

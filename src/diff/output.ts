@@ -43,6 +43,8 @@ export interface MergeOutputOptions {
   readonly inFlightMax?: number;
   readonly signal?: AbortSignal;
   readonly onProgress?: (progress: DiffProgress) => void;
+  /** Called for each batch with the bytes it has, expanded; waits to keep a rate. */
+  readonly throttle?: (bytes: number) => Promise<void>;
 }
 
 /** One record as it is written. */
@@ -160,7 +162,14 @@ async function* mergedBatches(
   };
   let doneLb = 0;
   for await (const batch of inOrder(start, options.inFlightMax ?? 4, (done) => done.lease.release())) {
+    const fromLb = doneLb;
     for (const record of batch.records) doneLb += record.blocksLb;
+    try {
+      await options.throttle?.((doneLb - fromLb) * lbBytes);
+    } catch (error) {
+      batch.lease.release();
+      throw error;
+    }
     yield batch;
     options.onProgress?.({ doneLb, totalLb: plan.totalLb });
   }
