@@ -5,6 +5,7 @@
 
 import { checkAborted } from "../diff/types.ts";
 import { verifyDiff } from "../diff/verify.ts";
+import { inOrder } from "../diff/window.ts";
 import type { WalbError } from "../errors.ts";
 import { pointsInTime } from "../snapshot/restore.ts";
 import { alignDown, alignUp, mib } from "../units.ts";
@@ -15,6 +16,9 @@ import type { ArchiveMemory } from "./memory.ts";
 import { SnapshotImage } from "./scan.ts";
 import type { StoredDiff } from "./store.ts";
 import type { ArchiveVolume } from "./volume.ts";
+
+/** Small diffs are read side by side. */
+const diffsAtOnce = 4;
 
 /** What to verify; all without. */
 export interface VerifyRequest {
@@ -74,16 +78,30 @@ export async function verifyVolume(
   const totalBytes = chosen.reduce((sum, { meta }) => sum + meta.dataSizeBytes, 0);
   try {
     const good: string[] = [];
-    for (const diff of chosen) {
-      checkAborted(context.signal, "verifying");
+    const check = async (diff: StoredDiff) => {
       await volume.rates.scan.take(diff.meta.dataSizeBytes, context.signal);
       try {
-        await verifyDiff(memory.working, volume.pathOf(diff.fileName), { signal: context.signal });
-        good.push(diff.fileName);
+        await verifyDiff(memory.working, volume.pathOf(diff.fileName), { signal: context.signal, inFlightMax: 2 });
+        return { diff };
       } catch (error) {
-        checkAborted(context.signal, "verifying");
-        damage.set(diff.fileName, explained(volume, error));
+        return { diff, error };
       }
+    };
+    let next = 0;
+    const start = (): ReturnType<typeof check> | undefined => {
+      checkAborted(context.signal, "verifying");
+      const diff = chosen[next++];
+      return diff === undefined ? undefined : check(diff);
+    };
+    for await (const checked of inOrder<{ readonly diff: StoredDiff; readonly error?: unknown }>(
+      start,
+      diffsAtOnce,
+      () => undefined,
+    )) {
+      checkAborted(context.signal, "verifying");
+      const { diff } = checked;
+      if ("error" in checked) damage.set(diff.fileName, explained(volume, checked.error));
+      else good.push(diff.fileName);
       checkedBytes += diff.meta.dataSizeBytes;
       context.progress({ doneBytes: checkedBytes, totalBytes, step: "checking the diffs" });
     }

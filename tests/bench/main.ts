@@ -12,6 +12,7 @@ import { diff } from "./paths/diff.ts";
 import { files } from "./paths/files.ts";
 import { fullBackup } from "./paths/full-backup.ts";
 import { hashBackup } from "./paths/hash-backup.ts";
+import { points } from "./paths/points.ts";
 import { redo } from "./paths/redo.ts";
 import { restoring } from "./paths/restore.ts";
 import { scanning } from "./paths/scan.ts";
@@ -20,7 +21,18 @@ import { shipping } from "./paths/shipping.ts";
 /** Left out of a quick run that does not ask for them. */
 const isLong = ({ name }: Path): boolean => name === "diff" || name === "files";
 
-const paths: readonly Path[] = [device, redo, fullBackup, hashBackup, scanning, shipping, restoring, files, diff];
+const paths: readonly Path[] = [
+  device,
+  redo,
+  fullBackup,
+  hashBackup,
+  scanning,
+  shipping,
+  restoring,
+  points,
+  files,
+  diff,
+];
 
 function help(): string {
   return [

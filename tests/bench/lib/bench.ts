@@ -11,7 +11,7 @@ export interface Beside {
 export interface Row {
   readonly path: string;
   readonly rate: number;
-  readonly unit: "MiB/s" | "IOPS" | "M records/s";
+  readonly unit: "MiB/s" | "IOPS" | "M records/s" | "ms";
   readonly beside?: Beside;
   /** CPU seconds of all processes of walb for each GiB moved. */
   readonly cpuSPerGib?: number;

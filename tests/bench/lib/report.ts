@@ -12,6 +12,7 @@ const columns = [
 ] as const;
 
 function rateText(rate: number, unit: Row["unit"]): string {
+  if (unit === "ms") return `${rate < 10 ? rate.toFixed(1) : rate.toFixed(0)} ms`;
   if (unit === "IOPS") return `${(rate / 1000).toFixed(1)}k IOPS`;
   return `${rate < 100 ? rate.toFixed(1) : rate.toFixed(0)} ${unit}`;
 }
