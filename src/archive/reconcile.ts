@@ -72,9 +72,14 @@ async function requireImage(volume: ArchiveVolume): Promise<void> {
   }
 }
 
+/** Rows made in one transaction. */
+const dueMax = 1_000;
+
 class Reconciliation {
   readonly #volume: ArchiveVolume;
   readonly #io: DiffIo;
+  /** Complete diffs whose rows are to be made. */
+  readonly #due: StoredDiff[] = [];
   readonly #found: { adopted: string[]; missing: string[]; quarantined: string[]; removed: string[] };
 
   constructor(
@@ -109,6 +114,7 @@ class Reconciliation {
     }
     const registered = volume.store.diffs;
     for (const name of onDisk) await this.#takeStray(name, uuids, registered, manifest?.logUuid);
+    this.#register();
   }
 
   /** A file without a row. @param registered diffs whose rows were there. @param nextUuid log that was to be followed. */
@@ -143,9 +149,8 @@ class Reconciliation {
           what: `the diff comes from the log ${diff.uuid}, not from one of this volume's`,
         });
       }
-      store.addDiff(diff);
-      this.#found.adopted.push(fileName);
-      volume.log.info("a complete diff is registered", { file: fileName });
+      this.#due.push(diff);
+      if (this.#due.length >= dueMax) this.#register();
     } catch (error) {
       const failure = asWalbError(error);
       // Trouble of the disk says nothing about the file: it is left for the next start.
@@ -157,8 +162,20 @@ class Reconciliation {
     }
   }
 
+  /** Many in one transaction: a lost database may have had tens of thousands. */
+  #register(): void {
+    const { store, log } = this.#volume;
+    const due = this.#due.splice(0);
+    store.addDiffs(due);
+    for (const { fileName } of due) {
+      this.#found.adopted.push(fileName);
+      log.info("a complete diff is registered", { file: fileName });
+    }
+  }
+
   /** A hash backup whose row a crash took: log and diff must change together, or the old log would go on from the new image. */
   #finishHashBackup(diff: StoredDiff): void {
+    this.#register();
     const { store, log } = this.#volume;
     const latest = this.#volume.latest().from;
     if (!isSameSnapshot(diff.meta.from, latest)) {

@@ -303,16 +303,28 @@ export class ArchiveStore {
 
   /** Registers a diff that is durable. One with the same ends is replaced. @returns the one that was replaced. */
   addDiff(diff: StoredDiff, receivedMs?: number): StoredDiff | undefined {
-    const replaced = this.#diffs.get(keyOf(diff.meta));
+    return this.addDiffs([diff], receivedMs)[0];
+  }
+
+  /** Registers several in one transaction. @returns those that were replaced. */
+  addDiffs(diffs: readonly StoredDiff[], receivedMs?: number): StoredDiff[] {
+    // Of several with the same ends the last one counts.
+    const added = new Map(diffs.map((diff) => [keyOf(diff.meta), diff]));
+    const replaced = [...added.keys()].flatMap((key) => this.#diffs.get(key) ?? []);
     this.#database.transaction(() => {
-      if (replaced !== undefined) this.#deleteRows([replaced]);
-      this.#insertRow(diff);
-      this.#database.orm.delete(lossTable).where(eq(lossTable.fileName, diff.fileName)).run();
+      this.#deleteRows(replaced);
+      for (const diff of added.values()) {
+        this.#insertRow(diff);
+        if (!this.#losses.has(diff.fileName)) continue;
+        this.#database.orm.delete(lossTable).where(eq(lossTable.fileName, diff.fileName)).run();
+      }
       if (receivedMs !== undefined) this.#database.orm.update(volumeTable).set({ lastReceivedMs: receivedMs }).run();
     });
-    this.#losses.delete(diff.fileName);
     if (receivedMs !== undefined) this.#row = { ...this.#row, lastReceivedMs: receivedMs };
-    this.#put(diff);
+    for (const diff of added.values()) {
+      this.#losses.delete(diff.fileName);
+      this.#put(diff);
+    }
     return replaced;
   }
 

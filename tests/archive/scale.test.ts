@@ -9,7 +9,7 @@ import { startS } from "./peers.ts";
 import { archived, deliver, platform, withArchive } from "./real.ts";
 
 /** More with WALB_ARCHIVE_DIFFS=10000. */
-const diffCount = Number(process.env.WALB_ARCHIVE_DIFFS ?? 2_000);
+const diffCount = Number(process.env.WALB_ARCHIVE_DIFFS ?? 1_000);
 
 /** A disk that knows how many files are open, and were at most. */
 function countingDisk(disk: Disk): { readonly disk: Disk; readonly most: () => number } {
