@@ -18,11 +18,11 @@ import {
 } from "./format.ts";
 import { planMerge } from "./merge.ts";
 import { type MergeOutputOptions, writeMerged } from "./output.ts";
-import { overlayRecords, type PieceList, splitPieces } from "./overlay.ts";
+import { alignedPartLb, overlayRecords, type PieceList, splitLimitsLb } from "./overlay.ts";
 import { DiffSet } from "./set.ts";
 import { type ConvertOptions, ImageSpool } from "./spool.ts";
 import { countRecord, emptyStats } from "./stats.ts";
-import { DiffFileKind, type DiffIo, type DiffStats, defaultMaxIoLb, type LogIo, type RecordKind } from "./types.ts";
+import { DiffFileKind, type DiffIo, type DiffStats, defaultMaxIoLb, type LogIo, RecordKind } from "./types.ts";
 
 export type { ConvertOptions } from "./spool.ts";
 
@@ -73,16 +73,16 @@ export class IndexedDiffWriter {
   /** Waits for what is under way, then writes the index. @returns the counts of the file. */
   async finish(): Promise<DiffStats> {
     await this.#spool.drain();
-    const pieces = splitPieces(overlayRecords(this.#spool.records), this.#spool.records, this.#maxIoLb);
     const indexOffset = alignUp(this.#spool.endOffset, 8);
+    const pieces = overlayRecords(this.#spool.records);
     const lease = await this.#io.memory.lease(Math.max(1, Math.min(windowRecords, pieces.count)) * indexRecordBytes);
     try {
       const padding = lease.slice(0, indexOffset - this.#spool.endOffset);
       padding.bytes.fill(0);
       if (padding.sizeBytes > 0) await this.#file.write(this.#spool.endOffset, padding);
-      const stats = await this.#writeIndex(pieces, indexOffset, lease);
-      encodeIndexSuper(lease.bytes, indexOffset, pieces.count, this.#spool.ioCount, this.#io.compute);
-      const superOffset = indexOffset + pieces.count * indexRecordBytes;
+      const { stats, recordCount } = await this.#writeIndex(pieces, indexOffset, lease);
+      encodeIndexSuper(lease.bytes, indexOffset, recordCount, this.#spool.ioCount, this.#io.compute);
+      const superOffset = indexOffset + recordCount * indexRecordBytes;
       await this.#file.write(superOffset, lease.slice(0, indexSuperBytes));
       return stats;
     } finally {
@@ -95,22 +95,36 @@ export class IndexedDiffWriter {
     await this.#spool.drain().catch(() => undefined);
   }
 
-  async #writeIndex(pieces: PieceList, indexOffset: number, window: Memory): Promise<DiffStats> {
+  /** Writes the records of the index as they are split, so that they are never all in memory. */
+  async #writeIndex(
+    pieces: PieceList,
+    indexOffset: number,
+    window: Memory,
+  ): Promise<{ stats: DiffStats; recordCount: number }> {
     const { records, dataBytes } = this.#spool;
-    const stats: DiffStats = { ...emptyStats(), files: 1, dataBytes };
     const windowMax = Math.floor(window.sizeBytes / indexRecordBytes);
+    const limits = splitLimitsLb(pieces, records, this.#maxIoLb);
+    const stats: DiffStats = { ...emptyStats(), files: 1, dataBytes };
     const words = new Uint32Array(window.bytes.buffer, window.bytes.byteOffset, windowMax * 12);
-    for (let done = 0; done < pieces.count; ) {
-      const count = Math.min(windowMax, pieces.count - done);
-      for (let i = 0; i < count; i++) {
-        const record = pieces.record[done + i]!;
-        const addressLb = pieces.addressLb[done + i]!;
-        const blocksLb = pieces.blocksLb[done + i]!;
-        const kind = records.kind[record]! as RecordKind;
+    let recordCount = 0;
+    let count = 0;
+    const flush = async (): Promise<void> => {
+      const offset = indexOffset + recordCount * indexRecordBytes;
+      if (count > 0) await this.#file.write(offset, window.slice(0, count * indexRecordBytes));
+      recordCount += count;
+      count = 0;
+    };
+    for (let i = 0; i < pieces.count; i++) {
+      const record = pieces.record[i]!;
+      const kind = records.kind[record]! as RecordKind;
+      const maxLb = kind === RecordKind.normal ? limits.dataLb : limits.emptyLb;
+      let addressLb = pieces.addressLb[i]!;
+      for (let leftLb = pieces.blocksLb[i]!; leftLb > 0; ) {
+        const blocksLb = alignedPartLb(addressLb, leftLb, maxLb);
         countRecord(stats, kind, blocksLb);
         encodeIndexRecord(
           words,
-          i * 12,
+          count * 12,
           addressLb,
           blocksLb,
           kind,
@@ -121,11 +135,14 @@ export class IndexedDiffWriter {
           records.imageLb[record]!,
           records.checksum[record]!,
         );
+        addressLb += blocksLb;
+        leftLb -= blocksLb;
+        count++;
+        if (count === windowMax) await flush();
       }
-      await this.#file.write(indexOffset + done * indexRecordBytes, window.slice(0, count * indexRecordBytes));
-      done += count;
     }
-    return stats;
+    await flush();
+    return { stats, recordCount };
   }
 }
 

@@ -4,84 +4,30 @@
  * The rule (`docs/formats.md`, overlay) is stated one record at a time: an added record cuts away what it overlaps. The
  * outcome does not depend on the steps: what is left of a record is the parts of it that no later record covers. So the
  * overlay is computed as a merge sort: runs of ascending records are merged in pairs, the newer run winning, in
- * O(n log runs) over typed arrays. Cutting to a maximal size comes last, because the cut positions depend only on where
+ * O(n log runs) over typed arrays; or, of many runs, by a sweep over the addresses. Cutting to a maximal size comes last, because the cut positions depend only on where
  * the original record started (sorted kind) or on the address alone (indexed kind).
  */
 
+import { PieceBuffer, type PieceList } from "./pieces.ts";
 import type { RecordIndex } from "./record-index.ts";
+import { sweepRecords } from "./sweep.ts";
 import { imageLbMax, RecordKind } from "./types.ts";
 
-/** Non-overlapping pieces of records, ascending by address; 16 bytes a piece. */
-export interface PieceList {
-  readonly count: number;
-  readonly addressLb: Float64Array;
-  readonly blocksLb: Uint32Array;
-  /** Number of the record in its `RecordIndex`. */
-  readonly record: Uint32Array;
-}
+export type { PieceList } from "./pieces.ts";
 
-class PieceBuffer implements PieceList {
-  count = 0;
-  addressLb: Float64Array;
-  blocksLb: Uint32Array;
-  record: Uint32Array;
-
-  constructor(capacity: number) {
-    this.addressLb = new Float64Array(capacity);
-    this.blocksLb = new Uint32Array(capacity);
-    this.record = new Uint32Array(capacity);
-  }
-
-  push(addressLb: number, blocksLb: number, record: number): void {
-    const i = this.count;
-    if (i === this.addressLb.length) this.#grow();
-    this.addressLb[i] = addressLb;
-    this.blocksLb[i] = blocksLb;
-    this.record[i] = record;
-    this.count = i + 1;
-  }
-
-  #grow(): void {
-    const size = Math.ceil(this.addressLb.length * 1.5) + 16;
-    const addressLb = new Float64Array(size);
-    addressLb.set(this.addressLb);
-    this.addressLb = addressLb;
-    const blocksLb = new Uint32Array(size);
-    blocksLb.set(this.blocksLb);
-    this.blocksLb = blocksLb;
-    const record = new Uint32Array(size);
-    record.set(this.record);
-    this.record = record;
-  }
-
-  /** Room that is certainly enough: an overlay has fewer than two pieces a record. */
-  ensure(capacity: number): void {
-    if (this.addressLb.length >= capacity) return;
-    this.addressLb = new Float64Array(capacity);
-    this.blocksLb = new Uint32Array(capacity);
-    this.record = new Uint32Array(capacity);
-  }
-}
+/** From so many runs on, as random writes make them, records are swept in order of address instead of merged. */
+const sweptRunsMin = 64;
 
 /** The overlay of all records of an index, in the order of the index, before any cutting to a maximal size. */
 export function overlayRecords(records: RecordIndex): PieceList {
+  let ends = runEnds(records);
+  if (ends.length >= sweptRunsMin) return sweepRecords(records);
   let from = new PieceBuffer(Math.max(1, records.count));
-  let ends: number[] = [];
-  let runEndLb = 0;
-  for (let i = 0; i < records.count; i++) {
-    const addressLb = records.addressLb[i]!;
-    if (addressLb < runEndLb) ends.push(i);
-    runEndLb = addressLb + records.blocksLb[i]!;
-    from.addressLb[i] = addressLb;
-    from.blocksLb[i] = records.blocksLb[i]!;
-    from.record[i] = i;
-  }
-  from.count = records.count;
-  ends.push(records.count);
+  for (let i = 0; i < records.count; i++) from.push(records.addressLb[i]!, records.blocksLb[i]!, i);
   if (ends.length === 1) return from;
   let into = new PieceBuffer(1);
   while (ends.length > 1) {
-    into.ensure(from.count + Math.min(from.count, records.count));
+    into.ensure(from.count + 16);
     into.count = 0;
     const nextEnds: number[] = [];
     for (let run = 0, start = 0; run < ends.length; run += 2) {
@@ -97,6 +43,19 @@ export function overlayRecords(records: RecordIndex): PieceList {
     into = swap;
   }
   return from;
+}
+
+/** Where runs of ascending records without overlap end; not all of them when they are many. */
+function runEnds(records: RecordIndex): number[] {
+  const ends: number[] = [];
+  let runEndLb = 0;
+  for (let i = 0; i < records.count && ends.length < sweptRunsMin; i++) {
+    const addressLb = records.addressLb[i]!;
+    if (addressLb < runEndLb) ends.push(i);
+    runEndLb = addressLb + records.blocksLb[i]!;
+  }
+  ends.push(records.count);
+  return ends;
 }
 
 /** Overlays run [middle, end) on run [start, middle) of `from`; both ascend without overlap. Appends to `into`. */
@@ -203,37 +162,20 @@ export function pow2floor(value: number): number {
   return value === 0 ? 0 : 2 ** (31 - Math.clz32(value));
 }
 
-/**
- * Splits a range into aligned powers of two as the indexed kind does and hands out each part.
- * @param maxIoLb bound of a part, 0 for none.
- */
-export function splitAligned(
-  addressLb: number,
-  blocksLb: number,
-  maxIoLb: number,
-  emit: (addressLb: number, blocksLb: number) => void,
-): void {
-  const maxLb = maxIoLb >= 2 ** 32 ? 0 : pow2floor(maxIoLb);
-  let at = addressLb;
-  let left = blocksLb;
-  while (left > 0) {
-    let size = alignmentLb(at);
-    if (size > left) size = pow2floor(left);
-    if (maxLb > 0 && size > maxLb) size = maxLb;
-    emit(at, size);
-    at += size;
-    left -= size;
-  }
+/** Size of the first part of a range that is split into aligned powers of two, as the indexed kind does.
+ * @param maxLb bound of a part, a power of two; 0 for none. */
+export function alignedPartLb(addressLb: number, leftLb: number, maxLb: number): number {
+  let sizeLb = alignmentLb(addressLb);
+  if (sizeLb > leftLb) sizeLb = pow2floor(leftLb);
+  return maxLb > 0 && sizeLb > maxLb ? maxLb : sizeLb;
 }
 
-/** Cuts pieces as the indexed kind does: every piece becomes aligned powers of two ≤ `maxIoLb`. */
-export function splitPieces(pieces: PieceList, records: RecordIndex, maxIoLb: number): PieceList {
-  const into = new PieceBuffer(pieces.count + 16);
-  const emptyMaxLb = emptyLimitLb(pieces, records, maxIoLb);
-  for (let i = 0; i < pieces.count; i++) {
-    const record = pieces.record[i]!;
-    const maxLb = records.kind[record] === RecordKind.normal ? maxIoLb : emptyMaxLb;
-    splitAligned(pieces.addressLb[i]!, pieces.blocksLb[i]!, maxLb, (at, size) => into.push(at, size, record));
-  }
-  return into;
+/** Bounds of the parts of the indexed kind, powers of two or 0 for none: for data, and for records without. */
+export function splitLimitsLb(
+  pieces: PieceList,
+  records: RecordIndex,
+  maxIoLb: number,
+): { readonly dataLb: number; readonly emptyLb: number } {
+  const limit = (lb: number): number => (lb >= 2 ** 32 ? 0 : pow2floor(lb));
+  return { dataLb: limit(maxIoLb), emptyLb: limit(emptyLimitLb(pieces, records, maxIoLb)) };
 }

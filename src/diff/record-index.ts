@@ -108,7 +108,7 @@ export class RecordIndex {
 }
 
 /** The memory of a column, larger. The old one is given up at once, so that no column is there twice for long. */
-function grown(
+export function grown(
   { buffer, BYTES_PER_ELEMENT }: Float64Array | Uint32Array | Uint16Array | Uint8Array,
   size: number,
 ): ArrayBuffer {

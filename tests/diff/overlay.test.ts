@@ -1,15 +1,16 @@
 import { describe, expect, test } from "bun:test";
 import fc from "fast-check";
 import {
+  alignedPartLb,
   alignmentLb,
   cutPieces,
   overlayRecords,
-  type PieceList,
   pow2floor,
-  splitAligned,
-  splitPieces,
+  splitLimitsLb,
 } from "../../src/diff/overlay.ts";
+import { PieceBuffer, type PieceList } from "../../src/diff/pieces.ts";
 import { RecordIndex } from "../../src/diff/record-index.ts";
+import { sweepRecords } from "../../src/diff/sweep.ts";
 import { RecordKind } from "../../src/diff/types.ts";
 import { type ModelIo, type ModelPiece, naiveIndexOverlay, naiveOverlay } from "../helpers/diff.ts";
 
@@ -151,6 +152,38 @@ describe("the overlay of the sorted kind", () => {
     });
   }
 
+  test("is the same swept over the addresses, whatever the number of runs", () => {
+    const one = fc.record({
+      addressLb: fc.oneof(fc.integer({ min: 0, max: 60 }), fc.integer({ min: 2 ** 33, max: 2 ** 33 + 60 })),
+      blocksLb: fc.integer({ min: 1, max: 30 }),
+    });
+    fc.assert(
+      fc.property(fc.array(one, { maxLength: 120 }), (list) => {
+        const records = new RecordIndex();
+        for (const { addressLb, blocksLb } of list) records.push(addressLb, blocksLb, 2, 0, 0, 0, 0, 0, 0, 0);
+        const merged = new Map<number, number>();
+        for (const [id, { addressLb, blocksLb }] of list.entries()) {
+          for (let at = addressLb; at < addressLb + blocksLb; at++) merged.set(at, id);
+        }
+        for (const pieces of [sweepRecords(records), overlayRecords(records)]) {
+          const swept = new Map<number, number>();
+          for (let i = 0; i < pieces.count; i++) {
+            const start = pieces.addressLb[i]!;
+            for (let at = start; at < start + pieces.blocksLb[i]!; at++) swept.set(at, pieces.record[i]!);
+            const before = i - 1;
+            if (i === 0) continue;
+            const beforeEnd = pieces.addressLb[before]! + pieces.blocksLb[before]!;
+            expect(beforeEnd <= start).toBe(true);
+            // No piece is left in two where it is in one.
+            expect(beforeEnd === start && pieces.record[before] === pieces.record[i]).toBe(false);
+          }
+          expect([...swept].sort(([a], [b]) => a - b)).toEqual([...merged].sort(([a], [b]) => a - b));
+        }
+      }),
+      { numRuns: 400 },
+    );
+  });
+
   test("cuts a discard of 70000 blocks into 34 of 2048 and one of 368", () => {
     const records = indexOf(iosOf([[100, 70000, "D"]]));
     const pieces = cutPieces(overlayRecords(records), records, 2048);
@@ -170,6 +203,21 @@ describe("the overlay of the sorted kind", () => {
     );
   });
 });
+
+/** All parts of the indexed kind. */
+function splitPieces(pieces: PieceList, records: RecordIndex, maxIoLb: number): PieceList {
+  const limits = splitLimitsLb(pieces, records, maxIoLb);
+  const parts = new PieceBuffer(1);
+  for (let i = 0; i < pieces.count; i++) {
+    const record = pieces.record[i]!;
+    const maxLb = records.kind[record] === RecordKind.normal ? limits.dataLb : limits.emptyLb;
+    const endLb = pieces.addressLb[i]! + pieces.blocksLb[i]!;
+    for (let at = pieces.addressLb[i]!; at < endLb; at += parts.blocksLb[parts.count - 1]!) {
+      parts.push(at, alignedPartLb(at, endLb - at, maxLb), record);
+    }
+  }
+  return parts;
+}
 
 describe("the overlay of the indexed kind", () => {
   const vectors: [[number, number, KindLetter][], number, string][] = [
@@ -215,7 +263,9 @@ describe("the overlay of the indexed kind", () => {
   test("splits into aligned powers of two", () => {
     const split = (address: number, blocks: number): number[] => {
       const sizes: number[] = [];
-      splitAligned(address, blocks, 2048, (_at, size) => sizes.push(size));
+      for (let done = 0; done < blocks; done += sizes.at(-1)!) {
+        sizes.push(alignedPartLb(address + done, blocks - done, 2048));
+      }
       return sizes;
     };
     expect(split(0, 15)).toEqual([8, 4, 2, 1]);

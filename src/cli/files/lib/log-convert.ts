@@ -18,7 +18,7 @@ import { type WlogInput, WlogReader } from "../../../log/wlogfile.ts";
 import type { WlogHeader } from "../../../log/wlogheader.ts";
 import type { CompressOption } from "../../../native/codec.ts";
 import type { DiskFile } from "../../../platform/disk.ts";
-import { lbBytes } from "../../../units.ts";
+import { lbBytes, mib } from "../../../units.ts";
 import { checkContinues } from "./log-apply.ts";
 import { indexRecord, logAsSet, type WlogPlace } from "./log-index.ts";
 import type { OpenInput } from "./paths.ts";
@@ -52,6 +52,9 @@ export type LogInput = WlogInput & Pick<Partial<OpenInput>, "sizeBytes" | "again
 /** IOs that wait to be compressed: batches whose memory is not given back yet. */
 const batchesMax = 3;
 
+/** Log between two collections of garbage: each takes about 10 ms. */
+const collectStepBytes = 32 * mib;
+
 /** Converts concatenated wlogs that continue each other. The output is not synced. @throws WalbError */
 export async function convertWlog(
   tool: Tool,
@@ -75,6 +78,8 @@ export async function convertWlog(
   if (options.kind === "indexed") {
     const writer = await IndexedDiffWriter.create(io, output, convert);
     const endLsid = await abandonOnError(writer, () => feed(writer));
+    // What reading has left of itself would else be there beside what planning needs.
+    Bun.gc(true);
     return { uuid: first.uuid, beginLsid, endLsid, stats: await writer.finish() };
   }
   const { again } = input;
@@ -119,6 +124,7 @@ async function feedAll(
   let header: WlogHeader | undefined = first;
   let endLsid = wholeLsid(first.beginLsid, first.lsidBase);
   let doneBytes = 0;
+  let collectedBytes = 0;
   try {
     while (header !== undefined) {
       const { pbsBytes, beginLsid, lsidBase } = header;
@@ -137,6 +143,11 @@ async function feedAll(
         const added = take(batch, place).finally(() => batch.release());
         added.catch(() => undefined);
         adding.push(added);
+        // The runtime would let the leftovers of 100 000 small IOs pile up before it looks for them.
+        if (doneBytes >= collectedBytes + collectStepBytes) {
+          Bun.gc(true);
+          collectedBytes = doneBytes;
+        }
         if (adding.length >= batchesMax) await adding.shift();
         tool.progress(doneBytes, input.sizeBytes);
       }
