@@ -3,7 +3,7 @@ import { WalbError } from "../../../src/errors.ts";
 import { LogDeviceReader } from "../../../src/log/reader.ts";
 import { loggedWritesOf } from "../../../src/log/redo.ts";
 import { decodeSuperblock } from "../../../src/log/superblock.ts";
-import { Fate } from "../../log/doubles.ts";
+import { Fate, TestDisk } from "../../log/doubles.ts";
 import { settle } from "../../log/helpers.ts";
 import { type Bench, blocks, discard, flush, makeBench, openOn, read, write, writeZeroes } from "./harness.ts";
 
@@ -315,6 +315,46 @@ describe("control", () => {
     expect(second.sizeBytes).toBe(512 * 512);
     expect((await read(bench, second, 511, 1))[0]).toBe(3);
   });
+
+  for (const disturb of ["melt", "freeze and melt", "stop"] as const) {
+    test(`a ${disturb} in the middle of a reset lets no write into the log that goes away`, async () => {
+      for (let steps = 0; steps < 12; steps += 1) {
+        const bench = await makeBench();
+        const engine = await openOn(bench);
+        await write(bench, engine, 0, blocks(4, 1));
+        const fate = new Fate(bench.random);
+        bench.disk.hooks.fate = fate;
+        const reset = engine.resetLog();
+        await settle();
+        for (let i = 0; i < steps; i += 1) {
+          fate.step();
+          await settle();
+        }
+        const written = write(bench, engine, 2, blocks(4, 2), true);
+        let closed: Promise<void> | undefined;
+        if (disturb === "stop") closed = engine.close();
+        else if (disturb === "freeze and melt") engine.freeze().catch(() => {});
+        if (disturb !== "stop") engine.melt();
+        await settle();
+        bench.disk.hooks.fate = undefined;
+        let isOver = false;
+        const all = Promise.all([written, reset, closed]).finally(() => {
+          isOver = true;
+        });
+        while (!isOver) {
+          fate.step();
+          await settle(1);
+        }
+        expect((await all)[0]).toBeUndefined();
+        // A crash now, right behind the answer.
+        const after: Bench = { ...bench, disk: new TestDisk({}) };
+        for (const [path, bytes] of bench.disk.files) after.disk.files.set(path, bytes.slice());
+        const again = await openOn(after);
+        expect((await picture(after, again)).slice(0, 7)).toEqual([1, 1, 2, 2, 2, 2, 0]);
+        await again.close();
+      }
+    });
+  }
 
   test("both stores are locked while open, and free after close", async () => {
     const bench = await makeBench();

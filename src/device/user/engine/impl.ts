@@ -32,6 +32,8 @@ export class Engine implements WriteAheadEngine {
   /** Packing waits for a checkpoint. */
   #isRingFull = false;
   #isFrozen = false;
+  /** The log is being reset: nothing may be packed, whoever melts the device meanwhile. */
+  #isResetting = false;
   #meltTimer: Timer | undefined;
   #isClosing = false;
   #closed: Promise<void> | undefined;
@@ -210,7 +212,7 @@ export class Engine implements WriteAheadEngine {
   async freeze(options: { readonly timeoutMs?: number } = {}): Promise<void> {
     this.#checkOpen();
     this.#isFrozen = true;
-    this.#appender.isHeld = true;
+    this.#holdOrGoOn();
     this.#checkpointer.isHeld = true;
     this.#meltTimer?.cancel();
     this.#meltTimer = undefined;
@@ -224,10 +226,9 @@ export class Engine implements WriteAheadEngine {
     this.#meltTimer?.cancel();
     this.#meltTimer = undefined;
     this.#isFrozen = false;
-    this.#appender.isHeld = false;
     this.#checkpointer.isHeld = false;
     this.#checkpointer.noteWritten();
-    this.#appender.kick();
+    this.#holdOrGoOn();
   }
 
   resetLog(): Promise<DeviceInfo> {
@@ -237,7 +238,8 @@ export class Engine implements WriteAheadEngine {
         throw this.#stateError("the log of a frozen device cannot be reset", `melt it: walb device melt ${this.name}`);
       }
       const core = this.#core;
-      this.#appender.isHeld = true;
+      this.#isResetting = true;
+      this.#holdOrGoOn();
       try {
         await this.#drain();
         await this.#preparer.stop();
@@ -247,8 +249,8 @@ export class Engine implements WriteAheadEngine {
         this.#appender.logChanged();
         this.#applier.logChanged();
       } finally {
-        this.#appender.isHeld = this.#isFrozen;
-        this.#appender.kick();
+        this.#isResetting = false;
+        this.#holdOrGoOn();
       }
       core.onEvent();
       return this.deviceInfo();
@@ -295,6 +297,11 @@ export class Engine implements WriteAheadEngine {
     this.#applier.release();
     this.#lease.release();
     if (failure !== undefined) throw failure;
+  }
+
+  #holdOrGoOn(): void {
+    this.#appender.isHeld = this.#isFrozen || this.#isResetting;
+    this.#appender.kick();
   }
 
   /** Waits until all that is packed is on the data store; the appender must be held, or its queue empty. */

@@ -124,6 +124,9 @@ export async function live(stores: Stores, start: Picture, seed: number, work: W
     else if (choice < 0.41) engine.checkpoint().catch(ignore);
     else if (choice < 0.45) engine.setOldest(engine.deviceStatus().lsids.prevWritten).catch(ignore);
     else if (choice < 0.5) bench.clock.advance(random.between(1, 120));
+    else if (choice < 0.515) engine.resetLog().catch(ignore);
+    else if (choice < 0.53) engine.freeze({ timeoutMs: random.between(1, 60) }).catch(ignore);
+    else if (choice < 0.55) engine.melt();
     else for (let n = random.between(1, 4); n > 0; n -= 1) fate.step();
     await settle(2);
   }
