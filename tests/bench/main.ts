@@ -14,12 +14,13 @@ import { fullBackup } from "./paths/full-backup.ts";
 import { hashBackup } from "./paths/hash-backup.ts";
 import { points } from "./paths/points.ts";
 import { redo } from "./paths/redo.ts";
+import { replication } from "./paths/replication.ts";
 import { restoring } from "./paths/restore.ts";
 import { scanning } from "./paths/scan.ts";
 import { shipping } from "./paths/shipping.ts";
 
 /** Left out of a quick run that does not ask for them. */
-const isLong = ({ name }: Path): boolean => name === "diff" || name === "files";
+const isLong = ({ name }: Path): boolean => ["diff", "files", "replication"].includes(name);
 
 const paths: readonly Path[] = [
   device,
@@ -30,6 +31,7 @@ const paths: readonly Path[] = [
   shipping,
   restoring,
   points,
+  replication,
   files,
   diff,
 ];
@@ -38,7 +40,7 @@ function help(): string {
   return [
     "usage: npm run bench -- [--quick] [--only NAME[,NAME]] [--cluster-key] [--json FILE]",
     "",
-    "  --quick      less data, one run each, under a minute in all; without diff and files",
+    "  --quick      less data, one run each, under a minute in all; without replication, files and diff",
     "  --only NAME  only these paths; the limits are always measured",
     "  --cluster-key  connections of the daemons are TLS with a key",
     "  --json FILE  also writes everything to a file",
