@@ -414,6 +414,8 @@ export class FakeKernel implements Kernel {
     const { lsids, uuid, isOverflow } = device.engine.deviceStatus();
     const info = device.engine.deviceInfo();
     switch (attribute) {
+      case "dev":
+        return `${this.major}:${device.minor}\n`;
       case "size":
         return `${info.sizeLb}\n`;
       case "ldev":

@@ -100,7 +100,9 @@ export function asDeviceName(text: string): string {
   if (volumeNameSchema.safeParse(text).success) return text;
   throw new WalbError("usage", {
     what: `${JSON.stringify(text)} is not a device name`,
-    hint: "write 1 to 25 letters, digits, dots, underscores or dashes: vol0",
+    hint: text.startsWith("/dev/walb/")
+      ? `a device of the kernel driver is meant with: ${text.slice("/dev/walb/".length)} --kernel`
+      : "write 1 to 25 letters, digits, dots, underscores or dashes: vol0",
   });
 }
 

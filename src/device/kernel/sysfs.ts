@@ -26,17 +26,17 @@ export async function kernelDeviceNames(kernel: Kernel): Promise<string[]> {
     .filter((disk) => disk.startsWith("walb!"))
     .map((disk) => disk.slice("walb!".length));
   const found: string[] = [];
-  // A device may be called Lx: only wrapper devices have the attributes.
-  for (const name of names) {
-    if ((await kernel.readAttribute(attributePath(name, "lsids"))) !== undefined) found.push(name);
-  }
+  for (const name of names) if (await isKernelDevice(kernel, name)) found.push(name);
   return found;
 }
 
 /** True when the driver has a device of this name. */
 export async function isKernelDevice(kernel: Kernel, name: string): Promise<boolean> {
   if (name === "" || name.includes("/") || name.includes("\0")) return false;
-  return (await kernel.readAttribute(attributePath(name, "lsids"))) !== undefined;
+  if ((await kernel.readAttribute(attributePath(name, "lsids"))) === undefined) return false;
+  // A device may be called Lx, so the name does not tell; log views have the odd minors.
+  const minor = /^\d+:(\d+)$/.exec((await kernel.readAttribute(`${diskDirectory(name)}/dev`))?.trim() ?? "")?.[1];
+  return minor === undefined || Number(minor) % 2 === 0;
 }
 
 /** The device is gone, or was never there. */

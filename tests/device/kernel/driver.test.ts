@@ -1,6 +1,14 @@
 import { afterEach, beforeEach, expect, test } from "bun:test";
 import { DriverFailure } from "../../../src/device/kernel/driver.ts";
-import { kernelDeviceNames, nodeOf, readLsids } from "../../../src/device/kernel/sysfs.ts";
+import {
+  kernelDeviceNames,
+  nodeOf,
+  readBelow,
+  readFlags,
+  readLsids,
+  readSizeLb,
+  readUuid,
+} from "../../../src/device/kernel/sysfs.ts";
 import { DriverBench } from "./setup.ts";
 
 let bench: DriverBench;
@@ -69,4 +77,40 @@ test("lsids are found by key, with keys of other versions around them", async ()
   await bench.kernel.write("vol0", 0, 8, 1);
   expect(await readLsids(bench.kernel, "vol0")).toMatchObject({ permanent: 9, latest: 9, oldest: 0 });
   await expect(readLsids(bench.kernel, "none")).rejects.toMatchObject({ code: "not-found" });
+});
+
+test("an attribute that is not as it should be names its file, and what to check", async () => {
+  await bench.pair("vol0");
+  await bench.start("vol0");
+  const { readAttribute } = bench.kernel;
+  const withText = async (attribute: string, text: string, read: () => Promise<unknown>, code = "protocol") => {
+    bench.kernel.readAttribute = async (path) =>
+      path.endsWith(`/${attribute}`) ? text : await readAttribute.call(bench.kernel, path);
+    await expect(read()).rejects.toMatchObject({
+      code,
+      message: expect.stringMatching(/lsids|uuid|status|ldev|size|latest/),
+    });
+  };
+  const lsids = () => readLsids(bench.kernel, "vol0");
+  const good = (await readAttribute.call(bench.kernel, "/sys/block/walb!vol0/walb/lsids"))!;
+  await withText("lsids", "", lsids);
+  await withText("lsids", good.replace("prev_written", "prev"), lsids);
+  await withText("lsids", good.replace(/latest +0/, "latest -1"), lsids);
+  await withText("lsids", good.replace(/latest +0/, `latest ${2n ** 64n - 1n}`), lsids, "out-of-range");
+  await withText("status", "read_only 0\n", () => readFlags(bench.kernel, "vol0"));
+  await withText("uuid", "00 11 22\n", () => readUuid(bench.kernel, "vol0"));
+  await withText("ldev", "8\n", () => readBelow(bench.kernel, "vol0", "ldev"));
+  await withText("size", "large\n", () => readSizeLb(bench.kernel, "vol0"));
+});
+
+test("a log view is no device, though it may have the attributes, and a device may be named like one", async () => {
+  await bench.pair("Lx");
+  await bench.start("Lx");
+  const { readAttribute } = bench.kernel;
+  // The view of Lx is LLx, with an odd minor.
+  bench.kernel.readAttribute = async (path) => {
+    if (path === "/sys/block/walb!LLx/dev") return "250:1\n";
+    return await readAttribute.call(bench.kernel, path.replace("walb!LLx", "walb!Lx"));
+  };
+  expect(await kernelDeviceNames(bench.kernel)).toEqual(["Lx"]);
 });
