@@ -144,7 +144,8 @@ export class Client<C extends Commands> {
     const way = await this.#way();
     let text: string;
     try {
-      const response = await fetch(this.#url(path), { method, signal, ...json, ...way });
+      // Our own limit counts: Bun's would end what waits for longer than five minutes.
+      const response = await fetch(this.#url(path), { method, signal, timeout: false, ...json, ...way });
       text = await response.text();
     } catch (cause) {
       if (options.signal?.aborted === true) throw new WalbError("cancelled", { what: "interrupted" });

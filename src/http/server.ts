@@ -32,7 +32,15 @@ export function createHttpFactory(net: Net, tokens?: Tokens): HttpFactory {
     const directory = makePrivateDirectory();
     const serve = (name: string, app: Hono) => {
       const path = join(directory, name);
-      return { path, server: Bun.serve({ unix: path, fetch: (request) => app.fetch(request) }) };
+      const server = Bun.serve({
+        unix: path,
+        fetch(request, self) {
+          // Bun gives an answer ten seconds. A stop may wait until everything is sent, however long that takes.
+          self.timeout(request, 0);
+          return app.fetch(request);
+        },
+      });
+      return { path, server };
     };
     const trusted = serve("http.sock", createApp(control, log));
     const unproven = tokens === undefined ? undefined : serve("token.sock", createApp(control, log, tokens));

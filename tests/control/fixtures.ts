@@ -24,6 +24,11 @@ export const testCommands = {
     params: z.strictObject({ sizeBytes: z.int() }),
     result: z.object({ text: z.string() }),
   }),
+  wait: defineCommand({
+    summary: "Answers late",
+    params: z.strictObject({ delayMs: z.int() }),
+    result: z.object({}),
+  }),
   fail: defineCommand({
     summary: "Fails with a state error",
     params: z.strictObject({ volume: volumeSchema }),
@@ -66,6 +71,10 @@ export const testHandlers: Handlers<typeof testCommands> = {
   status: async () => ({ images: "file", volumes: [] }),
   echo: async ({ gid }) => ({ gid: gid + 1n }),
   large: async ({ sizeBytes }) => ({ text: "walb".repeat(sizeBytes / 4) }),
+  wait: async ({ delayMs }, { signal }) => {
+    await testClock.sleep(delayMs, signal);
+    return {};
+  },
   fail: async ({ volume }) => {
     throw new WalbError("state", { what: "cannot fail in state Clear", where: { volume }, hint: "init it first" });
   },

@@ -6,6 +6,9 @@ import { type PathStep, runSteps, statesOf } from "../path.ts";
 import { proxyClient, sharedClient } from "../servers.ts";
 import { defineVerb } from "../verb.ts";
 
+/** A stop waits for as long as there is something to send or to finish, unless --timeout says otherwise. */
+const stopTimeoutMs = 20 * 86_400_000;
+
 export const verb = defineVerb({
   summary: "Stops a volume, at one server or along the whole path, senders first",
   description:
@@ -21,7 +24,7 @@ export const verb = defineVerb({
   async run({ flags, args, io }) {
     const volume = asVolume(args[0]!);
     if (flags.force && flags.empty) throw new WalbError("usage", { what: "--force and --empty exclude each other" });
-    const options = callOptions(flags, io);
+    const options = { timeoutMs: stopTimeoutMs, ...callOptions(flags, io) };
     const servers = await statesOf(flags, io, volume);
     const mode = flags.force ? "force" : "graceful";
     const steps: PathStep[] = [];
