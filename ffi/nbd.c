@@ -224,7 +224,7 @@ static int converse(int fd, struct message *message, uint16_t *family) {
 enum { NBD_CONNECT = 1, NBD_DISCONNECT = 2, NBD_RECONFIGURE = 3 };
 enum { INDEX = 1, SIZE_BYTES, BLOCK_SIZE_BYTES, TIMEOUT, SERVER_FLAGS, CLIENT_FLAGS, SOCKETS, DEAD_CONN_TIMEOUT, DEVICES, BACKEND };
 
-/* What a device is configured with. */
+/* What a device is configured with; times of 0 leave what it has. */
 struct nbd_settings {
     double index;
     double size_bytes;
@@ -251,20 +251,20 @@ WALB_EXPORT int walb_nbd_configure(int command, const struct nbd_settings *setti
         put(&message, INDEX, &index, sizeof index);
         if (command != NBD_DISCONNECT) {
             put_u64(&message, SIZE_BYTES, (uint64_t)settings->size_bytes);
-            put_u64(&message, TIMEOUT, (uint64_t)settings->request_timeout_s);
-            put_u64(&message, DEAD_CONN_TIMEOUT, (uint64_t)settings->dead_timeout_s);
+            if (settings->request_timeout_s > 0) put_u64(&message, TIMEOUT, (uint64_t)settings->request_timeout_s);
+            if (settings->dead_timeout_s > 0) put_u64(&message, DEAD_CONN_TIMEOUT, (uint64_t)settings->dead_timeout_s);
             if (command == NBD_CONNECT) {
                 put_u64(&message, BLOCK_SIZE_BYTES, (uint64_t)settings->block_bytes);
                 put_u64(&message, SERVER_FLAGS, (uint64_t)settings->flags);
             }
-            struct nlattr *sockets = open_nest(&message, SOCKETS);
+            struct nlattr *sockets = count > 0 ? open_nest(&message, SOCKETS) : NULL;
             for (int i = 0; i < count; i++) {
                 struct nlattr *item = open_nest(&message, 1);
                 uint32_t socket_fd = (uint32_t)fds[i];
                 put(&message, 1, &socket_fd, sizeof socket_fd);
                 close_nest(&message, item);
             }
-            close_nest(&message, sockets);
+            if (sockets != NULL) close_nest(&message, sockets);
             if (backend[0] != 0) put(&message, BACKEND, backend, strlen(backend) + 1);
         }
         result = converse(fd, &message, NULL);

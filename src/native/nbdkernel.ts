@@ -31,6 +31,9 @@ export interface NbdPatience {
 
 const handshakeTimeoutS = 30;
 const logicalBlockBytes = 512;
+/** None, at an address that is one. */
+const noFds = new Int32Array(1).subarray(0, 0);
+const unchanged: NbdPatience = { requestTimeoutS: 0, deadTimeoutS: 0 };
 const commands = { connect: 1, disconnect: 2, reconfigure: 3 } as const;
 const reasons: Readonly<Record<number, string>> = {
   [-100001]: "the server does not speak NBD of the fixed newstyle",
@@ -99,19 +102,25 @@ export function reconnectNbdDevice(
   configure(commands.reconfigure, index, connections, patience, backend);
 }
 
+/** Tells the kernel that the export has grown. @throws WalbError. */
+export function growNbdDevice(index: number, sizeBytes: number, backend: string): void {
+  const connections = { fds: noFds, sizeBytes, flags: 0 };
+  configure(commands.reconfigure, index, connections, unchanged, backend);
+}
+
 /** @throws WalbError. */
 export function disconnectNbdDevice(index: number): void {
-  configure(commands.disconnect, index, undefined, { requestTimeoutS: 0, deadTimeoutS: 0 }, "");
+  configure(commands.disconnect, index, { fds: noFds, sizeBytes: 0, flags: 0 }, unchanged, "");
 }
 
 function configure(
   command: number,
   index: number,
-  connections: NbdConnections | undefined,
+  connections: NbdConnections,
   patience: NbdPatience,
   backend: string,
 ): void {
-  const { sizeBytes = 0, flags = 0, fds = new Int32Array(1).subarray(0, 0) } = connections ?? {};
+  const { sizeBytes, flags, fds } = connections;
   const { requestTimeoutS, deadTimeoutS } = patience;
   const settings = Float64Array.of(index, sizeBytes, logicalBlockBytes, flags, requestTimeoutS, deadTimeoutS);
   const result = shim.nbdConfigure(command, settings, fds, text(backend));

@@ -62,13 +62,14 @@ describe.skipIf(lacking !== undefined)("in a virtual machine", () => {
   test("an attached device waits for its daemon, killed or stopped, and ext4 on it never sees an error", async () => {
     const { code, out } = await inMachine(
       `${prelude} start_device
-      walb device create vol --data /dev/vda --log-size 32M --device-data d >/dev/null
+      walb device create vol --data /dev/vda --size 64M --log-size 32M --device-data d >/dev/null
       walb device attach vol --device-data d --request-timeout 3s >attached; read D <attached; echo "attached $D"
       cat /sys/block/nbd0/backend; mkfs.ext4 -q -F $D; mount $D /mnt
       (for i in 1 2 3 4 5 6 7 8; do head -c 400000 /dev/urandom >/mnt/f$i; sync /mnt/f$i; done; touch worked) & W=$!
       for signal in KILL TERM; do sleep 0.3; kill -$signal $P; wait $P || true; sleep 0.5; start_device; done
       wait $W; [ -e worked ]; (cd /mnt; sha256sum f* >../run/w/sums); umount /mnt; e2fsck -fn $D
-      mount $D /mnt; (cd /mnt; sha256sum -c ../run/w/sums); umount /mnt
+      mount $D /mnt; walb device resize vol 96M --device-data d; resize2fs $D; df -k --output=size /mnt
+      (cd /mnt; sha256sum -c ../run/w/sums); umount /mnt
       if dmesg | grep -E 'nbd0.*I/O error|EXT4-fs error|Buffer I/O error'; then exit 1; fi
       walb device detach vol; for i in $(seq 600); do pgrep -f 'attach vol' >/dev/null || break; sleep 0.1; done
       if pgrep -f 'attach vol' || [ -e /sys/block/nbd0/pid ]; then echo 'still attached'; exit 1; fi
@@ -79,6 +80,9 @@ describe.skipIf(lacking !== undefined)("in a virtual machine", () => {
     expect(code).toBe(0);
     expect(out).toContain("attached /dev/nbd0");
     expect(out).toContain("walb:vol");
+    expect(out).toContain("vol is 96.0M large, and /dev/nbd0 with it");
+    // Grown under its mounted file system.
+    expect(Number(/1K-blocks\s+(\d+)/.exec(out)?.[1])).toBeGreaterThan(80_000);
   }, 600_000);
 
   test(`replayed to ${replayPoints} of the flushes its stores saw, the volume is whole and has what was synced`, async () => {

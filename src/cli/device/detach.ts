@@ -5,7 +5,7 @@ import { print } from "../common.ts";
 import { toggle } from "../flags.ts";
 import { defineVerb } from "../verb.ts";
 import { asDeviceName } from "./common.ts";
-import { asNbdDevice, backendIn, backendOf, indexOf, nbdDevices } from "./nbd.ts";
+import { asNbdDevice, attachedTo, indexOf, nbdDevices } from "./nbd.ts";
 
 export const verb = defineVerb({
   summary: "Ends what attach began: the block device of the kernel is free again",
@@ -33,9 +33,8 @@ export const verb = defineVerb({
 });
 
 function deviceOf(name: string): string {
-  const backend = backendOf(name);
-  const found = nbdDevices().find(({ path, isInUse }) => isInUse && backendIn(path) === backend);
-  if (found !== undefined) return found.path;
+  const found = attachedTo(name);
+  if (found !== undefined) return found;
   throw new WalbError("not-found", {
     what: `no block device of this kernel is attached to ${name}`,
     hint: "name the block device: walb device detach /dev/nbd0",

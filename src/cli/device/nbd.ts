@@ -81,6 +81,11 @@ export function isAttached(path: string, backend: string): boolean {
   return told === undefined || told === backend;
 }
 
+/** The block device of this kernel that a walb device is attached to. */
+export function attachedTo(name: string): string | undefined {
+  return nbdDevices().find(({ path, isInUse }) => isInUse && backendIn(path) === backendOf(name))?.path;
+}
+
 /** What a device is connected to, where the kernel tells. */
 export function backendIn(path: string): string | undefined {
   try {

@@ -25,6 +25,8 @@ function cases(isQuick: boolean, rangeBytes: number): Case[] {
   } as const;
   const inOrder = { order: "sequential", rangeBytes, totalBytes: rangeBytes } as const;
   const all: Case[] = [
+    { name: "4 KiB random, depth 1", unit: "IOPS", load: { ...randomly, depth: 1 } },
+    { name: "4 KiB random, depth 1, flush after each", unit: "IOPS", load: { ...randomly, depth: 1, flushEvery: 1 } },
     { name: "4 KiB random, depth 32", unit: "IOPS", load: randomly },
     { name: "4 KiB random, depth 32, flush every 32", unit: "IOPS", load: { ...randomly, flushEvery: 32 } },
     { name: "64 KiB sequential, depth 16", unit: "MiB/s", load: { ...inOrder, blockBytes: 64 * kib, depth: 16 } },

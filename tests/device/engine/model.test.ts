@@ -73,6 +73,10 @@ test("a read gives each block as acknowledged last, or as written meanwhile, wha
       else if (choice < 0.5) engine.flush((error) => expect(error).toBeUndefined());
       else if (choice < 0.53) engine.checkpoint().catch(() => {});
       else if (choice < 0.58) bench.clock.advance(random.between(1, 120));
+      else if (choice < 0.595) engine.resetLog().catch(() => {});
+      else if (choice < 0.61) engine.freeze({ timeoutMs: random.between(1, 100) }).catch(() => {});
+      else if (choice < 0.63) engine.melt();
+      else if (choice < 0.65) engine.setOldest(engine.deviceStatus().lsids.prevWritten).catch(() => {});
       else for (let n = random.between(1, 5); n > 0; n -= 1) fate.step();
       await settle(1);
     }
