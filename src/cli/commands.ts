@@ -64,6 +64,7 @@ export const program = group("walb", "walb: continuous, point-in-time backup and
   command("resize", "grow a volume", () => import("./verbs/resize.ts")),
   command("reset", "start a volume's backup from scratch", () => import("./verbs/reset.ts")),
   command("clear", "forget a volume with its backups", () => import("./verbs/clear.ts")),
+  command("adopt", "take over a directory of walb-tools", () => import("./verbs/adopt.ts")),
   group("key", "the cluster key, which protects all connections", keyVerbs),
   ...fileCommands,
   command("demo", "see the whole thing work on this machine", () => import("./demo/demo.ts")),

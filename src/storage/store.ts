@@ -82,6 +82,49 @@ export class StorageStore {
     return new StorageStore(database, volume);
   }
 
+  /** Makes the store of a volume that comes from elsewhere, in one transaction. @param points oldest first. */
+  static adopt(
+    databases: Databases,
+    directory: string,
+    volume: string,
+    known: {
+      readonly device: DeviceReference;
+      readonly state: SteadyState;
+      readonly logUuid: string | undefined;
+      readonly done: LogPoint | undefined;
+      readonly queue: readonly LogPoint[];
+    },
+  ): StorageStore {
+    const database = openVolumeDatabase(databases, `${directory}/${volumeDatabaseName}`, migrations);
+    try {
+      const { device, state, logUuid, done, queue } = known;
+      const gidMax = [done?.gid ?? 0n, ...queue.map(({ gid }) => gid)].reduce((a, b) => (a > b ? a : b));
+      database.transaction(() => {
+        database.orm
+          .insert(volumeTable)
+          .values({
+            id: 1,
+            state,
+            device: JSON.stringify(device),
+            logUuid: logUuid ?? null,
+            gidMax,
+            ...(done === undefined ? {} : doneColumns(done)),
+          })
+          .run();
+        for (const [i, point] of queue.entries()) {
+          database.orm
+            .insert(queueTable)
+            .values({ position: i + 1, ...point })
+            .run();
+        }
+      });
+      return new StorageStore(database, volume);
+    } catch (error) {
+      database.close();
+      throw error;
+    }
+  }
+
   get device(): DeviceReference {
     return this.#device;
   }

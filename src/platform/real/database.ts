@@ -9,8 +9,21 @@ export function createDatabases(): Databases {
   return {
     open: openDatabase,
     exists: (path) => existsSync(path),
-    close: (database) => database.close(),
+    close: closeDatabase,
   };
+}
+
+/**
+ * Statements that nobody has collected yet keep a closed database open for a while, and with it the log it was written
+ * to: so all of it is brought into its own file first. Where that fails (a full disk) the log has it as before.
+ */
+function closeDatabase(database: Database): void {
+  try {
+    database.run("PRAGMA wal_checkpoint(TRUNCATE)");
+  } catch {
+    // Said above; whoever needs the file alone looks at the log's size.
+  }
+  database.close();
 }
 
 function openDatabase(path: string): Database {
