@@ -6,7 +6,7 @@ import { Seeded } from "../../src/cli/demo/files.ts";
 import { firstDifference } from "../../src/cli/demo/images.ts";
 import { NbdClient } from "../../src/cli/demo/nbd.ts";
 import { closePlatform, createPlatform } from "../../src/platform/real/index.ts";
-import { binary, eventually, Fleet, runBinary } from "../helpers/fleet.ts";
+import { binary, eventually, Fleet, freePort, runBinary } from "../helpers/fleet.ts";
 
 const mib = 1 << 20;
 const sizeBytes = 24 * mib;
@@ -15,9 +15,11 @@ const random = new Seeded(11);
 const model = Buffer.alloc(sizeBytes);
 let fleet: Fleet;
 let nbd: NbdClient;
+let nbdPort: number;
 
 beforeAll(async () => {
-  fleet = await Fleet.start({ isProtected: true });
+  nbdPort = await freePort();
+  fleet = await Fleet.start({ isProtected: true, flags: { device: ["--nbd", `0.0.0.0:${nbdPort}`] } });
   await fleet.must("device", "create", "vol0", "--size", "24M", "--log-size", "8M", ...device());
   await fleet.must("init", "vol0", "--device", "vol0");
   nbd = await NbdClient.connect(platform.net, { kind: "unix", path: fleet.nbdSocket }, "vol0");
@@ -160,3 +162,24 @@ test("Prometheus and curl come in over https with a token and the authority's ce
   expect([nobody.status, nobody.headers.get("www-authenticate")]).toEqual([401, expect.stringContaining("Basic")]);
   expect((await ask(fleet.host, "Bearer walb-wrong")).status).toBe(401);
 }, 60_000);
+
+const hasNbdinfo = Bun.which("nbdinfo") !== null;
+if (!hasNbdinfo) console.log("skipped, nbdinfo is not installed: an NBD client comes in over TLS");
+test.skipIf(!hasNbdinfo)(
+  "an NBD client comes in over TLS with certificates that the key made, and not without",
+  async () => {
+    await runBinary(["key", "certificates", fleet.path("nbd"), "--cluster-key", fleet.keyFile]);
+    // The device daemon was not restarted since the key was changed: it still has the first one.
+    await runBinary(["key", "certificates", fleet.path("old"), "--cluster-key", fleet.path("old-key")]);
+    const ask = async (uri: string): Promise<string> => {
+      const child = Bun.spawn(["nbdinfo", "--size", uri], { stdout: "pipe", stderr: "ignore", timeout: 30_000 });
+      return `${await new Response(child.stdout).text()}${await child.exited}`;
+    };
+    const at = `${fleet.host}:${nbdPort}/vol0`;
+    expect(await ask(`nbds://${at}?tls-certificates=${fleet.path("old")}`)).toBe(`${sizeBytes}\n0`);
+    expect(await ask(`nbds://${at}?tls-certificates=${fleet.path("nbd")}`)).toBe("1");
+    expect(await ask(`nbd://${at}`)).toBe("1");
+    expect(await fleet.must("device", "show", "vol0", ...device())).toContain(`nbds://0.0.0.0:${nbdPort}/vol0`);
+  },
+  60_000,
+);
