@@ -30,6 +30,8 @@ export interface Manifest {
   readonly lastSyncMs: number | undefined;
   /** File that must be written over the image before it is what `base` says. */
   readonly resyncFile?: string | undefined;
+  /** Logs that were followed before. */
+  readonly retiredUuids?: readonly string[] | undefined;
 }
 
 const uuidSchema = z.string().regex(/^[0-9a-f]{32}$/);
@@ -51,6 +53,7 @@ const schema = z.object({
     .string()
     .regex(/^[0-9a-z.-]{1,80}$/)
     .optional(),
+  retiredUuids: z.array(uuidSchema).optional(),
 });
 
 /** The text of a manifest. */
@@ -86,6 +89,7 @@ export async function readManifest(disk: Disk, directory: string, volume: string
       colds: (found.colds ?? []).map(({ gid, timestampS }) => ({ gid: BigInt(gid), timestampS })),
       lastSyncMs: found.lastSyncMs,
       resyncFile: found.resyncFile,
+      retiredUuids: found.retiredUuids,
     };
   } catch (error) {
     const cause = asWalbError(error);

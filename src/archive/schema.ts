@@ -87,6 +87,11 @@ export const resyncTable = sqliteTable("resync", {
   fileName: text("file_name").notNull(),
 });
 
+/** Logs that were followed before the one that is followed now, 32 hex digits each. */
+export const retiredLogTable = sqliteTable("retired_log", {
+  uuid: text("uuid").notNull(),
+});
+
 /** Migration i takes the schema from version i to i + 1. */
 export const migrations: readonly string[] = [
   `CREATE TABLE volume (
@@ -143,4 +148,5 @@ export const migrations: readonly string[] = [
      id INTEGER PRIMARY KEY CHECK (id = 1),
      file_name TEXT NOT NULL
    ) STRICT`,
+  "CREATE TABLE retired_log (uuid TEXT PRIMARY KEY) STRICT",
 ];

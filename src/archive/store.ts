@@ -13,6 +13,7 @@ import { Colds } from "./colds.ts";
 import { FullCopyRow } from "./full-copy.ts";
 import type { Manifest } from "./manifest.ts";
 import { Partials } from "./partials.ts";
+import { RetiredLogs } from "./retired-logs.ts";
 import { baseColumns, baseOf, storedDiff } from "./rows.ts";
 import {
   coldTable,
@@ -23,6 +24,7 @@ import {
   migrations,
   partialTable,
   resyncTable,
+  retiredLogTable,
   verifiedTable,
   volumeTable,
 } from "./schema.ts";
@@ -74,6 +76,8 @@ export class ArchiveStore {
   readonly verifications: Verifications;
   /** How far a full replication has come. */
   readonly fullCopy: FullCopyRow;
+  /** Logs that are not followed any more. */
+  readonly retiredLogs: RetiredLogs;
   readonly #volume: string;
   readonly #database: VolumeDatabase;
   #row: typeof volumeTable.$inferSelect;
@@ -90,6 +94,7 @@ export class ArchiveStore {
     this.colds = new Colds(database);
     this.verifications = new Verifications(database);
     this.fullCopy = new FullCopyRow(database);
+    this.retiredLogs = new RetiredLogs(database);
     this.#volume = volume;
     const row = database.orm.select().from(volumeTable).get();
     if (row === undefined) {
@@ -126,7 +131,7 @@ export class ArchiveStore {
       database.transaction(() => {
         const { orm } = database;
         const tables = [volumeTable, diffTable, labelTable, lossTable, partialTable, coldTable, verifiedTable];
-        for (const table of [...tables, fullCopyTable, resyncTable]) orm.delete(table).run();
+        for (const table of [...tables, fullCopyTable, resyncTable, retiredLogTable]) orm.delete(table).run();
         orm
           .insert(volumeTable)
           .values({
@@ -142,6 +147,7 @@ export class ArchiveStore {
           .run();
         for (const label of manifest.labels) orm.insert(labelTable).values(label).run();
         for (const cold of manifest.colds) orm.insert(coldTable).values(cold).run();
+        for (const uuid of manifest.retiredUuids ?? []) orm.insert(retiredLogTable).values({ uuid }).run();
         const { resyncFile: fileName } = manifest;
         if (fileName !== undefined) orm.insert(resyncTable).values({ id: 1, fileName }).run();
       });
@@ -224,6 +230,7 @@ export class ArchiveStore {
       colds: this.colds.all,
       lastSyncMs: this.lastSyncMs,
       resyncFile: this.resyncFile,
+      retiredUuids: this.retiredLogs.all,
     };
   }
 
@@ -244,6 +251,7 @@ export class ArchiveStore {
     const { base, ...rest } = backup;
     this.#database.transaction(() => {
       this.fullCopy.clear();
+      this.retiredLogs.clear();
       this.#database.orm
         .update(volumeTable)
         .set({ state: "Archived", ...rest, ...baseColumns(base) })
@@ -259,7 +267,7 @@ export class ArchiveStore {
   commitResync(backup: FullBackup, diffs: readonly StoredDiff[], fileName: string): void {
     const { base, ...rest } = backup;
     this.#database.transaction(() => {
-      for (const table of [diffTable, labelTable, lossTable, coldTable, verifiedTable]) {
+      for (const table of [diffTable, labelTable, lossTable, coldTable, verifiedTable, retiredLogTable]) {
         this.#database.orm.delete(table).run();
       }
       this.#database.orm
@@ -281,11 +289,20 @@ export class ArchiveStore {
   }
 
   /**
-   * Registers a durable diff of another archive, whose log is followed from now on. `gone` are redundant with it; what
-   * was lost before its end is bridged.
+   * Registers a durable diff of another archive. `gone` are redundant with it; what was lost before its end is bridged.
+   * @param nextLogUuid log that is followed from now on, when it is another one.
    */
-  addReplicatedDiff(diff: StoredDiff, gone: readonly StoredDiff[], receivedMs: number): void {
-    const values = { logUuid: diff.uuid, lastReceivedMs: receivedMs };
+  addReplicatedDiff(
+    diff: StoredDiff,
+    gone: readonly StoredDiff[],
+    receivedMs: number,
+    nextLogUuid: string | undefined,
+  ): void {
+    const before = this.logUuid;
+    const isNext = nextLogUuid !== undefined && nextLogUuid !== before;
+    const values = { lastReceivedMs: receivedMs, ...(isNext ? { logUuid: nextLogUuid } : {}) };
+    // A log that nothing ever came from was only announced: its diffs may follow.
+    const isRetired = isNext && before !== undefined && this.diffs.some(({ uuid }) => uuid === before);
     const bridged = this.losses.filter((loss) => loss.toB <= diff.meta.to.gidB);
     this.#database.transaction(() => {
       this.#deleteRows(gone);
@@ -293,6 +310,7 @@ export class ArchiveStore {
         this.#database.orm.delete(lossTable).where(eq(lossTable.fileName, fileName)).run();
       }
       this.#insertRow(diff);
+      if (isRetired) this.retiredLogs.add(before);
       this.#database.orm.update(volumeTable).set(values).run();
     });
     this.#row = { ...this.#row, ...values };
@@ -334,8 +352,10 @@ export class ArchiveStore {
    */
   commitHashBackup(diff: StoredDiff, lastSyncMs: number | undefined): void {
     const sync = lastSyncMs === undefined ? {} : { lastSyncMs };
+    const before = this.logUuid;
     this.#database.transaction(() => {
       this.#insertRow(diff);
+      if (before !== undefined && before !== diff.uuid) this.retiredLogs.add(before);
       this.#database.orm.delete(lossTable).run();
       this.#database.orm
         .update(volumeTable)
@@ -427,7 +447,15 @@ export class ArchiveStore {
   /** Forgets all backups: SyncReady. Files are deleted behind it, until {@link endReset}. */
   beginReset(): void {
     this.#database.transaction(() => {
-      for (const table of [diffTable, labelTable, lossTable, coldTable, verifiedTable, fullCopyTable]) {
+      for (const table of [
+        diffTable,
+        labelTable,
+        lossTable,
+        coldTable,
+        verifiedTable,
+        fullCopyTable,
+        retiredLogTable,
+      ]) {
         this.#database.orm.delete(table).run();
       }
       this.#database.orm

@@ -48,6 +48,7 @@ export class DiffTurn implements PackSink {
   readonly #volume: ArchiveVolume;
   readonly #diff: DiffMeta;
   readonly #uuid: string;
+  readonly #nextLogUuid: string | undefined;
   readonly #ended: () => Promise<void>;
   #file: ReceivedFile | undefined;
 
@@ -55,27 +56,33 @@ export class DiffTurn implements PackSink {
     volume: ArchiveVolume,
     diff: DiffMeta,
     uuid: string,
+    nextLogUuid: string | undefined,
     file: ReceivedFile,
     ended: () => Promise<void>,
   ) {
     this.#volume = volume;
     this.#diff = diff;
     this.#uuid = uuid;
+    this.#nextLogUuid = nextLogUuid;
     this.#file = file;
     this.#ended = ended;
   }
 
-  /** @param diff see {@link keptDiff}. @param ended called once, when all is over. @throws WalbError `no-space`. */
+  /**
+   * @param diff see {@link keptDiff}. @param uuid of the log it comes from. @param nextLogUuid log to be followed from
+   * then on, when that changes. @param ended called once, when all is over. @throws WalbError `no-space`.
+   */
   static async begin(
     volume: ArchiveVolume,
     diff: DiffMeta,
     uuid: string,
+    nextLogUuid: string | undefined,
     io: DiffIo,
     ended: () => Promise<void>,
   ): Promise<DiffTurn> {
     await requireSpace(volume, io, diff.dataSizeBytes, "this diff");
     const file = await ReceivedFile.create(volume, io, uuid);
-    return new DiffTurn(volume, diff, uuid, file, ended);
+    return new DiffTurn(volume, diff, uuid, nextLogUuid, file, ended);
   }
 
   write(pack: ReceivedPack): void {
@@ -90,7 +97,7 @@ export class DiffTurn implements PackSink {
     const meta = { ...this.#diff, dataSizeBytes: sizeBytes };
     const fileName = diffFileName(meta);
     const { diffUuids, ...rest } = store.manifest();
-    const isNewLog = store.logUuid !== this.#uuid;
+    const isNewLog = this.#nextLogUuid !== undefined;
     if (!diffUuids.includes(this.#uuid)) {
       // A start that finds the file without its row knows by the manifest that it belongs here.
       await volume.saveManifest({ ...rest, diffUuids: [...diffUuids, this.#uuid].sort() });
@@ -103,7 +110,8 @@ export class DiffTurn implements PackSink {
       store.set.getAll().filter((known) => isSameDiff(known, meta)),
     );
     const rows = gone.map((known) => store.diff(known));
-    store.addReplicatedDiff({ fileName, meta, uuid: this.#uuid, contentLb }, rows, platform.clock.nowMs());
+    const added = { fileName, meta, uuid: this.#uuid, contentLb };
+    store.addReplicatedDiff(added, rows, platform.clock.nowMs(), this.#nextLogUuid);
     await volume.removeDiffFiles(rows.filter((row) => row.fileName !== fileName));
     if (isNewLog) await volume.saveManifest();
     volume.clearTrouble();

@@ -144,10 +144,9 @@ export class ResyncReception implements PackSink {
   async decide(): Promise<void> {
     const { store, platform } = this.#volume;
     const { sizeLb, uuid, archiveUuid, base } = this.#request;
-    const logUuid = this.#diffs.at(-1)?.uuid ?? uuid;
-    const backup = { sizeLb, logUuid, archiveUuid, base, lastSyncMs: platform.clock.nowMs() };
+    const backup = { sizeLb, logUuid: uuid, archiveUuid, base, lastSyncMs: platform.clock.nowMs() };
     const diffUuids = [...new Set([uuid, ...this.#diffs.map((diff) => diff.uuid)])].sort();
-    const rest = { diffUuids, labels: [], colds: [], resyncFile: resyncFileName };
+    const rest = { diffUuids, labels: [], colds: [], resyncFile: resyncFileName, retiredUuids: [] };
     await this.#volume.saveManifest({ ...store.manifest(), ...backup, ...rest, state: "Archived" });
     try {
       store.commitResync(backup, this.#diffs, resyncFileName);

@@ -86,6 +86,8 @@ class Replica implements ReplServer {
   /** A resync under way, until it is decided. */
   #resync: ResyncUnderWay | undefined;
   #isRefused = false;
+  /** The sender told the log it follows; diffs of older ones may come before. */
+  #isLogAnnounced = false;
 
   constructor(parts: ReplicaParts, stream: WireStream) {
     this.#parts = parts;
@@ -141,6 +143,7 @@ class Replica implements ReplServer {
       machine.requireIdle(allActions, "receive a full replication");
       const transition = machine.begin(["SyncReady"], "FullSync", "receive a full replication");
       held.push(() => (store.state === "Archived" ? transition.commit("Archived") : transition.rollback()));
+      this.#isLogAnnounced = true;
       const sink = await FullReception.begin(volume, request, archiveUuid, () => held.release());
       return { startLb: sink.startLb, sink };
     });
@@ -191,12 +194,14 @@ class Replica implements ReplServer {
       if (this.#resync !== undefined) throw notInResync();
       await this.#enter(held, "receive a hash replication");
       await this.#requireSize(sizeLb);
+      this.#requireFollowed(request.uuid);
       const diff = keptDiff(request.diff, volume.latest().from);
       held.push(volume.machine.beginAction("Scan"));
       const image = await SnapshotImage.open(volume, memory, { sizeLb, bulkLb }, this.#abort.signal);
       held.push(() => image.close());
       const ended = (): Promise<void> => held.release();
-      const sink = await DiffTurn.begin(volume, diff, request.uuid, memory.receiving, ended);
+      const sink = await DiffTurn.begin(volume, diff, request.uuid, request.uuid, memory.receiving, ended);
+      this.#isLogAnnounced = true;
       return { hashes: image.hashes(hashSeed, this.#abort.signal), sink };
     });
   }
@@ -217,9 +222,14 @@ class Replica implements ReplServer {
       const { from: latest } = volume.latest();
       // A proxy was faster: the sender asks again.
       if (relation(latest, request.diff) === "too-old") return { refusal: refuseWith("too-old-diff") };
+      this.#requireFollowed(request.uuid);
       const diff: DiffMeta = keptDiff(request.diff, latest);
+      // A log that was never heard of is the next one, unless the sender said in this conversation which one it follows.
+      const { store } = volume;
+      const isKnown = store.logUuid === request.uuid || store.diffs.some(({ uuid }) => uuid === request.uuid);
+      const nextLogUuid = isKnown || this.#isLogAnnounced ? undefined : request.uuid;
       const ended = (): Promise<void> => held.release();
-      return { sink: await DiffTurn.begin(volume, diff, request.uuid, receiving, ended) };
+      return { sink: await DiffTurn.begin(volume, diff, request.uuid, nextLogUuid, receiving, ended) };
     });
   }
 
@@ -276,6 +286,18 @@ class Replica implements ReplServer {
     const transition = machine.begin(["Archived"], "ReplSyncAsServer", what);
     held.push(() => transition.commit("Archived"));
     return transition;
+  }
+
+  /** @throws WalbError `different-uuid` when the sender went on with a log that was left here. */
+  #requireFollowed(uuid: string): void {
+    const { store, name, settings } = this.#volume;
+    if (uuid === store.logUuid || !store.retiredLogs.all.includes(uuid)) return;
+    throw new WalbError("different-uuid", {
+      what:
+        `archive ${settings.nodeId} has backups of ${name} from a newer log (${store.logUuid}) than the diffs that come ` +
+        `(${uuid}): the two archives have gone different ways, and nothing was changed`,
+      hint: `replicate the other way round: walb replicate ${name} --server ${settings.nodeId} --to OTHER --resync; or with --resync this way, which gives up what is newer here`,
+    });
   }
 
   async #requireSize(sizeLb: number): Promise<void> {

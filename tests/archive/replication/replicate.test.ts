@@ -1,6 +1,7 @@
 import { describe, expect, test } from "bun:test";
 import { mergeLabels } from "../../../src/archive/replication/labels.ts";
 import { codeOf, pointsOf } from "../harness.ts";
+import { sendChanges, sendDiff } from "../peers.ts";
 import { type ReplicaScene, withReplicas } from "./scene.ts";
 
 /** A few diffs, some of them with points that somebody took. @returns the last gid. */
@@ -136,6 +137,56 @@ describe("a replication", () => {
       });
       expect(await scene.check(a1, "refused")).toEqual(points);
     });
+  });
+
+  test("of an archive that went on with an old log is refused by one that has newer backups", async () => {
+    await withReplicas(12, async (scene) => {
+      const { a0, a1, history } = scene;
+      await scene.begin();
+      await scene.diff(a0, 0, 2);
+      await scene.replicate(a0, a1);
+      // The storage was pointed at the second archive, which has a hash backup from another log.
+      const uuid = "b".repeat(32);
+      const { latest, answer } = await scene.world.complete(() =>
+        sendChanges(scene.peer(a1), history.fuzzy(history.step(), 2), { uuid, bulkLb: 64 }),
+      );
+      expect([answer.kind, latest]).toEqual(["accept", { gidB: 2n, gidE: 2n }]);
+      const points = await a1.gids();
+      // The first one still gets what proxies had of the old log, further than the second one's gids.
+      await scene.diff(a0, 2, 9);
+      await expect(scene.replicate(a0, a1)).rejects.toThrow(/gone different ways.*nothing was changed/);
+      expect(await a1.gids()).toEqual(points);
+      expect((await a1.status()).uuid).toBe(uuid);
+      await scene.replicate(a0, a1, { resync: true });
+      expect(await scene.check(a1, "given up")).toEqual([0, 9]);
+    });
+  });
+
+  test("follows the log of a hash backup, through older diffs and a full copy", async () => {
+    for (const isFilledBefore of [true, false]) {
+      await withReplicas(14, async (scene) => {
+        const { a0, a1, history } = scene;
+        await scene.begin();
+        await scene.diff(a0, 0, 2);
+        if (isFilledBefore) await scene.replicate(a0, a1);
+        await scene.diff(a0, 2, 3);
+        const uuid = "c".repeat(32);
+        await scene.world.complete(() =>
+          sendChanges(scene.peer(a0), history.fuzzy(history.step(), 3), { uuid, bulkLb: 64 }),
+        );
+        await scene.replicate(a0, a1, { keepAllPoints: true });
+        expect((await a1.status()).uuid).toBe(uuid);
+        // What a proxy has of the new log fits, at both.
+        for (const archive of [a0, a1]) {
+          const { sizeLb } = history;
+          const sent = await scene.world.complete(() =>
+            sendDiff(scene.peer(archive), 4, 5, history.diff(3, 4), { uuid, sizeLb, recordsPerPack: 3 }),
+          );
+          expect(sent).toEqual({ kind: "accept" });
+        }
+        expect((await a1.gids()).at(-1)).toBe(5);
+      });
+    }
   });
 
   test("of a volume that has grown says so, or grows the other archive's image", async () => {
