@@ -136,7 +136,7 @@ describe("the limits of a device", () => {
       }
       for (const client of clients) client.connection.close();
     },
-    Math.max(30_000, writeCount / 10),
+    Math.max(60_000, writeCount / 2),
   );
 
   test("a log that is full answers no-space under the policy to stop, and takes writes again when some was shipped", async () => {

@@ -219,7 +219,8 @@ export class Engine implements WriteAheadEngine {
     if (options.timeoutMs !== undefined) {
       this.#meltTimer = this.#core.parts.clock.timer(options.timeoutMs, () => this.melt());
     }
-    await this.#drain();
+    // Behind a reset that is under way, which lets the lsids begin anew.
+    await this.#checkpointer.exclusive(() => this.#drain());
   }
 
   melt(): void {
@@ -279,8 +280,10 @@ export class Engine implements WriteAheadEngine {
     try {
       if (core.failure === undefined) {
         await core.until(() => this.#appender.queueLength === 0);
-        await this.#drain();
-        await this.#checkpointer.exclusive(() => this.#checkpointer.save({}));
+        await this.#checkpointer.exclusive(async () => {
+          await this.#drain();
+          await this.#checkpointer.save({});
+        });
         await core.until(() => this.#requestsInFlight === 0);
       }
     } catch (error) {
@@ -308,9 +311,10 @@ export class Engine implements WriteAheadEngine {
   async #drain(): Promise<void> {
     const core = this.#core;
     await core.until(() => this.#appender.isIdle);
-    this.#syncer.request();
-    this.#applier.request();
     const target = core.lsids.latest;
+    // Whoever melts the device meanwhile lets more be packed: what is asked for must cover the target at least.
+    await core.until(() => core.lsids.completed >= target);
+    this.#syncer.request();
     await core.until(() => core.lsids.permanent >= target);
     this.#applier.request();
     await core.until(() => core.lsids.written >= target);
