@@ -1,6 +1,6 @@
 /** @module The tools against each other: every way from a log to an image ends in the same image. */
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { original, walb } from "./tools.ts";
@@ -125,6 +125,26 @@ describe("a generated log", () => {
         .equals(readFileSync(at("near")).subarray(4096)),
     ).toBe(true);
   }, 20_000);
+
+  test("that is long and of large writes is redone as it is read, to the same image", async () => {
+    const generate = ["wlog", "generate", "--seed", "8", "--size", "32M", "--log-size", "66M", "--max-discard", "256K"];
+    await good(...generate, "--min-io", "64K", "--max-io", "256K", "-o", at("long.wlog"));
+    await good("wlog", "to-wdiff", "-i", at("long.wlog"), "-o", at("long.wdiff"));
+    for (const name of ["redone", "applied"]) writeFileSync(at(name), Buffer.alloc(32 * 1024 * 1024, 7));
+    await good("wlog", "redo", at("redone"), "-i", at("long.wlog"));
+    await good("wdiff", "redo", at("applied"), at("long.wdiff"));
+    expect(readFileSync(at("redone")).equals(readFileSync(at("applied")))).toBe(true);
+    for (const name of ["long.wlog", "long.wdiff", "redone", "applied"]) rmSync(at(name));
+  }, 60_000);
+
+  test("read as an image keeps its holes", async () => {
+    const image = Buffer.alloc(4 * 1024 * 1024);
+    for (const offset of [0, 16 * 1024, 1024 * 1024 + 40 * 1024, 3 * 1024 * 1024 - 1]) image[offset] = 1;
+    writeFileSync(at("base"), image);
+    await good("image", "cat", at("base"), "-o", at("sparse"), "--overwrite");
+    expect(readFileSync(at("sparse")).equals(image)).toBe(true);
+    expect(statSync(at("sparse")).blocks * 512).toBeLessThan(200 * 1024);
+  });
 
   test("as a diff of the full image is the image", async () => {
     const image = Buffer.alloc(300 * 1024);

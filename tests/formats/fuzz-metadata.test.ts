@@ -87,7 +87,7 @@ test("mutated queue files give the records they hold, or a refusal that says whe
   });
   expect(refused).toBeGreaterThan(rounds / 20);
   expect(taken).toBeGreaterThan(rounds / 20);
-});
+}, 600_000);
 
 /** Makes headers and checksums of records right again, as far as the links can be followed. */
 function repairQueue(bytes: Uint8Array): void {
@@ -159,7 +159,7 @@ test("mutated volume directories are read as what they say, or refused naming th
   });
   expect(refused).toBeGreaterThan(rounds / 20);
   expect(taken).toBeGreaterThan(rounds / 100);
-});
+}, 600_000);
 
 test("mutated names and texts are read as what they say, or refused naming the field", async () => {
   const clean = diffMeta({ from: snapshot(0n), to: snapshot(1n), isMergeable: true, timestampS: 1_400_000_000 });
@@ -230,4 +230,4 @@ test("mutated names and texts are read as what they say, or refused naming the f
   });
   expect(refused).toBeGreaterThan(rounds / 20);
   expect(taken).toBeGreaterThan(rounds / 20);
-});
+}, 600_000);

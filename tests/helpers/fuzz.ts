@@ -142,7 +142,7 @@ export interface FuzzCounts {
  * @throws Error for an outcome that is neither right nor a refusal that says where.
  */
 export async function fuzz(target: FuzzTarget): Promise<FuzzCounts> {
-  const rounds = Math.ceil(countFrom("WALB_FUZZ_ROUNDS", 100_000) * target.share);
+  const rounds = Math.ceil(countFrom("WALB_FUZZ_ROUNDS", 150_000) * target.share);
   const first = countFrom("WALB_FUZZ_FIRST", 1) - 1;
   const pools = target.pools ?? [];
   const watch = new AllocationWatch();

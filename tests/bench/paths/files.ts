@@ -17,6 +17,8 @@ interface Case {
   readonly bytes: number;
   /** Rate of the original C++ tool on a machine with two cores, MiB/s. */
   readonly original?: number;
+  /** Memory that it is to stay under, MiB. */
+  readonly memoryMib?: number;
   readonly isSynced: boolean;
   prepare(): Promise<void> | void;
 }
@@ -69,6 +71,7 @@ async function makeCases(directory: string, noSync: string | undefined, sizeByte
         words: [...convert, "--indexed"],
         bytes,
         original: original.indexed,
+        memoryMib: 100,
         isSynced: true,
         prepare: remove(out),
       },
@@ -77,6 +80,7 @@ async function makeCases(directory: string, noSync: string | undefined, sizeByte
         words: convert,
         bytes,
         original: original.sorted,
+        memoryMib: 300,
         isSynced: true,
         prepare: remove(out),
       },
@@ -134,6 +138,7 @@ async function makeCases(directory: string, noSync: string | undefined, sizeByte
 
 function rowOf(found: Case, runs: readonly ToolRun[], isSynced: boolean): Row {
   const rates = runs.map(({ seconds }) => found.bytes / mib / seconds);
+  const limit = found.memoryMib === undefined ? {} : { note: `to stay under ${found.memoryMib} MiB` };
   const suffix = found.isSynced ? (isSynced ? ", synced" : ", not synced") : "";
   return {
     path: `files: ${found.name}${suffix}`,
@@ -144,6 +149,7 @@ function rowOf(found: Case, runs: readonly ToolRun[], isSynced: boolean): Row {
     peakMib: { walb: Math.max(...runs.map(({ peakMib }) => peakMib)) },
     runs: runs.length,
     rates,
+    ...limit,
   };
 }
 

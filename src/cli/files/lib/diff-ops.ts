@@ -11,10 +11,10 @@ import { addressLbMax, checkAborted, type DiffStats, type DiscardPolicy, RecordK
 import { VirtualImage } from "../../../diff/virtual.ts";
 import { inOrder, settleAll } from "../../../diff/window.ts";
 import { WalbError } from "../../../errors.ts";
-import type { Codec, CompressOption } from "../../../native/codec.ts";
+import type { Codec, CompressOption, Compute } from "../../../native/codec.ts";
 import type { Lease, Memory } from "../../../native/memory.ts";
-import type { DecodedWrite, DiskFile } from "../../../platform/disk.ts";
-import { lbBytes, mib } from "../../../units.ts";
+import type { DecodedWrite, DiskFile, PlacedWrite } from "../../../platform/disk.ts";
+import { kib, lbBytes, mib } from "../../../units.ts";
 import type { OpenInput } from "./paths.ts";
 import { openDiff, renamed, seekable, withSeekableDiffs } from "./spooled.ts";
 import { SequentialOutput } from "./stdio.ts";
@@ -314,13 +314,35 @@ async function copyImage(
   };
   for await (const { lease, data, at } of inOrder(start, copiesMax, (read) => read.lease.release())) {
     try {
-      if (!isSparse || !compute.isZeroNow(data.bytes)) await output.write(at, data);
+      if (isSparse) await writeSparse(output, at, data, compute);
+      else await output.write(at, data);
     } finally {
       lease.release();
     }
     tool.progress(at + data.sizeBytes, endBytes - startBytes);
   }
   if (isSparse) await output.truncate(endBytes - startBytes);
+}
+
+/** Smallest hole that is kept: many small ones would cost more than they save. */
+const holeBytes = 16 * kib;
+
+/** Writes what is not zero to a file that is all hole there. */
+async function writeSparse(output: DiskFile, startBytes: number, data: Memory, compute: Compute): Promise<void> {
+  const writes: PlacedWrite[] = [];
+  let runAt = -1;
+  const end = (at: number): void => {
+    if (runAt >= 0) writes.push({ offsetBytes: startBytes + runAt, source: data.slice(runAt, at - runAt) });
+    runAt = -1;
+  };
+  for (let at = 0; at < data.sizeBytes; at += holeBytes) {
+    const cell = data.bytes.subarray(at, Math.min(at + holeBytes, data.sizeBytes));
+    if (compute.isZeroNow(cell)) end(at);
+    else if (runAt < 0) runAt = at;
+  }
+  end(data.sizeBytes);
+  if (writes.length > 1 && output.writeMany !== undefined) await output.writeMany(writes);
+  else await settleAll(writes.map(({ offsetBytes, source }) => output.write(offsetBytes, source)));
 }
 
 /** Opens diffs for `work`, and closes them. */

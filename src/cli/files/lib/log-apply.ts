@@ -12,11 +12,11 @@ import { type LoggedWrite, planStoreWrites, runStoreWrites } from "../../../log/
 import { type WlogInput, WlogReader } from "../../../log/wlogfile.ts";
 import type { Memory } from "../../../native/memory.ts";
 import type { DiskFile } from "../../../platform/disk.ts";
-import { kib, lbBytes } from "../../../units.ts";
+import { kib, lbBytes, mib } from "../../../units.ts";
 import { indexRecord, logAsSet, type WlogPlace } from "./log-index.ts";
 import type { OpenInput } from "./paths.ts";
 import type { Tool } from "./tool.ts";
-import { missingEndError } from "./walk.ts";
+import { emptyLogError, missingEndError } from "./walk.ts";
 
 /** What becomes of discards: left out, passed on to the device, or written as zeroes (these two read back the same). */
 export type DiscardHandling = "ignore" | "passdown" | "zero";
@@ -58,6 +58,8 @@ export interface LogApplyOptions {
 }
 
 const zeroBytes = 64 * kib;
+const longLogBytes = 64 * mib;
+const largeWriteBytes = 32 * kib;
 
 /** No packs yet. */
 export function emptyApplyCounts(beginLsid: bigint): ApplyCounts {
@@ -92,8 +94,9 @@ export async function redoWlog(
   const { memory, compute } = tool.platform;
   const { again } = input;
   // What the log replaces itself need not be written, where the rest can be read again. `onPack` wants the data at once.
-  const stretch =
-    again === undefined || options.onPack !== undefined ? undefined : new LogStretch(tool, again, image, options);
+  const mayStretch = again !== undefined && options.onPack === undefined;
+  let stretch: LogStretch | undefined;
+  let isDecided = false;
   const reader = new WlogReader(input, memory, compute);
   const limitLb = image.isBlockDevice ? Math.floor((await image.size()) / lbBytes) : Number.MAX_SAFE_INTEGER;
   const zeroes = await memory.lease(zeroBytes);
@@ -119,6 +122,10 @@ export async function redoWlog(
         }
         const batch = step.value;
         counts.endLsid = wholeLsid(batch.endLsid, header.lsidBase);
+        if (!isDecided && mayStretch && !isOfLargeWrites(batch, input.sizeBytes)) {
+          stretch = new LogStretch(tool, again, image, options);
+        }
+        isDecided = true;
         try {
           if (stretch === undefined) {
             doneBytes += await applyBatch(batch, header.pbsBytes, image, limitLb, zeroes, counts, options);
@@ -142,7 +149,7 @@ export async function redoWlog(
     await image.sync();
   }
   if (counts === undefined) {
-    throw new WalbError("bad-format", { what: "the input is empty: there is no wlog", where: { file: input.name } });
+    throw emptyLogError(input.name);
   }
   return counts;
 }
@@ -158,6 +165,20 @@ export function checkContinues(file: string, endLsid: bigint, uuid: string, next
     const what = `a wlog that begins at lsid ${nextLsid} follows one that ends at ${endLsid}`;
     throw new WalbError("damaged", { what, where: { file, field: "begin_lsid" }, hint });
   }
+}
+
+/** A long log whose writes are large: reading it a second time would cost more than what it replaces itself. */
+function isOfLargeWrites(batch: PackBatch, sizeBytes: number | undefined): boolean {
+  let writes = 0;
+  let writtenLb = 0;
+  for (const part of batch.parts) {
+    for (const { kind, sizeLb } of part.header.records) {
+      if (kind !== "data") continue;
+      writes += 1;
+      writtenLb += sizeLb;
+    }
+  }
+  return sizeBytes !== undefined && sizeBytes >= longLogBytes && writtenLb * lbBytes >= writes * largeWriteBytes;
 }
 
 /** Hears each record of a batch that has something to write, cut at the end of the device, and its data. */

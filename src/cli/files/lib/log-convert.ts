@@ -9,7 +9,6 @@ import { RecordIndex } from "../../../diff/record-index.ts";
 import { SortedDiffWriter } from "../../../diff/sorted.ts";
 import type { DiffStats, LogIo } from "../../../diff/types.ts";
 import { settleAll } from "../../../diff/window.ts";
-import { WalbError } from "../../../errors.ts";
 import type { PackBatch } from "../../../log/batch.ts";
 import { wholeLsid } from "../../../log/lsid.ts";
 import { recordDataPb } from "../../../log/pack.ts";
@@ -23,7 +22,7 @@ import { checkContinues } from "./log-apply.ts";
 import { indexRecord, logAsSet, type WlogPlace } from "./log-index.ts";
 import type { OpenInput } from "./paths.ts";
 import { carvedIo, type Tool } from "./tool.ts";
-import { missingEndError } from "./walk.ts";
+import { emptyLogError, missingEndError } from "./walk.ts";
 
 /** How to convert. */
 export interface LogConvertOptions {
@@ -68,7 +67,7 @@ export async function convertWlog(
   const first = await reader.nextHeader();
   if (first === undefined) {
     if (options.allowEmpty === true) return convertNothing(tool, output, options.kind);
-    throw new WalbError("bad-format", { what: "the input is empty: there is no wlog", where: { file: input.name } });
+    throw emptyLogError(input.name);
   }
   const beginLsid = wholeLsid(first.beginLsid, first.lsidBase);
   const { maxIoLb, compress } = options;

@@ -14,7 +14,7 @@ import { lbBytes, mib, u64Max } from "../../../units.ts";
 import { checkLogDevice, type LogDevice } from "./log-device.ts";
 import type { OpenInput } from "./paths.ts";
 import type { Tool } from "./tool.ts";
-import { missingEndError } from "./walk.ts";
+import { emptyLogError, missingEndError } from "./walk.ts";
 
 /** What to restore, and where to. */
 export interface RestoreOptions {
@@ -63,7 +63,7 @@ export async function restoreWlog(
   const reader = new WlogReader(input, memory, compute);
   const header = await reader.nextHeader();
   if (header === undefined) {
-    throw new WalbError("bad-format", { what: "the input is empty: there is no wlog", where: { file: input.name } });
+    throw emptyLogError(input.name);
   }
   if (header.pbsBytes !== pbsBytes) {
     throw new WalbError("bad-format", {

@@ -147,6 +147,16 @@ export class WlogWalker {
   }
 }
 
+/** The error for an input without a single byte. */
+export function emptyLogError(file: string): WalbError {
+  const hint = "look at what was to write it: even a log without writes has a header and an end block";
+  return new WalbError("bad-format", {
+    what: "the input is empty: there is no wlog",
+    where: { file, offsetBytes: 0 },
+    hint,
+  });
+}
+
 /** The error for a wlog that stops between two packs, without its end block. */
 export function missingEndError(file: string, endLsid: bigint, offsetBytes: number): WalbError {
   return new WalbError("damaged", {

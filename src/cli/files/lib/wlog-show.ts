@@ -1,13 +1,13 @@
 /** @module What wlog files hold: shown, counted, checked. */
 import type { DiffInput } from "../../../diff/stream.ts";
-import { WalbError } from "../../../errors.ts";
+import type { WalbError } from "../../../errors.ts";
 import { IntervalIndex } from "../../../log/intervals.ts";
 import { innerLsid, wholeLsid } from "../../../log/lsid.ts";
 import type { WlogHeader } from "../../../log/wlogheader.ts";
 import { lbBytes, u64Max } from "../../../units.ts";
 import { countPack, emptyLogCounts, type LogCounts } from "./log-text.ts";
 import type { Tool } from "./tool.ts";
-import { badDataError, missingEndError, type WalkedPack, WlogWalker } from "./walk.ts";
+import { badDataError, emptyLogError, missingEndError, type WalkedPack, WlogWalker } from "./walk.ts";
 
 /** What to hear while a wlog is walked. */
 export interface WlogShowOptions {
@@ -57,7 +57,7 @@ export async function showWlog(
     walker.release();
   }
   if (wlogs === 0) {
-    throw new WalbError("bad-format", { what: "the input is empty: there is no wlog", where: { file: input.name } });
+    throw emptyLogError(input.name);
   }
   return wlogs;
 }
