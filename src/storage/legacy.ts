@@ -55,6 +55,10 @@ export function storageLegacyRole(parts: StorageLegacyParts): LegacyRole {
   return {
     role: "storage",
     situation,
+    devicePath(name) {
+      const volume = find(name);
+      return volume === undefined ? undefined : devicePath(volume);
+    },
     status: async (name) =>
       name === undefined ? allLines(parts) : volumeLines(parts, name, find(name), situation(name)),
     get: async ({ name, args }: GetRequest): Promise<GetValueOf<GetKind>> => {

@@ -19,6 +19,8 @@ export interface LegacyRole {
   readonly role: GetRole;
   /** @throws WalbError for what is not a volume name. */
   situation(volume: string): Situation;
+  /** Of a storage: where a volume's device is. */
+  devicePath?(volume: string): string | undefined;
   /** Lines of `status`, of one volume or of all. */
   status(volume: string | undefined): Promise<string[]>;
   get(request: GetRequest): Promise<GetValueOf<GetKind>>;

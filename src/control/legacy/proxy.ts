@@ -79,6 +79,7 @@ async function archiveInfo(call: LegacyCall): Promise<LegacyReply> {
     states: ["Clear", "Stopped"],
     via: "AddArchiveInfo",
     prefix: "",
+    isStopChecked: false,
   };
   if (verb === "list") {
     const names = (await entries(call, guard, volume)).map((entry) => entry.archiveName);

@@ -78,7 +78,7 @@ export const storageLegacy: LegacyCommands = {
         ? { server: "c2sStartServer", states: ["Stopped"], via: "StartTarget" }
         : { server: "c2sStartServer", states: ["SyncReady"], via: "StartStandby" };
     await callCommand(call, guard, "start", { volume, mode }, ({ code }) =>
-      code === "log-overflow" ? `c2sStartServer:overflow:${volume}` : undefined,
+      code === "log-overflow" ? `c2sStartServer:overflow:${volume}:${devicePathOf(call, volume)}` : undefined,
     );
     return ok;
   },
@@ -95,7 +95,7 @@ export const storageLegacy: LegacyCommands = {
     exactly(guard.server, 1, call.parameters);
     const volume = volumeName(call.parameters[0]!);
     const { gid } = (await callCommand(call, guard, "snapshot", { volume }, ({ code }) =>
-      code === "log-overflow" ? "takeSnapshotDetail:wlog overflow" : undefined,
+      code === "log-overflow" ? `takeSnapshotDetail:wlog overflow:${devicePathOf(call, volume)}` : undefined,
     )) as { readonly gid: bigint };
     return { kind: "ok", put: (encoder) => encoder.u64(gid) };
   },
@@ -109,7 +109,7 @@ export const storageLegacy: LegacyCommands = {
       code !== "out-of-range"
         ? undefined
         : what.includes("shrink")
-          ? "growWdev:shrink is not supported"
+          ? `growWdev:shrink is not supported:${/has (\d+) blocks/.exec(what)?.[1] ?? 0}:${sizeLb}`
           : "setValueByIoctl:ioctl error:Bad address(14)",
     );
     return ok;
@@ -143,6 +143,10 @@ export const storageLegacy: LegacyCommands = {
     return ok;
   },
 };
+
+function devicePathOf({ role }: LegacyCall, volume: string): string {
+  return role.devicePath?.(volume) ?? "";
+}
 
 /** Size of `resize`, as every role reads it. */
 export function resizeLb(text: string): number {

@@ -14,6 +14,7 @@ import { runCommand, runLines } from "../../../src/wire/commands.ts";
 import { type GetName, type GetValue, runGet } from "../../../src/wire/get.ts";
 import { connectWire } from "../../../src/wire/handshake.ts";
 import type { WireStream } from "../../../src/wire/stream.ts";
+import { PeerError } from "../../../src/wire/words.ts";
 import { RawNbd, request } from "../../device/nbd/raw.ts";
 import { testLogger } from "../../helpers/backup-path.ts";
 
@@ -24,7 +25,7 @@ const nbdSocket = { kind: "unix", path: "/device/nbd.sock" } as const;
 export const peerProcess: PeerProcess = {
   pid: 4711,
   async exec(words) {
-    if (words[0] !== "/bin/echo") throw new Error("child process has returned non-zero:256");
+    if (words[0] !== "/bin/echo") throw new PeerError("child process has returned non-zero:256");
     return [words.slice(1).join(" ")];
   },
 };
@@ -47,7 +48,11 @@ export class LegacySite {
   device!: DeviceDaemon;
   #handle = 0;
 
-  constructor(seed: number) {
+  /** @param nodeIds other ids than the names of the servers. */
+  constructor(
+    seed: number,
+    private readonly nodeIds: Partial<Record<ServerName, string>> = {},
+  ) {
     this.world = createSimWorld(seed);
     for (const name of ["s0", "p0", "a0", "a1", "ctl"]) {
       this.hosts.set(name, this.world.host(name, { memoryBytes: 512 * mib }));
@@ -70,12 +75,12 @@ export class LegacySite {
     return this.hosts.get(name)!.platform;
   }
 
-  async start(name: ServerName): Promise<void> {
-    const platform = this.#platform(name);
+  async start(name: ServerName, host: string = name, port = ports[name]): Promise<void> {
+    const platform = this.#platform(host);
     const common = {
-      listen: tcp("", ports[name]),
+      listen: tcp("", port),
       dataDir: `/data-${name}`,
-      nodeId: name,
+      nodeId: this.nodeIds[name] ?? name,
       security: "insecure",
       process: peerProcess,
       onShutdown: () => undefined,
@@ -193,16 +198,46 @@ export class LegacySite {
     );
   }
 
-  /** Makes a volume on the whole path and takes its full backup, as the original's library does. */
-  async backUp(volume: string, device = volume): Promise<void> {
+  /** Starts an archive on the host of another, at a port of its own. */
+  async startBesides(host: ServerName, name: "a1", port: number): Promise<void> {
+    await this.world.complete(async () => {
+      await this.roles.get(name)?.close("force");
+      await this.start(name, host, port);
+    });
+  }
+
+  /** A command for what listens at a port. */
+  commandAt(host: ServerName, port: number, name: string, parameters: readonly string[]): Promise<void> {
+    return this.world.complete(async () => {
+      const { net, clock } = this.#platform("ctl");
+      const { stream } = await connectWire(net, tcp(host, port), { clock, clientId: "ctl", protocol: name });
+      await runCommand(stream, name, parameters);
+      stream.close();
+    });
+  }
+
+  /** Makes a volume known to all, without a backup. */
+  async initAll(volume: string, device = volume): Promise<void> {
     await this.makeDevice(device);
     await this.command("s0", "init-vol", [volume, `/dev/walb/${device}`]);
-    await this.command("a0", "init-vol", [volume]);
-    await this.addArchive(volume);
-    await this.command("p0", "start", [volume]);
+    if ((await this.get("a0", "state", volume)) === "Clear") await this.command("a0", "init-vol", [volume]);
+    if ((await this.get("p0", "state", volume)) === "Clear") {
+      await this.addArchive(volume);
+      await this.command("p0", "start", [volume]);
+    }
+  }
+
+  /** Takes the full backup and waits until it is restorable. */
+  async takeFull(volume: string): Promise<void> {
     await this.command("s0", "full-bkp", [volume, "64k"], "accept");
     await this.until("Target", async () => (await this.get("s0", "state", volume)) === "Target");
     await this.until("a restorable gid", async () => (await this.get("a0", "restorable", volume)).length > 0);
+  }
+
+  /** Makes a volume on the whole path and takes its full backup, as the original's library does. */
+  async backUp(volume: string, device = volume): Promise<void> {
+    await this.initAll(volume, device);
+    await this.takeFull(volume);
   }
 
   /** `archive-info add`. */
