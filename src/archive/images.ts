@@ -17,7 +17,7 @@ export async function openImages(
   parts: { readonly platform: Platform; readonly dataDir: string; readonly memory: MemoryPool },
 ): Promise<ImageStore> {
   const { platform, dataDir, memory } = parts;
-  if (kind === "file") return createFileImageStore(platform.disk, dataDir);
+  if (kind === "file") return createFileImageStore(platform.disk, memory, dataDir);
   const [scheme, place] = [kind.slice(0, kind.indexOf(":")), kind.slice(kind.indexOf(":") + 1)];
   if (scheme !== "lvm" || platform.commands === undefined) {
     throw new WalbError("bad-parameter", {

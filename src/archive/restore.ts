@@ -10,7 +10,9 @@ import { applyDiffs } from "../diff/apply.ts";
 import { planMerge } from "../diff/merge.ts";
 import { checkAborted, type DiffIo } from "../diff/types.ts";
 import { asWalbError, WalbError } from "../errors.ts";
+import { copyImage } from "../image/copy.ts";
 import { baseImage, type CloneMethod, type ImageId, snapshotImage } from "../image/image.ts";
+import { openForBlocks } from "../image/open.ts";
 import type { DiskFile } from "../platform/disk.ts";
 import type { DiffSet } from "../snapshot/diffset.ts";
 import { pointAt, pointOfGid, type RestorePoint, restoreRound } from "../snapshot/restore.ts";
@@ -19,7 +21,6 @@ import { lbBytes, mib } from "../units.ts";
 import type { JobContext } from "./apply.ts";
 import { keepCold, removeColds } from "./cold.ts";
 import type { Cold } from "./colds.ts";
-import { copyImage } from "./copy.ts";
 import { explained, openRound } from "./diffs.ts";
 import { removePartial } from "./partials.ts";
 import { advanced, planStart } from "./plan.ts";
@@ -312,7 +313,7 @@ class RestoreRun {
       };
       const method = await images.cloneToFile(this.#source, target.partialPath, { signal, onProgress });
       const allocated = (await disk.info(target.partialPath))?.allocatedBytes ?? copiedBytes;
-      const file = await disk.open(target.partialPath, { mode: "write" });
+      const file = await openForBlocks(disk, target.partialPath, "write");
       let diffBytes: number;
       try {
         if ((await file.size()) !== sizeBytes) await file.truncate(sizeBytes);

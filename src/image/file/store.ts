@@ -1,13 +1,22 @@
 /** @module Images as sparse files in the volumes' directories, with reflink clones where the file system has them. */
 import { WalbError } from "../../errors.ts";
+import type { MemoryPool } from "../../native/memory.ts";
 import type { Disk, DiskFile } from "../../platform/disk.ts";
-import { lbBytes } from "../../units.ts";
-import { type ByteRange, baseImage, type CloneMethod, type ImageId, type ImageStore } from "../image.ts";
+import { copyToFile } from "../copy.ts";
+import {
+  type ByteRange,
+  baseImage,
+  type CloneMethod,
+  type CopyOptions,
+  type ImageId,
+  type ImageStore,
+} from "../image.ts";
+import { openForBlocks } from "../open.ts";
 import { imageFileName, parseImageFileName } from "./names.ts";
 import { Trash } from "./trash.ts";
 
 /** Images in `<dataDir>/<volume>/`, see {@link imageFileName}. The volume directory is made by the archive. */
-export function createFileImageStore(disk: Disk, dataDir: string): ImageStore {
+export function createFileImageStore(disk: Disk, memory: MemoryPool, dataDir: string): ImageStore {
   const directoryOf = (volume: string): string => `${dataDir}/${volume}`;
   const pathOf = (image: ImageId): string => `${directoryOf(image.volume)}/${imageFileName(image)}`;
   const trash = new Trash(disk);
@@ -41,6 +50,24 @@ export function createFileImageStore(disk: Disk, dataDir: string): ImageStore {
     await withFile(pathOf(image), "write", (file) => file.truncate(size));
   };
 
+  const hasCheapClones = (volume: string): Promise<boolean> => {
+    const known = reflinks.get(volume);
+    if (known !== undefined) return known;
+    const probe = canReflink(disk, directoryOf(volume)).catch(() => {
+      // On a full disk: nothing is known.
+      reflinks.delete(volume);
+      return false;
+    });
+    reflinks.set(volume, probe);
+    return probe;
+  };
+
+  const cloneTo = async (image: ImageId, path: string, options: CopyOptions): Promise<"reflink" | "copy"> => {
+    if (await hasCheapClones(image.volume)) return disk.cloneFile(pathOf(image), path, options);
+    await copyToFile(disk, memory, pathOf(image), path, options);
+    return "copy";
+  };
+
   return {
     kind: "file",
     pathOf,
@@ -59,14 +86,7 @@ export function createFileImageStore(disk: Disk, dataDir: string): ImageStore {
       await disk.syncDirectory(directoryOf(volume));
       return "zeroes";
     },
-    async open(image, mode) {
-      const path = pathOf(image);
-      const direct = await disk.open(path, { mode, direct: true });
-      if (lbBytes % direct.alignmentBytes === 0) return direct;
-      // Blocks of the volume are 512 bytes: on larger ones of the disk, the page cache puts them together.
-      await direct.close();
-      return disk.open(path, { mode });
-    },
+    open: (image, mode) => openForBlocks(disk, pathOf(image), mode),
     async missingBytes(image, ranges) {
       const file = await disk.open(pathOf(image), { mode: "read" });
       try {
@@ -81,22 +101,12 @@ export function createFileImageStore(disk: Disk, dataDir: string): ImageStore {
       await disk.syncDirectory(directoryOf(to.volume));
     },
     async clone(from, to, options): Promise<CloneMethod> {
-      const method = await disk.cloneFile(pathOf(from), pathOf(to), options);
+      const method = await cloneTo(from, pathOf(to), options);
       await grow(to, options.sizeBytes);
       return method;
     },
-    async hasCheapClones(volume) {
-      const known = reflinks.get(volume);
-      if (known !== undefined) return known;
-      const probe = canReflink(disk, directoryOf(volume)).catch(() => {
-        // On a full disk: nothing is known.
-        reflinks.delete(volume);
-        return false;
-      });
-      reflinks.set(volume, probe);
-      return probe;
-    },
-    cloneToFile: (image, path, options) => disk.cloneFile(pathOf(image), path, options),
+    hasCheapClones,
+    cloneToFile: cloneTo,
     cleanUp: (volume) => trash.takeLeftovers(directoryOf(volume)),
     settle: () => trash.settle(),
   };

@@ -1,8 +1,11 @@
-/** @module Copies an image onto a block device: data read and written in parallel, holes zeroed. */
+/** @module Copies an image onto a block device or to a new file: data read and written in parallel, holes zeroed or kept. */
+import { dirname } from "node:path";
 import { checkAborted } from "../diff/types.ts";
 import type { MemoryPool } from "../native/memory.ts";
-import type { DiskFile } from "../platform/disk.ts";
+import type { Disk, DiskFile } from "../platform/disk.ts";
 import { gib, mib } from "../units.ts";
+import type { CopyOptions } from "./image.ts";
+import { openForBlocks } from "./open.ts";
 
 const partBytes = mib;
 const partsInFlightMax = 8;
@@ -16,8 +19,40 @@ export interface CopyParts {
   /** From address 0; what the source does not have is zeroed. */
   readonly sizeBytes: number;
   readonly memory: MemoryPool;
-  readonly signal: AbortSignal;
+  readonly signal?: AbortSignal | undefined;
   readonly onProgress: (doneBytes: number) => void;
+  /** The target is a new file: what is not written is a hole. Default false. */
+  readonly isFresh?: boolean;
+}
+
+/** Copies an image to a new file, durably; holes stay holes. @throws WalbError `already-exists`, `no-space`, `cancelled`. */
+export async function copyToFile(
+  disk: Disk,
+  memory: MemoryPool,
+  from: string,
+  to: string,
+  { signal, onProgress }: CopyOptions,
+): Promise<void> {
+  const source = await openForBlocks(disk, from, "read");
+  try {
+    await (await disk.open(to, { mode: "create" })).close();
+    const target = await openForBlocks(disk, to, "write");
+    try {
+      const sizeBytes = await source.size();
+      await target.truncate(sizeBytes);
+      const progress = (doneBytes: number): void => onProgress?.(doneBytes, sizeBytes);
+      await copyImage({ from: source, to: target, sizeBytes, memory, signal, onProgress: progress, isFresh: true });
+      await target.sync();
+      await target.close();
+      await disk.syncDirectory(dirname(to));
+    } catch (error) {
+      await target.close();
+      await disk.remove(to);
+      throw error;
+    }
+  } finally {
+    await source.close();
+  }
 }
 
 interface Part {
@@ -77,9 +112,9 @@ async function* piecesOf({ from, sizeBytes }: CopyParts): AsyncGenerator<Part, v
   }
 }
 
-async function copyPart({ from, to, memory }: CopyParts, part: Part): Promise<Part> {
+async function copyPart({ from, to, memory, isFresh }: CopyParts, part: Part): Promise<Part> {
   if (part.kind === "hole") {
-    await to.zero(part.offsetBytes, part.sizeBytes);
+    if (isFresh !== true) await to.zero(part.offsetBytes, part.sizeBytes);
     return part;
   }
   const lease = await memory.lease(part.sizeBytes);
