@@ -18,8 +18,8 @@ export interface TurnLimits {
   readonly keptGids: readonly bigint[];
 }
 
-/** Most diffs merged in one turn. */
-const mergeCountMax = 1000;
+/** Most diffs merged in one turn: as many files as are kept open, since a merge reads from all of them in turn. */
+const mergeCountMax = 64;
 
 /** The next turn; its diffs are those to be merged into one. @throws WalbError `not-restorable`. */
 export function planTurn(set: DiffSet, base: ArchiveState, peer: Snapshot, limits: TurnLimits): ReplicationStep {
