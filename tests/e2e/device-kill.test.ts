@@ -1,9 +1,10 @@
 /** @module A live client keeps working, and reads what it wrote, while its device daemon is killed again and again. */
 import { afterAll, expect, test } from "bun:test";
 import { join } from "node:path";
-import { DeviceProcess, missing, run } from "../helpers/device-process.ts";
+import { DeviceProcess, missing, run, runWithin } from "../helpers/device-process.ts";
 
 const rounds = Number(process.env.WALB_KILL_ROUNDS ?? 3);
+const timeLimitMs = 60_000 + 15_000 * rounds;
 const lacking = missing("fio", "nbdkit", "nbdcopy", "qemu-img");
 if (lacking.length > 0) console.log(`skipping: ${lacking.join(", ")} not installed`);
 const device = new DeviceProcess();
@@ -36,7 +37,7 @@ test.skipIf(lacking.length > 0)(
       ];
       const load = ["--rw=randwrite", "--bsrange=512-64k", "--blockalign=512", "--fsync=64", `--loops=${4 * rounds}`];
       const verify = ["--verify=crc32c", "--verify_fatal=1", "--do_verify=1", "--verify_state_save=0"];
-      const fio = run("fio", ...job, ...load, ...verify).finally(() => {
+      const fio = runWithin(timeLimitMs, "fio", ...job, ...load, ...verify).finally(() => {
         isDone = true;
       });
       let kills = 0;
@@ -68,5 +69,5 @@ test.skipIf(lacking.length > 0)(
     await device.end("SIGTERM");
     await run("cmp", first, device.dataPath);
   },
-  30_000 + 15_000 * rounds,
+  30_000 + timeLimitMs,
 );

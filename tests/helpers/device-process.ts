@@ -72,8 +72,13 @@ export class DeviceProcess {
 }
 
 /** Runs a program. @throws with its output when it fails. */
-export async function run(...command: string[]): Promise<string> {
-  const child = Bun.spawn(command, { stdin: "ignore", stdout: "pipe", stderr: "pipe", timeout: 60_000 });
+export function run(...command: string[]): Promise<string> {
+  return runWithin(60_000, ...command);
+}
+
+/** The same, with a time limit of its own. */
+export async function runWithin(timeout: number, ...command: string[]): Promise<string> {
+  const child = Bun.spawn(command, { stdin: "ignore", stdout: "pipe", stderr: "pipe", timeout });
   const [out, err] = await Promise.all([new Response(child.stdout).text(), new Response(child.stderr).text()]);
   if ((await child.exited) !== 0) throw new Error(`${command.join(" ")} failed (${child.exitCode}): ${err}${out}`);
   return out;
