@@ -57,6 +57,7 @@ export const program = group("walb", "walb: continuous, point-in-time backup and
   command("merge", "make one diff of several", () => import("./verbs/merge.ts")),
   command("limit", "rates of an archive's large work", () => import("./verbs/limit.ts")),
   command("status", "is every volume protected, and why not", () => import("./verbs/status.ts")),
+  command("check", "find mistakes in the fleet file and at the servers", () => import("./verbs/check.ts")),
   command("start", "start a stopped volume", () => import("./verbs/start.ts")),
   command("stop", "stop a volume", () => import("./verbs/stop.ts")),
   command("kick", "retry now what waits", () => import("./verbs/kick.ts")),

@@ -65,44 +65,69 @@ export const defaultFleet: Fleet = {
   volumes: {},
 };
 
+/** Something that is wrong in a fleet file. */
+export interface FleetProblem {
+  /** Dotted path, e.g. `servers.a0.address`; empty for the file as a whole. */
+  readonly field: string;
+  readonly what: string;
+}
+
 /** Parses and checks a fleet file. @throws WalbError `usage` naming file and field. */
 export function parseFleet(text: string, file: string): Fleet {
+  const { fleet, problems } = readFleetText(text, file);
+  const [first] = problems;
+  if (first !== undefined) throw bad(file, first.field, first.what);
+  return fleet!;
+}
+
+/** Parses a fleet file and tells everything that is wrong in it. @returns no fleet when its form is wrong. */
+export function readFleetText(
+  text: string,
+  file: string,
+): { readonly fleet: Fleet | undefined; readonly problems: FleetProblem[] } {
   let raw: unknown;
   try {
     raw = Bun.TOML.parse(text);
   } catch (cause) {
-    throw new WalbError("usage", { what: "the fleet file is not TOML", where: { file }, cause });
+    const why = cause instanceof Error ? `: ${cause.message}` : "";
+    return { fleet: undefined, problems: [{ field: "", what: `it is not TOML${why}` }] };
   }
   const parsed = fileSchema.safeParse(raw);
   if (!parsed.success) {
-    const issue = parsed.error.issues[0];
-    throw bad(file, issue?.path.join(".") ?? "", issue?.message ?? "not valid");
+    const problems = parsed.error.issues.map((issue) => {
+      // Of a name, what is wrong with it stands below.
+      const inner = issue.code === "invalid_key" ? issue.issues[0]?.message : undefined;
+      return { field: issue.path.join("."), what: inner ?? issue.message };
+    });
+    return { fleet: undefined, problems };
   }
+  const problems: FleetProblem[] = [];
+  const problem = (field: string, what: string): void => {
+    problems.push({ field, what });
+  };
   const entries = Object.entries(parsed.data.servers);
   const archives = entries.filter(([, server]) => server.role === "archive");
   const primaries = archives.filter(([, server]) => server.primary === true);
-  if (primaries.length > 1) throw bad(file, `servers.${primaries[1]?.[0]}.primary`, "only one archive can be primary");
-  if (archives.length > 1 && primaries.length === 0) {
-    throw bad(file, "servers", "one of the archives needs primary = true");
-  }
+  for (const [name] of primaries.slice(1)) problem(`servers.${name}.primary`, "only one archive can be primary");
+  if (archives.length > 1 && primaries.length === 0) problem("servers", "one of the archives needs primary = true");
   const primary = primaries[0]?.[0] ?? archives[0]?.[0];
   const servers = entries.map(([name, { role, address, primary: isMarked }]) => {
-    if (isMarked === true && role !== "archive")
-      throw bad(file, `servers.${name}.primary`, "only an archive is primary");
+    if (isMarked === true && role !== "archive") problem(`servers.${name}.primary`, "only an archive is primary");
     return { name, role, address, isPrimary: name === primary };
   });
   const volumes = parsed.data.volumes ?? {};
   for (const [name, volume] of Object.entries(volumes)) {
     const check = (server: string | undefined, role: Role, field: string): void => {
       if (server === undefined || servers.some((known) => known.name === server && known.role === role)) return;
-      throw bad(file, `volumes.${name}.${field}`, `there is no ${role} ${JSON.stringify(server)} in [servers]`);
+      problem(`volumes.${name}.${field}`, `there is no ${role} ${JSON.stringify(server)} in [servers]`);
     };
     check(volume.storage, "storage", "storage");
     for (const archive of volume.replicate ?? []) check(archive, "archive", "replicate");
   }
   const clusterKey = parsed.data["cluster-key"];
   const { worker } = parsed.data;
-  return { file, servers, volumes, worker, ...(clusterKey === undefined ? {} : { clusterKey }) };
+  const fleet = { file, servers, volumes, worker, ...(clusterKey === undefined ? {} : { clusterKey }) };
+  return { fleet, problems };
 }
 
 /** The fleet with all its servers reached with a key. @param clusterKey absolute path of the key's file. */

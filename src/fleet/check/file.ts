@@ -1,0 +1,154 @@
+/** @module Checks the fleet file alone, without asking anybody. Pure. */
+import { WalbError } from "../../errors.ts";
+import { type Fleet, primaryArchive, readFleetText, serversOf } from "../fleet.ts";
+import { formatDuration } from "../format.ts";
+import { parseKeep } from "../worker/keep.ts";
+import { type Readers, workerPolicy } from "../worker/policy.ts";
+import { Findings } from "./findings.ts";
+
+/** Points are about this far apart while a volume is written to. */
+const pointsApartMs = 10_000;
+
+/** Checks the text of a fleet file. @returns the fleet when its form is right. */
+export function checkFleetFile(text: string, file: string, readers: Readers): { fleet?: Fleet; findings: Findings } {
+  const findings = new Findings();
+  const { fleet, problems } = readFleetText(text, file);
+  for (const { field, what } of problems) {
+    findings.error(field === "" ? "the file" : field, what, hintOf(field));
+  }
+  if (fleet === undefined) return { findings };
+  checkServers(fleet, findings);
+  checkVolumes(fleet, readers, findings);
+  trySettings(findings, () => workerPolicy(fleet.worker, readers));
+  return { fleet, findings };
+}
+
+function hintOf(field: string): string | undefined {
+  if (/^servers\.[^.]+\.address$/.test(field)) return 'for example address = "backup1:10200"';
+  if (/^servers\.[^.]+\.role$/.test(field)) return 'role is "storage", "proxy" or "archive"';
+  return undefined;
+}
+
+function checkServers(fleet: Fleet, findings: Findings): void {
+  for (const role of ["storage", "proxy", "archive"] as const) {
+    if (serversOf(fleet, role).length > 0) continue;
+    const port = { storage: 10000, proxy: 10100, archive: 10200 }[role];
+    const [name] = role;
+    findings.error(
+      "servers",
+      `there is no ${role}`,
+      `add [servers.${name}0] role = "${role}" address = "HOST:${port}"`,
+    );
+  }
+  const seen = new Map<string, string>();
+  for (const { name, address } of fleet.servers) {
+    const key = address.toLowerCase();
+    const twin = seen.get(key);
+    if (twin !== undefined) {
+      findings.error(`servers.${name}.address`, `${address} is the address of ${twin}, too`, "each daemon has its own");
+    }
+    seen.set(key, name);
+  }
+  const isLocal = ({ address }: { address: string }): boolean => /^(localhost|127\.|\[::1\])/i.test(address);
+  const local = fleet.servers.filter(isLocal);
+  if (local.length > 0 && local.length < fleet.servers.length) {
+    for (const { name, address } of local) {
+      findings.warn(
+        `servers.${name}.address`,
+        `${address} is another host for each host that reads this file`,
+        "name the host as the others reach it",
+      );
+    }
+  }
+}
+
+function checkVolumes(fleet: Fleet, readers: Readers, findings: Findings): void {
+  const storages = serversOf(fleet, "storage");
+  const devices = new Map<string, string>();
+  for (const [volume, entry] of Object.entries(fleet.volumes)) {
+    const place = `volumes.${volume}`;
+    if (entry.storage === undefined && storages.length > 1) {
+      const hint = `add storage = "${storages[0]?.name}"`;
+      findings.error(
+        `${place}.storage`,
+        `there are ${storages.length} storages, and it is not said which one has it`,
+        hint,
+      );
+    }
+    const device = `${entry.storage ?? storages[0]?.name ?? ""} ${entry.device ?? volume}`;
+    const twin = devices.get(device);
+    if (entry.device !== undefined && twin !== undefined) {
+      findings.error(`${place}.device`, `${entry.device} is the device of ${twin}, too`, "a device is one volume");
+    }
+    devices.set(device, volume);
+    const replicas = entry.replicate ?? [];
+    if (serversOf(fleet, "archive").length > 0 && replicas.includes(primaryArchive(fleet).name)) {
+      findings.error(`${place}.replicate`, "the primary archive has it already", "name other archives only");
+    }
+    const twice = replicas.find((name, i) => replicas.indexOf(name) !== i);
+    if (twice !== undefined) findings.error(`${place}.replicate`, `${twice} is named twice`);
+    if (entry.keep !== undefined) checkKeep(entry.keep, place, readers, findings);
+    if (entry.drill !== undefined) {
+      const { every } = entry.drill;
+      trySettings(findings, () => durationOf(every, `${place}.drill.every`, readers));
+    }
+  }
+}
+
+function checkKeep(
+  rules: Readonly<Record<string, string | number>>,
+  place: string,
+  readers: Readers,
+  findings: Findings,
+): void {
+  const parsed = trySettings(findings, () => parseKeep(rules, readers.duration, `${place}.keep`));
+  if (parsed === undefined) return;
+  if (parsed.length === 0)
+    findings.error(`${place}.keep`, "there are no rules in it", 'for example { all = "2h", daily = "14d" }');
+  const longest = Math.max(0, ...parsed.map(({ forMs }) => forMs));
+  if (parsed.length > 0 && longest < 3_600_000) {
+    findings.warn(`${place}.keep`, `no point is kept for longer than ${formatDuration(longest)}`, "is that meant?");
+  }
+  for (const { name, forMs, intervalStartMs } of parsed) {
+    const intervalMs = name === "all" ? pointsApartMs : nextStart(intervalStartMs) - intervalStartMs(0);
+    if (forMs < intervalMs) {
+      findings.error(
+        `${place}.keep.${name}`,
+        `it keeps points for ${formatDuration(forMs)}, which is shorter than its interval`,
+        `keep them for at least ${formatDuration(intervalMs)}`,
+      );
+    }
+  }
+}
+
+/** Start of the interval behind that of time 0. */
+function nextStart(startOf: (timeMs: number) => number): number {
+  const first = startOf(0);
+  let low = 0;
+  let high = 400 * 86_400_000;
+  while (high - low > 1) {
+    const middle = Math.floor((low + high) / 2);
+    if (startOf(middle) === first) low = middle;
+    else high = middle;
+  }
+  return startOf(high);
+}
+
+function durationOf(text: string, field: string, readers: Readers): number {
+  try {
+    return readers.duration(text);
+  } catch (cause) {
+    throw new WalbError("usage", { what: `${JSON.stringify(text)} is not a duration`, where: { field }, cause });
+  }
+}
+
+/** Runs what reads settings; a mistake becomes a finding. */
+function trySettings<T>(findings: Findings, work: () => T): T | undefined {
+  try {
+    return work();
+  } catch (error) {
+    if (!(error instanceof WalbError) || error.code !== "usage") throw error;
+    findings.error(error.where.field ?? "the file", error.what.replace("the fleet file is wrong: ", ""), error.hint);
+    return undefined;
+  }
+}

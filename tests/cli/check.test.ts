@@ -1,0 +1,52 @@
+import { expect, test } from "bun:test";
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { runIn, startFakeFleet } from "./fleet-fixture.ts";
+
+test("walb check asks the servers, says what is wrong and what to do, and exits with 1", async () => {
+  const fleet = await startFakeFleet();
+  try {
+    const before = await fleet.run(["check"]);
+    expect(before.code).toBe(1);
+    expect(before.out).toContain("walb init");
+    const json = await fleet.run(["check", "--json"]);
+    expect(JSON.parse(json.out)).toMatchObject({ isGood: false });
+    const file = await fleet.run(["check", "--file-only"]);
+    expect(file).toMatchObject({ code: 0 });
+    expect(file.out).toMatch(/walb.toml: all is well\n$/);
+  } finally {
+    await fleet.close();
+  }
+});
+
+test("walb check names a key file that is missing or open to others, and every mistake of a file at once", async () => {
+  const directory = mkdtempSync(join(tmpdir(), "walb-check-"));
+  const text = `cluster-key = "walb.key"
+    [servers.s0]
+    role = "storage"
+    address = "127.0.0.1:1"
+    [servers.p0]
+    role = "proxy"
+    address = "127.0.0.1:2"
+    [servers.a0]
+    role = "archive"
+    address = "127.0.0.1:3"
+    [volumes.vol0]
+    storage = "nobody"
+    replicate = ["nowhere"]`;
+  try {
+    writeFileSync(join(directory, "walb.toml"), text);
+    const missing = await runIn(directory, ["check", "--timeout", "2s"]);
+    expect(missing.out).toContain("error: cluster-key: there is no");
+    expect(missing.out).toContain('error: volumes.vol0.storage: there is no storage "nobody"');
+    expect(missing.out).toContain('error: volumes.vol0.replicate: there is no archive "nowhere"');
+    expect(missing.out).toContain("error: server s0: 127.0.0.1:1 does not answer");
+    writeFileSync(join(directory, "walb.key"), "x", { mode: 0o644 });
+    const open = await runIn(directory, ["check", "--timeout", "2s"]);
+    expect(open.out).toContain("chmod 600");
+    expect((await runIn(directory, ["check", "--fleet", "nothing.toml"])).code).toBe(2);
+  } finally {
+    rmSync(directory, { recursive: true, force: true });
+  }
+});

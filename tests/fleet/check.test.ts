@@ -1,0 +1,363 @@
+import { describe, expect, test } from "bun:test";
+import { parseSize } from "../../src/cli/text/size.ts";
+import { parseDuration } from "../../src/cli/text/time.ts";
+import type { ArchiveStatus } from "../../src/control/archive.ts";
+import type { ProxyStatus } from "../../src/control/proxy.ts";
+import type { StorageStatus } from "../../src/control/storage.ts";
+import { checkFleetFile } from "../../src/fleet/check/file.ts";
+import { type Finding, Findings } from "../../src/fleet/check/findings.ts";
+import { checkServers, type Probe } from "../../src/fleet/check/servers.ts";
+import { parseFleet } from "../../src/fleet/fleet.ts";
+
+const nowMs = Date.UTC(2026, 10, 21);
+const good = `
+cluster-key = "walb.key"
+[servers.s0]
+role = "storage"
+address = "pc1:10000"
+[servers.p0]
+role = "proxy"
+address = "pc2:10100"
+[servers.a0]
+role = "archive"
+address = "pc2:10200"
+primary = true
+[servers.a1]
+role = "archive"
+address = "pc3:10200"
+[volumes.vol0]
+storage = "s0"
+device = "vol0"
+keep = { all = "2h", hourly = "3d", daily = "14d" }
+replicate = ["a1"]
+drill = { every = "7d", command = "fsck -fn {device}" }
+[worker]
+merge = { every = "1h" }
+`;
+const checkText = (text: string): readonly Finding[] =>
+  checkFleetFile(text, "/etc/walb/walb.toml", { duration: parseDuration, size: parseSize }).findings.all;
+const changed = (from: string, to: string): string => {
+  if (!good.includes(from)) throw new Error(`the good file has no ${from}`);
+  return good.replace(from, to);
+};
+
+test("a file without mistakes has no findings", () => {
+  expect(checkText(good)).toEqual([]);
+});
+
+/** What is wrong; the file with the mistake; the place and the words by which it is named. */
+const inFile: readonly (readonly [string, string, string, RegExp])[] = [
+  ["no TOML", "[servers", "the file", /not TOML/],
+  ["a misspelt key", changed("primary = true", "primry = true"), "servers.a0", /primry/],
+  ["an unknown role", changed('role = "proxy"', 'role = "relay"'), "servers.p0.role", /storage.*proxy.*archive/],
+  ["an address without a port", changed('"pc1:10000"', '"pc1"'), "servers.s0.address", /host:port/],
+  ["an impossible port", changed("pc1:10000", "pc1:70000"), "servers.s0.address", /65535/],
+  [
+    "two primaries",
+    changed('address = "pc3:10200"', 'address = "pc3:10200"\nprimary = true'),
+    "servers.a1.primary",
+    /only one/,
+  ],
+  ["no primary", changed("primary = true\n", ""), "servers", /primary = true/],
+  [
+    "a proxy as primary",
+    changed('"pc2:10100"', '"pc2:10100"\nprimary = true'),
+    "servers.p0.primary",
+    /only an archive/,
+  ],
+  ["no proxy", good.replace(/\[servers.p0\][^[]*/, ""), "servers", /there is no proxy/],
+  ["one address twice", changed("pc3:10200", "PC2:10200"), "servers.a1.address", /the address of a0/],
+  ["loopback among hosts", changed("pc1:10000", "127.0.0.1:10000"), "servers.s0.address", /another host for each/],
+  [
+    "a storage that is not there",
+    changed('storage = "s0"', 'storage = "s9"'),
+    "volumes.vol0.storage",
+    /no storage "s9"/,
+  ],
+  ["an archive that is not there", changed('["a1"]', '["a9"]'), "volumes.vol0.replicate", /no archive "a9"/],
+  ["replication to the primary", changed('["a1"]', '["a0"]'), "volumes.vol0.replicate", /has it already/],
+  ["an archive named twice", changed('["a1"]', '["a1", "a1"]'), "volumes.vol0.replicate", /twice/],
+  ["an unknown rule", changed('hourly = "3d"', 'hourley = "3d"'), "volumes.vol0.keep.hourley", /rules are/],
+  ["a rule without a duration", changed('"14d"', '"long"'), "volumes.vol0.keep.daily", /not a duration/],
+  [
+    "a rule shorter than its interval",
+    changed('"14d"', '"2h"'),
+    "volumes.vol0.keep.daily",
+    /shorter than its interval/,
+  ],
+  [
+    "a drill without a duration",
+    changed('every = "7d"', 'every = "weekly"'),
+    "volumes.vol0.drill.every",
+    /not a duration/,
+  ],
+  [
+    "a worker's time that is none",
+    changed('merge = { every = "1h" }', 'merge = { every = "often" }'),
+    "worker.merge.every",
+    /not a duration/,
+  ],
+  [
+    "a storage left unsaid",
+    changed('storage = "s0"\n', "").replace(
+      "[servers.p0]",
+      '[servers.s1]\nrole = "storage"\naddress = "pc4:10000"\n[servers.p0]',
+    ),
+    "volumes.vol0.storage",
+    /not said which/,
+  ],
+  [
+    "a device of two volumes",
+    `${good}\n[volumes.vol1]\nstorage = "s0"\ndevice = "vol0"`,
+    "volumes.vol1.device",
+    /device of vol0/,
+  ],
+  ["a volume name that cannot be", changed("[volumes.vol0]", '[volumes."vol 0"]'), "volumes.vol 0", /letters, digits/],
+];
+
+describe("walb check finds in the file", () => {
+  test.each(inFile)("%s", (_, text, place, words) => {
+    const found = checkText(text).find((finding) => finding.place === place);
+    expect(found?.what ?? JSON.stringify(checkText(text))).toMatch(words);
+  });
+});
+
+const info = (role: "storage" | "proxy" | "archive", nodeId: string) => ({
+  role,
+  nodeId,
+  version: "1",
+  startedMs: nowMs - 1000,
+  nowMs,
+  security: "cluster-key" as const,
+});
+const idle = { volume: "vol0", stopState: "not-stopping" as const, running: [] };
+
+interface Answers {
+  s0: Probe & { storage: StorageStatus };
+  p0: Probe & { proxy: ProxyStatus };
+  a0: Probe & { archive: ArchiveStatus };
+  a1: Probe & { archive: ArchiveStatus };
+}
+
+/** Answers of servers that are as they should be. */
+function answers(): Answers {
+  const fleet = parseFleet(good, "walb.toml");
+  const server = (name: string) => fleet.servers.find((one) => one.name === name)!;
+  const askedMs = [nowMs - 1, nowMs + 1] as const;
+  const kept = { ...idle, state: "Archived", base: "<|0|>", sizeLb: 1000 };
+  const archive = (): ArchiveStatus => ({ images: "file", freeBytes: 50, totalBytes: 100, volumes: [{ ...kept }] });
+  return {
+    s0: {
+      server: server("s0"),
+      info: info("storage", "pc1"),
+      askedMs,
+      storage: {
+        archive: "pc2:10200",
+        proxies: [{ address: "pc2:10100", isAvailable: true }],
+        volumes: [
+          {
+            ...idle,
+            state: "Target",
+            sizeLb: 1000,
+            device: { kind: "user", name: "vol0" },
+            isOverflow: false,
+            logUsagePb: 1,
+            logCapacityPb: 100,
+          },
+        ],
+      },
+    },
+    p0: {
+      server: server("p0"),
+      info: info("proxy", "pc2"),
+      askedMs,
+      proxy: {
+        volumes: [
+          {
+            ...idle,
+            state: "Started",
+            archives: ["a0", "a1"].map((archiveName) => ({
+              archiveName,
+              address: server(archiveName).address,
+              compression: "snappy:0:1",
+              delayS: 0,
+              pendingCount: 0,
+              pendingBytes: 0,
+              isSending: false,
+            })),
+          },
+        ],
+      },
+    },
+    a0: { server: server("a0"), info: info("archive", "pc2"), askedMs, archive: archive() },
+    a1: { server: server("a1"), info: info("archive", "pc3"), askedMs, archive: archive() },
+  };
+}
+
+function checkAnswers(change: (answers: Answers) => void, text = good): readonly Finding[] {
+  const all = answers();
+  change(all);
+  const findings = new Findings();
+  checkServers(parseFleet(text, "walb.toml"), Object.values(all), findings);
+  return findings.all;
+}
+
+test("servers that are as they should be have no findings", () => {
+  expect(checkAnswers(() => undefined)).toEqual([]);
+});
+
+const storageVolume = (all: Answers) => all.s0.storage.volumes[0]!;
+const set = (target: object, values: object): void => {
+  Object.assign(target, values);
+};
+
+const atServers: readonly (readonly [string, (all: Answers) => void, string, RegExp])[] = [
+  [
+    "a server that does not answer",
+    (all) => set(all, { p0: { server: all.p0.server, error: { message: "connection refused" } } }),
+    "server p0",
+    /does not answer: connection refused/,
+  ],
+  [
+    "another role at an address",
+    (all) => set(all.p0, { info: info("archive", "pc2") }),
+    "servers.p0.role",
+    /has the role archive/,
+  ],
+  [
+    "a clock that is wrong",
+    (all) => set(all.a0, { info: { ...info("archive", "pc2"), nowMs: nowMs + 60_001 } }),
+    "server a0",
+    /1m ahead/,
+  ],
+  [
+    "a daemon without protection",
+    (all) => set(all.a0, { info: { ...info("archive", "pc2"), security: "insecure" } }),
+    "server a0",
+    /from anybody/,
+  ],
+  [
+    "a daemon without the key",
+    (all) => set(all.a0, { info: { ...info("archive", "pc2"), security: "loopback" } }),
+    "server a0",
+    /runs without/,
+  ],
+  ["one node id twice", (all) => set(all.a1, { info: info("archive", "pc2") }), "server a1", /node id pc2/],
+  [
+    "different versions",
+    (all) => set(all.a1, { info: { ...info("archive", "pc3"), version: "2" } }),
+    "servers",
+    /different versions/,
+  ],
+  [
+    "a storage with another archive",
+    (all) => set(all.s0.storage, { archive: "pc3:10200" }),
+    "server s0",
+    /--archive pc3:10200/,
+  ],
+  [
+    "a storage with an unknown proxy",
+    (all) => set(all.s0.storage, { proxies: [{ address: "pc9:10100", isAvailable: true }] }),
+    "server s0",
+    /not in \[servers\]/,
+  ],
+  [
+    "a storage that cannot reach its proxy",
+    (all) => set(all.s0.storage, { proxies: [{ address: "pc2:10100", isAvailable: false }] }),
+    "server s0",
+    /cannot reach/,
+  ],
+  ["an archive that is nearly full", (all) => set(all.a0.archive, { freeBytes: 1 }), "server a0", /only 1B of 100B/],
+  [
+    "a volume that no storage has",
+    (all) => set(storageVolume(all), { state: "Clear" }),
+    "volume vol0",
+    /no storage has it/,
+  ],
+  [
+    "another device",
+    (all) => set(storageVolume(all), { device: { kind: "user", name: "vol7" } }),
+    "volumes.vol0.device",
+    /vol7 at s0/,
+  ],
+  [
+    "an overflow",
+    (all) => set(storageVolume(all), { isOverflow: true, state: "Stopped" }),
+    "volume vol0",
+    /overflowed/,
+  ],
+  [
+    "a volume without a backup",
+    (all) => set(storageVolume(all), { state: "SyncReady" }),
+    "volume vol0",
+    /not being backed up/,
+  ],
+  ["a log that is nearly full", (all) => set(storageVolume(all), { logUsagePb: 90 }), "volume vol0", /90 % of its log/],
+  [
+    "a proxy that does not know the volume",
+    (all) => set(all.p0.proxy, { volumes: [] }),
+    "volume vol0",
+    /proxy p0 does not know/,
+  ],
+  [
+    "a proxy without the primary archive",
+    (all) => set(all.p0.proxy.volumes[0]!, { archives: [] }),
+    "volume vol0",
+    /does not send it to the primary/,
+  ],
+  [
+    "a proxy with an old address",
+    (all) => set(all.p0.proxy.volumes[0]!.archives[0]!, { address: "pc9:10200" }),
+    "volume vol0",
+    /sends it to pc9:10200/,
+  ],
+  [
+    "a volume stopped at a proxy",
+    (all) => set(all.p0.proxy.volumes[0]!, { state: "Stopped" }),
+    "volume vol0",
+    /Stopped at the proxy/,
+  ],
+  [
+    "a replica that is not there",
+    (all) => set(all.a1.archive, { volumes: [] }),
+    "volume vol0",
+    /archive a1 does not know/,
+  ],
+  [
+    "an image that is too small",
+    (all) => set(storageVolume(all), { sizeLb: 2000 }),
+    "volume vol0",
+    /1000 LB, the volume 2000/,
+  ],
+];
+
+describe("walb check finds at the servers", () => {
+  test.each(atServers)("%s", (_, change, place, words) => {
+    const all = checkAnswers(change);
+    const found = all.filter((finding) => finding.place === place).map(({ what }) => what);
+    expect(found.join("\n")).toMatch(words);
+  });
+
+  test("two storages that ship one volume", () => {
+    const text = good.replace("[servers.p0]", '[servers.s1]\nrole = "storage"\naddress = "pc4:10000"\n[servers.p0]');
+    const fleet = parseFleet(text, "walb.toml");
+    const all = answers();
+    const second = {
+      ...all.s0,
+      server: fleet.servers.find(({ name }) => name === "s1")!,
+      info: info("storage", "pc4"),
+    };
+    const findings = new Findings();
+    checkServers(fleet, [...Object.values(all), second], findings);
+    expect(findings.all.map(({ what }) => what).join("\n")).toMatch(/s0 and s1 ship it both/);
+  });
+
+  test("a mistake never hides another", () => {
+    const all = checkAnswers((given) => {
+      set(storageVolume(given), { isOverflow: true });
+      set(given.a0.archive, { freeBytes: 1 });
+      set(given.p0.proxy, { volumes: [] });
+    });
+    expect(all).toHaveLength(3);
+  });
+});
