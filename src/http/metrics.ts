@@ -59,11 +59,15 @@ function addStorage(metrics: Metrics, status: unknown): void {
     gauge("lag_bytes", "Log that no proxy has yet.", volume.lagBytes);
     gauge("lag_seconds", "Age of the oldest log that no proxy has yet.", seconds(volume.lagMs));
     gauge("last_sent_timestamp_seconds", "When log was last sent.", seconds(volume.lastSentMs));
+    gauge("archive_delta_seconds", "How far the primary archive was behind.", volume.archiveDelta?.deltaS);
   }
 }
 
 function addProxy(metrics: Metrics, status: unknown): void {
-  for (const volume of proxyStatusSchema.parse(status).volumes) {
+  const { volumes, freeBytes, totalBytes } = proxyStatusSchema.parse(status);
+  metrics.gauge("walb_proxy_free_bytes", "Space left where diffs wait.", {}, freeBytes);
+  metrics.gauge("walb_proxy_capacity_bytes", "Space there is where diffs wait.", {}, totalBytes);
+  for (const volume of volumes) {
     addState(metrics, "proxy", volume.volume, volume.state, volume.trouble !== undefined);
     const received = seconds(volume.lastReceivedMs);
     metrics.gauge(

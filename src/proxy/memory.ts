@@ -20,7 +20,7 @@ export interface ProxyMemory {
 /** Smallest shares: a record of a log takes 64 MiB with its compressed form, a pack on its way out 8 MiB. */
 const least = { receiving: 64 * mib, converting: 16 * mib, sending: 32 * mib };
 /** Beyond these shares more memory makes nothing faster. */
-const usual = { receiving: 64 * mib, converting: 24 * mib, sending: 64 * mib };
+const usual = { receiving: 64 * mib, converting: 24 * mib, sending: 48 * mib };
 /** Batches of a transfer that are worked on at once. */
 export const sendBatchesMax = 2;
 const sendBytes = 16 * mib;
