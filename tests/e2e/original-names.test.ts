@@ -166,6 +166,10 @@ describe("walbc", () => {
   });
 
   test("runs the device tool for others and asks for block devices, but no other program", async () => {
+    expect(await library.ctl(s0!, "exec", "/usr/local/bin/wdevc", "is-log-overflow", "/dev/walb/w0")).toBe("0");
+    expect(Number(await library.ctl(s0!, "exec", "wdevc", "get-log-capacity", "/dev/walb/w0"))).toBeGreaterThan(1000);
+    const failed = await library.run(s0!, "exec", "wdevc", "is-log-overflow", "/dev/walb/nosuch");
+    expect(failed.err).toContain("child process has returned non-zero:256");
     const script = (path: string) => `if [ -b '${path}' ]; then echo 1; else echo 0; fi`;
     expect(await library.ctl(s0!, "exec", "/bin/sh", "-c", script("/nosuch"))).toBe("0");
     const { code, err } = await library.run(s0!, "exec", "/bin/echo", "hello");

@@ -3,6 +3,7 @@ import { hostname } from "node:os";
 import { resolve } from "node:path";
 import { createLogger, type Logger, logLevels } from "../../control/logger.ts";
 import type { RoleOptions } from "../../control/role.ts";
+import { WalbError } from "../../errors.ts";
 import { createHttpFactory } from "../../http/server.ts";
 import { type Address, addressText } from "../../platform/net.ts";
 import type { Platform } from "../../platform/platform.ts";
@@ -10,6 +11,7 @@ import { createClock } from "../../platform/real/clock.ts";
 import { closePlatform, createPlatform } from "../../platform/real/index.ts";
 import { asChoice, asDuration, asInt, asPath, asSize, asText, list, option, optionOr, toggle } from "../flags.ts";
 import type { Io } from "../verb.ts";
+import { type ExecScope, programRunner } from "./exec.ts";
 import { notifySystemd } from "./notify.ts";
 import { openSecurity, type Security, type SecurityFlagValues, securityOf } from "./security.ts";
 
@@ -37,6 +39,12 @@ export const roleFlags = {
   "max-foreground-tasks": option("COUNT", "large commands at once, default 2", asInt(1, 1000)),
   "max-background-tasks": option("COUNT", "transfers at once, default 1", asInt(1, 1000)),
   "socket-timeout": option("TIME", "deadline of every step with a peer, default 10s", asDuration),
+  "allow-exec": optionOr(
+    "WHAT",
+    "what walbc exec may run here: none, wdevc (our own, no shell), or any, which needs --insecure",
+    asChoice(["none", "wdevc", "any"]),
+    "none",
+  ),
 };
 
 /** Retry flags of storage and proxy. */
@@ -61,6 +69,7 @@ interface RoleFlagValues extends DaemonFlagValues {
   readonly "max-foreground-tasks": number | undefined;
   readonly "max-background-tasks": number | undefined;
   readonly "socket-timeout": number | undefined;
+  readonly "allow-exec": ExecScope;
 }
 
 /** Default data directory of a role. */
@@ -71,6 +80,15 @@ export const defaultDataDir = (role: string): string => `/var/lib/walb/${role}`;
  * @throws WalbError `usage` when it is not safe, or the key file is not good.
  */
 export function roleOptions(flags: RoleFlagValues, io: Io): Omit<RoleOptions, "http" | "onShutdown"> {
+  const scope = flags["allow-exec"];
+  if (scope === "any" && !flags.insecure) {
+    throw new WalbError("usage", {
+      what: "--allow-exec any lets whoever reaches this daemon run programs as its user",
+      where: { field: "allow-exec" },
+      hint: "say --allow-exec wdevc; or --insecure too, when the network is trusted with all of this host",
+    });
+  }
+  const exec = programRunner(scope);
   return {
     listen: { kind: "tcp", host: flags.listen, port: flags.port },
     dataDir: resolve(io.cwd, flags.data),
@@ -80,6 +98,7 @@ export function roleOptions(flags: RoleFlagValues, io: Io): Omit<RoleOptions, "h
     ...given("maxForegroundTasks", flags["max-foreground-tasks"]),
     ...given("maxBackgroundTasks", flags["max-background-tasks"]),
     ...given("socketTimeoutMs", flags["socket-timeout"]),
+    process: { pid: process.pid, ...given("exec", exec) },
   };
 }
 

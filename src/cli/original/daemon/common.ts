@@ -8,10 +8,10 @@ import { version } from "../../../control/version.ts";
 import { WalbError } from "../../../errors.ts";
 import { createHttpFactory } from "../../../http/server.ts";
 import { type Address, addressText } from "../../../platform/net.ts";
+import { programRunner } from "../../daemon/exec.ts";
 import type { Io } from "../../verb.ts";
 import type { OriginalArgs, OriginalOption } from "../options.ts";
 import type { OriginalContext } from "../tool.ts";
-import { programRunner } from "./exec.ts";
 
 /** Connections of ours are cheap, and a heartbeat that is refused looks like a dead daemon: never fewer than these. */
 const connectionsMin = 64;
@@ -63,11 +63,12 @@ export function hostPort(text: string, name: string): Address {
   throw new WalbError("usage", { what: `-${name}: ${JSON.stringify(text)} is not host:port` });
 }
 
-/** Opens a role with the options all have; runs it until a signal or its `shutdown`. */
+/** Opens a role with the options all have; `execEnv` is for the programs that peers run; runs it until a signal or its `shutdown`. */
 export async function runOriginalDaemon(
   name: string,
   { args, tool, io }: OriginalContext,
   open: (common: RoleOptions, log: Logger) => Promise<RunningRole>,
+  execEnv: Readonly<Record<string, string>> = {},
 ): Promise<number> {
   const dataDir = resolve(io.cwd, args.text("b"));
   const nodeId = args.optionalText("id") ?? hostname();
@@ -84,7 +85,7 @@ export async function runOriginalDaemon(
     write: logFile.write,
   });
   log.info(`${name} starts`, { version, ...args.all() });
-  const exec = args.flag("allow-exec") ? programRunner() : undefined;
+  const exec = programRunner(args.flag("allow-exec") ? "wdevc" : "none", execEnv);
   const common: RoleOptions = {
     // Both kinds of addresses, as the original.
     listen: { kind: "tcp", host: "::", port: args.int("p") },

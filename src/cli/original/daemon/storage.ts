@@ -1,6 +1,9 @@
 /** @module `walb-storage`: the storage daemon with the original's options. */
+import type { Logger } from "../../../control/logger.ts";
+import type { RoleOptions, RunningRole } from "../../../control/role.ts";
+import { controlSocketPath } from "../../../device/user/control/client.ts";
 import { gib, mib } from "../../../units.ts";
-import { given } from "../../daemon/common.ts";
+import { defaultDataDir, given } from "../../daemon/common.ts";
 import { defineOriginal } from "../tool.ts";
 import { commonOptions, hostPort, positive, retryOf, retryOptions, runOriginalDaemon } from "./common.ts";
 
@@ -22,14 +25,14 @@ export const tool = defineOriginal({
     "sync-cmpr": { kind: "text", help: "compression of full and hash backups", default: "snappy:0:1" },
     "device-socket": {
       kind: "text",
-      help: "control socket of walb device, for devices that the kernel has not",
-      default: "/var/lib/walb/device/control.sock",
+      help: "control socket of walb device, for devices that the kernel has not; default: WALB_DEVICE_SOCKET",
     },
   },
   params: [],
   async run(context) {
     const {
       args,
+      io,
       tool: { platform },
     } = context;
     const archive = hostPort(args.text("archive"), "archive");
@@ -37,8 +40,11 @@ export const tool = defineOriginal({
       .text("proxy")
       .split(",")
       .map((text) => hostPort(text, "proxy"));
+    const deviceSocket = args.optionalText("device-socket") ?? io.env.WALB_DEVICE_SOCKET;
+    // The device tool works on the same devices.
+    const execEnv: Record<string, string> = deviceSocket === undefined ? {} : { WALB_DEVICE_SOCKET: deviceSocket };
     const { openStorage } = await import("../../../storage/server.ts");
-    return runOriginalDaemon("walb-storage", context, (common, log) =>
+    const open = (common: RoleOptions, log: Logger): Promise<RunningRole> =>
       openStorage(
         platform,
         {
@@ -46,7 +52,7 @@ export const tool = defineOriginal({
           ...retryOf(args),
           archive,
           proxies,
-          deviceSocket: args.text("device-socket"),
+          deviceSocket: deviceSocket ?? controlSocketPath(defaultDataDir("device")),
           wlogSendBytesMax: Math.min(positive(args, "wl"), wlMibMax) * mib,
           snapshotIntervalMs: positive(args, "snapintvl") * 1000,
           archiveDeltaIntervalMs: positive(args, "tsdintvl") * 1000,
@@ -54,7 +60,7 @@ export const tool = defineOriginal({
           syncCompression: args.text("sync-cmpr"),
         },
         log,
-      ),
-    );
+      );
+    return runOriginalDaemon("walb-storage", context, open, execEnv);
   },
 });
