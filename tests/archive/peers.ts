@@ -254,7 +254,7 @@ async function* packsOf(
 }
 
 /** A pack of records, compressed where that helps. */
-async function packOf(
+export async function packOf(
   platform: Platform,
   records: readonly ModelRecord[],
   spoil: (pack: Uint8Array) => void,

@@ -13,6 +13,7 @@ import { files } from "./paths/files.ts";
 import { fullBackup } from "./paths/full-backup.ts";
 import { hashBackup } from "./paths/hash-backup.ts";
 import { points } from "./paths/points.ts";
+import { reception } from "./paths/reception.ts";
 import { redo } from "./paths/redo.ts";
 import { replication } from "./paths/replication.ts";
 import { restoring } from "./paths/restore.ts";
@@ -29,6 +30,7 @@ const paths: readonly Path[] = [
   hashBackup,
   scanning,
   shipping,
+  reception,
   restoring,
   points,
   replication,
