@@ -70,5 +70,6 @@ export const program = group("walb", "walb: continuous, point-in-time backup and
   ...fileCommands,
   command("demo", "see the whole thing work on this machine", () => import("./demo/demo.ts")),
   command("completion", "make a shell complete commands and flags", () => import("./verbs/completion.ts")),
+  command("man", "print the manual page", () => import("./verbs/man.ts")),
   command("version", "print the version", () => import("./verbs/version.ts")),
 ]);

@@ -5,7 +5,7 @@ import { helpWidth, renderTwoColumns, wrapText } from "./text/wrap.ts";
 import type { AnyVerb } from "./verb.ts";
 
 /** Exit codes as help tells them. */
-const exitTexts: Readonly<Record<number, string>> = {
+export const exitTexts: Readonly<Record<number, string>> = {
   0: "done",
   1: "failed",
   2: "usage",
@@ -58,12 +58,14 @@ export function renderGroupHelp(path: readonly string[], parent: WalbCommand): s
   return text;
 }
 
-function flagLabel(name: string, flag: Flag<unknown>): string {
+/** `-q, --quiet`, `--port PORT`. */
+export function flagLabel(name: string, flag: Flag<unknown>): string {
   const alias = flag.alias === undefined ? "" : `-${flag.alias}, `;
   return `${alias}--${name}${flag.valueName === undefined ? "" : ` ${flag.valueName}`}`;
 }
 
-function flagHelp(flag: Flag<unknown>): string {
+/** What a flag means, with its default and what is special about it. */
+export function flagHelp(flag: Flag<unknown>): string {
   const notes = [
     ...(flag.isRequired ? ["required"] : []),
     ...(flag.isRepeatable ? ["may be repeated"] : []),
