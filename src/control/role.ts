@@ -98,6 +98,8 @@ export interface ProxyOptions extends RoleOptions, RetryOptions {
   readonly wdiffSendCountMax?: number;
   /** Do not start volumes at start-up. */
   readonly isStopped?: boolean;
+  /** Start volumes at start-up that were stopped too, as the original does. */
+  readonly isAllStarted?: boolean;
 }
 
 export interface ArchiveOptions extends RoleOptions {

@@ -15,6 +15,7 @@ export interface ProxySettings {
   readonly maxForegroundTasks: number;
   readonly maxBackgroundTasks: number;
   readonly isStopped: boolean;
+  readonly isAllStarted: boolean;
 }
 
 /** Fills in defaults. */
@@ -31,5 +32,6 @@ export function proxySettings(options: ProxyOptions): ProxySettings {
     maxForegroundTasks: options.maxForegroundTasks ?? 2,
     maxBackgroundTasks: options.maxBackgroundTasks ?? 1,
     isStopped: options.isStopped ?? false,
+    isAllStarted: options.isAllStarted ?? false,
   };
 }

@@ -55,7 +55,9 @@ export class ProxyVolumes {
     for (const { volume, error } of this.#broken) log.error("a volume could not be opened", { volume, error });
     for (const [name, volume] of volumes) {
       this.#volumes.set(name, volume);
-      if (volume.store.state === "Started" && !settings.isStopped) this.#enterStarted(volume);
+      if (settings.isStopped) continue;
+      if (volume.store.state === "Started") this.#enterStarted(volume);
+      else if (settings.isAllStarted && volume.store.archives.length > 0) this.start(volume);
     }
   }
 

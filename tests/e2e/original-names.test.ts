@@ -117,9 +117,12 @@ describe("a site under the original's names, driven by walbc alone", () => {
       await fleet.kill(a0!);
       await write(20);
       await fleet.run(a0!);
+      await library.stop(p0!, "vol0");
       expect(await fleet.stop(p0!)).toBe(0);
       await write(20);
+      // As the original, a proxy starts all of its volumes.
       await fleet.run(p0!);
+      await library.verifyState(p0!, "vol0", "Started");
       await library.kickAll();
       await checkRestored(a0!, await library.snapshot(s0!, "vol0"));
     },

@@ -30,6 +30,7 @@ export const tool = defineOriginal({
           ...common,
           ...retryOf(args),
           isStopped: args.flag("stop"),
+          isAllStarted: true,
           wdiffSendBytesMax: positive(args, "wd") * mib,
           wdiffSendCountMax: positive(args, "wn"),
         },
