@@ -12,7 +12,6 @@ import { checkAborted, type DiffIo } from "../diff/types.ts";
 import { asWalbError, WalbError } from "../errors.ts";
 import { copyImage } from "../image/copy.ts";
 import { baseImage, type CloneMethod, type ImageId, snapshotImage } from "../image/image.ts";
-import { openForBlocks } from "../image/open.ts";
 import type { DiskFile } from "../platform/disk.ts";
 import type { DiffSet } from "../snapshot/diffset.ts";
 import { pointAt, pointOfGid, type RestorePoint, restoreRound } from "../snapshot/restore.ts";
@@ -313,7 +312,8 @@ class RestoreRun {
       };
       const method = await images.cloneToFile(this.#source, target.partialPath, { signal, onProgress });
       const allocated = (await disk.info(target.partialPath))?.allocatedBytes ?? copiedBytes;
-      const file = await openForBlocks(disk, target.partialPath, "write");
+      // Through the page cache: many small writes into holes of a new file are several times as fast.
+      const file = await disk.open(target.partialPath, { mode: "write" });
       let diffBytes: number;
       try {
         if ((await file.size()) !== sizeBytes) await file.truncate(sizeBytes);
