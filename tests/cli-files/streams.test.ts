@@ -97,6 +97,19 @@ describe("an input that is a pipe", () => {
     expect(err).toMatch(/file \/dev\/fd\/\d+.* field version/);
   }, 60_000);
 
+  test("is refused where it holds no log device, however long it is", () => {
+    for (const line of [
+      "walb log-device show /dev/zero",
+      "walb log-device check <(cat /dev/zero)",
+      "wldev-info /dev/zero",
+    ]) {
+      const { code, err } = shell(line);
+      expect([code, err]).toEqual([line.startsWith("walb") ? 5 : 1, expect.stringContaining("superblock")]);
+    }
+    const endless = shell("walb image cat /dev/zero -o no");
+    expect([endless.code, endless.err]).toEqual([2, expect.stringContaining("never ends")]);
+  }, 60_000);
+
   test("is damage where it breaks off, naming the pipe", () => {
     const { code, err } = shell("head -c 20000 1.i.wdiff | walb wdiff merge -q 2.s.wdiff - -o no");
     expect(code).toBe(5);

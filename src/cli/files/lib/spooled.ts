@@ -8,6 +8,7 @@ import { join } from "node:path";
 import { fileHeaderBytes, parseFileHeader, truncated } from "../../../diff/format.ts";
 import { DiffFileKind } from "../../../diff/types.ts";
 import { WalbError } from "../../../errors.ts";
+import { superblockOffsetBytes } from "../../../log/geometry.ts";
 import type { Memory } from "../../../native/memory.ts";
 import type { DiskFile } from "../../../platform/disk.ts";
 import { kib, mib } from "../../../units.ts";
@@ -28,12 +29,21 @@ const holeBytes = 64 * kib;
 /** The spool leaves at least this part of its file system free. */
 const freeShare = 0.05;
 
-/** A file or block device as it is; what a pipe holds in a temporary file. */
-export async function seekable(tool: Tool, path: string): Promise<Seekable> {
+/**
+ * A file or block device as it is; what a pipe holds in a temporary file.
+ * @param isWanted looks at the first MiB of a pipe: of what is not wanted no more is stored.
+ */
+export async function seekable(tool: Tool, path: string, isWanted?: (head: Uint8Array) => boolean): Promise<Seekable> {
   const { disk } = tool.platform;
   const info = path === "-" ? undefined : await disk.info(path);
   if (path !== "-" && info?.kind !== "other") return asItIs(path, path);
-  return spoolOf(tool, await openInput(disk, path));
+  if (path !== "-" && isWanted === undefined && statSync(path).isCharacterDevice()) {
+    throw new WalbError("usage", {
+      what: "it never ends: a file, block device or pipe is needed",
+      where: { file: path },
+    });
+  }
+  return spoolOf(tool, await openInput(disk, path), isWanted);
 }
 
 /** A diff to be read at any place. A pipe that holds no diff is not stored. */
@@ -91,7 +101,7 @@ function withHead(input: OpenInput, head: Uint8Array): OpenInput {
 }
 
 /** Stores all of an input, and closes it. */
-async function spoolOf(tool: Tool, input: OpenInput): Promise<Seekable> {
+async function spoolOf(tool: Tool, input: OpenInput, isWanted?: (head: Uint8Array) => boolean): Promise<Seekable> {
   const lease = await tool.platform.memory.lease(stepBytes);
   let fd: number | undefined;
   try {
@@ -106,6 +116,7 @@ async function spoolOf(tool: Tool, input: OpenInput): Promise<Seekable> {
       await store(fd, lease.slice(0, gotBytes), sizeBytes, tool, directory, input.name);
       sizeBytes += gotBytes;
       if (gotBytes < stepBytes) break;
+      if (sizeBytes === stepBytes && isWanted?.(lease.bytes.subarray(0, gotBytes)) === false) break;
     }
     ftruncateSync(fd, sizeBytes);
     const made = fd;
@@ -219,9 +230,9 @@ export async function withRereadable<R>(tool: Tool, path: string, work: (input: 
   }
 }
 
-/** Runs `work` on a file, block device or the content of a pipe, to be read at any place. */
+/** Runs `work` on the file, block device or content of a pipe that a log device is, to be read at any place. */
 export async function withReadable<R>(tool: Tool, path: string, work: (file: DiskFile) => Promise<R>): Promise<R> {
-  const input = await seekable(tool, path);
+  const input = await seekable(tool, path, hasSuperblock);
   try {
     return await withFile(tool.platform.disk, input.path, "read", work);
   } catch (error) {
@@ -229,6 +240,11 @@ export async function withReadable<R>(tool: Tool, path: string, work: (file: Dis
   } finally {
     input.close();
   }
+}
+
+/** Whether the first bytes of a pipe may be those of a log device: its superblock is checked when all is there. */
+function hasSuperblock(head: Uint8Array): boolean {
+  return head[superblockOffsetBytes] === 1 && head[superblockOffsetBytes + 1] === 0;
 }
 
 /** The error with the name the user gave instead of that of a temporary file. */
