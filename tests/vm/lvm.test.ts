@@ -23,10 +23,10 @@ describe.skipIf(lacking.length > 0)("in a virtual machine, an archive with image
       truncate -s 512M pv; losetup -b 512 --direct-io=on /dev/loop1 pv
       vgcreate -q vg /dev/loop1 >/dev/null; lvcreate -q -L 160M -T vg/tp >/dev/null
       ${bun} ${scenario} vg; ${bun} ${scenario} vg/tp`;
-    const env = { ...process.env, VMTIMEOUT: "200", MEM: "3072" };
+    const env = { ...process.env, VMTIMEOUT: "500", MEM: "3072" };
     const child = Bun.spawn([runner, script], { env, stdin: "ignore", stdout: "pipe", stderr: "inherit" });
     const out = await new Response(child.stdout).text();
     if ((await child.exited) !== 0) throw new Error(out);
     expect(out.match(/^WHOLE$/gm)).toHaveLength(2);
-  }, 240_000);
+  }, 520_000);
 });
