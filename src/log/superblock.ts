@@ -88,12 +88,15 @@ export function decodeSuperblock(block: Uint8Array, file: string): Superblock {
   if (view.getUint32(8, true) !== lbBytes) throw bad("logical_bs", `the logical block is ${view.getUint32(8, true)}`);
   const nameEnd = block.subarray(40, 72).indexOf(0);
   if (nameEnd < 0) throw bad("name", "the device name has no end");
+  const name = new TextDecoder().decode(block.subarray(40, 40 + nameEnd));
+  // It is written again by redo, and must then be what it was.
+  if (new TextEncoder().encode(name).length !== nameEnd) throw bad("name", "the device name is no UTF-8 text");
   const superblock: Superblock = {
     pbsBytes,
     metadataSizePb: view.getUint32(16, true),
     salt: view.getUint32(20, true),
     uuid: hexOf(block.subarray(24, 40)),
-    name: new TextDecoder().decode(block.subarray(40, 40 + nameEnd)),
+    name,
     ringSizePb: u64Field(72, "ring_buffer_size"),
     oldestLsid: lsidField(80, "oldest_lsid"),
     writtenLsid: lsidField(88, "written_lsid"),

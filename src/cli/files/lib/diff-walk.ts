@@ -263,7 +263,9 @@ class DiffWalk {
     if (file === undefined) throw new WalbError("internal", { what: "an indexed diff is walked front to back" });
     const superOffset = sizeBytes - indexSuperBytes;
     const place = { file: name, offsetBytes: superOffset };
-    if (superOffset < fileHeaderBytes) throw truncated("the file is shorter than an indexed diff", { file: name });
+    if (superOffset < fileHeaderBytes) {
+      throw truncated("the file is shorter than an indexed diff", { file: name, offsetBytes: sizeBytes });
+    }
     const superBlock = lease.slice(0, indexSuperBytes);
     await file.read(superOffset, superBlock);
     const { indexOffset, recordCount } = parseIndexSuper(superBlock.bytes, sizeBytes, compute, place);
