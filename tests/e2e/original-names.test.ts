@@ -1,7 +1,6 @@
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { createHash } from "node:crypto";
 import { existsSync, readFileSync, symlinkSync } from "node:fs";
-import { join } from "node:path";
 import { Seeded } from "../../src/cli/demo/files.ts";
 import { NbdClient } from "../../src/cli/demo/nbd.ts";
 import { closePlatform, createPlatform } from "../../src/platform/real/index.ts";
@@ -53,18 +52,9 @@ const sha1 = (bytes: Uint8Array): string => createHash("sha1").update(bytes).dig
 /** Restores a gid, compares it with the volume, deletes it. */
 async function checkRestored(archive: Server, gid: number, expected = sha1(model)): Promise<void> {
   await library.restore(archive, "vol0", gid);
-  const restored = readFileSync(restoredPath(archive, gid));
+  const restored = readFileSync(fleet.restoredPath(archive, "vol0", gid));
   expect(sha1(restored.subarray(0, sizeBytes))).toBe(expected);
   await library.delRestored(archive, "vol0", gid);
-}
-
-/** Where an archive with images in files keeps what it restored. */
-function restoredPath(archive: Server, gid: number): string {
-  const found = [...new Bun.Glob(`**/*vol0_${gid}*`).scanSync({ cwd: fleet.dataOf(archive) })];
-  const deeper = [...new Bun.Glob(`vol0/**/*${gid}*`).scanSync({ cwd: fleet.dataOf(archive) })];
-  const name = [...found, ...deeper].find((path) => path.includes("restored") || path.includes("wr_"));
-  if (name === undefined) throw new Error(`no restored image of gid ${gid}: ${found} ${deeper}`);
-  return join(fleet.dataOf(archive), name);
 }
 
 describe("a site under the original's names, driven by walbc alone", () => {

@@ -6,8 +6,9 @@ import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, symlinkSync }
 import { connect } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { binary, freePort, runBinary } from "./fleet.ts";
+import { binary, freePort, runBinary, type VerbResult } from "./fleet.ts";
 import { Controller, type Layout, type Server, type ServerKind } from "./original-library.ts";
+import { Relay } from "./relay.ts";
 
 const readyMs = 20_000;
 
@@ -18,20 +19,28 @@ export interface OriginalFleetOptions {
   readonly archives?: number;
   /** More words for the daemons of a kind. */
   readonly words?: Partial<Record<ServerKind, readonly string[]>>;
-  /** Ports under which peers are told of daemons, by name: those of relays. */
-  readonly peerPorts?: Readonly<Record<string, number>>;
+  /** Names of daemons that their peers reach through a relay only. */
+  readonly relayed?: readonly string[];
 }
 
 /** A running fleet. */
 export class OriginalFleet {
   readonly directory: string;
   readonly controller: Controller;
+  /** By the name of the daemon behind it. */
+  readonly relays: ReadonlyMap<string, Relay>;
   readonly #options: OriginalFleetOptions;
   readonly #running = new Map<string, Bun.Subprocess>();
   #device: Bun.Subprocess | undefined;
 
-  private constructor(directory: string, layout: Layout, options: OriginalFleetOptions) {
+  private constructor(
+    directory: string,
+    layout: Layout,
+    relays: ReadonlyMap<string, Relay>,
+    options: OriginalFleetOptions,
+  ) {
     this.directory = directory;
+    this.relays = relays;
     this.controller = new Controller(join(directory, "bin", "walbc"), layout);
     this.#options = options;
   }
@@ -42,12 +51,19 @@ export class OriginalFleet {
     for (const name of ["walbc", "walb-storage", "walb-proxy", "walb-archive", "wdevc"]) {
       symlinkSync(binary, join(directory, "bin", name));
     }
+    const relays = new Map<string, Relay>();
     const servers = async (kind: ServerKind, letter: string, count: number): Promise<Server[]> => {
       const list: Server[] = [];
       for (let i = 0; i < count; i++) {
         const name = `${letter}${i}`;
-        const peerPort = options.peerPorts?.[name];
-        list.push({ name, kind, port: await freePort(), ...(peerPort === undefined ? {} : { peerPort }) });
+        const port = await freePort();
+        if (options.relayed?.includes(name) !== true) {
+          list.push({ name, kind, port });
+          continue;
+        }
+        const relay = await Relay.start(port);
+        relays.set(name, relay);
+        list.push({ name, kind, port, peerPort: relay.port });
       }
       return list;
     };
@@ -56,7 +72,7 @@ export class OriginalFleet {
       proxies: await servers("proxy", "p", options.proxies ?? 1),
       archives: await servers("archive", "a", options.archives ?? 1),
     };
-    const fleet = new OriginalFleet(directory, layout, options);
+    const fleet = new OriginalFleet(directory, layout, relays, options);
     await fleet.#startDevice();
     for (const server of [...layout.archives, ...layout.proxies, ...layout.storages]) await fleet.run(server);
     return fleet;
@@ -68,6 +84,11 @@ export class OriginalFleet {
 
   dataOf(server: Server): string {
     return this.path(server.name);
+  }
+
+  /** Where an archive has an image it restored: its file back end is in the place of `/dev/VG/wr_VOL_GID`. */
+  restoredPath(archive: Server, volume: string, gid: number): string {
+    return join(this.dataOf(archive), volume, `restored-${gid}.img`);
   }
 
   log(server: Server): string {
@@ -100,6 +121,16 @@ export class OriginalFleet {
     const { code, err } = await runBinary(["device", "create", name, ...sizes, "--device-data", this.path("device")]);
     if (code !== 0) throw new Error(err);
     return `/dev/walb/${name}`;
+  }
+
+  /** Runs the binary under another name, for our devices when it is the device tool. */
+  async tool(name: string, ...words: string[]): Promise<VerbResult> {
+    const path = this.path(`bin/${name}`);
+    if (!existsSync(path)) symlinkSync(binary, path);
+    const env = { ...process.env, WALB_DEVICE_SOCKET: this.path("device/control.sock") };
+    const child = Bun.spawn([path, ...words], { stdin: "ignore", stdout: "pipe", stderr: "pipe", env });
+    const [out, err] = await Promise.all([new Response(child.stdout).text(), new Response(child.stderr).text()]);
+    return { code: await child.exited, out, err };
   }
 
   /** Starts one daemon with the words the original's library starts it with. */
@@ -159,6 +190,7 @@ export class OriginalFleet {
   async close(): Promise<void> {
     for (const child of this.#running.values()) child.kill("SIGTERM");
     await Promise.all([...this.#running.values()].map((child) => child.exited));
+    for (const relay of this.relays.values()) relay.close();
     this.#device?.kill("SIGTERM");
     await this.#device?.exited;
     rmSync(this.directory, { recursive: true, force: true });

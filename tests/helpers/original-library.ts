@@ -3,7 +3,7 @@
  * for every question. Written from the published behaviour of the library; names are those of its methods.
  */
 
-const pollMs = 300;
+const pollMs = 100;
 const shortTimeoutMs = 100_000;
 
 export type ServerKind = "storage" | "proxy" | "archive";
@@ -153,6 +153,13 @@ export class Controller {
 
   async getVolumeSizeLb(archive: Server, volume: string): Promise<number> {
     return Number(await this.ctl(archive, "get", "vol-size", volume));
+  }
+
+  /** Waits until a storage has shipped all that its device's log has. */
+  async waitForLogEmpty(storage: Server, volume: string, timeoutMs = shortTimeoutMs): Promise<void> {
+    await this.waitUntil(`${storage.name} ${volume} log empty`, timeoutMs, async () => {
+      return (await this.lines(storage, "status", volume)).includes("logUsagePb 0");
+    });
   }
 
   // --- starting, stopping, clearing ---
@@ -401,6 +408,12 @@ export class Controller {
     if (first < gid) throw new Error(`${volume} has gid ${first} after apply ${gid}`);
   }
 
+  /** @returns the gids at which diffs end that can be applied to the base. */
+  async applicableGids(archive: Server, volume: string): Promise<number[]> {
+    const lines = await this.lines(archive, "get", "applicable-diff", volume);
+    return lines.map((line) => Number(/-->\|(\d+)/.exec(line)?.[1]));
+  }
+
   async existsDiff(archive: Server, volume: string, gidB: number, gidE: number): Promise<boolean> {
     const gids = [gidB, gidB, gidE, gidE].map(String);
     return (await this.ctl(archive, "get", "exists-diff", volume, ...gids)) === "1";
@@ -448,5 +461,25 @@ export class Controller {
     const isThere = (await this.restorableGids(to, volume, true)).some((known) => known >= gid);
     if (!isThere) throw new Error(`gid ${gid} was not replicated to ${to.name}`);
     return gid;
+  }
+
+  /** Replicates, then has the proxies send to both, with nothing lost in between. @returns the gid both have. */
+  async synchronize(from: Server, volume: string, to: Server, sync: SyncOptions = {}): Promise<number> {
+    for (const proxy of this.layout.proxies) {
+      await this.stop(proxy, volume, "empty");
+      if ((await this.archiveInfoList(proxy, volume)).includes(to.name)) continue;
+      const options = [`127.0.0.1:${to.peerPort ?? to.port}`, sync.compression ?? "snappy:0:1", `${sync.delayS ?? 0}`];
+      await this.ctl(proxy, "archive-info", "add", volume, to.name, ...options);
+    }
+    const gid = await this.replicateOnce(from, volume, to);
+    for (const proxy of this.layout.proxies) await this.start(proxy, volume);
+    await this.kickAll(this.layout.storages);
+    return gid;
+  }
+
+  /** Replicates all once, then what came meanwhile while the proxies stand still, and keeps on from there. */
+  async replicateAndSynchronize(from: Server, volume: string, to: Server): Promise<number> {
+    await this.replicateOnce(from, volume, to);
+    return this.synchronize(from, volume, to);
   }
 }
