@@ -17,7 +17,7 @@ say() { echo "scripts/test.sh: $*" >&2; }
 log=$(mktemp "${TMPDIR:-/tmp}/walb-test-log.XXXXXX") || exit 1
 trap 'rm -f "$log"' EXIT
 
-{ node_modules/.bin/bun test --parallel --timeout 30000 "$@" 2>&1; echo "$?" >"$log.status"; } | tee "$log"
+{ node_modules/.bin/bun test --parallel --timeout 120000 "$@" 2>&1; echo "$?" >"$log.status"; } | tee "$log"
 status=$(cat "$log.status")
 rm -f "$log.status"
 

@@ -132,7 +132,7 @@ describe("a volume of the original's storage", () => {
       },
     });
     expect(back).toBeGreaterThan(10);
-  }, 60_000);
+  }, 300_000);
 
   test("before its first backup is taken over as such", async () => {
     const world = createSimWorld(1);
@@ -248,7 +248,7 @@ describe("a volume of the original's proxy", () => {
       },
     });
     expect(crashes).toBeGreaterThan(20);
-  }, 60_000);
+  }, 300_000);
 });
 
 describe.each([
@@ -329,7 +329,7 @@ describe.each([
       }
     }
     expect(crashes).toBeGreaterThan(10);
-  }, 60_000);
+  }, 300_000);
 
   test("without its image is refused before anything changes", async () => {
     await withLvmScene(12, pool, async (scene) => {

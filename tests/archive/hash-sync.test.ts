@@ -178,7 +178,7 @@ describe("a hash backup", () => {
         expect(await scene.check(`seed ${seed}, applied`)).toEqual([scene.gid]);
       });
     }
-  }, 60_000);
+  }, 300_000);
 
   test("asks only for what differs", async () => {
     await withScene(2, async (scene) => {
@@ -508,6 +508,6 @@ describe("after a crash at any step of a hash backup", () => {
       }
       expect(crashes).toBeGreaterThan(16);
       expect(finished).toBeGreaterThan(2);
-    }, 20_000);
+    }, 300_000);
   }
 });

@@ -127,7 +127,7 @@ describe.each([
       });
     }
     for (const what of ["none", "apply", "deleted"]) expect(done[what] ?? 0).toBeGreaterThan(2);
-  }, 120_000);
+  }, 300_000);
 
   test("killed at any step of an apply or a restore has every point that it had, and no image is left over", async () => {
     const acts = [
@@ -185,7 +185,7 @@ describe.each([
       }
       expect(crashes).toBeGreaterThan(5);
     }
-  }, 120_000);
+  }, 300_000);
 });
 
 test("an archive whose volume group is missing says so", async () => {

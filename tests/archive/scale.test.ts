@@ -73,4 +73,4 @@ test(`a volume with ${diffCount} diffs is rebuilt, listed, verified, restored an
     expectSame(readFileSync(to), history.at(40), "after merge and apply");
     expect(most()).toBeLessThan(80);
   });
-}, 120_000);
+}, 300_000);

@@ -15,7 +15,7 @@ function run(command: string[], options: { cwd?: string; env?: Record<string, st
 beforeAll(() => {
   const { exit, err } = run([process.execPath, "run", "build.ts"]);
   if (exit !== 0) throw new Error(`the build failed: ${err}`);
-}, 60_000);
+}, 300_000);
 
 /** Configuration that would stop or change a program that obeys it. */
 function makeHostile(directory: string): void {

@@ -67,7 +67,7 @@ describe.skipIf(vectors === undefined)("the original's damaged files", () => {
       expect(error.where.file).toBe(file);
       if (name !== "wlog-empty.wlog") expect(error.where.offsetBytes).toBeNumber();
     }
-  }, 20_000);
+  }, 300_000);
 });
 
 describe("a wlog that was cut off between two packs", () => {

@@ -84,7 +84,7 @@ describe.skipIf(vectors === undefined)("log devices of the original", () => {
       compared += 1;
     }
     expect(compared).toBe(3);
-  }, 30_000);
+  }, 300_000);
 });
 
 describe("a log device made here", () => {

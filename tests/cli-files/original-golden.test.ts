@@ -130,7 +130,7 @@ describe.skipIf(vectors === undefined)("what the original's tools write is writt
       compared += 1;
     }
     expect(compared).toBeGreaterThan(10);
-  }, 60_000);
+  }, 300_000);
 
   test("wlog-to-wdiff, wdiff-merge and wdiff-full make the same records with the same data", async () => {
     let compared = 0;
@@ -146,7 +146,7 @@ describe.skipIf(vectors === undefined)("what the original's tools write is writt
       expect(await imageOf(output)).toBe(await imageOf(vector(path)));
     }
     expect(compared).toBeGreaterThan(10);
-  }, 60_000);
+  }, 300_000);
 
   test("wcmpr -d expands the containers, and expands what wcmpr made", async () => {
     const source = readFileSync(vector("misc/cmpr-src.bin"));
@@ -176,7 +176,7 @@ describe("wcmpr of zeroes", () => {
         expect(readFileSync(expanded).equals(Buffer.alloc(sizeBytes))).toBe(true);
       }
     }
-  }, 30_000);
+  }, 300_000);
 });
 
 function existsInput(word: string, output: string): boolean {

@@ -33,7 +33,7 @@ beforeAll(() => {
     walb wlog restore --quiet log -i 1.wlog > made
   `);
   expect(made).toEqual({ code: 0, out: "", err: "" });
-}, 120_000);
+}, 300_000);
 afterAll(() => rmSync(directory, { recursive: true, force: true }));
 
 /** Runs a line of the shell with the links in the path. */
@@ -88,14 +88,14 @@ describe("an input that is a pipe", () => {
   for (const [name, line] of Object.entries(cases)) {
     test(`is taken as the file is: ${name}`, () => {
       expect(shell(`set -e\n${line}`)).toEqual(nothing);
-    }, 60_000);
+    }, 300_000);
   }
 
   test("is refused naming the pipe where it holds no diff, without being stored", () => {
     const { code, err } = shell("walb wdiff merge -q 1.s.wdiff <(cat /dev/zero) -o no");
     expect([code, existsSync(join(directory, "no"))]).toEqual([5, false]);
     expect(err).toMatch(/file \/dev\/fd\/\d+.* field version/);
-  }, 60_000);
+  }, 300_000);
 
   test("is refused where it holds no log device, however long it is", () => {
     for (const line of [
@@ -108,14 +108,14 @@ describe("an input that is a pipe", () => {
     }
     const endless = shell("walb image cat /dev/zero -o no");
     expect([endless.code, endless.err]).toEqual([2, expect.stringContaining("never ends")]);
-  }, 60_000);
+  }, 300_000);
 
   test("is damage where it breaks off, naming the pipe", () => {
     const { code, err } = shell("head -c 20000 1.i.wdiff | walb wdiff merge -q 2.s.wdiff - -o no");
     expect(code).toBe(5);
     expect(err).toContain("file standard input");
     expect(shell("head -c 20000 1.s.wdiff | wdiff-merge -i - -o no").code).toBe(1);
-  }, 60_000);
+  }, 300_000);
 
   test("leaves nothing of itself behind", () => {
     expect(readdirSync(join(directory, "spool"))).toEqual([]);
@@ -134,7 +134,7 @@ describe("an output", () => {
       expect(err).toContain("merged 3 diffs");
       const json = shell(`walb wdiff merge 1.s.wdiff 2.i.wdiff 3.s.wdiff ${to} --json 2>&1 >/dev/null`);
       expect(JSON.parse(json.out)).toMatchObject({ input: { files: 3 } });
-    }, 60_000);
+    }, 300_000);
   }
 
   test("that is /dev/stdout goes into the file it leads to, and leaves /dev/stdout what it is", () => {
@@ -145,7 +145,7 @@ describe("an output", () => {
       wlog-to-wdiff -i 1.wlog -o /dev/stdout 2>/dev/null > a; cmp a <(wlog-to-wdiff < 1.wlog 2>/dev/null)`;
     expect(shell(`set -e\n${line}`)).toEqual({ code: 0, out: "head\n", err: "" });
     expect(statSync("/dev/null").ino).toBe(before);
-  }, 60_000);
+  }, 300_000);
 
   test("that is a symbolic link replaces what the link leads to, not the link", () => {
     const line = `
@@ -153,11 +153,11 @@ describe("an output", () => {
       walb wdiff merge -q 1.s.wdiff 2.i.wdiff 3.s.wdiff -o link --overwrite > out; cmp far/target merged; test -L link
       ls -A far`;
     expect(shell(`set -e\n${line}`)).toEqual({ code: 0, out: "target\n", err: "" });
-  }, 60_000);
+  }, 300_000);
 });
 
 test("readers that go away end a tool with an error, and what was begun is not left", () => {
   const { code } = shell("walb image cat base 1.s.wdiff -q 2>/dev/null | head -c 100 > out");
   expect(code).not.toBe(0);
   expect(readFileSync(join(directory, "out")).length).toBe(100);
-}, 60_000);
+}, 300_000);

@@ -148,7 +148,7 @@ describe.skipIf(!hasRecordings)("recorded commands, our controller against the r
     }
     expect(played).toBeGreaterThan(0);
     if (skipped.size > 0) console.log("our controller, not played:", Object.fromEntries(skipped));
-  }, 120_000);
+  }, 300_000);
 });
 
 describe.skipIf(!hasRecordings)("recorded commands, the recorded controller against our daemons", () => {

@@ -128,7 +128,7 @@ for (const kind of ["sorted", "indexed"] as const) {
       expect(refused).toBeGreaterThan(rounds / 10);
       expect(taken).toBeGreaterThan(rounds / 100);
     });
-  }, 120_000);
+  }, 300_000);
 }
 
 describe("lies in an indexed file", () => {

@@ -169,7 +169,7 @@ test("diffs of any kind and codec keep the definition's records and the model's 
     ),
     { numRuns: 60 },
   );
-}, 60_000);
+}, 300_000);
 
 test("merging is associative, and discards can be ignored", async () => {
   await fc.assert(
@@ -205,7 +205,7 @@ test("merging is associative, and discards can be ignored", async () => {
     }),
     { numRuns: 25 },
   );
-}, 60_000);
+}, 300_000);
 
 describe("packs for the wire", () => {
   const ios: ModelIo[] = Array.from({ length: 400 }, (_, i) => ({

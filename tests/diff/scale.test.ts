@@ -117,7 +117,7 @@ describe("the largest IO a log can have", () => {
         await set.close();
         expect(Buffer.compare(readFileSync(at("image")), expected)).toBe(0);
       });
-    }, 30_000);
+    }, 300_000);
   }
 });
 
@@ -180,4 +180,4 @@ test("a million extents over 1 TiB are read virtually, with an index far below 2
     await set.close();
     await base.close();
   });
-}, 30_000);
+}, 300_000);

@@ -81,7 +81,7 @@ describe("bad input gives a message that helps, and nothing is lost", () => {
   let fleet: Fleet;
   beforeAll(async () => {
     fleet = await Fleet.start();
-  }, 60_000);
+  }, 300_000);
   afterAll(() => fleet?.close(), 60_000);
 
   test("an unknown volume", async () => {
@@ -92,7 +92,7 @@ describe("bad input gives a message that helps, and nothing is lost", () => {
       expect(err).toContain("walb init nosuch --device NAME");
       expect(err).not.toMatch(/\bat .*\.ts:/);
     }
-  }, 30_000);
+  }, 300_000);
 
   test("a port in use", async () => {
     const { code, err } = await runBinary([
@@ -101,13 +101,13 @@ describe("bad input gives a message that helps, and nothing is lost", () => {
     expect(code).toBe(1);
     expect(err).toContain(`127.0.0.1:${fleet.ports.archive}`);
     expect(err).toMatch(/in use/);
-  }, 30_000);
+  }, 300_000);
 
   test("a data directory that another daemon uses", async () => {
     const { code, err } = await runBinary(["archive", "--data", fleet.dataOf("archive"), "--port", "0"]);
     expect(code).toBe(7);
     expect(err).toContain("another walb daemon uses this data directory");
-  }, 30_000);
+  }, 300_000);
 
   test("a truncated diff costs its points, names them, and leaves the others restorable", async () => {
     const known = await backedUp(fleet, "cut");
@@ -155,7 +155,7 @@ describe("bad input gives a message that helps, and nothing is lost", () => {
     await known.write(10);
     const again = known.save("cut-again");
     await expectRestores(fleet, "cut", await snapshot(fleet, "cut"), again);
-  }, 60_000);
+  }, 300_000);
 
   test("a log that was reset behind the storage's back", async () => {
     const known = await backedUp(fleet, "reset");
@@ -170,7 +170,7 @@ describe("bad input gives a message that helps, and nothing is lost", () => {
     expect(text).toContain("the log of the device was reset by somebody else");
     expect((await fleet.verb("status", "reset")).code).not.toBe(0);
     await expectRestores(fleet, "reset", gid, model);
-  }, 60_000);
+  }, 300_000);
 
   test("a damaged log header is told with lsid, file and offset, and shipping goes on when it is mended", async () => {
     const known = await backedUp(fleet, "header");
@@ -198,7 +198,7 @@ describe("bad input gives a message that helps, and nothing is lost", () => {
     closeSync(file);
     const model = known.save("header-after");
     await expectRestores(fleet, "header", await snapshot(fleet, "header"), model);
-  }, 90_000);
+  }, 300_000);
 });
 
 const isRoot = process.getuid?.() === 0;
@@ -217,7 +217,7 @@ describe("a full disk", () => {
     await fleet?.close();
     if (isMounted) Bun.spawnSync(["umount", "-l", small]);
     rmSync(small, { recursive: true, force: true });
-  }, 60_000);
+  }, 300_000);
 
   // Mounting needs root; elsewhere the roles' own tests cover a full disk in the simulator.
   test.skipIf(!isMounted)(

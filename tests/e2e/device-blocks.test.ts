@@ -82,7 +82,7 @@ describe.skipIf(lacking.length > 0)("a volume on block devices", () => {
       } finally {
         await closePlatform(platform);
       }
-    }, 60_000);
+    }, 300_000);
   }
 
   test("has its block devices for itself: nobody mounts them, formats them, or serves them a second time", async () => {
@@ -105,5 +105,5 @@ describe.skipIf(lacking.length > 0)("a volume on block devices", () => {
     // A dead owner holds nothing.
     await device.start();
     expect((await run("nbdinfo", "--size", device.uri)).trim()).toBe(`${sizeBytes}`);
-  }, 60_000);
+  }, 300_000);
 });

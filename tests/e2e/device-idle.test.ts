@@ -22,4 +22,4 @@ test("50 idle volumes cost nearly no CPU, and are there again quickly after a re
   expect(await device.end("SIGTERM")).toBe(0);
   await device.start();
   expect(device.cpuMs).toBeLessThan(5000);
-}, 30_000);
+}, 300_000);

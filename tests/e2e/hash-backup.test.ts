@@ -24,12 +24,12 @@ beforeAll(async () => {
   await fleet.must("device", "create", "vol0", ...sizes, ...device);
   await fleet.must("init", "vol0", "--device", "vol0");
   nbd = await NbdClient.connect(platform.net, { kind: "unix", path: fleet.nbdSocket }, "vol0");
-}, 60_000);
+}, 300_000);
 afterAll(async () => {
   nbd?.close();
   await fleet?.close();
   await closePlatform(platform);
-}, 60_000);
+}, 300_000);
 
 /** Writes noise, at random places or at one. */
 async function write(count: number, at?: number): Promise<void> {
@@ -101,7 +101,7 @@ test("after an overflow a hash backup makes all identical again, and earlier poi
   await write(20);
   await remember();
   await checkAllPoints();
-}, 120_000);
+}, 300_000);
 
 test("a second hash backup over nearly the same data moves little", async () => {
   await fleet.must("stop", "vol0", "--server", "s0");
@@ -115,7 +115,7 @@ test("a second hash backup over nearly the same data moves little", async () => 
   expect(result.sentBytes).toBeLessThan(2 * 262_144 + 2 * 4096 + 1024);
   rememberAs(result.gid);
   await checkAllPoints();
-}, 120_000);
+}, 300_000);
 
 test("after the storage's data directory was lost, init and a hash backup are enough, and no point is lost", async () => {
   await fleet.kill("storage");
@@ -129,7 +129,7 @@ test("after the storage's data directory was lost, init and a hash backup are en
   await write(20);
   await remember();
   await checkAllPoints();
-}, 120_000);
+}, 300_000);
 
 test("killed at any moment, storage or archive, a hash backup is taken again and loses nothing", async () => {
   let interrupted = 0;

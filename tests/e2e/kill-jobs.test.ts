@@ -12,11 +12,11 @@ let fleet: Fleet;
 
 beforeAll(async () => {
   fleet = await Fleet.start();
-}, 60_000);
+}, 300_000);
 afterAll(async () => {
   await fleet?.close();
   await closePlatform(platform);
-}, 60_000);
+}, 300_000);
 
 /** Fills a volume with noise; answers the path of what is on it. */
 async function fill(volume: string, seed: number): Promise<string> {
@@ -67,7 +67,7 @@ describe("kill -9 in the middle of long work", () => {
       }
       await fleet.must("snapshot", volume, "--wait", "--timeout", "60s");
       await expectRestore(volume, model);
-    }, 120_000);
+    }, 300_000);
   }
 
   test("of the archive in a restore: the client hears of it, and a repetition is right", async () => {
@@ -79,7 +79,7 @@ describe("kill -9 in the middle of long work", () => {
     // It may have been through before the kill; then there is nothing to hear.
     if (code !== 0) expect(err).toMatch(/^walb: /);
     await expectRestore("restored", model);
-  }, 120_000);
+  }, 300_000);
 
   test("of each daemon while a snapshot is awaited: what was answered is restorable", async () => {
     await fleet.makeVolume("awaited", "256M", "1G");

@@ -12,11 +12,11 @@ let fleet: Fleet;
 
 beforeAll(async () => {
   fleet = await Fleet.start();
-}, 60_000);
+}, 300_000);
 afterAll(async () => {
   await fleet?.close();
   await closePlatform(platform);
-}, 60_000);
+}, 300_000);
 
 /** Writes at random through NBD, over restarts of the device, and knows what must be on the volume. */
 class Writer {

@@ -9,7 +9,7 @@ let fleet: Fleet;
 
 beforeAll(async () => {
   fleet = await Fleet.start();
-}, 60_000);
+}, 300_000);
 afterAll(() => fleet?.close(), 60_000);
 
 test("100,000 random writes, trims and zeroes through NBD come back equal at five points", async () => {

@@ -16,7 +16,7 @@ describe("a storage with two proxies", () => {
       proxies: 2,
       flags: { storage: ["--socket-timeout", "2s"], proxy: ["--socket-timeout", "2s"] },
     });
-  }, 60_000);
+  }, 300_000);
   afterAll(() => site?.close(), 60_000);
 
   test("goes over to the second when the first is gone, and back when it is there again", async () => {
@@ -37,7 +37,7 @@ describe("a storage with two proxies", () => {
     await arrives();
     expect((await site.proxyVolume(1)).lastReceivedMs).toBe(lastReceivedMs!);
     expect((await site.proxyVolume(0)).lastReceivedMs).toBeGreaterThan(lastReceivedMs!);
-  }, 90_000);
+  }, 300_000);
 
   test("goes on with the second when the first is cut, hangs, or damages what passes", async () => {
     const first = site.toProxy[0]!;
@@ -73,7 +73,7 @@ describe("a storage with two proxies", () => {
       first.release();
     }
     expect(await site.verify()).toBeGreaterThan(8);
-  }, 120_000);
+  }, 300_000);
 
   test("keeps all that is written while none is there, tells what it waits for, and catches up", async () => {
     for (const relay of site.toProxy) relay.refuse();
@@ -101,13 +101,13 @@ describe("a storage with two proxies", () => {
     await site.verify();
     const { snapshots } = await site.archive().call("snapshots", { volume });
     for (const gid of gids) expect(snapshots.map((snapshot) => snapshot.gid)).toContain(gid);
-  }, 120_000);
+  }, 300_000);
 });
 
 describe("a proxy that is killed", () => {
   beforeAll(async () => {
     site = await Site.start();
-  }, 60_000);
+  }, 300_000);
   afterAll(() => site?.close(), 60_000);
 
   test("at any step between the first byte of a log and the Ack leaves no gap", async () => {
@@ -154,7 +154,7 @@ async function untilAckIsHeld(): Promise<void> {
 describe("two archives", () => {
   beforeAll(async () => {
     site = await Site.start({ archives: 2 });
-  }, 60_000);
+  }, 300_000);
   afterAll(() => site?.close(), 60_000);
 
   test("get the same; the fast one is not delayed by the slow one, whose reason is told", async () => {
@@ -174,7 +174,7 @@ describe("two archives", () => {
     await site.arrived(gid, 1);
     expect(await site.verify(0)).toBe(6);
     expect(await site.verify(1)).toBe(6);
-  }, 120_000);
+  }, 300_000);
 
   test("one of which damages or cuts what comes get the same in the end", async () => {
     const [relay] = site.toArchive[0]!;
@@ -199,5 +199,5 @@ describe("two archives", () => {
       const { archives } = await site.proxyVolume();
       return archives.every(({ trouble, pendingCount }) => trouble === undefined && pendingCount === 0) || undefined;
     });
-  }, 120_000);
+  }, 300_000);
 });

@@ -33,14 +33,14 @@ beforeAll(async () => {
   nbd = await NbdClient.connect(platform.net, { kind: "unix", path: fleet.nbdSocket }, "vol0");
   port = await freePort();
   await startSecond();
-}, 60_000);
+}, 300_000);
 afterAll(async () => {
   nbd?.close();
   second?.kill("SIGKILL");
   await second?.exited;
   await fleet?.close();
   await closePlatform(platform);
-}, 60_000);
+}, 300_000);
 
 /** Writes noise and takes a snapshot. @returns its gid. */
 async function change(count: number): Promise<number> {
@@ -88,7 +88,7 @@ test("a second archive is filled, brought up to date, and killed in the middle",
   const diff = JSON.parse(await fleet.must("replicate", "vol0", "--to", to(), "--json"));
   expect(diff).toMatchObject({ gid: next, isFull: false, diffCount: 1 });
   await expectSecond(next);
-}, 120_000);
+}, 300_000);
 
 test("following goes on through kills of both archives, and ends with Ctrl-C", async () => {
   const fleetFile = fleet.path("walb.toml");
@@ -132,4 +132,4 @@ test("an archive with another full backup is refused with the way out, and a res
     return code === 0 ? true : undefined;
   });
   await expectSecond(newest);
-}, 120_000);
+}, 300_000);

@@ -23,12 +23,12 @@ beforeAll(async () => {
   await fleet.must("device", "create", "vol0", "--size", "24M", "--log-size", "8M", ...device());
   await fleet.must("init", "vol0", "--device", "vol0");
   nbd = await NbdClient.connect(platform.net, { kind: "unix", path: fleet.nbdSocket }, "vol0");
-}, 60_000);
+}, 300_000);
 afterAll(async () => {
   nbd?.close();
   await fleet?.close();
   await closePlatform(platform);
-}, 60_000);
+}, 300_000);
 
 const device = (): string[] => ["--device-data", fleet.dataOf("device")];
 
@@ -77,7 +77,7 @@ test("a volume is backed up, shipped and restored, and its status says how it is
   };
   expect(status.volumes.map(({ isProtected }) => isProtected)).toEqual([true]);
   expect(status.servers.map(({ security }) => security)).toEqual(["cluster-key", "cluster-key", "cluster-key"]);
-}, 120_000);
+}, 300_000);
 
 test("commands without the key, with another one or a key file open to others are told what to do", async () => {
   const at = `${fleet.host}:${fleet.ports.archive}`;
@@ -100,7 +100,7 @@ test("commands without the key, with another one or a key file open to others ar
   expect(right.code).toBe(0);
   expect(fleet.log("archive")).toContain("a peer came without a cluster key");
   expect(fleet.log("archive")).toContain("they have none in common");
-}, 60_000);
+}, 300_000);
 
 test("a storage with another key is refused by its proxy, and both say so", async () => {
   await fleet.stop("storage");
@@ -119,7 +119,7 @@ test("a storage with another key is refused by its proxy, and both say so", asyn
   await fleet.stop("storage");
   await fleet.run("storage");
   await checkPoint();
-}, 120_000);
+}, 300_000);
 
 test("a key is changed while writes go on: a second key in every file, then the first one away", async () => {
   const old = readFileSync(fleet.keyFile, "utf8");
@@ -161,7 +161,7 @@ test("Prometheus and curl come in over https with a token and the authority's ce
   const nobody = await ask(fleet.host, "");
   expect([nobody.status, nobody.headers.get("www-authenticate")]).toEqual([401, expect.stringContaining("Basic")]);
   expect((await ask(fleet.host, "Bearer walb-wrong")).status).toBe(401);
-}, 60_000);
+}, 300_000);
 
 const hasNbdinfo = Bun.which("nbdinfo") !== null;
 if (!hasNbdinfo) console.log("skipped, nbdinfo is not installed: an NBD client comes in over TLS");

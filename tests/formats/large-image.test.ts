@@ -20,4 +20,4 @@ test("a virtual image of 1 TiB with a million extents in two diffs is read withi
     expect(seen.probes).toBeGreaterThan(9000);
     expect(seen.rssMaxKib).toBeLessThan(256 * 1024);
   });
-}, 120_000);
+}, 300_000);

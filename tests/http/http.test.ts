@@ -57,7 +57,7 @@ function post(command: string, body: string, headers: Record<string, string> = {
 describe("HTTP API over a real port", () => {
   test("an answer that takes longer than the ten seconds of Bun's server comes all the same", async () => {
     expect(await client.call("wait", { delayMs: 13_000 })).toEqual({});
-  }, 60_000);
+  }, 300_000);
 
   test("a command answers its result, gids as bigint", async () => {
     expect(await client.call("echo", { volume: "v", gid: 2n ** 53n - 3n })).toEqual({ gid: 2n ** 53n - 2n });

@@ -24,7 +24,7 @@ describe("what waits for an archive", () => {
     expect(bench.archive.applied.length).toBeLessThan(4);
     await bench.expectClean();
     bench.world.close();
-  }, 90_000);
+  }, 300_000);
 
   test("is merged up to a count and a size, and never across a snapshot that was asked for", async () => {
     const bench = await new ProxyBench(2, 1, { wdiffSendCountMax: 4 }).open();

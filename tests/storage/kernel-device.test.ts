@@ -114,4 +114,4 @@ test("a volume on the kernel driver is backed up and shipped as it grows, its lo
   await storage.close("force");
   await proxy.close("force");
   await archiveServer.shutdown(0);
-}, 60_000);
+}, 300_000);

@@ -149,4 +149,4 @@ test("a protected volume moves to the kernel driver and back without a new backu
   await proxy.close("force");
   await archiveServer.shutdown(0);
   await daemon.close();
-}, 60_000);
+}, 300_000);

@@ -162,4 +162,4 @@ test("over real sockets and files a volume is backed up, shipped, and survives t
   await archiveServer.shutdown(0);
   if (failure !== undefined) throw failure;
   expect(seen.size).toBeGreaterThan(3);
-}, 20_000);
+}, 300_000);

@@ -31,7 +31,7 @@ afterAll(async () => {
   await daemon.exited;
   await closePlatform(platform);
   rmSync(directory, { recursive: true, force: true });
-}, 60_000);
+}, 300_000);
 
 const where = { env, cwd: directory };
 const run = (...words: string[]): Promise<Ran> => wdevc(where, ...words);
@@ -79,7 +79,7 @@ describe("wdevc on the device daemon, by name or /dev/walb/NAME", () => {
     expect(await value("create-wdev", "b.l", "b.d")).toBe("name 0\nmajor 0\nminor 0");
     await value("delete-wdev", "0");
     expect(await value("get-version")).toMatch(/^\d+\.\d+\.\d+/);
-  }, 60_000);
+  }, 300_000);
 
   test("lsids, usage, checkpoints, erasing, reset", async () => {
     await make("lsids");
@@ -103,7 +103,7 @@ describe("wdevc on the device daemon, by name or /dev/walb/NAME", () => {
     expect(await value("reset-wal", wdev)).toBe("");
     expect(await value("get-completed-lsid", wdev)).toBe("0");
     await value("delete-wdev", wdev);
-  }, 60_000);
+  }, 300_000);
 
   test("checkpoint interval, freeze, melt, flush, resize", async () => {
     await make("knobs");
@@ -125,7 +125,7 @@ describe("wdevc on the device daemon, by name or /dev/walb/NAME", () => {
     );
     expect(shown.sizeBytes).toBe(8 * mib);
     await value("delete-wdev", "knobs");
-  }, 60_000);
+  }, 300_000);
 
   test("refusals have the driver's errno and the reason", async () => {
     await make("no");
@@ -148,7 +148,7 @@ describe("wdevc on the device daemon, by name or /dev/walb/NAME", () => {
     const unknown = await run("get-oldest-lsid", "/dev/walb/nobody");
     expect(unknown.code).toBe(1);
     expect(unknown.err).toContain("there is no such volume");
-  }, 60_000);
+  }, 300_000);
 
   test("delete-wdev leaves both stores, also those the daemon made, and create-wdev goes on with them", async () => {
     await walb(where, "device", "create", "own", "--size", "4M", "--log-size", "8M");
@@ -166,7 +166,7 @@ describe("wdevc on the device daemon, by name or /dev/walb/NAME", () => {
         .every((byte) => byte === 7),
     ).toBe(true);
     await value("delete-wdev", "own");
-  }, 60_000);
+  }, 300_000);
 
   test("format-ldev never writes over the log of a running device", async () => {
     await make("busy");
@@ -174,7 +174,7 @@ describe("wdevc on the device daemon, by name or /dev/walb/NAME", () => {
     expect(code).toBe(1);
     expect(err).toContain("in use by another process");
     await value("delete-wdev", "busy");
-  }, 60_000);
+  }, 300_000);
 
   const absent = missing("losetup");
   const canLoop = absent.length === 0 && process.getuid?.() === 0;
@@ -212,7 +212,7 @@ describe("wdevc on the device daemon, by name or /dev/walb/NAME", () => {
     await startDaemon();
     expect(await value("get-permanent-lsid", "stays")).toBe(end);
     await value("delete-wdev", "stays");
-  }, 60_000);
+  }, 300_000);
 
   test("as a program of its own", async () => {
     const socket = { ...process.env, WALB_DEVICE_SOCKET: join(env.WALB_DEVICE_DATA, "control.sock") };
@@ -225,5 +225,5 @@ describe("wdevc on the device daemon, by name or /dev/walb/NAME", () => {
     expect(wdevcProcess("get-log-usage", "/dev/walb/p").stdout.toString()).toBe("0\n");
     expect(wdevcProcess("nothing").exitCode).toBe(1);
     expect(wdevcProcess("delete-wdev", "p").exitCode).toBe(0);
-  }, 60_000);
+  }, 300_000);
 });

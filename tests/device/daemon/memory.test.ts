@@ -55,5 +55,5 @@ describe("a device daemon with little memory", () => {
       );
       await daemon.close();
     });
-  }, 30_000);
+  }, 300_000);
 });

@@ -94,4 +94,4 @@ test("a read gives each block as acknowledged last, or as written meanwhile, wha
     expect(bench.memory.leasedBytes).toBe(0);
   }
   expect(readCount).toBeGreaterThan(1000);
-}, 120_000);
+}, 300_000);

@@ -54,6 +54,6 @@ describe.skipIf(vectorsDirectory === undefined)("a volume of the real driver, ta
           .subarray(0, 4096)
           .every((byte) => byte === 9),
       ).toBe(true);
-    }, 60_000);
+    }, 300_000);
   }
 });

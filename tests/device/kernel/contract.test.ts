@@ -143,7 +143,7 @@ function contract(siteOf: () => Site): void {
     expect(shown.info?.uuid).toBe(fresh.uuid);
     expect(shown.status?.lsids.latest).toBe(1 + 4096 / pbsBytes);
     await admin.delete(name);
-  }, 120_000);
+  }, 300_000);
 }
 
 describe("the driver of the tests", () => {

@@ -41,7 +41,7 @@ test("version, major, count and the list of more devices than one answer can hol
   expect(list.map(({ diskName }) => diskName)).toEqual(names.map((name) => `walb/${name}`));
   expect(list.map(({ minor }) => minor)).toEqual(names.map((_, i) => 2 * i));
   expect(await kernelDeviceNames(bench.kernel)).toEqual(names.toSorted());
-}, 60_000);
+}, 300_000);
 
 test("a device takes the name of the superblock when none is given", async () => {
   await bench.pair("stored");

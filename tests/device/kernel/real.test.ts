@@ -29,7 +29,7 @@ test("structures and the buffers they point to arrive at a C library's ioctl as 
       refused: "volume vol0, file /dev/walb/vol0: ioctl SET_OLDEST_LSID failed: Bad address (EFAULT)",
     });
   });
-}, 60_000);
+}, 300_000);
 
 test("an ioctl on a node that is not there is not-found, and on what is no device an errno", async () => {
   const argument = new Uint8Array(4);
