@@ -79,7 +79,7 @@ export class HashSync implements PackSink {
   /** Makes the file for what differs. @param uuid of the storage's new log. */
   async open(uuid: string): Promise<void> {
     this.#uuid = uuid;
-    this.#file = await ReceivedFile.create(this.#volume, this.#io, uuid);
+    this.#file = await ReceivedFile.create(this.#volume, this.#io, uuid, this.#request.sizeLb * lbBytes);
   }
 
   /** Hashes of the newest image. */

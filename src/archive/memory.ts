@@ -11,17 +11,16 @@ export interface ArchiveMemory {
   readonly bulks: MemoryPool;
   /** Packs of diffs on their way in. */
   readonly packs: MemoryPool;
-  /** Headers and ends of the diffs being received. */
+  /** Headers and ends of the diffs being received, and blocks of those that are large. */
   readonly receiving: DiffIo;
   /** Apply, merge, restore, scan. */
   readonly working: DiffIo;
 }
 
 /** Smallest shares: a stored bulk may be 8 MiB and a page, a pack 32 MiB and a page, a batch 64 MiB. */
-const least = { bulks: 16 * mib, packs: 64 * mib, working: 64 * mib };
+const least = { bulks: 16 * mib, packs: 64 * mib, receiving: 2 * mib, working: 64 * mib };
 /** Beyond these shares more memory makes nothing faster. */
-const usual = { bulks: 48 * mib, packs: 96 * mib, working: 128 * mib };
-const headersBytes = 2 * mib;
+const usual = { bulks: 48 * mib, packs: 96 * mib, receiving: 16 * mib, working: 128 * mib };
 
 /**
  * Carves the pools out of what is left of the process's budget.
@@ -29,8 +28,8 @@ const headersBytes = 2 * mib;
  */
 export function carveArchiveMemory({ disk, compute, memory }: Platform): ArchiveMemory {
   const freeBytes = memory.budgetBytes - memory.leasedBytes;
-  const leastBytes = least.bulks + least.packs + least.working + headersBytes;
-  const usualBytes = usual.bulks + usual.packs + usual.working + headersBytes;
+  const leastBytes = least.bulks + least.packs + least.receiving + least.working;
+  const usualBytes = usual.bulks + usual.packs + usual.receiving + usual.working;
   if (freeBytes < leastBytes) {
     throw new WalbError("bad-parameter", {
       what: `an archive needs ${leastBytes / mib} MiB of memory for data, but has ${Math.floor(freeBytes / mib)} MiB`,
@@ -44,7 +43,7 @@ export function carveArchiveMemory({ disk, compute, memory }: Platform): Archive
   return {
     bulks: carve("bulks"),
     packs: carve("packs"),
-    receiving: { disk, compute, memory: memory.carve(headersBytes) },
+    receiving: { disk, compute, memory: carve("receiving") },
     working: { disk, compute, memory: carve("working") },
   };
 }

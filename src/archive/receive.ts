@@ -4,13 +4,13 @@
  * Order: file complete → fsync → final name → fsync of the directory → row → Ack. What breaks off before leaves nothing
  * behind and is sent again.
  */
+import { type AppendFile, createAppendFile } from "../diff/append.ts";
 import { commitDiffFile } from "../diff/commit.ts";
 import { packHeaderBytes } from "../diff/format.ts";
 import { SortedDiffWriter } from "../diff/sorted.ts";
 import { countRecords } from "../diff/stats.ts";
 import type { DiffIo } from "../diff/types.ts";
 import { asWalbError, WalbError } from "../errors.ts";
-import type { DiskFile } from "../platform/disk.ts";
 import { diffFileName } from "../snapshot/filename.ts";
 import { mib } from "../units.ts";
 import type { PackSink, ReceivedPack } from "../wire/pack-stream.ts";
@@ -37,21 +37,22 @@ export async function requireSpace(volume: ArchiveVolume, io: DiffIo, dataBytes:
 /** Packs that come over the wire and become a sorted file under a temporary name. */
 export class ReceivedFile {
   readonly #volume: ArchiveVolume;
-  readonly #file: DiskFile;
+  readonly #file: AppendFile;
   readonly #writer: SortedDiffWriter;
   readonly #jobs = new Set<Promise<void>>();
   #unsyncedBytes = 0;
   #failure: unknown;
 
-  private constructor(volume: ArchiveVolume, file: DiskFile, writer: SortedDiffWriter) {
+  private constructor(volume: ArchiveVolume, file: AppendFile, writer: SortedDiffWriter) {
     this.#volume = volume;
     this.#file = file;
     this.#writer = writer;
   }
 
-  /** Makes the temporary file. */
-  static async create(volume: ArchiveVolume, io: DiffIo, uuid: string): Promise<ReceivedFile> {
-    const file = await io.disk.open(volume.temporaryPath(receivingPrefix), { mode: "create" });
+  /** Makes the temporary file. @param expectedBytes about how much will come; 0 when the sender does not know. */
+  static async create(volume: ArchiveVolume, io: DiffIo, uuid: string, expectedBytes: number): Promise<ReceivedFile> {
+    const sizeBytes = expectedBytes === 0 ? Number.POSITIVE_INFINITY : expectedBytes;
+    const file = await createAppendFile(io.disk, volume.temporaryPath(receivingPrefix), io.memory, sizeBytes);
     try {
       const writer = await SortedDiffWriter.create(io, file, Buffer.from(uuid, "hex"));
       return new ReceivedFile(volume, file, writer);
@@ -134,8 +135,9 @@ export class DiffReception implements PackSink {
 
   /** Makes room and the temporary file. @throws WalbError `no-space` before anything is accepted. */
   static async begin(volume: ArchiveVolume, request: WdiffRequest, io: DiffIo): Promise<DiffReception> {
-    await requireSpace(volume, io, request.diff.dataSizeBytes, "this diff");
-    return new DiffReception(volume, request, await ReceivedFile.create(volume, io, request.uuid));
+    const { dataSizeBytes } = request.diff;
+    await requireSpace(volume, io, dataSizeBytes, "this diff");
+    return new DiffReception(volume, request, await ReceivedFile.create(volume, io, request.uuid, dataSizeBytes));
   }
 
   write(pack: ReceivedPack): void {
@@ -166,7 +168,7 @@ export class DiffReception implements PackSink {
 }
 
 /** Closes and removes a temporary file. Never throws. */
-export async function discardFile(volume: ArchiveVolume, file: DiskFile): Promise<void> {
+export async function discardFile(volume: ArchiveVolume, file: AppendFile): Promise<void> {
   try {
     await file.close();
     await volume.platform.disk.remove(file.path);

@@ -1,12 +1,13 @@
 /** @module The durable end of writing a diff file. */
 import { dirname } from "node:path";
-import type { Disk, DiskFile } from "../platform/disk.ts";
+import type { Disk } from "../platform/disk.ts";
+import type { AppendFile } from "./append.ts";
 
 /**
  * Makes a file that was written under a temporary name durable under its final one: fsync, close, rename, fsync of the
  * directory. After a crash in between, the final name does not exist or is complete. Both names must be in one directory.
  */
-export async function commitDiffFile(disk: Disk, file: DiskFile, finalPath: string): Promise<void> {
+export async function commitDiffFile(disk: Disk, file: AppendFile, finalPath: string): Promise<void> {
   try {
     await file.sync();
   } finally {

@@ -7,6 +7,7 @@ import type { Codec } from "../native/codec.ts";
 import type { Memory } from "../native/memory.ts";
 import type { DiskFile } from "../platform/disk.ts";
 import { alignUp, checkRange } from "../units.ts";
+import type { AppendFile } from "./append.ts";
 import { SourceFiles } from "./files.ts";
 import {
   encodeFileHeader,
@@ -32,11 +33,11 @@ const windowRecords = 16384;
 /** Writes an indexed diff from the IOs of a log. Not durable until `commitDiffFile`. */
 export class IndexedDiffWriter {
   readonly #io: DiffIo;
-  readonly #file: DiskFile;
+  readonly #file: AppendFile;
   readonly #spool: ImageSpool;
   readonly #maxIoLb: number;
 
-  private constructor(io: DiffIo, file: DiskFile, spool: ImageSpool, maxIoLb: number) {
+  private constructor(io: DiffIo, file: AppendFile, spool: ImageSpool, maxIoLb: number) {
     this.#io = io;
     this.#file = file;
     this.#spool = spool;
@@ -44,7 +45,7 @@ export class IndexedDiffWriter {
   }
 
   /** Starts a file. @param file new and empty, opened for writing, not direct. */
-  static async create(io: DiffIo, file: DiskFile, options: ConvertOptions): Promise<IndexedDiffWriter> {
+  static async create(io: DiffIo, file: AppendFile, options: ConvertOptions): Promise<IndexedDiffWriter> {
     const maxIoLb = checkRange(options.maxIoLb ?? defaultMaxIoLb, 0, 0xffff_ffff, "maxIoLb");
     const lease = await io.memory.lease(fileHeaderBytes);
     try {

@@ -1,6 +1,6 @@
 /** @module Writing sorted diff files. */
 import type { Memory } from "../native/memory.ts";
-import type { DiskFile } from "../platform/disk.ts";
+import type { AppendFile } from "./append.ts";
 import {
   badFormat,
   clearPackHeader,
@@ -17,17 +17,17 @@ import { DiffFileKind, type DiffIo, type DiffStats } from "./types.ts";
 export class SortedDiffWriter {
   readonly stats: DiffStats = { ...emptyStats(), files: 1 };
   readonly #io: DiffIo;
-  readonly #file: DiskFile;
+  readonly #file: AppendFile;
   #offset = fileHeaderBytes;
   #endLb = 0;
 
-  private constructor(io: DiffIo, file: DiskFile) {
+  private constructor(io: DiffIo, file: AppendFile) {
     this.#io = io;
     this.#file = file;
   }
 
   /** Starts a file: writes the header. @param file new and empty, opened for writing, not direct. @param uuid 16 bytes. */
-  static async create(io: DiffIo, file: DiskFile, uuid: Uint8Array): Promise<SortedDiffWriter> {
+  static async create(io: DiffIo, file: AppendFile, uuid: Uint8Array): Promise<SortedDiffWriter> {
     const lease = await io.memory.lease(fileHeaderBytes);
     try {
       encodeFileHeader(lease.bytes, DiffFileKind.sorted, uuid, io.compute);

@@ -6,8 +6,8 @@ import { WalbError } from "../errors.ts";
 import type { StoredData } from "../log/batch.ts";
 import { Codec, type CodecItem, type CompressOption, type Encoded } from "../native/codec.ts";
 import type { Memory } from "../native/memory.ts";
-import type { DiskFile } from "../platform/disk.ts";
 import { checkRange, lbBytes, mib } from "../units.ts";
+import type { AppendFile } from "./append.ts";
 import { RecordIndex, recordsMaxDefault } from "./record-index.ts";
 import { addressLbMax, type DiffIo, defaultCompress, imageLbMax, type LogIo, RecordKind } from "./types.ts";
 import { settleAll } from "./window.ts";
@@ -49,7 +49,7 @@ export class ImageSpool {
   /** Stored bytes of all images. */
   dataBytes = 0;
   readonly #io: DiffIo;
-  readonly #file: DiskFile;
+  readonly #file: AppendFile;
   readonly #compress: CompressOption;
   readonly #cutLb: number;
   readonly #limitLb: number;
@@ -62,7 +62,7 @@ export class ImageSpool {
   readonly #running = new Set<Promise<void>>();
 
   /** @param startOffset where the first image goes. @param cutLb data is cut into images of this many LB; 0: not. */
-  constructor(io: DiffIo, file: DiskFile, startOffset: number, cutLb: number, options: ConvertOptions) {
+  constructor(io: DiffIo, file: AppendFile, startOffset: number, cutLb: number, options: ConvertOptions) {
     this.#io = io;
     this.#file = file;
     this.#offset = startOffset;

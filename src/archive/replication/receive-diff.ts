@@ -81,7 +81,7 @@ export class DiffTurn implements PackSink {
     ended: () => Promise<void>,
   ): Promise<DiffTurn> {
     await requireSpace(volume, io, diff.dataSizeBytes, "this diff");
-    const file = await ReceivedFile.create(volume, io, uuid);
+    const file = await ReceivedFile.create(volume, io, uuid, diff.dataSizeBytes);
     return new DiffTurn(volume, diff, uuid, nextLogUuid, file, ended);
   }
 

@@ -67,7 +67,7 @@ export class ResyncReception implements PackSink {
     const image = await SnapshotImage.open(volume, memory, { diffs: [], sizeLb, bulkLb }, signal);
     const reception = new ResyncReception(volume, memory, request, signal, image);
     try {
-      reception.#file = await ReceivedFile.create(volume, memory.receiving, request.uuid);
+      reception.#file = await ReceivedFile.create(volume, memory.receiving, request.uuid, sizeLb * lbBytes);
       volume.syncProgress = { doneBytes: 0, totalBytes: sizeLb * lbBytes };
       return reception;
     } catch (error) {
@@ -125,7 +125,7 @@ export class ResyncReception implements PackSink {
   /** Where a diff behind what came so far goes. @param diff see `keptDiff`. */
   async stage(diff: DiffMeta, uuid: string, io: DiffIo): Promise<PackSink> {
     await requireSpace(this.#volume, io, diff.dataSizeBytes, what);
-    const file = await ReceivedFile.create(this.#volume, io, uuid);
+    const file = await ReceivedFile.create(this.#volume, io, uuid, diff.dataSizeBytes);
     return {
       write: (pack) => file.write(pack),
       abandon: () => file.discard(),
