@@ -143,6 +143,7 @@ int64_t io_open(struct job *job) {
     int is_block = S_ISBLK(status.st_mode);
     if (!is_block && !S_ISREG(status.st_mode)) return refuse(fd, S_ISDIR(status.st_mode) ? EISDIR : ENXIO);
     if ((wanted & OPEN_LOCK) && flock(fd, LOCK_EX | LOCK_NB) != 0) return refuse(fd, errno);
+    if ((wanted & OPEN_LOCK_SHARED) && flock(fd, LOCK_SH | LOCK_NB) != 0) return refuse(fd, errno);
     double alignment = 1, physical = 512;
     if (is_block) {
         uint64_t size = 0;

@@ -78,7 +78,7 @@ enum op {
 
 enum { FLAG_ALWAYS = 1, FLAG_BLOCK_DEVICE = 2 };
 enum { DECODE_GOOD = 0, DECODE_CHECKSUM = 1, DECODE_DAMAGED = 2 };
-enum { OPEN_DIRECT = 1, OPEN_LOCK = 2, OPEN_WRITE = 4, OPEN_CREATE = 8, OPEN_EXCLUSIVE = 16 };
+enum { OPEN_DIRECT = 1, OPEN_LOCK = 2, OPEN_WRITE = 4, OPEN_CREATE = 8, OPEN_EXCLUSIVE = 16, OPEN_LOCK_SHARED = 32 };
 
 void walb_run_job(struct job *job);
 

@@ -419,6 +419,46 @@ test("a block device tells its size and blocks, is zeroed, discarded and locked"
   });
 });
 
+test("the lock of a loop device is one of the file it shows, by whatever name that is opened", async () => {
+  await withTemporaryDirectory(async (directory) => {
+    const image = join(directory, "image");
+    writeFileSync(image, "");
+    truncateSync(image, 4 * mib);
+    const loops: string[] = [];
+    const loop = (...options: string[]): string => {
+      loops.push(
+        execFileSync("losetup", ["-f", "--show", ...options, image], { stdio: "pipe" })
+          .toString()
+          .trim(),
+      );
+      return loops.at(-1)!;
+    };
+    try {
+      try {
+        loop();
+      } catch {
+        return console.log("skipped: no permission to make a loop device");
+      }
+      const [whole, again, first, second] = [loops[0]!, loop(), loop("--sizelimit", `${mib}`), loop("-o", `${mib}`)];
+      const lock = (path: string) => disk.open(path, { mode: "write", lock: true });
+      const locked = async (path: string) => (await failure(lock(path))).code;
+      const file = await lock(image);
+      for (const path of [whole, again, first]) expect(await locked(path)).toBe("locked");
+      await file.close();
+      const device = await lock(whole);
+      for (const path of [image, again, second, whole]) expect(await locked(path)).toBe("locked");
+      await device.close();
+      // Parts of a file may be used side by side, as partitions are.
+      const parts = [await lock(first), await lock(second)];
+      for (const path of [image, whole]) expect(await locked(path)).toBe("locked");
+      for (const part of parts) await part.close();
+      await (await lock(image)).close();
+    } finally {
+      for (const path of loops) execFileSync("losetup", ["-d", path]);
+    }
+  });
+});
+
 describe("the name of a file", () => {
   test("is found through links, to what is there and to what is not", async () => {
     await withTemporaryDirectory(async (made) => {

@@ -8,7 +8,6 @@ import {
   mkdirSync,
   openSync,
   readdirSync,
-  readFileSync,
   readlinkSync,
   readSync,
   realpathSync,
@@ -18,14 +17,14 @@ import {
   writeSync,
 } from "node:fs";
 import { basename, dirname, join, resolve } from "node:path";
-import { WalbError } from "../../errors.ts";
+import { asWalbError, WalbError } from "../../errors.ts";
 import { errnoError, errnoOf } from "../../native/errno.ts";
 import { Op, OpenFlag } from "../../native/layout.ts";
 import type { JobRunner } from "../../native/pool.ts";
 import { type Table, withTable } from "../../native/tables.ts";
 import type { Disk, FileInfo, OpenOptions } from "../disk.ts";
 import { RealDiskFile } from "./file.ts";
-import { majorOf, minorOf } from "./numbers.ts";
+import { loopBackingOf } from "./loop.ts";
 
 const errnoNotFound = 2;
 const errnoNotDirectory = 20;
@@ -50,10 +49,42 @@ export class RealDisk implements Disk {
   }
 
   async open(path: string, options: OpenOptions): Promise<RealDiskFile> {
+    const file = await this.#open(path, openFlags(options));
+    if (options.lock !== true || !file.isBlockDevice) return file;
+    try {
+      file.guard = await this.#lockBehind(path);
+      return file;
+    } catch (error) {
+      await file.close();
+      throw error;
+    }
+  }
+
+  /**
+   * A lock on a loop device says nothing of the file it shows, which may be in use by its own name or through another
+   * loop device: that is locked, too.
+   */
+  async #lockBehind(path: string): Promise<RealDiskFile | undefined> {
+    const rdev = statOf(path)?.rdev;
+    const backing = rdev === undefined ? undefined : loopBackingOf(rdev);
+    if (backing === undefined) return undefined;
+    try {
+      if (backing.isWhole) return await this.open(backing.path, { mode: "read", lock: true });
+      return await this.#open(backing.path, OpenFlag.lockShared);
+    } catch (error) {
+      if (asWalbError(error).code === "locked")
+        throw lockedError(path, `${backing.path}, which it shows,`, backing.path);
+      // Deleted, or of another mount namespace: nobody can open it by name here.
+      return undefined;
+    }
+  }
+
+  async #open(path: string, flags: number): Promise<RealDiskFile> {
+    const isLocked = (flags & (OpenFlag.lock | OpenFlag.lockShared)) !== 0;
     return await this.#withPath(path, async (table) => {
-      const job = { op: Op.open, isSlow: true, flags: openFlags(options), table: table.address };
+      const job = { op: Op.open, isSlow: true, flags, table: table.address };
       const { result } = await this.#runner.run({ ...job, address: table.address + pathOffset });
-      if (result === -errnoWouldBlock && options.lock === true) throw lockedError(path);
+      if (result === -errnoWouldBlock && isLocked) throw lockedError(path);
       if (result < 0) throw errnoError("open", -result, { file: path });
       const [isBlock, isDirect, alignmentBytes = 1, physicalBlockBytes = 512] = table.f64;
       return new RealDiskFile(this.#runner, {
@@ -80,7 +111,9 @@ export class RealDisk implements Disk {
       const sizeBytes = await device.size();
       const { rdev, mtimeMs: modifiedMs } = stats;
       const id = `block ${rdev}`;
-      return { kind: "block", sizeBytes, allocatedBytes: sizeBytes, modifiedMs, id, ...backingFileOf(rdev) };
+      const backing = loopBackingOf(rdev);
+      const shown = backing === undefined ? {} : { backingFile: backing.path };
+      return { kind: "block", sizeBytes, allocatedBytes: sizeBytes, modifiedMs, id, ...shown };
     } finally {
       await device.close();
     }
@@ -263,11 +296,11 @@ function openFlags(options: OpenOptions): number {
   );
 }
 
-function lockedError(path: string): WalbError {
+function lockedError(path: string, what = "it", usedPath = path): WalbError {
   return new WalbError("locked", {
-    what: "it is in use by another process",
+    what: `${what} is in use by another process`,
     where: { file: path },
-    hint: `find out which with: fuser -v ${path}`,
+    hint: `find out which with: fuser -v ${usedPath}`,
   });
 }
 
@@ -294,21 +327,6 @@ function isLink(path: string): boolean {
     if (errnoOf(error) === errnoNotDirectory) return false;
     throw error;
   }
-}
-
-/** The file behind a loop device or a partition of one, as Linux shows it. */
-function backingFileOf(rdev: number): { backingFile?: string } {
-  for (const place of ["loop", "../loop"]) {
-    try {
-      const text = readFileSync(`/sys/dev/block/${majorOf(rdev)}:${minorOf(rdev)}/${place}/backing_file`, "utf8");
-      return { backingFile: text.replace(/\n$/, "") };
-    } catch (error) {
-      const errno = errnoOf(error);
-      // No loop device, or one without a file.
-      if (errno === undefined) throw error;
-    }
-  }
-  return {};
 }
 
 function statOf(path: string): Stats | undefined {

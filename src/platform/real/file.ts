@@ -38,6 +38,8 @@ export class RealDiskFile implements DiskFile {
   readonly physicalBlockBytes: number;
   /** For jobs that name two files. Valid until close. */
   readonly fd: number;
+  /** Holds a lock for this file; closed with it. */
+  guard: RealDiskFile | undefined;
   readonly #runner: JobRunner;
   #inFlight = 0;
   #idle: (() => void) | undefined;
@@ -284,6 +286,7 @@ export class RealDiskFile implements DiskFile {
       });
     }
     const { result } = await this.#runner.run({ op: Op.close, isSlow: true, fd: this.fd });
+    await this.guard?.close();
     if (result < 0) throw errnoError("close", -result, { file: this.path });
   }
 
