@@ -176,13 +176,8 @@ export class VolumeSet implements NbdExports {
       }
       // Whoever takes the stores needs no redo then: that of the kernel driver leaves out most of a discard.
       if (options.keepStores === true && options.force !== true) await volume.engine?.checkpoint();
-      if (volume.config !== undefined) {
-        // Stores that are to stay are not the daemon's any more, also when it ends before the volume is forgotten.
-        const kept = options.keepStores === true ? { ownsData: false, ownsLog: false } : {};
-        volume.config = { ...volume.config, ...kept, state: "deleting" };
-        await this.configs.save(volume.config);
-      }
-      const { config } = volume;
+      const { config, isMarked } = await this.markDeleting(volume, options);
+      volume.config = config;
       volume.engine?.melt();
       await this.host.disconnect(name);
       volume.unwatch();
@@ -194,11 +189,31 @@ export class VolumeSet implements NbdExports {
       }
       if (volume.engine !== undefined) this.engines -= 1;
       volume.engine = undefined;
+      // Without the mark, a crash now must not leave a volume without its stores; rather stores without a volume.
+      if (!isMarked) await this.configs.remove(name);
       if (config !== undefined) await removeOwnStores(this.platform, config, (path) => this.configs.resolve(path));
-      await this.configs.remove(name);
+      if (isMarked) await this.configs.remove(name);
       this.volumes.delete(name);
       this.host.changed(name);
     });
+  }
+
+  /** Notes durably that the volume is being deleted, if there is space for that: deleting is how one makes space. */
+  private async markDeleting(
+    volume: Volume,
+    options: DeleteOptions,
+  ): Promise<{ readonly config: VolumeConfig | undefined; readonly isMarked: boolean }> {
+    if (volume.config === undefined) return { config: undefined, isMarked: false };
+    // Stores that are to stay are not the daemon's any more, also when it ends before the volume is forgotten.
+    const kept = options.keepStores === true ? { ownsData: false, ownsLog: false } : {};
+    const config: VolumeConfig = { ...volume.config, ...kept, state: "deleting" };
+    try {
+      await this.configs.save(config);
+      return { config, isMarked: true };
+    } catch (error) {
+      if (asWalbError(error).code !== "no-space") throw error;
+      return { config, isMarked: false };
+    }
   }
 
   async resize(name: string, sizeBytes: number): Promise<DeviceInfo> {

@@ -1,5 +1,5 @@
 import { afterAll, afterEach, beforeEach, describe, expect, test } from "bun:test";
-import { mkdirSync, mkdtempSync, readFileSync, rmSync, statSync } from "node:fs";
+import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { type DeviceDaemon, type EngineTuning, openDeviceDaemon } from "../../../src/device/user/daemon.ts";
@@ -226,6 +226,33 @@ describe("the limits of a device", () => {
       expect(error).toBeInstanceOf(WalbError);
       expect(error!.code).toBe("no-space");
       expect(await device.list()).toEqual([]);
+    } finally {
+      unmount(small);
+    }
+  });
+
+  test("a volume is deleted to make space on a full file system, which cannot take a note of that", async () => {
+    const small = mountTmpfs(join(directory, "d"), "24M");
+    if (small === undefined) return console.log("skipping: mounting a file system needs root");
+    try {
+      const device = await start();
+      await device.create({ name: "vol", sizeBytes: 16 * mib, logSizeBytes: 8 * mib });
+      await device.create({ name: "kept", sizeBytes: 16 * mib, logSizeBytes: 8 * mib });
+      const client = await RawNbd.go(platform.net, address, "vol");
+      const data = Buffer.alloc(mib, 7);
+      for (let i = 0; i < 16; i++) {
+        client.send(request(1, i, i * mib, mib, 0, data));
+        await client.reply(i);
+      }
+      client.connection.close();
+      for (let i = 0; i < 200 && (await device.show("vol")).state !== "read-only"; i++) await Bun.sleep(20);
+      await device.delete("kept", { keepStores: true, force: true });
+      expect(readdirSync(small)).toContain("kept.log");
+      await device.delete("vol", { force: true });
+      expect(await device.list()).toEqual([]);
+      expect(readdirSync(small).filter((name) => name.startsWith("vol."))).toEqual([]);
+      await device.create({ name: "vol", sizeBytes: 16 * mib, logSizeBytes: 8 * mib });
+      await device.close();
     } finally {
       unmount(small);
     }
