@@ -12,9 +12,13 @@ export function whyNoMachine(): string | undefined {
 }
 
 /** Runs a script with `disks` as /dev/vda, /dev/vdb, …; 125: the machine died, as by a power cut. */
-export async function inMachine(script: string, disks: readonly string[]): Promise<{ code: number; out: string }> {
+export async function inMachine(
+  script: string,
+  disks: readonly string[],
+  memoryMib = 1536,
+): Promise<{ code: number; out: string }> {
   const child = Bun.spawn([runner, script], {
-    env: { ...process.env, VM_DISKS: disks.join(" "), VM_TIMEOUT_S: "540" },
+    env: { ...process.env, VM_DISKS: disks.join(" "), VM_MEMORY_MIB: `${memoryMib}`, VM_TIMEOUT_S: "540" },
     stdin: "ignore",
     stdout: "pipe",
     stderr: "inherit",
