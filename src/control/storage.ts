@@ -85,6 +85,8 @@ export type StorageVolume = z.output<typeof storageVolumeSchema>;
 
 export const storageStatusSchema = z.object({
   archive: addressTextSchema,
+  /** Which of these were set by command, and count more than the options of the daemon. */
+  told: z.object({ archive: z.boolean(), proxies: z.boolean() }).optional(),
   /** In order of preference. */
   proxies: z.array(
     z.object({
@@ -205,6 +207,16 @@ export const storageCommands = {
     summary: "Tries everything that waits now: proxies, transfers",
     params: statusParams,
     result: doneSchema,
+  }),
+  "set-archive": defineCommand({
+    summary: "Takes backups to another archive from now on, also after a restart; without address as --archive says",
+    params: z.strictObject({ address: addressTextSchema.optional() }),
+    result: z.object({ archive: addressTextSchema }),
+  }),
+  "set-proxies": defineCommand({
+    summary: "Ships logs to other proxies from now on, also after a restart; without addresses as --proxy says",
+    params: z.strictObject({ addresses: z.array(addressTextSchema).min(1).max(64).optional() }),
+    result: z.object({ proxies: z.array(addressTextSchema) }),
   }),
   "set-scan-rate": defineCommand({
     summary: "Limits the reads of full and hash backups, also of those that run; until the daemon ends",

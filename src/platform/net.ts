@@ -99,3 +99,9 @@ export function addressText(address: Address): string {
   if (address.kind === "unix") return `unix:${address.path}`;
   return address.host.includes(":") ? `[${address.host}]:${address.port}` : `${address.host}:${address.port}`;
 }
+
+/** The address a `host:port` names, an IPv6 host in brackets. The text was checked. */
+export function addressOf(text: string): Address {
+  const colon = text.lastIndexOf(":");
+  return { kind: "tcp", host: text.slice(0, colon).replace(/^\[(.*)\]$/, "$1"), port: Number(text.slice(colon + 1)) };
+}

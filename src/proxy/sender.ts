@@ -9,7 +9,7 @@ import { openDiffSet } from "../diff/set.ts";
 import type { DiffIo, DiffPack } from "../diff/types.ts";
 import { asWalbError, WalbError } from "../errors.ts";
 import { parseCompressOption } from "../native/compress-option.ts";
-import type { Address } from "../platform/net.ts";
+import { addressOf } from "../platform/net.ts";
 import type { Trouble } from "../volume/trouble.ts";
 import { connectWire } from "../wire/handshake.ts";
 import { runWdiffTransfer } from "../wire/wdiff-transfer.ts";
@@ -202,7 +202,7 @@ export class Sender {
   async #send(archive: ArchiveRow, plan: SendPlan): Promise<Answer> {
     const { platform, settings, store, name } = this.#volume;
     const signal = this.#abort.signal;
-    const { stream } = await connectWire(platform.net, addressOf(archive), {
+    const { stream } = await connectWire(platform.net, addressOf(archive.address), {
       clock: platform.clock,
       clientId: settings.nodeId,
       protocol: "wdiff-transfer",
@@ -271,10 +271,4 @@ export class Sender {
       };
     });
   }
-}
-
-function addressOf(archive: ArchiveRow): Address {
-  const at = archive.address.lastIndexOf(":");
-  const host = archive.address.slice(0, at).replace(/^\[|\]$/g, "");
-  return { kind: "tcp", host, port: Number(archive.address.slice(at + 1)) };
 }

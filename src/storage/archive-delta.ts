@@ -46,12 +46,19 @@ export class ArchiveDeltas {
     return this.#error;
   }
 
+  /** Asks soon: there is another archive. What the one before said does not count. */
+  askNow(): void {
+    this.#deltas.clear();
+    this.#schedule(0);
+  }
+
   close(): void {
     this.#closing.abort();
     this.#timer?.cancel();
   }
 
   #schedule(delayMs: number): void {
+    this.#timer?.cancel();
     if (this.#closing.signal.aborted) return;
     this.#timer = this.#platform.clock.timer(delayMs, () => void this.#ask());
   }

@@ -2,7 +2,7 @@
 import type { Handlers } from "../control/command.ts";
 import type { StorageCommands } from "../control/storage.ts";
 import { WalbError } from "../errors.ts";
-import { addressText } from "../platform/net.ts";
+import { addressOf, addressText } from "../platform/net.ts";
 import type { Platform } from "../platform/platform.ts";
 import { kib, lbBytes } from "../units.ts";
 import { clearStatus } from "../volume/trouble.ts";
@@ -11,6 +11,8 @@ import { dumpLogHeader } from "./dump-header.ts";
 import { fullBackup } from "./full-backup.ts";
 import { hashBackup } from "./hash-backup.ts";
 import type { TransferMemory } from "./memory.ts";
+import type { StoragePeers } from "./peers.ts";
+import { probeRole } from "./probe.ts";
 import type { ProxyList } from "./proxies.ts";
 import type { StorageSettings } from "./settings.ts";
 import { brokenReport, volumeReport } from "./status.ts";
@@ -21,6 +23,7 @@ import type { StorageVolumes } from "./volumes.ts";
 export interface HandlerParts {
   readonly platform: Platform;
   readonly settings: StorageSettings;
+  readonly peers: StoragePeers;
   readonly volumes: StorageVolumes;
   readonly proxies: ProxyList;
   readonly deltas: ArchiveDeltas;
@@ -34,7 +37,7 @@ const bulkUnitBytes = 4096;
 
 /** Makes the handlers of a storage's commands. */
 export function storageHandlers(parts: HandlerParts): Handlers<StorageCommands> {
-  const { platform, settings, volumes, proxies, deltas, memory } = parts;
+  const { platform, settings, peers, volumes, proxies, deltas, memory } = parts;
   let backupsRunning = 0;
   let { fullScanBytesPerS } = settings;
 
@@ -45,6 +48,7 @@ export function storageHandlers(parts: HandlerParts): Handlers<StorageCommands> 
       const isUnknown = volume !== undefined && known.length + broken.length === 0;
       return {
         archive: addressText(settings.archive),
+        told: peers.told,
         proxies: proxies.status().map((proxy) => ({
           address: addressText(proxy.address),
           isAvailable: proxy.isAvailable,
@@ -189,6 +193,23 @@ export function storageHandlers(parts: HandlerParts): Handlers<StorageCommands> 
       proxies.kick();
       volumes.kick(volume);
       return {};
+    },
+
+    async "set-archive"({ address }) {
+      // A backup under way goes on to the archive that it began with.
+      // A wrong address would show at the next backup only.
+      if (address !== undefined) await probeRole(platform, settings.nodeId, addressOf(address), "archive");
+      await peers.setArchive(address);
+      deltas.askNow();
+      return { archive: addressText(peers.archive) };
+    },
+
+    async "set-proxies"({ addresses }) {
+      const texts = addresses === undefined ? undefined : [...new Set(addresses)];
+      await peers.setProxies(texts);
+      proxies.replace(peers.proxies);
+      volumes.kick();
+      return { proxies: peers.proxies.map(addressText) };
     },
 
     async "set-scan-rate"({ bytesPerS }) {

@@ -34,12 +34,17 @@ interface Entry {
   error: WalbError | undefined;
 }
 
+/** Until the first probe says otherwise a proxy counts as there: the first transfer finds out. */
+function newEntry(address: Address): Entry {
+  return { address, isAvailable: true, checkedMs: undefined, sinceMs: undefined, error: undefined };
+}
+
 /** Watches the proxies until closed. */
 export class ProxyList {
   readonly #platform: Platform;
   readonly #nodeId: string;
   readonly #log: Logger;
-  readonly #entries: Entry[];
+  #entries: Entry[];
   readonly #recovered = new Set<() => void>();
   #timer: Timer | undefined;
   #isClosed = false;
@@ -50,14 +55,7 @@ export class ProxyList {
     this.#platform = platform;
     this.#nodeId = nodeId;
     this.#log = log;
-    // Until the first probe says otherwise a proxy counts as there: the first transfer finds out.
-    this.#entries = addresses.map((address) => ({
-      address,
-      isAvailable: true,
-      checkedMs: undefined,
-      sinceMs: undefined,
-      error: undefined,
-    }));
+    this.#entries = addresses.map(newEntry);
     this.#schedule(0);
   }
 
@@ -87,6 +85,13 @@ export class ProxyList {
   onRecovery(callback: () => void): () => void {
     this.#recovered.add(callback);
     return () => this.#recovered.delete(callback);
+  }
+
+  /** Uses these from now on; what is known of those that stay, stays. A transfer under way goes on where it is. */
+  replace(addresses: readonly Address[]): void {
+    const known = new Map(this.#entries.map((entry) => [addressText(entry.address), entry]));
+    this.#entries = addresses.map((address) => known.get(addressText(address)) ?? newEntry(address));
+    this.#schedule(0);
   }
 
   /** Probes all now. */

@@ -5,6 +5,7 @@ import { HandlerStatistics } from "../control/legacy/statistics.ts";
 import type { Logger } from "../control/logger.ts";
 import type { RunningRole, StorageOptions } from "../control/role.ts";
 import { storageCommands } from "../control/storage.ts";
+import { addressText } from "../platform/net.ts";
 import type { Platform } from "../platform/platform.ts";
 import { type Closing, closeAll } from "../volume/closing.ts";
 import { lockDataDirectory } from "../volume/directories.ts";
@@ -14,10 +15,11 @@ import { ArchiveDeltas } from "./archive-delta.ts";
 import { storageHandlers } from "./handlers.ts";
 import { storageLegacyRole } from "./legacy.ts";
 import { carveTransferMemory } from "./memory.ts";
+import { StoragePeers } from "./peers.ts";
 import { warnOfArchive } from "./probe.ts";
 import { ProxyList } from "./proxies.ts";
 import { sendLogRange } from "./send-log.ts";
-import { storageSettings } from "./settings.ts";
+import { type StorageSettings, storageSettings } from "./settings.ts";
 import { StorageVolumes } from "./volumes.ts";
 
 /** How long conversations may go on in a graceful close. */
@@ -28,11 +30,16 @@ const graceMs = 5_000;
  * @throws WalbError `locked`, `port-in-use`, `bad-parameter`; nothing stays open then.
  */
 export async function openStorage(platform: Platform, options: StorageOptions, log: Logger): Promise<RunningRole> {
-  const settings = storageSettings(options);
-  const lock = await lockDataDirectory(platform.disk, settings.dataDir);
+  const asked = storageSettings(options);
+  const lock = await lockDataDirectory(platform.disk, asked.dataDir);
   /** What was opened, to be closed in reverse order. */
   const opened: Closing[] = [() => lock.close()];
   try {
+    const peers = await StoragePeers.open(platform.disk, asked.dataDir, asked);
+    const settings = withPeers(asked, peers);
+    for (const [kind, isTold] of Object.entries(peers.told)) {
+      if (isTold) log.info(`the ${kind} set by command counts, not the option`, { now: peersText(peers) });
+    }
     const memory = carveTransferMemory(platform.memory);
     const proxies = new ProxyList(platform, settings.nodeId, settings.proxies, log);
     opened.push(() => proxies.close());
@@ -53,7 +60,7 @@ export async function openStorage(platform: Platform, options: StorageOptions, l
     opened.push(proxies.onRecovery(() => volumes.kick()));
     const deltas = new ArchiveDeltas(platform, settings, () => volumes.all, log);
     opened.push(() => deltas.close());
-    const handlers = storageHandlers({ platform, settings, volumes, proxies, deltas, memory });
+    const handlers = storageHandlers({ platform, settings, peers, volumes, proxies, deltas, memory });
     const report = (volume?: string) =>
       handlers.status({ volume }, { signal: new AbortController().signal, progress() {}, log });
     const control = createControl({
@@ -117,4 +124,21 @@ export async function openStorage(platform: Platform, options: StorageOptions, l
     await closeAll(opened).catch((failure: unknown) => log.warn("closing failed", { error: failure }));
     throw error;
   }
+}
+
+/** Settings whose archive and proxies are those of now. */
+function withPeers(settings: StorageSettings, peers: StoragePeers): StorageSettings {
+  return {
+    ...settings,
+    get archive() {
+      return peers.archive;
+    },
+    get proxies() {
+      return peers.proxies;
+    },
+  };
+}
+
+function peersText({ archive, proxies }: StoragePeers): string {
+  return `archive ${addressText(archive)}, proxies ${proxies.map(addressText).join(", ")}`;
 }

@@ -128,6 +128,14 @@ export async function startFakeFleet(): Promise<FakeFleet> {
       called("storage", "set-scan-rate", { bytesPerS });
       return { bytesPerS };
     },
+    "set-archive": async ({ address = "127.0.0.1:1" }) => {
+      called("storage", "set-archive", { address });
+      return { archive: address };
+    },
+    "set-proxies": async ({ addresses = ["127.0.0.1:1"] }) => {
+      called("storage", "set-proxies", { addresses });
+      return { proxies: addresses };
+    },
     "set-device": async (params) => {
       called("storage", "set-device", params);
       return {};

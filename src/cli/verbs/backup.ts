@@ -2,9 +2,14 @@
 import type { z } from "zod";
 import type { troubleSchema } from "../../control/schemas.ts";
 import { asWalbError, type ErrorCode, errorCodes, WalbError } from "../../errors.ts";
+import type { Fleet, FleetServer } from "../../fleet/fleet.ts";
+import { collectView } from "../../fleet/procedures/collect.ts";
+import { planAfterBackup, planPrepareBackup } from "../../fleet/procedures/plan-storages.ts";
+import { stepText } from "../../fleet/procedures/step.ts";
 import { callOptions, clientFlags, loadFleet, print, remark } from "../common.ts";
 import { asVolume, toggle } from "../flags.ts";
 import { runJob } from "../job.ts";
+import { doStep } from "../procedure.ts";
 import { archiveClient, archivesOf, serverFor, storageClient } from "../servers.ts";
 import { formatSize } from "../text/size.ts";
 import { formatDuration } from "../text/time.ts";
@@ -59,11 +64,19 @@ function chooseByImage(volume: string, archive: string, state: string, trouble: 
   });
 }
 
+/** The fleet with a server that only --server names. */
+function fleetWith(fleet: Fleet, server: FleetServer): Fleet {
+  if (fleet.servers.some(({ name }) => name === server.name)) return fleet;
+  return { ...fleet, servers: [...fleet.servers, server] };
+}
+
 export const verb = defineVerb({
   summary: "Backs a volume up as a whole, and from then on continuously",
   description:
     "Without --full or --hash it does what is needed: hash when the archive has an image already, else full; " +
-    "it says which and why. Ctrl-C cancels; with --timeout the backup goes on when the time is over.",
+    "it says which and why. Before, it makes ready what is needed: a standby or a log that has overflowed is reset, the " +
+    "archive gets a place, the proxies are told to feed it. With --full or --hash a volume that is backed up already is " +
+    "backed up anew. Afterwards archives that proxies feed, too, are brought along. Ctrl-C cancels; with --timeout the backup goes on when the time is over.",
   positionals: [{ name: "VOL", help: "name of the volume", isRequired: true }],
   flags: {
     full: toggle("send every block"),
@@ -75,17 +88,27 @@ export const verb = defineVerb({
   async run({ flags, args, io }) {
     const volume = asVolume(args[0]!);
     if (flags.full && flags.hash) throw new WalbError("usage", { what: "--full and --hash exclude each other" });
-    const storage = storageClient(await serverFor(flags, io, "storage", volume));
-    const archive = archiveClient(archivesOf(loadFleet(flags, io), volume)[0]!);
+    const fleet = loadFleet(flags, io);
+    const at = await serverFor(flags, io, "storage", volume);
+    const storage = storageClient(at);
+    const archive = archiveClient(archivesOf(fleet, volume)[0]!);
     const asked = flags.full ? "full" : flags.hash ? "hash" : undefined;
     const chosen: Choice = asked === undefined ? await chooseMode() : { mode: asked, why: "as asked" };
     remark(flags, io, `${chosen.mode} backup of ${volume}: ${chosen.why}`);
+    const view = await collectView(fleetWith(fleet, at), volume, { signal: io.signal });
+    const procedureFlags = { ...flags, "dry-run": false };
+    for (const { server, error } of view.missing) remark(flags, io, `going on without ${server.name}: ${error.what}`);
+    for (const step of planPrepareBackup(view, at.name, { isAsked: asked !== undefined })) {
+      remark(flags, io, `${stepText(step)} (${step.why})`);
+      await doStep(step, procedureFlags, io);
+    }
     const troubleBefore = await archiveTrouble();
     const result = await runJob(storage, "backup", { volume, mode: chosen.mode }, flags, io).catch(
       async (error: unknown) => {
         throw withArchiveCause(asWalbError(error), archive.server.name, troubleBefore, await archiveTrouble());
       },
     );
+    await bringAlong();
     if (flags.wait) await waitRestorable(archive, volume, result.gid, flags, io);
     const { gid, scannedBytes, sentBytes, elapsedMs } = result;
     const text =
@@ -94,6 +117,21 @@ export const verb = defineVerb({
       `${flags.wait ? "restorable as" : "will be restorable as"} snapshot ${gid}\n`;
     print(flags, io, { volume, ...result, isRestorable: flags.wait }, text);
     return 0;
+
+    /** The backup itself is done: an archive that does not come along is told, and how it does later. */
+    async function bringAlong(): Promise<void> {
+      for (const step of planAfterBackup(view)) {
+        remark(flags, io, `${stepText(step)} (${step.why})`);
+        try {
+          await doStep(step, procedureFlags, io);
+        } catch (thrown) {
+          const error = asWalbError(thrown);
+          if (error.code === "cancelled") throw error;
+          const name = step.action.kind === "catch-up" ? step.action.to.name : step.at.name;
+          io.err(`walb: ${error.message}\n  later: walb synchronize ${volume} --to ${name}\n`);
+        }
+      }
+    }
 
     /** What the archive has to say about the volume; nothing when it cannot be asked. */
     async function archiveTrouble(): Promise<Trouble | undefined> {

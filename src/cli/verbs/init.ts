@@ -1,20 +1,20 @@
 /** @module `walb init VOL --device NAME`: puts a device under backup, at all servers of the fleet at once. */
-import { resolve } from "node:path";
 import type { DeviceReference } from "../../control/storage.ts";
-import { WalbError } from "../../errors.ts";
+import { asWalbError, WalbError } from "../../errors.ts";
 import { type Fleet, type FleetServer, primaryArchive, serversOf, storageOf } from "../../fleet/fleet.ts";
 import { callOptions, clientFlags, loadFleet, print, remark } from "../common.ts";
+import { deviceReference } from "../device/reference.ts";
 import { asCompression, asInt, asPath, asText, asVolume, option, required, toggle } from "../flags.ts";
-import { archiveClient, proxyClient, storageClient } from "../servers.ts";
-import { defineVerb, type Io } from "../verb.ts";
+import { archiveClient, type ProxyClient, proxyClient, storageClient } from "../servers.ts";
+import { defineVerb } from "../verb.ts";
 
 const { server: _, ...flagsOfFleet } = clientFlags;
 
 export const verb = defineVerb({
   summary: "Puts a device under backup: on the storage, the proxies and the archive of the fleet",
   description:
-    "Repeat it after a failure: what was done already is left as it is. To undo it instead: walb stop VOL, then " +
-    "walb clear VOL. Back the volume up next, with walb backup VOL.",
+    "When a server refuses or does not answer, what was made at the others is taken back. Repeated, it leaves what is " +
+    "there as it is. To undo it later: walb forget VOL. Back the volume up next, with walb backup VOL.",
   positionals: [{ name: "VOL", help: "name of the volume in the backup", isRequired: true }],
   flags: {
     device: required("NAME", "device on the storage's host: a name of walb device, or /dev/walb/NAME", asText),
@@ -40,7 +40,12 @@ export const verb = defineVerb({
     const proxies = serversOf(fleet, "proxy");
     if (proxies.length === 0)
       throw new WalbError("usage", { what: "the fleet has no proxy server", where: { volume } });
-    const did = (text: string): void => remark(flags, io, text);
+    /** What was made, newest first, to be taken back when the rest fails. */
+    const undo: { readonly at: FleetServer; run(): Promise<unknown> }[] = [];
+    const did = (text: string, at: FleetServer, run?: () => Promise<unknown>): void => {
+      remark(flags, io, text);
+      if (run !== undefined) undo.unshift({ at, run });
+    };
 
     const [atStorage, atArchive] = [storageClient(storage), archiveClient(archive)];
     const atProxies = proxies.map((proxy) => ({ proxy, client: proxyClient(proxy) }));
@@ -61,30 +66,53 @@ export const verb = defineVerb({
     refuseBroken(archive, image);
     refuseOther(storage, volume, known, device);
 
-    // The storage first, since it looks whether the device is there; it sends nothing before the first backup.
-    if (stateOf(known) === "Clear") {
-      await atStorage.call("init", { volume, device }, options);
-      did(`${storage.name}: ${volume} is device ${flags.device}`);
-    }
-    if (stateOf(image) === "Clear") {
-      await atArchive.call("init", { volume }, options);
-      did(`${archive.name}: ready for backups of ${volume}`);
-    }
-    for (const [at, { proxy, client }] of atProxies.entries()) {
-      // A proxy that lost its database takes over the diffs it has; one that is broken otherwise says why it does not.
-      if (!["Clear", "Stopped", "Broken"].includes(stateOf(relays[at]))) continue;
-      const compression = flags.compression === undefined ? {} : { compression: flags.compression };
-      const delayS = flags.delay === undefined ? {} : { delayS: flags.delay };
-      const entry = { volume, archiveName: archive.name, address: archive.address, ...compression, ...delayS };
-      await client.call("add-archive", entry, options);
-      await client.call("start", { volume }, options);
-      did(`${proxy.name}: sends ${volume} to ${archive.name} at ${archive.address}`);
+    try {
+      await make();
+    } catch (error) {
+      for (const { at, run } of undo) {
+        const failed = await run().then(
+          () => undefined,
+          (thrown: unknown) => asWalbError(thrown).message,
+        );
+        remark(flags, io, failed === undefined ? `${at.name}: undone` : `${at.name}: could not be undone: ${failed}`);
+      }
+      throw error;
     }
     const result = { volume, storage: storage.name, proxies: proxies.map(({ name }) => name), archive: archive.name };
     print(flags, io, result, `${volume} is ready; back it up with: walb backup ${volume}\n`);
     return 0;
+
+    async function make(): Promise<void> {
+      // The storage first, since it looks whether the device is there; it sends nothing before the first backup.
+      if (stateOf(known) === "Clear") {
+        await atStorage.call("init", { volume, device }, options);
+        did(`${storage.name}: ${volume} is device ${flags.device}`, storage, () => atStorage.call("clear", { volume }));
+      }
+      if (stateOf(image) === "Clear") {
+        await atArchive.call("init", { volume }, options);
+        did(`${archive.name}: ready for backups of ${volume}`, archive, () => atArchive.call("clear", { volume }));
+      }
+      for (const [at, { proxy, client }] of atProxies.entries()) {
+        // A proxy that lost its database takes over the diffs it has; one that is broken otherwise says why it does not.
+        if (!["Clear", "Stopped", "Broken"].includes(stateOf(relays[at]))) continue;
+        const compression = flags.compression === undefined ? {} : { compression: flags.compression };
+        const delayS = flags.delay === undefined ? {} : { delayS: flags.delay };
+        const entry = { volume, archiveName: archive.name, address: archive.address, ...compression, ...delayS };
+        await client.call("add-archive", entry, options);
+        const isNew = stateOf(relays[at]) === "Clear";
+        if (isNew) undo.unshift({ at: proxy, run: () => forgetAt(client, volume) });
+        await client.call("start", { volume }, options);
+        did(`${proxy.name}: sends ${volume} to ${archive.name} at ${archive.address}`, proxy);
+      }
+    }
   },
 });
+
+/** A proxy forgets a volume that it has nothing of yet. */
+async function forgetAt(client: ProxyClient, volume: string): Promise<void> {
+  await client.call("stop", { volume, mode: "force" }).catch(() => undefined);
+  await client.call("clear", { volume });
+}
 
 /** What a server says of the volume. */
 interface Known {
@@ -135,24 +163,4 @@ function refuseOther(server: FleetServer, volume: string, known: Known | undefin
 /** As it is written on the command line. */
 function deviceText({ kind, name }: DeviceReference): string {
   return kind === "kernel" ? `/dev/walb/${name}` : name;
-}
-
-/** @throws WalbError for what is no walb device. */
-function deviceReference(text: string, socket: string | undefined, io: Io): DeviceReference {
-  const kernelName = /^\/dev\/walb\/([^/]{1,25})$/.exec(text)?.[1];
-  if (kernelName !== undefined && kernelName !== "control") {
-    if (socket === undefined) return { kind: "kernel", name: kernelName };
-    throw new WalbError("usage", {
-      what: `${text} is a device of the kernel driver, which has no --device-socket`,
-      where: { field: "device-socket" },
-      hint: "leave --device-socket out, or give the name of a device of walb device",
-    });
-  }
-  if (text.startsWith("/")) {
-    throw new WalbError("unsupported", {
-      what: `device ${text}: only walb devices, which keep a log, can be put under continuous backup`,
-      hint: "make one over it: walb device create vol0 --data /dev/vg/lv; then: walb init vol0 --device vol0",
-    });
-  }
-  return { kind: "user", name: text, ...(socket === undefined ? {} : { socket: resolve(io.cwd, socket) }) };
 }

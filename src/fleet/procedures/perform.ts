@@ -1,0 +1,196 @@
+/** @module Does the steps of a procedure: one call, or a few that belong together, at one server. */
+import type { CallParams, CallResult, Commands, JobNames } from "../../control/command.ts";
+import { asWalbError, WalbError } from "../../errors.ts";
+import type { Client } from "../../http/client.ts";
+import { archiveClient, proxyClient, sharedClient, storageClient } from "../clients.ts";
+import type { FleetServer } from "../fleet.ts";
+import type { Action, Step } from "./step.ts";
+
+/** What doing needs. */
+export interface DoingContext {
+  readonly signal: AbortSignal;
+  sleep(ms: number): Promise<void>;
+  remark(text: string): void;
+  /** Runs a job to its end, shows how far it is, and cancels it when we are interrupted. */
+  runJob<C extends Commands, Name extends JobNames<C>>(
+    client: Client<C>,
+    name: Name,
+    params: CallParams<C[Name]>,
+  ): Promise<CallResult<C[Name]>>;
+  /** Waits until an archive can restore a point. */
+  waitRestorable(archive: FleetServer, volume: string, gid: bigint): Promise<void>;
+}
+
+/** Stops wait for as long as there is something to finish. */
+const stopTimeoutMs = 20 * 86_400_000;
+const undoTimeoutMs = 30_000;
+const pollMs = 300;
+const sayMs = 60_000;
+
+type Of<Kind extends Action["kind"]> = Extract<Action, { kind: Kind }>;
+
+/** Does one step. @returns what is worth telling, if anything. */
+export async function perform(step: Step, context: DoingContext): Promise<string | undefined> {
+  const { at, volume, action } = step;
+  const options = { signal: context.signal };
+  switch (action.kind) {
+    case "init-storage":
+      await storageClient(at).call("init", { volume, device: action.device }, options);
+      return;
+    case "init-archive":
+      await archiveClient(at).call("init", { volume }, options);
+      return;
+    case "start-target":
+    case "start-standby": {
+      const mode = action.kind === "start-target" ? "target" : "standby";
+      await storageClient(at).call("start", { volume, mode }, options);
+      return;
+    }
+    case "start":
+      await sharedClient(at).call("start", { volume }, options);
+      return;
+    case "stop":
+      await sharedClient(at).call("stop", { volume, mode: action.mode }, { ...options, timeoutMs: stopTimeoutMs });
+      return;
+    case "stop-empty":
+      await stopEmpty(at, volume, context);
+      return;
+    case "reset":
+    case "clear":
+      await sharedClient(at).call(action.kind, { volume }, options);
+      return;
+    case "settle": {
+      const { gid } = await storageClient(at).call("snapshot", { volume }, options);
+      await context.waitRestorable(action.archive, volume, gid);
+      return `snapshot ${gid}`;
+    }
+    case "backup": {
+      const { gid } = await context.runJob(storageClient(at), "backup", { volume, mode: action.mode });
+      return `snapshot ${gid}`;
+    }
+    case "register":
+    case "unregister":
+      await changeProxy(at, volume, action, context);
+      return;
+    case "replicate": {
+      const { gid } = await context.runJob(archiveClient(at), "replicate", { volume, to: action.to.address });
+      return `up to gid ${gid}`;
+    }
+    case "catch-up":
+      await catchUp(at, volume, action, context);
+      return;
+    case "await-sync":
+      await awaitSync(at, volume, context);
+      return;
+    case "kick":
+      await proxyClient(at).call("kick", { volume }, options);
+      return;
+    case "set-archive":
+      await storageClient(at).call("set-archive", { address: action.archive.address }, options);
+      return;
+    case "set-proxies":
+      await storageClient(at).call("set-proxies", { addresses: [...action.addresses] }, options);
+  }
+}
+
+/** Everything is delivered, then the proxy is stopped. Given up, it is as before. */
+async function stopEmpty(at: FleetServer, volume: string, context: DoingContext): Promise<void> {
+  const client = proxyClient(at);
+  await client.call("kick", { volume }, { signal: context.signal });
+  try {
+    await client.call("stop", { volume, mode: "empty" }, { signal: context.signal, timeoutMs: stopTimeoutMs });
+  } catch (error) {
+    // Only one that still waits can be started; a failure of the undoing must not hide the first one.
+    await client.call("start", { volume }, { timeoutMs: undoTimeoutMs }).catch(() => undefined);
+    throw error;
+  }
+}
+
+/**
+ * A proxy learns of an archive, or forgets one: it must be stopped for that moment. It is started again whatever happens,
+ * also when somebody interrupts.
+ */
+async function changeProxy(
+  at: FleetServer,
+  volume: string,
+  action: Of<"register"> | Of<"unregister">,
+  context: DoingContext,
+): Promise<void> {
+  const client = proxyClient(at);
+  const status = await client.call("status", { volume }, { signal: context.signal });
+  const { state = "Clear", archives = [] } = status.volumes[0] ?? {};
+  if (state === "Clear" && action.kind === "unregister") return;
+  if (state !== "Clear" && state !== "Stopped") {
+    await client.call("stop", { volume, mode: "graceful" }, { signal: context.signal, timeoutMs: stopTimeoutMs });
+  }
+  const { name: archiveName, address } = action.archive;
+  let failure: WalbError | undefined;
+  try {
+    if (action.kind === "unregister") {
+      if (archives.some((entry) => entry.archiveName === archiveName)) {
+        await client.call("remove-archive", { volume, archiveName }, { timeoutMs: undoTimeoutMs });
+      }
+    } else {
+      const compression = action.compression === undefined ? {} : { compression: action.compression };
+      const delayS = action.delayS === undefined ? {} : { delayS: action.delayS };
+      const entry = { volume, archiveName, address, ...compression, ...delayS };
+      await client.call("add-archive", entry, { timeoutMs: undoTimeoutMs });
+    }
+  } catch (error) {
+    failure = asWalbError(error);
+  }
+  const isThere = state !== "Clear" || failure === undefined;
+  if (isThere) {
+    await client.call("start", { volume }, { timeoutMs: undoTimeoutMs }).catch((error: unknown) => {
+      failure ??= asWalbError(error);
+    });
+  }
+  if (failure !== undefined) throw failure;
+}
+
+/** What waits at proxies for an archive must begin where the archive ends, or before. */
+async function catchUp(at: FleetServer, volume: string, action: Of<"catch-up">, context: DoingContext): Promise<void> {
+  let quietMs = 0;
+  for (;;) {
+    await context.runJob(archiveClient(at), "replicate", { volume, to: action.to.address });
+    const known = await archiveClient(action.to).call("status", { volume }, { signal: context.signal });
+    const reached = known.volumes[0]?.newestPoint?.gid ?? -1n;
+    const behind: string[] = [];
+    for (const proxy of action.proxies) {
+      const client = proxyClient(proxy);
+      const { volumes } = await client.call("status", { volume }, { signal: context.signal });
+      const entry = volumes[0]?.archives.find(({ archiveName }) => archiveName === action.to.name);
+      if (entry === undefined || entry.pendingCount === 0) continue;
+      if ((entry.oldestGid ?? 0n) > reached) behind.push(`${proxy.name} from gid ${entry.oldestGid}`);
+      else await client.call("kick", { volume }, { signal: context.signal });
+    }
+    if (behind.length === 0) return;
+    if (quietMs % sayMs === 0) {
+      context.remark(`${action.to.name} has ${volume} up to gid ${reached}; waiting: ${behind.join(", ")}`);
+    }
+    await context.sleep(pollMs);
+    quietMs += pollMs;
+  }
+}
+
+/** @throws WalbError `state` when a backup did not come to its end. */
+async function awaitSync(at: FleetServer, volume: string, context: DoingContext): Promise<void> {
+  const options = { signal: context.signal };
+  const ask = () =>
+    at.role === "storage"
+      ? storageClient(at).call("status", { volume }, options)
+      : archiveClient(at).call("status", { volume }, options);
+  for (;;) {
+    const known = (await ask()).volumes[0];
+    const state = known?.state ?? "Clear";
+    if (state !== "FullSync" && state !== "HashSync") {
+      if (at.role !== "storage" || state === "Target") return;
+      throw new WalbError("state", {
+        what: `the backup that was under way did not come to its end (state ${state})`,
+        where: { host: at.name, volume },
+        hint: "repeat the command; it begins another one",
+      });
+    }
+    await context.sleep(pollMs);
+  }
+}

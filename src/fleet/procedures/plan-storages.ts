@@ -1,0 +1,188 @@
+/** @module Plans about which storage ships a volume: standby, preparing a backup, switching the target. Pure. */
+import type { DeviceReference } from "../../control/storage.ts";
+import { WalbError } from "../../errors.ts";
+import type { FleetServer } from "../fleet.ts";
+import { feedPrimary } from "./plan-archives.ts";
+import type { Step } from "./step.ts";
+import {
+  archiveAt,
+  entryOf,
+  imageStates,
+  requireAll,
+  type StorageView,
+  storageAt,
+  targetStates,
+  type VolumeView,
+} from "./view.ts";
+
+/**
+ * A storage only keeps the log of a volume free. What a target has logged goes to the archive first, unless forced.
+ * @throws WalbError `not-found`, `state`.
+ */
+export function planStandby(view: VolumeView, name: string, isForced: boolean, device?: DeviceReference): Step[] {
+  const { volume, primary } = view;
+  const { server: at, volume: known } = storageAt(view, name);
+  const step = (action: Step["action"], why: string): Step => ({ at, volume, action, why });
+  const toStandby = step({ kind: "start-standby" }, "it is to keep its log free without shipping it");
+  switch (known.state) {
+    case "Standby":
+      return [];
+    case "SyncReady":
+      return [toStandby];
+    case "Stopped":
+      return [step({ kind: "reset" }, "it is a stopped target: its log begins anew"), toStandby];
+    case "Target": {
+      const settle = step(
+        { kind: "settle", archive: primary },
+        "what it has logged must not be missing in the backups",
+      );
+      const mode = isForced ? "force" : "graceful";
+      return [
+        ...(isForced || known.isOverflow === true ? [] : [settle]),
+        step({ kind: "stop", mode }, "it is the target"),
+        step({ kind: "reset" }, "its log begins anew"),
+        toStandby,
+      ];
+    }
+    case "FullSync":
+    case "HashSync":
+      if (isForced) return [step({ kind: "stop", mode: "force" }, "it takes a backup"), toStandby];
+      throw new WalbError("state", {
+        what: `it is taking a backup (state ${known.state})`,
+        where: { host: at.name, volume },
+        hint: "wait for its end, or give it up with --force",
+      });
+    case "Clear": {
+      if (device === undefined) {
+        throw new WalbError("not-found", {
+          what: "the storage does not know this volume",
+          where: { host: at.name, volume },
+          hint: `say which device it is there: walb standby ${volume} --server ${at.name} --device NAME`,
+        });
+      }
+      return [step({ kind: "init-storage", device }, `${at.name} does not know ${volume}`), toStandby];
+    }
+    default:
+      throw new WalbError("state", {
+        what: `it cannot become a standby in state ${known.state}`,
+        where: { host: at.name, volume },
+        hint: `look with: walb status ${volume}`,
+      });
+  }
+}
+
+export interface PrepareOptions {
+  /** Somebody asked for this kind of backup: what is in its way is stopped and reset. */
+  readonly isAsked: boolean;
+}
+
+/**
+ * What must be so before a backup: no other storage ships the volume, this one is ready, the archive has a place, and the
+ * proxies feed it.
+ * @throws WalbError `state` naming the way out.
+ */
+export function planPrepareBackup(view: VolumeView, name: string, { isAsked }: PrepareOptions): Step[] {
+  const { volume, primary } = view;
+  const { server: at, volume: known } = storageAt(view, name);
+  const other = view.storages.find(
+    (storage) => storage.server.name !== name && [...targetStates, "Stopped"].includes(storage.volume.state),
+  );
+  if (other !== undefined) {
+    throw new WalbError("state", {
+      what: `${volume} is ${other.volume.state} at storage ${other.server.name}; two storages must not ship one volume`,
+      where: { volume },
+      hint: `switch: walb switch ${volume} --to ${name}; or first: walb standby ${volume} --server ${other.server.name}`,
+    });
+  }
+  const steps: Step[] = [];
+  const add = (action: Step["action"], why: string, server = at): void => {
+    steps.push({ at: server, volume, action, why });
+  };
+  if (known.state === "Standby") add({ kind: "stop", mode: "graceful" }, "it is a standby");
+  if (known.state === "Stopped") {
+    if (!isAsked && known.isOverflow !== true) {
+      throw new WalbError("state", {
+        what: "the volume is stopped, and its log has everything that is missing: no backup is needed",
+        where: { host: at.name, volume },
+        hint: `walb start ${volume}; for a backup all the same: walb backup ${volume} --hash`,
+      });
+    }
+    add({ kind: "reset" }, known.isOverflow === true ? "its log has overflowed" : "its log is given up for the backup");
+  }
+  if (known.state === "Target" && isAsked) {
+    add({ kind: "stop", mode: "graceful" }, "it is the target already");
+    add({ kind: "reset" }, "its log is given up for the backup");
+  }
+  // An archive that only the storage can reach says itself what it lacks.
+  const state = view.archives.find(({ server }) => server.name === primary.name)?.volume.state;
+  if (state === "Clear") add({ kind: "init-archive" }, `${primary.name} does not know ${volume}`, primary);
+  return [...steps, ...feedPrimary(view)];
+}
+
+/** Archives besides the primary that a new backup must be replicated to, since proxies feed them only with what follows. */
+export function planAfterBackup(view: VolumeView): Step[] {
+  return view.archives.flatMap(({ server: to, volume: known }): Step[] => {
+    if (to.name === view.primary.name || !imageStates.includes(known.state)) return [];
+    const proxies = view.proxies.filter((proxy) => entryOf(proxy, to) !== undefined).map(({ server }) => server);
+    if (proxies.length === 0) return [];
+    const why = `proxies feed ${to.name} only with what comes after the backup`;
+    return [{ at: view.primary, volume: view.volume, action: { kind: "catch-up", to, proxies }, why }];
+  });
+}
+
+export interface SwitchOptions {
+  readonly isForced: boolean;
+  /** Of the volume at the new storage, when it does not know the volume; default: as at the old one. */
+  readonly device?: DeviceReference | undefined;
+}
+
+/** Another storage becomes the one that ships a volume, and the old one a standby. @throws WalbError `state`. */
+export function planSwitch(view: VolumeView, to: FleetServer, { isForced, device }: SwitchOptions): Step[] {
+  const { volume, primary } = view;
+  requireAll(view, ["proxy", "archive"], view.archives.length > 0 ? notPrimary(view) : []);
+  const next = storageAt(view, to.name);
+  const olds = view.storages.filter(
+    (storage) => storage.server.name !== to.name && [...targetStates, "Stopped"].includes(storage.volume.state),
+  );
+  if (next.volume.state === "Target" && olds.length === 0) return [];
+  if (next.volume.state === "FullSync" || next.volume.state === "HashSync") {
+    const wait: Step = { at: to, volume, action: { kind: "await-sync" }, why: `it is ${next.volume.state} already` };
+    return [wait, ...planAfterBackup(view)];
+  }
+  const steps = olds.flatMap(({ server }) => planStandby(view, server.name, isForced));
+  if (next.volume.state === "Clear") {
+    const found = device ?? olds[0]?.volume.device ?? deviceElsewhere(view, next);
+    if (found === undefined) {
+      throw new WalbError("usage", {
+        what: `${to.name} does not know ${volume}, and it is not said which device it is there`,
+        where: { volume },
+        hint: `add --device NAME`,
+      });
+    }
+    // A socket is a path on the other host.
+    const there: DeviceReference = device ?? { kind: found.kind, name: found.name };
+    const action = { kind: "init-storage", device: there } as const;
+    steps.push({ at: to, volume, action, why: `${to.name} does not know ${volume}` });
+  }
+  const idle = view.storages.map((storage) =>
+    olds.includes(storage) ? { ...storage, volume: { ...storage.volume, state: "Standby" } } : storage,
+  );
+  const ready = idle.map((storage) =>
+    storage.server.name === to.name && storage.volume.state === "Clear"
+      ? { ...storage, volume: { ...storage.volume, state: "SyncReady" } }
+      : storage,
+  );
+  steps.push(...planPrepareBackup({ ...view, storages: ready }, to.name, { isAsked: true }));
+  const mode = imageStates.includes(archiveAt(view, primary.name).volume.state) ? "hash" : "full";
+  const why = mode === "hash" ? "the archive has an image to compare with" : "the archive has no image yet";
+  steps.push({ at: to, volume, action: { kind: "backup", mode }, why });
+  return [...steps, ...planAfterBackup(view)];
+}
+
+function deviceElsewhere(view: VolumeView, but: StorageView): DeviceReference | undefined {
+  return view.storages.find((storage) => storage !== but && storage.volume.device !== undefined)?.volume.device;
+}
+
+function notPrimary(view: VolumeView): string[] {
+  return view.missing.map(({ server }) => server.name).filter((name) => name !== view.primary.name);
+}

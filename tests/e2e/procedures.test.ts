@@ -1,0 +1,117 @@
+import { afterAll, beforeAll, expect, test } from "bun:test";
+import { eventually } from "../helpers/fleet.ts";
+import { ProcedureFleet } from "../helpers/procedure-fleet.ts";
+
+/** The procedures of recovery and maintenance, one after the other in one fleet. */
+let fleet: ProcedureFleet;
+const limitMs = 120_000;
+/** What vol0 is. */
+let model: Buffer;
+let gid = 0;
+
+beforeAll(async () => {
+  fleet = await ProcedureFleet.start(["s0", "s1", "p0", "p1", "a0", "a1"], '[volumes.vol0]\nstorage = "s0"\n');
+  model = Buffer.alloc(fleet.sizeBytes);
+  await fleet.makeDevice("s0", "vol0");
+}, limitMs);
+afterAll(() => fleet?.close(), limitMs);
+
+/** Writes, and proves that a snapshot has it. */
+async function proves(archive = "a0", storage = "s0"): Promise<void> {
+  await fleet.write(storage, "vol0", model);
+  gid = await fleet.snapshot("vol0", archive, storage);
+  await fleet.mustEqual(archive, "vol0", gid, model);
+}
+
+test(
+  "init that a server refuses takes back what it made; then the volume is made and backed up",
+  async () => {
+    await fleet.kill("a0");
+    expect((await fleet.verb("init vol0 --device vol0")).code).not.toBe(0);
+    await fleet.run("a0");
+    expect(await fleet.stateAt("s0", "vol0")).toBe("Clear");
+    expect((await fleet.verb("init vol0 --device nosuch")).code).not.toBe(0);
+    for (const name of ["s0", "p0", "p1", "a0"])
+      expect([name, await fleet.stateAt(name, "vol0")]).toEqual([name, "Clear"]);
+    await fleet.must("init vol0 --device vol0");
+    await fleet.write("s0", "vol0", model);
+    expect(await fleet.must("backup vol0 --wait")).toContain("full backup of vol0: the archive has no image yet");
+    await proves();
+  },
+  limitMs,
+);
+
+test(
+  "R1, R3, R4: writes outlive a killed storage, killed proxies and a killed archive",
+  async () => {
+    await fleet.kill("s0");
+    await fleet.write("s0", "vol0", model);
+    await fleet.run("s0");
+    await proves();
+    await Promise.all([fleet.kill("p0"), fleet.kill("p1")]);
+    await fleet.write("s0", "vol0", model);
+    await Promise.all([fleet.run("p0"), fleet.run("p1")]);
+    await fleet.must("kick vol0");
+    await proves();
+    await fleet.kill("a0");
+    await fleet.write("s0", "vol0", model);
+    await eventually("a diff at a proxy", 30_000, async () => {
+      const all = await Promise.all(["p0", "p1"].map((name) => fleet.proxy(name).call("status", { volume: "vol0" })));
+      const pending = all.reduce((sum, { volumes }) => sum + volumes[0]!.archives[0]!.pendingCount, 0);
+      return pending > 0 ? true : undefined;
+    });
+    await fleet.run("a0");
+    await fleet.must("kick vol0");
+    await proves();
+    const { volumes } = await fleet.storage("s0").call("status", { volume: "vol0" });
+    expect(volumes[0]).toMatchObject({ state: "Target", isOverflow: false });
+  },
+  limitMs,
+);
+
+test(
+  "M2, M3: a second archive is replicated to, fed by the proxies, and left; a dry run changes nothing",
+  async () => {
+    const plan = await fleet.must("synchronize vol0 --to a1 --dry-run");
+    expect(plan).toContain("a0: replicate vol0 to a1\n    because a1 has nothing of it yet");
+    expect(plan).toContain("p1: send vol0 to a1 at");
+    expect(await fleet.stateAt("a1", "vol0")).toBe("Clear");
+    await fleet.must("synchronize vol0 --to a1");
+    expect([await fleet.fed("p0", "vol0"), await fleet.fed("p1", "vol0")]).toEqual([
+      ["a0", "a1"],
+      ["a0", "a1"],
+    ]);
+    await fleet.write("s0", "vol0", model);
+    gid = await fleet.snapshot("vol0");
+    await fleet.restorable("a1", "vol0", gid);
+    for (const archive of ["a0", "a1"]) await fleet.mustEqual(archive, "vol0", gid, model);
+    expect(await fleet.must("synchronize vol0 --to a1")).toContain("the proxies feed a1 with vol0");
+    await fleet.must("desynchronize vol0 --from a1");
+    await proves("a0");
+    expect(await fleet.newestGid("a1", "vol0")).toBeLessThan(gid);
+    expect((await fleet.verb("desynchronize vol0 --from a0")).code).toBe(4);
+  },
+  limitMs,
+);
+
+test(
+  "a synchronize that is interrupted, or whose archive is away, leaves the proxies running, and is gone on with",
+  async () => {
+    await fleet.kill("a1");
+    const away = await fleet.verb("synchronize vol0 --to a1");
+    expect([away.code, await fleet.stateAt("p0", "vol0")]).toEqual([3, "Started"]);
+    await fleet.run("a1");
+    const interrupt = new AbortController();
+    const running = fleet.verb("synchronize vol0 --to a1", interrupt.signal);
+    await eventually("the first proxy", 30_000, async () =>
+      (await fleet.fed("p0", "vol0")).includes("a1") ? true : undefined,
+    );
+    interrupt.abort();
+    expect([0, 130]).toContain((await running).code);
+    await proves("a0");
+    await fleet.must("synchronize vol0 --to a1");
+    await fleet.restorable("a1", "vol0", gid);
+    await fleet.mustEqual("a1", "vol0", gid, model);
+  },
+  limitMs,
+);
