@@ -156,16 +156,19 @@ WALB_EXPORT void walb_run_job(struct job *job) {
 }
 
 static void wake(struct pool *pool) {
-    /* The buffer takes many bytes and at most one is outstanding, so it cannot be full. */
+    /* The buffer takes many bytes and at most one of each thread is outstanding, so it cannot be full. */
     while (send(pool->wake_fd, "!", 1, MSG_NOSIGNAL | MSG_DONTWAIT) < 0 && errno == EINTR) {
     }
 }
 
-/* Waking a thread costs the caller more than most jobs: one at a time is woken, and wakes the next one itself. */
-static void wake_thread(struct lane *lane) {
-    if (lane->idle == 0 || lane->is_waking) return;
+/*
+ * Waking a thread costs the caller more than most jobs: one at a time is woken, and wakes the next one itself. This tells
+ * whether it is to be done, which is for behind the lock: woken inside, the thread would only wait for the lock.
+ */
+static int claim_wake(struct lane *lane) {
+    if (lane->idle == 0 || lane->is_waking) return 0;
     lane->is_waking = 1;
-    pthread_cond_signal(&lane->more);
+    return 1;
 }
 
 struct start {
@@ -191,14 +194,18 @@ static void *work(void *argument) {
         lane->head = pool->slots[slot].next;
         lane->queued--;
         if (lane->head == none) lane->tail = none;
-        else wake_thread(lane);
+        int is_more = lane->head != none && claim_wake(lane);
         pthread_mutex_unlock(&pool->mutex);
+        if (is_more) pthread_cond_signal(&lane->more);
         walb_run_job(&pool->slots[slot]);
         pthread_mutex_lock(&pool->mutex);
         pool->done[pool->done_count++] = slot;
         if (!pool->is_signalled) {
             pool->is_signalled = 1;
+            /* Not under the lock, which JavaScript may be about to take. */
+            pthread_mutex_unlock(&pool->mutex);
             wake(pool);
+            pthread_mutex_lock(&pool->mutex);
         }
     }
     pthread_mutex_unlock(&pool->mutex);
@@ -274,8 +281,9 @@ WALB_EXPORT int walb_pool_submit(struct pool *pool, uint32_t slot) {
         pool->slots[lane->tail].next = slot;
     lane->tail = slot;
     lane->queued++;
-    wake_thread(lane);
+    int is_idle = claim_wake(lane);
     pthread_mutex_unlock(&pool->mutex);
+    if (is_idle) pthread_cond_signal(&lane->more);
     return 0;
 }
 
