@@ -26,6 +26,8 @@ export interface SenderParts {
   /** Runs a transfer under the limits of background work; one archive that is slow must not hold up another. The signal
    * ends the wait for a place. */
   readonly limit: <T>(archiveName: string, work: () => Promise<T>, signal: AbortSignal) => Promise<T>;
+  /** Runs work that leads to more free space, also where the disk is full. */
+  readonly whenFull: <T>(work: () => T) => Promise<T>;
 }
 
 /** The loop of one (volume, archive). */
@@ -177,7 +179,8 @@ export class Sender {
       if (reactionTo(answer) === "retry") throw this.#refusal(archive, answer);
       const covered = coveredBy(plan.merged, plan.uuid, volume.store.pending(this.archiveName));
       const ids = new Set([...plan.diffs, ...covered].map((diff) => diff.id));
-      const orphans = volume.store.removeDeliveries(this.archiveName, [...ids]);
+      // Without it a disk that something else has filled would stay full for ever: no row could go, so no file.
+      const orphans = await this.#parts.whenFull(() => volume.store.removeDeliveries(this.archiveName, [...ids]));
       if (answer.kind === "accept") this.lastSentMs = volume.platform.clock.nowMs();
       else volume.log.info("the archive does not need a diff", { archive: archive.name, answer, count: ids.size });
       this.trouble = undefined;

@@ -5,9 +5,11 @@ import type { Logger } from "../control/logger.ts";
 import { proxyCommands } from "../control/proxy.ts";
 import type { ProxyOptions, RunningRole } from "../control/role.ts";
 import type { Platform } from "../platform/platform.ts";
+import { mib } from "../units.ts";
 import { type Closing, closeAll } from "../volume/closing.ts";
 import { lockDataDirectory } from "../volume/directories.ts";
 import { Limiter } from "../volume/limiter.ts";
+import { SpaceReserve } from "../volume/reserve.ts";
 import { serveWire } from "../wire/server.ts";
 import { proxyHandlers } from "./handlers.ts";
 import { proxyLegacyRole } from "./legacy.ts";
@@ -18,6 +20,9 @@ import { proxyWireHandlers } from "./wire-handlers.ts";
 
 /** How long conversations may go on in a graceful close. */
 const graceMs = 5_000;
+/** Space kept back for the databases: what is delivered is noted in them before its file can go. */
+const reserveBytes = 16 * mib;
+
 /**
  * Locks the data directory, opens and starts every volume, and serves.
  * @throws WalbError `locked`, `port-in-use`, `bad-parameter`; nothing stays open then.
@@ -31,6 +36,7 @@ export async function openProxy(platform: Platform, options: ProxyOptions, log: 
     const memory = carveProxyMemory(platform);
     const allSends = new Limiter(memory.sendsMax);
     const perArchive = new Map<string, Limiter>();
+    const reserve = new SpaceReserve(platform.disk, settings.dataDir, log, reserveBytes);
     const volumes = new ProxyVolumes({
       platform,
       settings,
@@ -43,11 +49,13 @@ export async function openProxy(platform: Platform, options: ProxyOptions, log: 
           perArchive.set(archiveName, own);
           return own.run(() => allSends.run(work, signal), signal);
         },
+        whenFull: (work) => reserve.whenFull(work),
       },
     });
     let closeMode: "graceful" | "force" = "graceful";
     opened.push(() => volumes.close(closeMode));
-    await volumes.open();
+    // Databases need space to be opened.
+    await reserve.forFreeing(() => volumes.open());
     const control = createControl({
       role: "proxy",
       commands: proxyCommands,

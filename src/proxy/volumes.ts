@@ -114,7 +114,8 @@ export class ProxyVolumes {
   async removeArchive(volume: ProxyVolume, archiveName: string): Promise<void> {
     const transition = volume.machine.begin(["Stopped"], "DeleteArchiveInfo", "remove an archive");
     try {
-      await volume.removeFiles(volume.store.removeArchive(archiveName));
+      const { whenFull } = this.#parts.sender;
+      await volume.removeFiles(await whenFull(() => volume.store.removeArchive(archiveName)));
     } finally {
       transition.commit("Stopped");
     }
@@ -175,7 +176,7 @@ export class ProxyVolumes {
           throwIfTakenBack();
         }
         await this.#closeSenders(volume, machine.isForceStopping ? "force" : "graceful");
-        volume.store.setState("Stopped");
+        await this.#parts.sender.whenFull(() => volume.store.setState("Stopped"));
         transition.commit("Stopped");
       } catch (error) {
         transition.rollback();

@@ -1,31 +1,41 @@
 /**
- * @module Space kept back, so that backups can be given up although the disk is full: what frees space needs a little of it
- * first, for databases, manifests, and the image that diffs are applied to.
+ * @module Space kept back, so that space can be freed although the disk is full: what frees it needs a little first, an
+ * archive for databases, manifests, and the image that diffs are applied to, a proxy for noting what was delivered.
  */
-import type { Logger } from "../control/logger.ts";
+import { asWalbError } from "../errors.ts";
 import type { Disk } from "../platform/disk.ts";
-import { alignDown, mib } from "../units.ts";
+import { alignDown, kib, mib } from "../units.ts";
 
 /** Name of the file that takes the space. */
 export const reserveName = ".reserved-space";
-const reserveBytesMax = 64 * mib;
 /** Of what is free, so little is kept back. */
 const reserveShare = 1 / 4;
+/** Smallest step of its size. */
+const unitBytes = 256 * kib;
 /** With less free space, the reserve is given up for work that frees some. */
 const scarceBytes = 16 * mib;
 
-/** The reserve of one archive. */
+/** Where warnings go. */
+interface Warner {
+  warn(message: string, fields: Readonly<Record<string, unknown>>): void;
+}
+
+/** The reserve of one data directory. */
 export class SpaceReserve {
   readonly #disk: Disk;
   readonly #dataDir: string;
-  readonly #log: Logger;
+  readonly #log: Warner;
+  readonly #bytesMax: number;
+  /** Size of the reserve that was given up: as much is kept back again as soon as it is free. */
+  #givenUpBytes = 0;
   #users = 0;
   #making: Promise<void> | undefined;
 
-  constructor(disk: Disk, dataDir: string, log: Logger) {
+  constructor(disk: Disk, dataDir: string, log: Warner, bytesMax: number = 64 * mib) {
     this.#disk = disk;
     this.#dataDir = dataDir;
     this.#log = log;
+    this.#bytesMax = bytesMax;
   }
 
   /** Makes the reserve where it is missing and there is room. Never throws: without it only less is possible. */
@@ -51,10 +61,30 @@ export class SpaceReserve {
     }
   }
 
+  /** Does small work that leads to more free space. Only when it fails for want of space the reserve is there for it. */
+  async whenFull<T>(work: () => T): Promise<T> {
+    try {
+      return work();
+    } catch (error) {
+      if (asWalbError(error).code !== "no-space") throw error;
+    }
+    await this.#making;
+    this.#users++;
+    try {
+      await this.#giveUp();
+      return work();
+    } finally {
+      this.#users--;
+      await this.keep();
+    }
+  }
+
   async #giveUp(): Promise<void> {
     const path = `${this.#dataDir}/${reserveName}`;
-    if ((await this.#disk.info(path)) === undefined) return;
+    const info = await this.#disk.info(path);
+    if (info === undefined) return;
     await this.#disk.remove(path);
+    this.#givenUpBytes = info.sizeBytes;
     this.#log.warn("the disk is full: the space kept back is used to free some", { file: path });
   }
 
@@ -63,8 +93,11 @@ export class SpaceReserve {
     try {
       if (((await this.#disk.info(path))?.sizeBytes ?? 0) > 0) return;
       const { freeBytes } = await this.#disk.freeSpace(this.#dataDir);
-      const sizeBytes = Math.min(reserveBytesMax, alignDown(Math.floor(freeBytes * reserveShare), mib));
-      if (sizeBytes < mib) return;
+      const shareBytes = alignDown(Math.floor(freeBytes * reserveShare), mib);
+      // What it was used for took a little of it: the rest is kept, or little by little nothing would be left.
+      const restBytes = alignDown(Math.max(0, Math.min(this.#givenUpBytes, freeBytes) - unitBytes), unitBytes);
+      const sizeBytes = Math.min(this.#bytesMax, Math.max(shareBytes, restBytes));
+      if (sizeBytes < unitBytes) return;
       const file = await this.#disk.open(path, { mode: "createOrOpen" });
       try {
         await file.allocate?.(0, sizeBytes);
