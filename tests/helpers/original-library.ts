@@ -408,10 +408,11 @@ export class Controller {
     if (first < gid) throw new Error(`${volume} has gid ${first} after apply ${gid}`);
   }
 
-  /** @returns the gids at which diffs end that can be applied to the base. */
-  async applicableGids(archive: Server, volume: string): Promise<number[]> {
-    const lines = await this.lines(archive, "get", "applicable-diff", volume);
-    return lines.map((line) => Number(/-->\|(\d+)/.exec(line)?.[1]));
+  /** Where diffs end that were made by comparing content, as hash backups and replications by hashes do. */
+  async comparedGids(archive: Server, volume: string): Promise<number[]> {
+    const lines = await this.lines(archive, "get", "diff", volume);
+    const ends = lines.map((line) => /-->\|(?:\d+,)?(\d+)\| .C /.exec(line)?.[1]);
+    return ends.flatMap((gid) => (gid === undefined ? [] : [Number(gid)]));
   }
 
   async existsDiff(archive: Server, volume: string, gidB: number, gidE: number): Promise<boolean> {

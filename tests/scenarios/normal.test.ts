@@ -144,8 +144,10 @@ describe("a site under the original's names", () => {
     async () => {
       await w0.write(10);
       const gid = await library.snapshot(s0, volume);
-      expect(await library.latestCleanSnapshot(a1, volume)).toBeLessThan(gid);
+      const behind = await library.latestCleanSnapshot(a1, volume);
+      expect(behind).toBeLessThan(gid);
       await library.replicateOnce(a0, volume, a1);
+      expect((await library.comparedGids(a1, volume)).filter((compared) => compared > behind)).toEqual([]);
       await expectEqualArchives(gid);
     },
     limitMs,
@@ -154,6 +156,7 @@ describe("a site under the original's names", () => {
   test(
     "n9: one after the diffs were applied compares hashes",
     async () => {
+      const behind = await library.latestCleanSnapshot(a1, volume);
       await w0.write(10);
       const applied = await library.snapshot(s0, volume);
       await library.apply(a0, volume, applied);
@@ -161,6 +164,7 @@ describe("a site under the original's names", () => {
       await w0.write(10);
       const gid = await library.snapshot(s0, volume);
       await library.replicateOnce(a0, volume, a1);
+      expect(Math.max(...(await library.comparedGids(a1, volume)))).toBeGreaterThan(behind);
       expect(await library.latestCleanSnapshot(a1, volume)).toBe(gid);
       expect(await latestSha1(a1)).toBe(await latestSha1(a0));
     },

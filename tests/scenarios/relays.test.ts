@@ -176,6 +176,7 @@ describe("through a relay", () => {
       await cutReplication("Archived");
       expect(await library.latestCleanSnapshot(a1, volume)).toBe(behind);
       await expectReplicated();
+      expect(Math.max(...(await library.comparedGids(a1, volume)))).toBeGreaterThan(behind);
     },
     limitMs,
   );
@@ -190,6 +191,7 @@ describe("through a relay", () => {
       expect(await library.latestCleanSnapshot(a1, volume)).toBeGreaterThanOrEqual(behind);
       expect(await library.restorableGids(a1, volume)).not.toContain(gid);
       await expectReplicated();
+      expect((await library.comparedGids(a1, volume)).filter((compared) => compared > behind)).toEqual([]);
     },
     limitMs,
   );
