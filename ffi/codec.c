@@ -11,7 +11,7 @@
 enum { CODEC_NONE = 0, CODEC_GZIP, CODEC_SNAPPY, CODEC_LZMA, CODEC_LZ4, CODEC_ZSTD };
 
 /* Level 9 of xz needs 65 MiB to decode; more than this is an attack. */
-static const uint64_t lzma_memory_max = 256ULL << 20;
+static const uint64_t lzma_memory_max = 66ULL << 20;
 /* Larger scratch memory is given back after the job. */
 static const size_t scratch_keep = 8u << 20;
 

@@ -122,7 +122,9 @@ export function parsePackHeader(
     const storedBytes = view.getUint32(at + 20, true);
     if (view.getUint32(at + 16, true) !== offset)
       throw badFormat("a record's data offset is wrong", place, "data_offset");
-    if (addressHigh >= 0x1000 || addressLb + blocksLb > limitLb) throw beyond(addressLb, blocksLb, limitLb, place);
+    if (addressHigh >= 0x1000 || addressLb + blocksLb > limitLb) {
+      throw beyond(view.getBigUint64(at, true), blocksLb, limitLb, place);
+    }
     if (addressLb < endLb)
       throw badFormat(`the record at ${addressLb} starts before the end of the one before`, place, "io_address");
     if (kind === RecordKind.normal) {
@@ -253,7 +255,7 @@ export function parseIndexRecords(
     const blocksLb = words[w + 2]!;
     const kind = recordKind(words[w + 3]! & 0xff, here());
     if (addressHigh >= 0x1000 || addressLb + blocksLb > addressLbMax) {
-      throw beyond(addressLb, blocksLb, addressLbMax, here());
+      throw beyond((BigInt(addressHigh) << 32n) | BigInt(words[w]!), blocksLb, addressLbMax, here());
     }
     if (addressLb < endLb) {
       throw badFormat(`the record at ${addressLb} starts before the end of the one before`, here(), "io_address");
@@ -333,7 +335,7 @@ function checkImage(codec: number, imageLb: number, storedBytes: number, place: 
   }
 }
 
-function beyond(addressLb: number, blocksLb: number, limitLb: number, place: FormatPlace): WalbError {
+function beyond(addressLb: bigint, blocksLb: number, limitLb: number, place: FormatPlace): WalbError {
   return new WalbError("out-of-range", {
     what: `the record at ${addressLb} with ${blocksLb} blocks ends beyond ${limitLb}`,
     where: { ...place, field: "io_address" },

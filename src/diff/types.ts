@@ -22,8 +22,8 @@ export type DiffFileKind = (typeof DiffFileKind)[keyof typeof DiffFileKind];
 export const defaultMaxIoLb = 2048;
 /** Largest image (unit of compression) that is read or written: the largest IO of a log; one pack can carry it. */
 export const imageLbMax = 65535;
-/** Addresses end here (8 PiB), so that byte offsets stay safe integers. */
-export const addressLbMax = 2 ** 44;
+/** Addresses end here (8 PiB less a block), so that byte offsets, ends included, stay safe integers. */
+export const addressLbMax = 2 ** 44 - 1;
 /** What conversions and merges compress with when nothing is said; as the original. */
 export const defaultCompress: CompressOption = { codec: Codec.snappy, level: 0 };
 

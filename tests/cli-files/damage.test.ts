@@ -3,6 +3,9 @@ import { afterAll, beforeAll, beforeEach, describe, expect, test } from "bun:tes
 import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { sealBlock } from "../../src/log/checksum.ts";
+import { encodeEndBlock, encodePackHeader } from "../../src/log/pack.ts";
+import { encodeWlogHeader } from "../../src/log/wlogheader.ts";
 import { original, vector, vectors, walb } from "./tools.ts";
 
 let directory = "";
@@ -94,6 +97,53 @@ describe("a wlog that was cut off between two packs", () => {
       writeFileSync(at("cut.wlog"), whole.subarray(0, sizeBytes));
       expect({ sizeBytes, ...(await walb("wlog", "verify", at("cut.wlog"))) }).toMatchObject({ sizeBytes, code: 5 });
     }
+  });
+});
+
+describe("addresses that no volume has", () => {
+  const pbsBytes = 512;
+  const salt = 7;
+  const wlog = (offsetLb: number, sizeLb: number): Uint8Array => {
+    const record = { kind: "discard", checksum: 0, offsetLb, sizeLb, lsid: 1 } as const;
+    return Buffer.concat([
+      encodeWlogHeader({ pbsBytes, salt, uuid: "0".repeat(32), beginLsid: 0, endLsid: undefined }),
+      encodePackHeader({ lsid: 0, totalDataPb: 0, records: [record] }, pbsBytes, salt),
+      encodeEndBlock(pbsBytes, salt),
+    ]);
+  };
+
+  test("are refused naming log, pack and record, and no diff is left that nobody could read", async () => {
+    for (const offsetLb of [2 ** 44 - 4, 2 ** 44, 2 ** 52, 2 ** 53 - 1]) {
+      writeFileSync(at("far.wlog"), wlog(offsetLb, 4));
+      for (const kind of [[], ["--indexed"]]) {
+        const words = ["wlog", "to-wdiff", "-i", at("far.wlog"), "-o", at("out"), "--json", ...kind];
+        const { code, err } = await walb(...words);
+        expect({ words, code, isThere: existsSync(at("out")) }).toEqual({ words, code: 1, isThere: false });
+        const { error } = JSON.parse(err) as { error: { code: string; where: Record<string, unknown> } };
+        expect(error.code).toBe("out-of-range");
+        expect(error.where).toEqual({ file: at("far.wlog"), offsetBytes: 4096, field: "record[0].offset" });
+      }
+    }
+  });
+
+  test("begin behind the last one that is converted, read and merged", async () => {
+    writeFileSync(at("far.wlog"), wlog(2 ** 44 - 5, 4));
+    for (const kind of [[], ["--indexed"]]) {
+      rmSync(at("out"), { force: true });
+      expect(await walb("wlog", "to-wdiff", "-i", at("far.wlog"), "-o", at("out"), ...kind)).toMatchObject({ code: 0 });
+      expect(await walb("wdiff", "verify", at("out"))).toMatchObject({ code: 0 });
+      expect((await original("wdiff-show", at("out"))).out).toContain("17592186044411");
+    }
+  });
+
+  test("are told to the last digit", async () => {
+    writeFileSync(at("far.wlog"), wlog(8, 4));
+    await walb("wlog", "to-wdiff", "-i", at("far.wlog"), "-o", at("out"));
+    const bytes = readFileSync(at("out"));
+    bytes.writeBigUInt64LE(2n ** 63n + 1n, 32 + 16);
+    sealBlock(bytes.subarray(32, 32 + 4096), 0, 0);
+    writeFileSync(at("out"), bytes);
+    expect((await walb("wdiff", "verify", at("out"))).err).toContain("9223372036854775809");
   });
 });
 

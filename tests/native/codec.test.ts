@@ -242,6 +242,25 @@ test("a large xz dictionary is still read, as an archive may hold one", async ()
   expect([code, Buffer.compare(bytes, sample(64 * kib))]).toEqual([0, 0]);
 });
 
+test("an xz dictionary above that of level 9 is refused before memory is taken for it", async () => {
+  const image = Bun.spawnSync(["xz", "-9", "--check=crc64", "-c"], { stdin: sample(64 * kib) }).stdout;
+  const view = new DataView(image.buffer, image.byteOffset, image.length);
+  const headerEnd = 12 + (image[12]! + 1) * 4;
+  const dictionary = image.indexOf(0x21, 12) + 2;
+  // 64 MiB, 96 MiB, 128 MiB, 4 GiB − 1 byte.
+  for (const [size, isTaken] of [
+    [28, true],
+    [29, false],
+    [30, false],
+    [40, false],
+  ] as const) {
+    image[dictionary] = size;
+    view.setUint32(headerEnd - 4, Bun.hash.crc32(image.subarray(12, headerEnd - 4)), true);
+    const { code } = await expand(compute, Codec.lzma, image, 64 * kib);
+    expect({ size, isTaken: code === 0 }).toEqual({ size, isTaken });
+  }
+});
+
 // Skipped unless WALB_VECTORS names a directory with files recorded from the original tools.
 const vectors = process.env.WALB_VECTORS ?? "";
 const hasVectors = existsSync(join(vectors, "misc", "cmpr-src.bin"));

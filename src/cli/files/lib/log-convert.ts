@@ -7,8 +7,9 @@ import { planMerge } from "../../../diff/merge.ts";
 import { writeMerged } from "../../../diff/output.ts";
 import { RecordIndex } from "../../../diff/record-index.ts";
 import { SortedDiffWriter } from "../../../diff/sorted.ts";
-import type { DiffStats, LogIo } from "../../../diff/types.ts";
+import { addressLbMax, type DiffStats, type LogIo } from "../../../diff/types.ts";
 import { settleAll } from "../../../diff/window.ts";
+import { WalbError } from "../../../errors.ts";
 import type { PackBatch } from "../../../log/batch.ts";
 import { wholeLsid } from "../../../log/lsid.ts";
 import { recordDataPb } from "../../../log/pack.ts";
@@ -124,6 +125,10 @@ async function feedAll(
   let endLsid = wholeLsid(first.beginLsid, first.lsidBase);
   let doneBytes = 0;
   let collectedBytes = 0;
+  const takeChecked = async (batch: PackBatch, place: WlogPlace): Promise<void> => {
+    checkAddresses(batch, place, input.name);
+    await take(batch, place);
+  };
   try {
     while (header !== undefined) {
       const { pbsBytes, beginLsid, lsidBase } = header;
@@ -139,7 +144,7 @@ async function feedAll(
         }
         const batch = step.value;
         doneBytes += sizeOf(batch, pbsBytes);
-        const added = take(batch, place).finally(() => batch.release());
+        const added = takeChecked(batch, place).finally(() => batch.release());
         added.catch(() => undefined);
         adding.push(added);
         // The runtime would let the leftovers of 100 000 small IOs pile up before it looks for them.
@@ -159,6 +164,22 @@ async function feedAll(
     await settleAll(adding);
   }
   return endLsid;
+}
+
+/** A log may tell of addresses that no reader of diffs takes. @throws WalbError `out-of-range` */
+function checkAddresses(batch: PackBatch, place: WlogPlace, file: string): void {
+  for (const { header, firstRecord, data } of batch.parts) {
+    for (let i = firstRecord; i < firstRecord + data.length; i += 1) {
+      const { kind, offsetLb, sizeLb, lsid } = header.records[i]!;
+      if (kind === "padding" || offsetLb + sizeLb <= addressLbMax) continue;
+      const offsetBytes = place.startBytes + (header.lsid - place.beginLsid) * place.pbsBytes;
+      throw new WalbError("out-of-range", {
+        what: `record ${i} at lsid ${lsid} writes ${sizeLb} blocks at ${offsetLb}, beyond the ${addressLbMax} blocks of a diff`,
+        where: { file, offsetBytes, field: `record[${i}].offset` },
+        hint: "no volume is that large: look at what wrote the log",
+      });
+    }
+  }
 }
 
 /** Enters a batch into an index of what its file holds. */
