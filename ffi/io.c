@@ -351,3 +351,104 @@ int64_t io_write_decoded(int fd, struct item *items, uint32_t count, uint64_t al
     }
     return write_run(&run);
 }
+
+/* Stored bytes that are read before any of them is written: few enough to stay in the processor's cache. */
+enum { window_items = 512, window_bytes = 512 << 10, read_gap = 8 << 10 };
+struct window_read {
+    int32_t fd;
+    uint32_t item;
+    uint64_t offset;
+    uint64_t size;
+    size_t at; /* in scratch(2) */
+};
+
+static int by_place(const void *left, const void *right) {
+    const struct window_read *a = left, *b = right;
+    if (a->fd != b->fd) return a->fd < b->fd ? -1 : 1;
+    return a->offset < b->offset ? -1 : a->offset > b->offset;
+}
+
+/* Reads the stored bytes of a window's items, what lies close together at once, and puts their addresses in. */
+static int64_t read_window(struct item *items, uint32_t count, double *failed) {
+    struct window_read reads[window_items];
+    uint32_t used = 0;
+    int is_sorted = 1;
+    for (uint32_t i = 0; i < count; i++) {
+        if (items[i].target < 0) continue;
+        reads[used] = (struct window_read){(int32_t)items[i].target, i, (uint64_t)items[i].source,
+                                           (uint64_t)items[i].source_size, 0};
+        if (used > 0 && by_place(&reads[used - 1], &reads[used]) > 0) is_sorted = 0;
+        used++;
+    }
+    if (!is_sorted) qsort(reads, used, sizeof(*reads), by_place);
+    /* Places first: the memory may move while it grows. A read goes on up to a byte that an item before it has. */
+    size_t total = 0;
+    uint32_t heads[window_items + 1], head_count = 0;
+    uint64_t end = 0;
+    for (uint32_t i = 0; i < used; i++) {
+        struct window_read *head = head_count > 0 ? &reads[heads[head_count - 1]] : NULL;
+        if (head == NULL || head->fd != reads[i].fd || reads[i].offset > end + read_gap) {
+            total = (total + 63) & ~(size_t)63;
+            reads[i].at = total;
+            heads[head_count++] = i;
+            end = reads[i].offset;
+            head = &reads[i];
+        } else {
+            reads[i].at = head->at + (size_t)(reads[i].offset - head->offset);
+        }
+        if (reads[i].offset + reads[i].size > end) end = reads[i].offset + reads[i].size;
+        total = head->at + (size_t)(end - head->offset);
+    }
+    char *space = scratch(2, total < 2 * window_bytes ? 2 * window_bytes : total);
+    if (space == NULL) return -ENOMEM;
+    heads[head_count] = used;
+    for (uint32_t h = 0; h < head_count; h++) {
+        struct window_read *head = &reads[heads[h]];
+        size_t size = 0;
+        for (uint32_t i = heads[h]; i < heads[h + 1]; i++) {
+            size_t item_end = reads[i].at - head->at + reads[i].size;
+            if (item_end > size) size = item_end;
+        }
+        double done;
+        int64_t result = io_read(head->fd, space + head->at, size, head->offset, &done);
+        if (result != 0) {
+            *failed = (double)head->item + 1;
+            return result;
+        }
+    }
+    for (uint32_t i = 0; i < used; i++) items[reads[i].item].source = (double)(uintptr_t)(space + reads[i].at);
+    return 0;
+}
+
+int64_t io_transfer(int fd, struct item *items, uint32_t count, int is_verified, double *failed) {
+    struct run run = {.fd = fd};
+    for (uint32_t first = 0, next; first < count; first = next) {
+        double bytes = 0;
+        for (next = first; next < count && next - first < window_items; next++) {
+            if (items[next].target >= 0) bytes += items[next].source_size;
+            if (bytes > window_bytes && next > first) break;
+        }
+        *failed = 0;
+        int64_t result = read_window(items + first, next - first, failed);
+        if (result != 0) {
+            if (*failed > 0) *failed += first;
+            return result;
+        }
+        for (uint32_t i = first; i < next; i++) {
+            struct item *item = &items[i];
+            const void *source = (const void *)(uintptr_t)item->source;
+            if (!is_verified && item->target >= 0 &&
+                walb_checksum(source, (size_t)item->source_size, 0) != item->word) {
+                item->codec = DECODE_CHECKSUM;
+                continue;
+            }
+            result = add_decoded(&run, item, 1);
+            if (result < 0 && result != WALB_EOF) return result;
+            item->codec = result == 0 ? DECODE_GOOD : DECODE_DAMAGED;
+        }
+        /* The next window takes the memory that the run may point to. */
+        result = write_run(&run);
+        if (result != 0) return result;
+    }
+    return 0;
+}

@@ -74,9 +74,10 @@ enum op {
     OP_ALLOCATE,
     OP_READ_MANY,
     OP_EXPAND,
+    OP_TRANSFER,
 };
 
-enum { FLAG_ALWAYS = 1, FLAG_BLOCK_DEVICE = 2 };
+enum { FLAG_ALWAYS = 1, FLAG_BLOCK_DEVICE = 2, FLAG_VERIFIED = 4 };
 enum { DECODE_GOOD = 0, DECODE_CHECKSUM = 1, DECODE_DAMAGED = 2 };
 enum { OPEN_DIRECT = 1, OPEN_LOCK = 2, OPEN_WRITE = 4, OPEN_CREATE = 8, OPEN_EXCLUSIVE = 16, OPEN_LOCK_SHARED = 32 };
 
@@ -117,5 +118,9 @@ int64_t io_open(struct job *job);
 int64_t io_size(int fd);
 int64_t io_statvfs(const char *path, double *total);
 int64_t io_write_decoded(int fd, struct item *items, uint32_t count, uint64_t alignment);
+/* Reads each item's stored bytes (source: offset in the file whose descriptor is `target`; address in memory when that
+   is negative), checks them unless verified, expands them and writes their slice. Items become results as those of
+   io_write_decoded do. `failed` is the item whose read failed + 1, 0 when a write did. */
+int64_t io_transfer(int fd, struct item *items, uint32_t count, int is_verified, double *failed);
 
 #endif

@@ -15,6 +15,7 @@ import type { MergePlan } from "./merge.ts";
 import type { PieceList } from "./overlay.ts";
 import type { RecordIndex } from "./record-index.ts";
 import type { DiffSet } from "./set.ts";
+import { isTransferable, transferImages } from "./transfer.ts";
 import { checkAborted, type DiffIo, type DiffProgress, type DiscardPolicy, RecordKind } from "./types.ts";
 import { inOrder, settleAll } from "./window.ts";
 
@@ -62,8 +63,22 @@ export async function applyDiffs(
   image: DiskFile,
   options: ApplyOptions,
 ): Promise<ApplyResult> {
-  const { records } = plan;
   checkTarget(plan, image, options.sizeLb);
+  const canTransfer = image.transfer !== undefined && !image.isDirect;
+  if (!canTransfer) return applyFrom(io, set, undefined, plan, image, options);
+  return set.withFiles((files) => applyFrom(io, set, files, plan, image, options));
+}
+
+/** @param files of the set, to be written from directly; undefined when that is not possible. */
+async function applyFrom(
+  io: DiffIo,
+  set: DiffSet,
+  files: readonly DiskFile[] | undefined,
+  plan: MergePlan,
+  image: DiskFile,
+  options: ApplyOptions,
+): Promise<ApplyResult> {
+  const { records } = plan;
   const discard = options.discard ?? "zero";
   // One write serves what lies together in image and diff; ranges to be zeroed are joined too.
   const isZeroed = (kind: RecordKind): boolean => kind === RecordKind.allZero || discard !== "ignore";
@@ -81,7 +96,7 @@ export async function applyDiffs(
     checkAborted(options.signal, "applying diffs");
     const from = next;
     next = batchEnd(records, pieces, from, bytesMax, costOf);
-    return applyBatch(io, set, records, pieces, from, next, image, discard, options);
+    return applyBatch(io, set, files, records, pieces, from, next, image, discard, options);
   };
   let doneLb = 0;
   for await (const { from, to } of inOrder(start, options.inFlightMax ?? 4, () => undefined)) {
@@ -120,6 +135,7 @@ function checkTarget(plan: MergePlan, image: DiskFile, sizeLb: number): void {
 async function applyBatch(
   io: DiffIo,
   set: DiffSet,
+  files: readonly DiskFile[] | undefined,
   records: RecordIndex,
   pieces: PieceList,
   from: number,
@@ -129,17 +145,26 @@ async function applyBatch(
   options: ApplyOptions,
 ): Promise<{ from: number; to: number }> {
   await options.throttle?.(bytesOf(records, pieces, from, to));
-  // An image with several slices in the batch is expanded once; a lone one where it is written.
-  const shared = sharedRecords(records, pieces, from, to);
-  const plan = planImages(records, pieces, from, to, 0, (_piece, record) => shared.has(record));
-  const lease = plan.images.length > 0 ? await leaseBatch(io, plan.endOffset) : undefined;
-  try {
-    const jobs: Promise<unknown>[] = [];
+  const zeroing = (): Promise<void>[] => {
+    const jobs: Promise<void>[] = [];
     for (let i = from; i < to; i++) {
       const kind = records.kind[pieces.record[i]!];
       if (kind === RecordKind.normal || (kind === RecordKind.discard && discard === "ignore")) continue;
       jobs.push(zeroRange(image, pieces.addressLb[i]!, pieces.blocksLb[i]!, options.signal));
     }
+    return jobs;
+  };
+  if (files !== undefined && isTransferable(records, pieces, from, to)) {
+    const isVerified = options.isVerified === true;
+    await settleAll([...zeroing(), transferImages(set, files, records, pieces, from, to, image, isVerified)]);
+    return { from, to };
+  }
+  // An image with several slices in the batch is expanded once; a lone one where it is written.
+  const shared = sharedRecords(records, pieces, from, to);
+  const plan = planImages(records, pieces, from, to, 0, (_piece, record) => shared.has(record));
+  const lease = plan.images.length > 0 ? await leaseBatch(io, plan.endOffset) : undefined;
+  try {
+    const jobs: Promise<unknown>[] = zeroing();
     if (lease !== undefined) {
       const writing = options.isVerified === true ? writeRaw : writeImages;
       jobs.push(writing(io, set, records, pieces, from, to, plan, lease, image));

@@ -63,6 +63,24 @@ export class SourceFiles {
     }
   }
 
+  /** True when all files may be open at once. */
+  get canHoldAll(): boolean {
+    return this.#paths.length <= this.#openMax;
+  }
+
+  /** Keeps all files open while `use` runs. Only when {@link canHoldAll}: nobody else is made to wait for them. */
+  async holdAll<T>(use: (files: readonly DiskFile[]) => Promise<T>): Promise<T> {
+    const held: OpenFile[] = [];
+    try {
+      for (let source = 0; source < this.#paths.length; source++) held.push(await this.#acquire(source));
+      return await use(await Promise.all(held.map(({ file }) => file)));
+    } finally {
+      held.forEach((entry, source) => {
+        this.#release(source, entry);
+      });
+    }
+  }
+
   /** Closes everything; no read may be under way. */
   async close(): Promise<void> {
     const entries = [...this.#open.values()];

@@ -6,7 +6,7 @@
  */
 import { asWalbError, WalbError } from "../errors.ts";
 import type { Memory } from "../native/memory.ts";
-import type { PlacedRead } from "../platform/disk.ts";
+import type { DiskFile, PlacedRead } from "../platform/disk.ts";
 import { SourceFiles } from "./files.ts";
 import {
   badFormat,
@@ -65,6 +65,11 @@ export class DiffSet {
   /** Does several reads of a source's file. */
   readMany(source: number, reads: readonly PlacedRead[]): Promise<void> {
     return this.#files.readMany(source, reads);
+  }
+
+  /** Hands `use` the files of all sources, or undefined when they are too many to be open at once. */
+  withFiles<T>(use: (files: readonly DiskFile[] | undefined) => Promise<T>): Promise<T> {
+    return this.#files.canHoldAll ? this.#files.holdAll(use) : use(undefined);
   }
 
   /** Path of a source, for messages. */

@@ -34,11 +34,12 @@ export const Op = {
   allocate: 29,
   readMany: 30,
   expand: 31,
+  transfer: 32,
 } as const;
 export type Op = (typeof Op)[keyof typeof Op];
 
 /** Flags of a job. */
-export const JobFlag = { always: 1, blockDevice: 2 } as const;
+export const JobFlag = { always: 1, blockDevice: 2, verified: 4 } as const;
 export const OpenFlag = { direct: 1, lock: 2, write: 4, create: 8, exclusive: 16, lockShared: 32 } as const;
 
 /** Result of a read that met the end of the file. */

@@ -64,6 +64,31 @@ export interface PlacedRead {
   readonly target: Memory;
 }
 
+/** Where the images of a {@link DiskFile.transfer} come from and go to, put row by row. Sizes are bytes. */
+export interface TransferRows {
+  /**
+   * Adds the slice of an image, expanded where it has a codec.
+   * @param source which of the files. @param checksum walb checksum of the stored bytes, salt 0.
+   */
+  put(
+    source: number,
+    storedOffset: number,
+    storedBytes: number,
+    codec: number,
+    checksum: number,
+    decodedBytes: number,
+    sliceOffset: number,
+    sliceBytes: number,
+    fileOffset: number,
+  ): void;
+}
+
+/** An image that was not good: which row it had, and why as {@link DiskFile.writeDecoded} says. */
+export interface BadTransfer {
+  readonly row: number;
+  readonly code: number;
+}
+
 /** An open file or block device. All I/O may run concurrently; the order of overlapping I/O is the caller's business. */
 export interface DiskFile {
   readonly path: string;
@@ -119,6 +144,19 @@ export interface DiskFile {
   /** Verify, expand and write in one job. The answer is one byte an item: 0 written, 1 checksum differs, 2 not
    * decodable to `decodedBytes`; good items are written even when others are bad. I/O errors throw. */
   writeDecoded(items: readonly DecodedWrite[]): Promise<Uint8Array>;
+  /**
+   * Reads stored images of other files, verifies, expands and writes slices of them, as one job that keeps nothing in
+   * the caller's memory. Good ones are written even when others are bad; the first bad one is the answer. Rows should be
+   * ascending in this file; each takes up to its sizes in memory, so they should be small. Only for buffered files of
+   * this platform; absent where {@link writeDecoded} is as good. I/O errors throw.
+   * @param count rows that `fill` puts. @param options.isVerified the checksums are not looked at.
+   */
+  transfer?(
+    sources: readonly DiskFile[],
+    count: number,
+    fill: (rows: TransferRows) => void,
+    options?: { readonly isVerified?: boolean },
+  ): Promise<BadTransfer | undefined>;
   /** Gives up the lock and closes; waits for jobs in flight. Idempotent. */
   close(): Promise<void>;
 }

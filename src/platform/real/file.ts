@@ -10,7 +10,8 @@ import type { Job, JobResult, JobRunner } from "../../native/pool.ts";
 import { shim } from "../../native/shim.ts";
 import { keptTable, putSource, putTarget, withItems, withTable } from "../../native/tables.ts";
 import { checkRange } from "../../units.ts";
-import type { DecodedWrite, DiskFile, PlacedRead, PlacedWrite } from "../disk.ts";
+import type { BadTransfer, DecodedWrite, DiskFile, PlacedRead, PlacedWrite, TransferRows } from "../disk.ts";
+import { ItemRows } from "./transfer-rows.ts";
 
 /** What opening found out. */
 export interface OpenedFile {
@@ -246,6 +247,31 @@ export class RealDiskFile implements DiskFile {
     });
   }
 
+  async transfer(
+    sources: readonly DiskFile[],
+    count: number,
+    fill: (rows: TransferRows) => void,
+    options: { readonly isVerified?: boolean } = {},
+  ): Promise<BadTransfer | undefined> {
+    if (count === 0) return undefined;
+    return await withItems(count, async (table) => {
+      const rows = new ItemRows(table, sources.map(descriptorOf), count);
+      fill(rows);
+      rows.checkFull();
+      const flags = options.isVerified === true ? JobFlag.verified : 0;
+      const { result, result2 } = await this.raw({ op: Op.transfer, count, flags, table: table.address });
+      if (result < 0) {
+        const file = result2 > 0 ? (sources[rows.sourceOf(result2 - 1)] ?? this).path : this.path;
+        throw transferError(file, result2 > 0, result);
+      }
+      for (let row = 0; row < count; row++) {
+        const code = table.u32[row * itemU32 + ItemU32.code] ?? 0;
+        if (code !== 0) return { row, code };
+      }
+      return undefined;
+    });
+  }
+
   close(): Promise<void> {
     this.#closed ??= this.#finish();
     return this.#closed;
@@ -324,6 +350,24 @@ export class RealDiskFile implements DiskFile {
       where: this.#place(offsetBytes),
     });
   }
+}
+
+function descriptorOf(file: DiskFile): number {
+  if (file instanceof RealDiskFile && !file.isDirect) return file.fd;
+  throw new WalbError("internal", {
+    what: "a transfer from a file that is not a buffered one",
+    where: { file: file.path },
+  });
+}
+
+function transferError(file: string, isRead: boolean, result: number): WalbError {
+  const what = isRead ? "read of stored data" : "write";
+  if (result !== endOfFile) return errnoError(what, -result, { file });
+  return new WalbError("io", {
+    what: `${what} ended early: the file or device ends there`,
+    where: { file },
+    hint: "check that it was not truncated or detached",
+  });
 }
 
 function place(offsetBytes: number, memory: Memory): { offset: number; size: number; address: number } {

@@ -1,0 +1,69 @@
+/** @module Batches whose images go from the diffs' files straight to the image, by one job and without objects for each. */
+import { Codec } from "../native/codec.ts";
+import type { DiskFile } from "../platform/disk.ts";
+import { lbBytes, mib } from "../units.ts";
+import { isWholeImage, sliceOf } from "./images.ts";
+import { damagedImage } from "./load.ts";
+import type { PieceList } from "./overlay.ts";
+import type { RecordIndex } from "./record-index.ts";
+import type { DiffSet } from "./set.ts";
+import { RecordKind } from "./types.ts";
+
+/** Larger images are worth memory of the pool, which is accounted for. */
+const imageBytesMax = mib;
+
+/** True when no image of the pieces [from, to) is large, or would be expanded more than once. */
+export function isTransferable(records: RecordIndex, pieces: PieceList, from: number, to: number): boolean {
+  const cutImages = new Set<number>();
+  for (let i = from; i < to; i++) {
+    const record = pieces.record[i]!;
+    if (records.kind[record] !== RecordKind.normal) continue;
+    if (records.storedBytes[record]! > imageBytesMax || records.imageLb[record]! * lbBytes > imageBytesMax)
+      return false;
+    if (records.codec[record] === Codec.none || isWholeImage(records, pieces, i)) continue;
+    // Two files may well have images at one offset: then the other way is taken for nothing.
+    const offset = records.dataOffset[record]!;
+    if (cutImages.has(offset)) return false;
+    cutImages.add(offset);
+  }
+  return true;
+}
+
+/** Writes the images of the pieces [from, to). @throws WalbError `damaged` naming the file of a bad one. */
+export async function transferImages(
+  set: DiffSet,
+  files: readonly DiskFile[],
+  records: RecordIndex,
+  pieces: PieceList,
+  from: number,
+  to: number,
+  image: DiskFile,
+  isVerified: boolean,
+): Promise<void> {
+  const rows: number[] = [];
+  for (let i = from; i < to; i++) {
+    if (records.kind[pieces.record[i]!] === RecordKind.normal) rows.push(i);
+  }
+  const bad = await image.transfer?.(
+    files,
+    rows.length,
+    (table) => {
+      for (const i of rows) {
+        const record = pieces.record[i]!;
+        table.put(
+          records.source[record]!,
+          records.dataOffset[record]!,
+          records.storedBytes[record]!,
+          records.codec[record]!,
+          records.checksum[record]!,
+          records.imageLb[record]! * lbBytes,
+          sliceOf(records, pieces, i) * lbBytes,
+          pieces.blocksLb[i]! * lbBytes,
+          pieces.addressLb[i]! * lbBytes,
+        );
+      }
+    },
+    { isVerified },
+  );
+  if (bad !== undefined) throw damagedImage(set, pieces.record[rows[bad.row]!]!, bad.code);
+}

@@ -1,0 +1,74 @@
+/** @module The rows of a transfer as items of a batch table: written straight into it, since there are very many. */
+import { WalbError } from "../../errors.ts";
+import { ItemF64, ItemU32, itemF64, itemU32 } from "../../native/layout.ts";
+import type { Table } from "../../native/tables.ts";
+import type { TransferRows } from "../disk.ts";
+
+/** Largest stored or expanded image. */
+const imageBytesMax = 64 * 1024 * 1024;
+
+/** Puts rows one behind the other. @throws WalbError `internal` for numbers that no file has, or too many rows. */
+export class ItemRows implements TransferRows {
+  readonly #table: Table;
+  readonly #descriptors: readonly number[];
+  readonly #count: number;
+  #row = 0;
+
+  /** @param descriptors of the sources; they stay open until the job is done. */
+  constructor(table: Table, descriptors: readonly number[], count: number) {
+    this.#table = table;
+    this.#descriptors = descriptors;
+    this.#count = count;
+  }
+
+  put(
+    source: number,
+    storedOffset: number,
+    storedBytes: number,
+    codec: number,
+    checksum: number,
+    decodedBytes: number,
+    sliceOffset: number,
+    sliceBytes: number,
+    fileOffset: number,
+  ): void {
+    const descriptor = this.#descriptors[source];
+    const isInside =
+      storedOffset >= 0 &&
+      fileOffset >= 0 &&
+      sliceOffset >= 0 &&
+      sliceBytes >= 0 &&
+      sliceOffset + sliceBytes <= decodedBytes &&
+      storedBytes >= 0 &&
+      storedBytes <= imageBytesMax &&
+      decodedBytes <= imageBytesMax &&
+      Number.isSafeInteger(storedOffset + storedBytes) &&
+      Number.isSafeInteger(fileOffset + sliceBytes);
+    if (!isInside || descriptor === undefined || this.#row >= this.#count) {
+      throw new WalbError("internal", { what: `row ${this.#row} of a transfer lies in no file` });
+    }
+    const { f64, u32 } = this.#table;
+    const at = this.#row * itemF64;
+    f64[at + ItemF64.source] = storedOffset;
+    f64[at + ItemF64.sourceSize] = storedBytes;
+    f64[at + ItemF64.target] = descriptor;
+    f64[at + ItemF64.targetSize] = decodedBytes;
+    f64[at + ItemF64.sliceOffset] = sliceOffset;
+    f64[at + ItemF64.sliceSize] = sliceBytes;
+    f64[at + ItemF64.fileOffset] = fileOffset;
+    u32[this.#row * itemU32 + ItemU32.code] = codec;
+    u32[this.#row * itemU32 + ItemU32.word] = checksum;
+    this.#row++;
+  }
+
+  /** @throws WalbError `internal` when rows are missing: what is there instead is of another job. */
+  checkFull(): void {
+    if (this.#row === this.#count) return;
+    throw new WalbError("internal", { what: `a transfer got ${this.#row} of its ${this.#count} rows` });
+  }
+
+  /** Which source a row has. */
+  sourceOf(row: number): number {
+    return this.#descriptors.indexOf(this.#table.f64[row * itemF64 + ItemF64.target] ?? -1);
+  }
+}
