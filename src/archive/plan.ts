@@ -6,7 +6,7 @@ import { applyRound, pointsInTime, type RestorePoint } from "../snapshot/restore
 import { applicableToGid, mergeableList, mergeableToGid, truncateList } from "../snapshot/select.ts";
 import { diffText, snapshotText } from "../snapshot/text.ts";
 import { timestampMaxS, utcText } from "../snapshot/time.ts";
-import { type ArchiveState, type DiffMeta, isClean, type Snapshot, snapshot } from "../snapshot/types.ts";
+import { type ArchiveState, type DiffMeta, isClean, isCleanDiff, type Snapshot, snapshot } from "../snapshot/types.ts";
 import type { WdiffRequest } from "../wire/wdiff-transfer.ts";
 import { accept, type Decision, refuse, refuseWith } from "../wire/words.ts";
 import type { Cold } from "./colds.ts";
@@ -46,6 +46,17 @@ export function decideDiff(request: WdiffRequest, situation: DiffSituation): Dec
     case "applicable":
       return accept;
   }
+}
+
+/**
+ * The diff as it is kept behind `latest`, to which it can be applied. One that begins before it holds all that changed
+ * since: kept from `latest` on, it leaves the points before alone, which it would pass by.
+ */
+export function keptBehind(diff: DiffMeta, latest: Snapshot): DiffMeta {
+  const { gidB } = latest;
+  if (diff.isCompared || diff.from.gidB === gidB) return diff;
+  const from = isCleanDiff(diff) || diff.from.gidE < gidB ? snapshot(gidB) : snapshot(gidB, diff.from.gidE);
+  return { ...diff, from };
 }
 
 /** What to merge. */

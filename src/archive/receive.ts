@@ -12,9 +12,11 @@ import { countRecords } from "../diff/stats.ts";
 import type { DiffIo } from "../diff/types.ts";
 import { asWalbError, WalbError } from "../errors.ts";
 import { diffFileName } from "../snapshot/filename.ts";
+import type { DiffMeta } from "../snapshot/types.ts";
 import { mib } from "../units.ts";
 import type { PackSink, ReceivedPack } from "../wire/pack-stream.ts";
 import type { WdiffRequest } from "../wire/wdiff-transfer.ts";
+import { keptBehind } from "./plan.ts";
 import type { ArchiveVolume } from "./volume.ts";
 
 /** Temporary files of receptions; removed at start. */
@@ -124,12 +126,14 @@ export class ReceivedFile {
 /** A diff being received. */
 export class DiffReception implements PackSink {
   readonly #volume: ArchiveVolume;
-  readonly #request: WdiffRequest;
+  readonly #uuid: string;
+  readonly #diff: DiffMeta;
   readonly #file: ReceivedFile;
 
-  private constructor(volume: ArchiveVolume, request: WdiffRequest, file: ReceivedFile) {
+  private constructor(volume: ArchiveVolume, uuid: string, diff: DiffMeta, file: ReceivedFile) {
     this.#volume = volume;
-    this.#request = request;
+    this.#uuid = uuid;
+    this.#diff = diff;
     this.#file = file;
   }
 
@@ -137,7 +141,9 @@ export class DiffReception implements PackSink {
   static async begin(volume: ArchiveVolume, request: WdiffRequest, io: DiffIo): Promise<DiffReception> {
     const { dataSizeBytes } = request.diff;
     await requireSpace(volume, io, dataSizeBytes, "this diff");
-    return new DiffReception(volume, request, await ReceivedFile.create(volume, io, request.uuid, dataSizeBytes));
+    const diff = keptBehind(request.diff, volume.latest().from);
+    const file = await ReceivedFile.create(volume, io, request.uuid, dataSizeBytes);
+    return new DiffReception(volume, request.uuid, diff, file);
   }
 
   write(pack: ReceivedPack): void {
@@ -149,9 +155,9 @@ export class DiffReception implements PackSink {
     const volume = this.#volume;
     const { platform, store } = volume;
     const { sizeBytes, contentLb } = await this.#file.complete();
-    const meta = { ...this.#request.diff, dataSizeBytes: sizeBytes };
+    const meta = { ...this.#diff, dataSizeBytes: sizeBytes };
     const fileName = diffFileName(meta);
-    const { uuid } = this.#request;
+    const uuid = this.#uuid;
     const isNewUuid = !store.manifest().diffUuids.includes(uuid);
     await this.#file.commit(fileName);
     volume.pins.keep(fileName);

@@ -4,7 +4,16 @@ import { Codec } from "../../src/native/codec.ts";
 import { codeOf, expectSame, gidsOf, run, statusOf } from "./harness.ts";
 import { History } from "./model.ts";
 import { sendImage } from "./peers.ts";
-import { archived, deliver, expectAllRestorable, platform, restored, type Scene, withArchive } from "./real.ts";
+import {
+  archived,
+  deliver,
+  expectAllRestorable,
+  platform,
+  reopened,
+  restored,
+  type Scene,
+  withArchive,
+} from "./real.ts";
 
 describe("a full backup", () => {
   test("equals the source, whatever size, bulk and codec", async () => {
@@ -162,6 +171,32 @@ describe("diffs", () => {
       });
       expect(nested.every((word) => word === "wdiff-recv")).toBe(true);
       await expectAllRestorable(scene, history);
+    });
+  });
+
+  test("that pass by points which are there leave them restorable", async () => {
+    await withArchive(async (scene) => {
+      const history = new History(1000, 6);
+      for (let i = 0; i < 9; i++) history.step();
+      await archived(scene, history, 2);
+      for (const [from, to] of [
+        [0, 3],
+        [3, 4],
+        // A proxy that heard no answer merges what it sent with what follows.
+        [0, 5],
+        [2, 7],
+        [7, 9],
+      ] as const) {
+        expect(await deliver(scene, history, from, to)).toBe("accept");
+      }
+      expect(await deliver(scene, history, 2, 7)).toBe("too-old-diff");
+      expect(await expectAllRestorable(scene, history)).toEqual([3, 4, 5, 7, 9]);
+      await run(scene.role.control, "merge", { volume: "vol0", fromGid: 4, toGid: 7 });
+      await run(scene.role.control, "apply", { volume: "vol0", gid: 4 });
+      expect(await expectAllRestorable(scene, history)).toEqual([4, 7, 9]);
+      await scene.role.close("graceful");
+      scene.role = await reopened(scene);
+      expect(await expectAllRestorable(scene, history)).toEqual([4, 7, 9]);
     });
   });
 

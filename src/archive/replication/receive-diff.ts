@@ -11,15 +11,15 @@ import { garbageInRange } from "../../snapshot/collect.ts";
 import { diffFileName } from "../../snapshot/filename.ts";
 import { diffText, snapshotText } from "../../snapshot/text.ts";
 import { timestampMaxS } from "../../snapshot/time.ts";
-import { type DiffMeta, isCleanDiff, isSameDiff, type Snapshot, snapshot } from "../../snapshot/types.ts";
+import { type DiffMeta, isSameDiff, type Snapshot } from "../../snapshot/types.ts";
 import type { PackSink, ReceivedPack } from "../../wire/pack-stream.ts";
 import { requireGid } from "../full-sync.ts";
+import { keptBehind } from "../plan.ts";
 import { ReceivedFile, requireSpace } from "../receive.ts";
 import type { ArchiveVolume } from "../volume.ts";
 
 /**
- * The diff as it is kept behind `latest`. One that begins before it holds all that changed since: kept from `latest` on,
- * it leaves the points before alone.
+ * The diff as it is kept, see {@link keptBehind}.
  * @throws WalbError `state` when it does not lead on from `latest`, `out-of-range`.
  */
 export function keptDiff(diff: DiffMeta, latest: Snapshot): DiffMeta {
@@ -37,10 +37,7 @@ export function keptDiff(diff: DiffMeta, latest: Snapshot): DiffMeta {
       hint: "replicate again",
     });
   }
-  if (diff.isCompared || diff.from.gidB === latest.gidB) return diff;
-  const gidB = latest.gidB;
-  const from = isCleanDiff(diff) || diff.from.gidE < gidB ? snapshot(gidB) : snapshot(gidB, diff.from.gidE);
-  return { ...diff, from };
+  return keptBehind(diff, latest);
 }
 
 /** A diff being received. */
