@@ -21,6 +21,7 @@ import { type ReplicateParts, replicateVolume } from "./replication/replicate.ts
 import { resizeVolume } from "./resize.ts";
 import { RestoreExperience, restoreVolume } from "./restore.ts";
 import { deleteCold, deleteRestored, listRestored } from "./restored.ts";
+import type { ResumedApplies } from "./resume.ts";
 import { hashVolume } from "./scan.ts";
 import type { ArchiveSettings } from "./settings.ts";
 import { brokenReport, volumeReport } from "./status.ts";
@@ -39,6 +40,7 @@ export interface HandlerParts {
   readonly reserve: SpaceReserve;
   readonly foreground: ForegroundLimit;
   readonly replicating: ReplicateParts;
+  readonly resumed: ResumedApplies;
 }
 
 /** Labels a volume may have. */
@@ -46,7 +48,7 @@ const labelsMax = 100_000;
 
 /** Makes the handlers of an archive's commands. */
 export function archiveHandlers(parts: HandlerParts): Handlers<ArchiveCommands> {
-  const { platform, settings, volumes, memory, rates, reserve, foreground } = parts;
+  const { platform, settings, volumes, memory, rates, reserve, foreground, resumed } = parts;
   const io = memory.working;
   const experience = new RestoreExperience();
   const sinceMs = (startMs: number): number => Math.round(platform.clock.monotonicMs() - startMs);
@@ -154,9 +156,14 @@ export function archiveHandlers(parts: HandlerParts): Handlers<ArchiveCommands> 
 
     async restore({ volume: name, ...request }, context) {
       // Not counted against the limit of foreground work: whoever restores is in a hurry.
-      return withAction(volumes.get(name), "Restore", ["Apply", "Resize"], context, (volume, job) =>
-        restoreVolume(volume, io, experience, request, job),
-      );
+      const back = await resumed.giveWay(name);
+      try {
+        return await withAction(volumes.get(name), "Restore", ["Apply", "Resize"], context, (volume, job) =>
+          restoreVolume(volume, io, experience, request, job),
+        );
+      } finally {
+        back();
+      }
     },
 
     async restored({ volume }) {

@@ -14,6 +14,7 @@ import { openImages } from "./images.ts";
 import { archiveLegacyRole } from "./legacy.ts";
 import { carveArchiveMemory } from "./memory.ts";
 import { RateLimits } from "./rates.ts";
+import { ResumedApplies } from "./resume.ts";
 import { archiveSettings } from "./settings.ts";
 import { ArchiveVolumes } from "./volumes.ts";
 import { archiveWireHandlers } from "./wire-handlers.ts";
@@ -39,6 +40,7 @@ export async function openArchive(platform: Platform, options: ArchiveOptions, l
   const volumes = new ArchiveVolumes({ platform, settings, images, rates, log, io: memory.working });
   const reserve = new SpaceReserve(platform.disk, settings.dataDir, log);
   const foreground = new ForegroundLimit(settings.nodeId, settings.maxForegroundTasks);
+  const resumed = new ResumedApplies();
   const replicating = {
     memory,
     limit: new ForegroundLimit(settings.nodeId, Math.max(replicationsMax, settings.maxForegroundTasks)),
@@ -56,6 +58,7 @@ export async function openArchive(platform: Platform, options: ArchiveOptions, l
       reserve,
       foreground,
       replicating,
+      resumed,
     }),
     nodeId: settings.nodeId,
     security: options.security,
@@ -86,6 +89,7 @@ export async function openArchive(platform: Platform, options: ArchiveOptions, l
         volumes,
         memory,
         foreground,
+        resumed,
       }),
       deadlineMs: settings.socketTimeoutMs,
       maxConversations: settings.maxConnections,
@@ -98,6 +102,7 @@ export async function openArchive(platform: Platform, options: ArchiveOptions, l
       },
       ...(http === undefined ? {} : { http: http.accept }),
     });
+    resumed.begin(control, volumes.all);
     let closing: Promise<void> | undefined;
     return {
       address: server.address,

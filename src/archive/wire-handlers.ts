@@ -27,6 +27,7 @@ import { untilNoDiff } from "./reception.ts";
 import { serveReplicaLabels } from "./replication/labels.ts";
 import { serveReplication } from "./replication/serve.ts";
 import { resizeVolume } from "./resize.ts";
+import type { ResumedApplies } from "./resume.ts";
 import { SnapshotImage } from "./scan.ts";
 import type { ArchiveSettings } from "./settings.ts";
 import { type ArchiveVolume, activeStates } from "./volume.ts";
@@ -41,6 +42,7 @@ export interface WireParts {
   readonly volumes: ArchiveVolumes;
   readonly memory: ArchiveMemory;
   readonly foreground: ForegroundLimit;
+  readonly resumed: ResumedApplies;
 }
 
 /** Diffs received at once. They have a limit of their own: a long backup must not keep all diffs waiting. */
@@ -319,7 +321,9 @@ async function scanVolume(parts: WireParts, stream: WireStream, command: "virt-f
   const abort = new AbortController();
   const context = { signal: abort.signal, progress: () => undefined };
   const leave = command === "bhash" ? undefined : parts.foreground.enter(volume.name, "scan");
+  let back: (() => void) | undefined;
   try {
+    if (command !== "bhash") back = await parts.resumed.giveWay(volume.name);
     await withAction(volume, "Scan", ["Apply", "Resize"], context, async (_volume, { signal }) => {
       const image = await SnapshotImage.open(volume, parts.memory, range, signal);
       try {
@@ -330,6 +334,7 @@ async function scanVolume(parts: WireParts, stream: WireStream, command: "virt-f
       }
     });
   } finally {
+    back?.();
     leave?.();
   }
 }

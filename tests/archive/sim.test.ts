@@ -313,6 +313,54 @@ describe("work side by side", () => {
     });
   });
 
+  test("an apply that was killed goes on by itself after a restart, and gives way to restores and scans", async () => {
+    await withScene(12, { steps: 12, archive: { openDiffsMax: 2 } }, async (scene) => {
+      for (let gid = 0; gid < 6; gid++) await scene.do(() => scene.diff(gid, gid + 1));
+      const { storage } = scene.archive;
+      const effect = { minMs: 2_000, maxMs: 2_000 };
+      storage.inject({ pathIncludes: "base.img", kinds: ["write", "zero"], times: 1, effect });
+      await scene.do(() => scene.role.control.call("apply", { volume: "vol0", gid: 4 }));
+      await scene.world.run(1_000);
+      scene.archive.kill();
+      scene.archive.restart();
+      const fast = storage.inject({ pathIncludes: ".wdiff", kinds: ["read"], times: 100_000, effect });
+      await scene.open();
+      const { control } = scene.role;
+      await scene.world.run(100);
+      expect(await scene.do(() => statusOf(control))).toMatchObject({
+        base: "<|0|-->|2|>",
+        running: [{ action: "Apply", count: 1 }],
+      });
+      expect(control.listJobs()).toMatchObject([{ command: "apply", state: "running" }]);
+      await scene.do(() => scene.command("restore", { to: "/out.img", gid: 5 }));
+      expectSame(storage.peek("/out.img", 0, 2000 * 512), scene.history.at(5), "restored meanwhile");
+      expect(control.listJobs().find(({ command }) => command === "apply")?.state).toBe("cancelled");
+      await scene.world.run(1_500);
+      expect(await scene.do(() => statusOf(control))).toMatchObject({ running: [{ action: "Apply", count: 1 }] });
+      const words = ["vol0", "6", `${128 * 512}`];
+      let bulks = 0;
+      await scene.do(() =>
+        scene.converse("virt-full-scan", (stream) =>
+          runVirtualScan(stream, words, 128, scene.client.platform.memory, {
+            begin: () => undefined,
+            write(bulk) {
+              bulks++;
+              bulk.release();
+            },
+            finish: async () => undefined,
+            abandon: async () => undefined,
+          }),
+        ),
+      );
+      expect(bulks).toBe(Math.ceil(2000 / 128));
+      expect((await scene.do(() => statusOf(control))).base).toBe("<|0|-->|2|>");
+      fast();
+      await scene.world.run(5_000);
+      expect((await scene.do(() => statusOf(control))).base).toBe("<|2|>");
+      expect(await scene.do(() => gidsOf(control))).toEqual([2, 3, 4, 5, 6]);
+    });
+  });
+
   test("a cancelled or forcibly stopped restore leaves no file, and keeps an apply away while it runs", async () => {
     await withScene(11, {}, async (scene) => {
       for (let gid = 0; gid < 6; gid++) await scene.do(() => scene.diff(gid, gid + 1));
