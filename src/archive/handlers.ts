@@ -10,6 +10,7 @@ import type { SpaceReserve } from "../volume/reserve.ts";
 import { clearStatus } from "../volume/trouble.ts";
 import { withAction } from "./action.ts";
 import { applyToBase } from "./apply.ts";
+import { changesBetween } from "./changes.ts";
 import { setBase, setLogUuid, setState } from "./debug.ts";
 import { setExplicit } from "./flags.ts";
 import type { ForegroundLimit } from "./foreground.ts";
@@ -250,6 +251,12 @@ export function archiveHandlers(parts: HandlerParts): Handlers<ArchiveCommands> 
         hashVolume(volume, memory, request, job),
       );
       return { ...found, elapsedMs: sinceMs(startMs) };
+    },
+
+    async changes({ volume: name, rangesMax = 1_000, ...gids }, context) {
+      return withAction(volumes.get(name), "Scan", ["Apply", "Resize"], context, (volume, { signal }) =>
+        changesBetween(volume, io, { ...gids, rangesMax }, signal),
+      );
     },
 
     async verify({ volume: name, ...request }, context) {

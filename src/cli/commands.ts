@@ -59,6 +59,7 @@ export const program = group("walb", "walb: continuous, point-in-time backup and
   command("images", "images an archive keeps of a volume", () => import("./verbs/images.ts")),
   command("delete-image", "delete one of them", () => import("./verbs/delete-image.ts")),
   command("verify", "prove that volumes can be restored", () => import("./verbs/verify.ts")),
+  command("diff", "what was written between two points", () => import("./verbs/diff.ts")),
   command("apply", "give up old points", () => import("./verbs/apply.ts")),
   command("merge", "make one diff of several", () => import("./verbs/merge.ts")),
   command("limit", "rates of an archive's large work", () => import("./verbs/limit.ts")),

@@ -381,6 +381,27 @@ export const archiveCommands = {
     }),
     requires: activeStates,
   }),
+  changes: defineJob({
+    summary: "What was written between two points: ranges in order, those that touch joined",
+    params: z.strictObject({
+      volume: volumeSchema,
+      fromGid: gidSchema,
+      toGid: gidSchema,
+      /** Most ranges to name; default 1,000. */
+      rangesMax: z.int().nonnegative().max(100_000).optional(),
+    }),
+    result: z.object({
+      fromGid: gidSchema,
+      toGid: gidSchema,
+      /** Of all ranges, and of those that read as zeroes now. */
+      changedBytes: countSchema,
+      zeroBytes: countSchema,
+      /** All; `ranges` has the first ones. */
+      rangeCount: countSchema,
+      ranges: z.array(z.object({ offsetBytes: countSchema, sizeBytes: countSchema, isZero: z.boolean() })),
+    }),
+    requires: activeStates,
+  }),
   "gc-diff": defineCommand({
     summary: "Deletes diffs that no point needs, and moves those that cannot be reached aside",
     params: volumeParams,

@@ -94,3 +94,15 @@ test("snapshots are enabled and disabled, and rates are limited and shown", asyn
     "apply 50.0M/s\nrestore no limit\nmerge no limit\nscan no limit\n",
   );
 });
+
+test("diff lists what was written between two points, named by gid or time", async () => {
+  const { code, out } = await fleet.run(["diff", "vol0", "3", "2026-01-02T13:00:00Z", "--max", "2"]);
+  expect(code).toBe(0);
+  expect(out).toMatch(/^vol0 from .* \(3\) to .* \(\d\): 5.50K in 3 ranges, 1.50K of them zeroes\n/);
+  expect(out).toMatch(/\n *0 +4096\n *1048576 +1536 +ZERO\nand 1 more\n$/);
+  expect(fleet.calls[0]).toMatch(/^archive changes {"volume":"vol0","fromGid":3,"toGid":\d,"rangesMax":2}$/);
+  const json = await fleet.run(["diff", "vol0", "3", "3", "--json"]);
+  expect(JSON.parse(json.out)).toMatchObject({ volume: "vol0", rangeCount: 3, changedBytes: 5632 });
+  expect((await fleet.run(["diff", "vol0", "3"])).code).toBe(2);
+  expect((await fleet.run(["diff", "vol0", "3", "99"])).code).toBe(6);
+});

@@ -292,6 +292,15 @@ export async function startFakeFleet(): Promise<FakeFleet> {
       ];
       return { ...counts, damage, lostPointCount: 1 };
     },
+    changes: async (params) => {
+      called("archive", "changes", params);
+      const ranges = [
+        { offsetBytes: 0, sizeBytes: 4096, isZero: false },
+        { offsetBytes: 1024 ** 2, sizeBytes: 1536, isZero: true },
+      ];
+      const { fromGid, toGid } = params;
+      return { fromGid, toGid, changedBytes: 5632, zeroBytes: 1536, rangeCount: 3, ranges };
+    },
     "gc-diff": async ({ volume }) => refuse(volume),
     "set-rates": async ({ applyBytesPerS = 0 }) => ({
       applyBytesPerS,
