@@ -51,7 +51,8 @@ export async function volumeReport(volume: ArchiveVolume): Promise<VolumeReport>
         volume.damage ??
         volume.trouble ??
         volume.replicas.trouble ??
-        applyTrouble(volume),
+        applyTrouble(volume) ??
+        (await imageTrouble(volume)),
     ),
   };
 }
@@ -117,6 +118,17 @@ function applyTrouble({ name, store, machine }: ArchiveVolume): Trouble | undefi
     hint: `finish it: walb apply ${name} --before ${to.gidB}`,
   });
   return { error, atMs: machine.sinceMs };
+}
+
+/** Images that are about to be lost, or are. */
+async function imageTrouble({ name, images, machine, log }: ArchiveVolume): Promise<Trouble | undefined> {
+  try {
+    const error = await images.trouble?.(name);
+    return error === undefined ? undefined : { error, atMs: machine.sinceMs };
+  } catch (error) {
+    log.warn("the images could not be looked at", { error });
+    return undefined;
+  }
 }
 
 /** Lost diffs matter until a new backup: they come before anything else. */

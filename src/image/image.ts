@@ -3,6 +3,7 @@
  *
  * An image may be larger than its volume (LVM rounds up to extents): the volume's size is metadata of the archive.
  */
+import type { WalbError } from "../errors.ts";
 import type { DiskFile } from "../platform/disk.ts";
 
 /** Progress of a copy, bytes. */
@@ -94,6 +95,8 @@ export interface ImageStore {
   cleanUp(volume: string): Promise<void>;
   /** Waits until the space of what was removed is free. */
   settle(): Promise<void>;
+  /** What somebody must look at before images of the volume are lost; absent where nothing can be. */
+  trouble?(volume: string): Promise<WalbError | undefined>;
   /** Space for images; absent when it is that of the data directory. */
   space?(): Promise<{ readonly freeBytes: number; readonly totalBytes: number }>;
 }

@@ -50,6 +50,31 @@ describe.each([
     });
   });
 
+  test("tells before a snapshot or the pool is full", async () => {
+    await withLvmScene(9, pool, async (scene) => {
+      await scene.open();
+      await scene.backup(1);
+      await scene.diff(0, 2);
+      await scene.command("restore", { gid: 2 });
+      const troubleOf = async () => {
+        // What LVM said is believed for a second.
+        await scene.archive.platform.clock.sleep(1_500);
+        return (await statusOf(scene.role.control)).trouble as { readonly message: string } | undefined;
+      };
+      expect(await troubleOf()).toBeUndefined();
+      const restored = scene.lvm.volumes.get("wr_vol0_2")!;
+      const name = pool === undefined ? "wr_vol0_2" : "thin pool vg/tp";
+      for (const percent of [89.9, 90, 99.5]) {
+        if (pool === undefined) restored.usedPercent = percent;
+        else scene.lvm.poolPercents = percent === 90 ? ["10.00", "90.00"] : [`${percent}`, "10.00"];
+        const message = (await troubleOf())?.message ?? "";
+        expect(message.includes(name) && message.includes(`${percent} %`)).toBe(percent >= 90);
+      }
+      await scene.command("del-restored", { gid: 2 });
+      if (pool === undefined) expect(await troubleOf()).toBeUndefined();
+    });
+  });
+
   test("rounds sizes up to extents, grows, and what is new reads as zeroes", async () => {
     await withLvmScene(
       3,

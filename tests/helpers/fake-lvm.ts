@@ -11,6 +11,8 @@ interface FakeVolume {
   sizeBytes: number;
   origin: string;
   isReadOnly: boolean;
+  /** What LVM says of a classic snapshot. */
+  usedPercent?: number;
 }
 
 const extentBytes = 4 * 1024 * 1024;
@@ -25,6 +27,8 @@ export class FakeLvm {
   readonly volumes = new Map<string, FakeVolume>();
   /** All that was run, e.g. "lvrename vg a b". */
   readonly history: string[] = [];
+  /** Data and metadata of the pool, as LVM says. */
+  poolPercents: readonly [string, string] = ["0.00", "10.00"];
   #count = 0;
   /** Answers a command in the place of LVM; undefined lets it run. */
   intercept: ((argv: readonly string[]) => CommandResult | undefined) | undefined;
@@ -166,9 +170,12 @@ export class FakeLvm {
       const isThin = this.pool !== undefined;
       const kind = isThin ? "V" : volume.origin !== "" ? "s" : "-";
       const attributes = `${kind}${volume.isReadOnly ? "r" : "w"}i-a-----`;
-      return `  ${[each, volume.origin, volume.sizeBytes, this.group, this.pool ?? "", attributes].join(",")}\n`;
+      return `  ${[each, volume.origin, volume.sizeBytes, this.group, this.pool ?? "", attributes, volume.usedPercent ?? "", ""].join(",")}\n`;
     };
-    const pool = this.pool === undefined ? "" : `  ${this.pool},,${this.totalBytes},${this.group},,twi-aot---\n`;
+    const pool =
+      this.pool === undefined
+        ? ""
+        : `  ${this.pool},,${this.totalBytes},${this.group},,twi-aot---,${this.poolPercents.join(",")}\n`;
     if (name === "") return pool + [...this.volumes].map(([each, volume]) => row(each, volume)).join("");
     if (name === this.pool) return pool;
     return row(name, this.#volume(name));

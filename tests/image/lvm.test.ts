@@ -63,17 +63,23 @@ describe("the place of images", () => {
 
 describe("LVM", () => {
   const row =
-    "  wb_a,,8388608,vg,,owi-a-s---\n  wr_a_3,wb_a,8388608,vg,,swi-a-s---\n  thin,,4194304,vg,tp,Vri-a-tz--\n";
+    "  wb_a,,8388608,vg,,owi-a-s---,,\n  wr_a_3,wb_a,8388608,vg,,swi-a-s---,12.50,\n  thin,,4194304,vg,tp,Vri-a-tz--,0.00,\n";
 
   test("lists classic volumes without a pool, and those of the pool with one", async () => {
-    const { commands, asked } = scripted({ lvs: { stdout: `${row}  tp,,4194304,vg,,twi-aotz--\n` } });
+    const { commands, asked } = scripted({ lvs: { stdout: `${row}  tp,,4194304,vg,,twi-aotz--,91.20,3.00\n` } });
     const classic = await new Lvm({ group: "vg", pool: undefined }, commands, createClock()).list();
     expect(classic.map(({ name }) => name)).toEqual(["wb_a", "wr_a_3"]);
-    expect(classic[1]).toMatchObject({ origin: "wb_a", sizeBytes: 8388608, isReadOnly: false, isInvalid: false });
+    expect(classic[1]).toMatchObject({
+      origin: "wb_a",
+      sizeBytes: 8388608,
+      isReadOnly: false,
+      isInvalid: false,
+      usedPercent: 12.5,
+    });
     const thin = await new Lvm({ group: "vg", pool: "tp" }, commands, createClock()).list();
     expect(thin.map(({ name, isReadOnly }) => [name, isReadOnly])).toEqual([["thin", true]]);
     expect(asked[0]).toBe(
-      "lvs --units=b --nosuffix --options=lv_name,origin,lv_size,vg_name,pool_lv,lv_attr --separator=, --noheadings --unbuffered vg",
+      "lvs --units=b --nosuffix --options=lv_name,origin,lv_size,vg_name,pool_lv,lv_attr,data_percent,metadata_percent --separator=, --noheadings --unbuffered vg",
     );
   });
 
@@ -96,7 +102,7 @@ describe("LVM", () => {
   });
 
   test("refuses output that it does not understand", async () => {
-    for (const stdout of ["  a,b\n", "  wb_a,,12x,vg,,-wi-a-----\n", "  wb_a,,-1,vg,,-wi-a-----\n"]) {
+    for (const stdout of ["  a,b\n", "  wb_a,,12x,vg,,-wi-a-----,,\n", "  wb_a,,-1,vg,,-wi-a-----,,\n"]) {
       const { commands } = scripted({ lvs: { stdout } });
       const lvm = new Lvm({ group: "vg", pool: undefined }, commands, createClock());
       await expect(lvm.list()).rejects.toMatchObject({ code: "bad-format" });

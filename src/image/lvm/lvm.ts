@@ -27,6 +27,19 @@ export interface LogicalVolume {
   readonly isReadOnly: boolean;
   /** A classic snapshot that was overwritten beyond its size: its content is lost. */
   readonly isInvalid: boolean;
+  /** How full it is: a classic snapshot of what was overwritten since; undefined where LVM does not say. */
+  readonly usedPercent: number | undefined;
+}
+
+/** How full a thin pool is. */
+export interface PoolUsage {
+  readonly dataPercent: number;
+  readonly metadataPercent: number;
+}
+
+interface LvRow extends LogicalVolume {
+  readonly attributes: string;
+  readonly metadataPercent: number | undefined;
 }
 
 /** Space of a volume group and, for thin volumes, of their pool. */
@@ -64,7 +77,7 @@ export class Lvm {
   readonly #commands: Commands;
   readonly #clock: Clock;
   readonly #deviceRoot: string;
-  #listed: { readonly atMs: number; readonly rows: Promise<LogicalVolume[]> } | undefined;
+  #listed: { readonly atMs: number; readonly rows: Promise<LvRow[]> } | undefined;
 
   /** @param deviceRoot where the groups' directories of devices are. */
   constructor(place: LvmPlace, commands: Commands, clock: Clock, deviceRoot = "/dev") {
@@ -95,13 +108,23 @@ export class Lvm {
   }
 
   /** All volumes of the group; with a pool only those in it, without one only those that are not thin. */
-  list(): Promise<LogicalVolume[]> {
+  async list(): Promise<LogicalVolume[]> {
+    const { pool } = this.place;
+    return (await this.#all()).filter((row) => !row.attributes.startsWith("t") && row.pool === pool);
+  }
+
+  /** How full the thin pool is; undefined without one, or where LVM does not say. */
+  async poolUsage(): Promise<PoolUsage | undefined> {
+    const { pool } = this.place;
+    const row = pool === undefined ? undefined : (await this.#all()).find(({ name }) => name === pool);
+    if (row?.usedPercent === undefined) return undefined;
+    return { dataPercent: row.usedPercent, metadataPercent: row.metadataPercent ?? 0 };
+  }
+
+  #all(): Promise<LvRow[]> {
     const nowMs = this.#clock.monotonicMs();
     if (this.#listed === undefined || nowMs - this.#listed.atMs >= listMs) {
-      const { group, pool } = this.place;
-      const rows = this.#lvs(group, false).then((all) =>
-        all.filter((row) => !row.attributes.startsWith("t") && row.pool === pool),
-      );
+      const rows = this.#lvs(this.place.group, false);
       const listed = { atMs: nowMs, rows };
       this.#listed = listed;
       rows.catch(() => {
@@ -184,18 +207,20 @@ export class Lvm {
     await this.#change(["lvchange", "-ay", "-K", `${this.place.group}/${name}`]);
   }
 
-  async #lvs(what: string, isMissingFine: boolean): Promise<(LogicalVolume & { readonly attributes: string })[]> {
-    const options = "--options=lv_name,origin,lv_size,vg_name,pool_lv,lv_attr";
+  async #lvs(what: string, isMissingFine: boolean): Promise<LvRow[]> {
+    const options = "--options=lv_name,origin,lv_size,vg_name,pool_lv,lv_attr,data_percent,metadata_percent";
     const argv = ["lvs", "--units=b", "--nosuffix", options, "--separator=,", "--noheadings", "--unbuffered", what];
     const result = await this.#commands.run(argv);
     if (result.exitCode !== 0 && isMissingFine) return [];
-    return rowsOf(succeeded(argv, result), 6).map(([name, origin, size, , poolName, attributes]) => ({
+    return rowsOf(succeeded(argv, result), 8).map(([name, origin, size, , poolName, attributes, data, metadata]) => ({
       name: name ?? "",
       sizeBytes: bytesOf(size),
       origin: origin === "" ? undefined : origin,
       pool: poolName === "" ? undefined : poolName,
       isReadOnly: attributes?.[1] === "r" || attributes?.[1] === "R",
       isInvalid: attributes?.[4] === "I" || attributes?.[4] === "S",
+      usedPercent: percentOf(data),
+      metadataPercent: percentOf(metadata),
       attributes: attributes ?? "",
     }));
   }
@@ -265,6 +290,11 @@ function rowsOf(text: string, columns: number): string[][] {
 function bytesOf(text: string | undefined): number {
   if (text === undefined || !/^\d{1,16}$/.test(text)) throw badOutput("LVM", `"${text}" is not a size in bytes`);
   return Number(text);
+}
+
+/** Undefined for nothing, and for what LVM says of volumes that it cannot look into. */
+function percentOf(text: string | undefined): number | undefined {
+  return text !== undefined && /^\d{1,3}(\.\d+)?$/.test(text) ? Number(text) : undefined;
 }
 
 function badOutput(program: string, what: string): WalbError {

@@ -15,6 +15,9 @@ import { copyToSparseFile } from "./sparse-copy.ts";
 /** Longest range zeroed by one call. */
 const zeroBytesMax = gib;
 
+/** From here on snapshots and pools are told to be nearly full. */
+const fullPercent = 90;
+
 /** What the images need. */
 export interface LvmImageParts {
   readonly disk: Disk;
@@ -155,6 +158,33 @@ class LvmImageStore implements ImageStore {
   async cleanUp(): Promise<void> {}
 
   async settle(): Promise<void> {}
+
+  async trouble(volume: string): Promise<WalbError | undefined> {
+    const { group, pool } = this.#lvm.place;
+    const usage = await this.#lvm.poolUsage();
+    if (usage !== undefined && Math.max(usage.dataPercent, usage.metadataPercent) >= fullPercent) {
+      return new WalbError("state", {
+        what: `the thin pool ${group}/${pool} is nearly full: data ${usage.dataPercent} %, metadata ${usage.metadataPercent} %; full, it takes no backups any more`,
+        where: { volume },
+        hint: `grow it: lvextend --size +SIZE ${group}/${pool}, or --poolmetadatasize +SIZE; or remove restored images`,
+      });
+    }
+    for (const lv of await this.#lvm.list()) {
+      if (lv.origin === undefined || this.#isThin || parseLvName(lv.name)?.volume !== volume) continue;
+      const { usedPercent = 0 } = lv;
+      if (!lv.isInvalid && usedPercent < fullPercent) continue;
+      return new WalbError("state", {
+        what: lv.isInvalid
+          ? `the restored image ${lv.name} was overwritten beyond its size and has lost its content`
+          : `the restored image ${lv.name} has ${usedPercent} % of what may be overwritten behind it; at 100 % it loses its content`,
+        where: { volume, file: this.#lvm.path(lv.name) },
+        hint: lv.isInvalid
+          ? "remove it and restore the point again; a thin pool has no such limit"
+          : `grow it: lvextend --size +SIZE ${group}/${lv.name}, or remove it when it is not needed; an apply writes to its origin, too`,
+      });
+    }
+    return undefined;
+  }
 
   space(): Promise<{ readonly freeBytes: number; readonly totalBytes: number }> {
     return this.#lvm.space();
