@@ -57,7 +57,9 @@ static int64_t run(struct job *job) {
     case OP_PWRITE:
         return io_write(job->fd, at(job->address), size, offset, &job->result2);
     case OP_PWRITEV:
-        return io_write_gather(job->fd, items, job->count, offset, &job->result2);
+        result = io_write_gather(job->fd, items, job->count, offset, &job->result2);
+        if (result != 0 || !(job->flags & FLAG_SYNC)) return result;
+        return fdatasync(job->fd) == 0 ? 0 : -errno;
     case OP_WRITE_MANY:
         return io_write_many(job->fd, items, job->count, &job->result2);
     case OP_READ_MANY:

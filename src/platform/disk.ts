@@ -106,6 +106,8 @@ export interface DiskFile {
   write(offsetBytes: number, source: Memory): Promise<void>;
   /** Writes the pieces one behind the other from `offsetBytes`, as one job (pwritev). At most 1024 pieces. */
   writeGather(offsetBytes: number, sources: readonly Memory[]): Promise<void>;
+  /** As {@link writeGather} and then {@link sync}, in one job. Absent where those two are as good. */
+  writeSynced?(offsetBytes: number, sources: readonly Memory[]): Promise<void>;
   /**
    * Writes the pieces one behind the other at once, on this thread, into the page cache. False when that is not possible
    * or might wait for a disk: what was written is then undefined until {@link write} or {@link writeGather} has done it.

@@ -305,6 +305,11 @@ class TestFile implements DiskFile {
     for (const end of ends) end();
   }
 
+  async writeSynced(offsetBytes: number, sources: readonly Memory[]): Promise<void> {
+    await this.writeGather(offsetBytes, sources);
+    await this.sync();
+  }
+
   /** The bytes arrive when the write ends; a crash in between may keep any part of them. */
   #begin(offsetBytes: number, source: Uint8Array): () => void {
     const { journal, forgets } = this.disk.hooks;

@@ -21,7 +21,7 @@ describe.skipIf(lacking !== undefined)("in a virtual machine, an archive with im
       vgcreate -q vg /dev/loop1 >/dev/null; lvcreate -q -L 160M -T vg/tp >/dev/null
       ${bun} ${scenario} vg; ${bun} ${scenario} vg/tp`;
     const { code, out } = await inMachine(script, [], 3072);
-    if (code !== 0) throw new Error(out);
+    if (code !== 0) throw new Error(`exit status ${code}: ${out}`);
     expect(out.match(/^WHOLE$/gm)).toHaveLength(2);
   }, 600_000);
 });

@@ -75,7 +75,19 @@ export class RealDiskFile implements DiskFile {
     await this.run("write", { op: Op.pwrite, ...place(offsetBytes, source) });
   }
 
-  async writeGather(offsetBytes: number, sources: readonly Memory[]): Promise<void> {
+  writeGather(offsetBytes: number, sources: readonly Memory[]): Promise<void> {
+    return this.#writePieces(offsetBytes, sources, {});
+  }
+
+  writeSynced(offsetBytes: number, sources: readonly Memory[]): Promise<void> {
+    return this.#writePieces(offsetBytes, sources, { flags: JobFlag.sync, isSlow: true });
+  }
+
+  async #writePieces(
+    offsetBytes: number,
+    sources: readonly Memory[],
+    options: Pick<Job, "flags" | "isSlow">,
+  ): Promise<void> {
     checkRange(sources.length, 0, piecesMax, "pieces of a gathered write");
     const size = this.#checkPieces("write", offsetBytes, sources);
     if (size === 0) return;
@@ -84,7 +96,7 @@ export class RealDiskFile implements DiskFile {
         putSource(table, i, source);
       });
       const job = { op: Op.pwritev, count: sources.length, table: table.address, offset: offsetBytes, size };
-      await this.run("write", job);
+      await this.run(options.flags === undefined ? "write" : "write and sync", { ...job, ...options });
     });
   }
 

@@ -75,6 +75,11 @@ export class SimDiskFile implements DiskFile {
     return this.writePieces(() => consecutive(offsetBytes, sources), offsetBytes, totalBytes(sources), sources);
   }
 
+  async writeSynced(offsetBytes: number, sources: readonly Memory[]): Promise<void> {
+    await this.writeGather(offsetBytes, sources);
+    await this.sync();
+  }
+
   sync(): Promise<void> {
     const mark = this.content.mark;
     const effects = {

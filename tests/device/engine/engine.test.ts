@@ -432,6 +432,51 @@ describe("control", () => {
   });
 });
 
+describe("a write that is synced each time", () => {
+  test("is written and synced in one, and no flush behind it waits for another sync", async () => {
+    const bench = await makeBench();
+    const engine = await openOn(bench);
+    const seen: string[] = [];
+    bench.disk.hooks.fault = (what, where) => void (where === "log" && seen.push(what));
+    for (let i = 0; i < 8; i++) {
+      expect(await write(bench, engine, i, blocks(1, 1 + i))).toBeUndefined();
+      if (i >= 4) expect(engine.deviceStatus().lsids).toMatchObject({ completed: 2 * i + 2, permanent: 2 * i + 2 });
+      expect(await flush(engine)).toBeUndefined();
+    }
+    expect(seen).toEqual(Array.from({ length: 8 }, () => ["write", "sync"]).flat());
+    // As does one that asks for it itself, beside a sync that is under way for others.
+    const fate = new Fate(bench.random);
+    bench.disk.hooks.fate = fate;
+    const all = [9, 10, 11].map((i) => write(bench, engine, i, blocks(1, i), i !== 10));
+    for (let i = 0; i < 20; i++) {
+      fate.step();
+      await settle();
+    }
+    expect(await Promise.all(all)).toEqual(all.map(() => undefined));
+    const { completed, permanent } = engine.deviceStatus().lsids;
+    expect(permanent).toBe(completed);
+    delete bench.disk.hooks.fate;
+    while (fate.step());
+    await engine.close();
+  });
+
+  test("and whose sync fails is not answered as done, and makes the volume read-only", async () => {
+    const bench = await makeBench();
+    const engine = await openOn(bench);
+    for (let i = 0; i < 6; i++) {
+      await write(bench, engine, i, blocks(1, 1 + i));
+      await flush(engine);
+    }
+    bench.disk.hooks.fault = (what, where) => {
+      if (what === "sync" && where === "log") throw new WalbError("io", { what: "the disk is broken" });
+    };
+    expect((await write(bench, engine, 7, blocks(1, 7)))?.code).toBe("read-only");
+    expect((await flush(engine))?.code).toBeUndefined();
+    expect(engine.readOnlyReason).toContain("the disk is broken");
+    await engine.close();
+  });
+});
+
 describe("a failure", () => {
   const faults = ["log write", "log sync", "data write", "data sync"] as const;
   for (const fault of faults) {

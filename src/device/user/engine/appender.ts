@@ -10,6 +10,8 @@ import { type LogBatch, type Packed, Packer, type Stall } from "./packer.ts";
 interface Flight {
   readonly batch: LogBatch;
   isWritten: boolean;
+  /** Its write is a sync of the log, too. */
+  isSynced: boolean;
 }
 
 /** What the appender tells the rest of the engine. */
@@ -20,6 +22,10 @@ export interface AppenderEvents {
   completed(write: PendingWrite): void;
   /** `completed` has advanced by a batch. */
   advanced(): void;
+  /** Whether the next batch is to be synced by its write. Then `synced` is called when it has completed. */
+  beginSynced(): boolean;
+  /** All log that has completed is durable. */
+  synced(): void;
   /** Packing cannot go on: the ring must be checkpointed, or the log synced. */
   stalled(stall: Stall): void;
 }
@@ -96,7 +102,7 @@ export class LogAppender {
       for (const write of packed.batch.writes) this.#events.started(write);
       this.#noteOverflow();
       core.changed();
-      const flight: Flight = { batch: packed.batch, isWritten: false };
+      const flight: Flight = { batch: packed.batch, isWritten: false, isSynced: false };
       this.#flights.push(flight);
       if (!this.#writeNow(flight)) this.#write(flight).catch((error: unknown) => core.fail(error, "the engine"));
       if (packed.stall === "ring" || packed.stall === "unsynced") this.#events.stalled(packed.stall);
@@ -126,12 +132,24 @@ export class LogAppender {
         for (const [i, item] of batch.deferred.entries()) item.header.setUint32(item.offset, sums[i]!, true);
       }
       for (const header of batch.headers) sealPack(header, core.ring.salt);
-      if (batch.gathers.length === 1) await writeOne(core, batch.gathers[0]!);
+      if (this.#isSyncing(flight))
+        await core.log.writeSynced?.(batch.gathers[0]!.offsetBytes, batch.gathers[0]!.pieces);
+      else if (batch.gathers.length === 1) await writeOne(core, batch.gathers[0]!);
       else await allSettled(batch.gathers.map((gather) => writeOne(core, gather)));
     } catch (error) {
       core.fail(error, "writing the log");
     }
     this.#written(flight);
+  }
+
+  /** One job for both the write and the sync that is going to be asked for; only when nothing before is on its way. */
+  #isSyncing(flight: Flight): boolean {
+    const { log, lsids } = this.#core;
+    const { batch } = flight;
+    if (log.writeSynced === undefined || batch.gathers.length !== 1 || batch.startLsid !== lsids.completed)
+      return false;
+    flight.isSynced = this.#events.beginSynced();
+    return flight.isSynced;
   }
 
   #written(flight: Flight): void {
@@ -144,7 +162,7 @@ export class LogAppender {
   #land(): void {
     const core = this.#core;
     while (this.#flights.peek()?.isWritten) {
-      const { batch } = this.#flights.shift()!;
+      const { batch, isSynced } = this.#flights.shift()!;
       if (core.failure !== undefined) {
         for (const write of batch.writes) core.refuse(write, core.refusal());
         continue;
@@ -153,6 +171,7 @@ export class LogAppender {
       core.counters.packCount += batch.headers.length;
       core.lsids.completed = batch.endLsid;
       for (const write of batch.writes) this.#events.completed(write);
+      if (isSynced) this.#events.synced();
       this.#events.advanced();
     }
     core.changed();

@@ -62,6 +62,8 @@ export class Engine implements WriteAheadEngine {
       started: (write) => this.#applier.add(write),
       completed: (write) => this.#completed(write),
       advanced: () => this.#syncer.noteBatch(),
+      beginSynced: () => this.#syncer.beginByWrite(),
+      synced: () => this.#syncer.endByWrite(),
       stalled: (stall) => {
         this.#isRingFull = stall === "ring";
         if (stall !== "ring" && stall !== "unsynced") return;

@@ -51,6 +51,27 @@ export class LogSyncer {
     if (!this.#isRunning) this.#run().catch((error: unknown) => this.#core.fail(error, "syncing the log"));
   }
 
+  /**
+   * Lets the write of the next batch be the sync that is expected to be asked for behind it. Not beside another sync: the
+   * kernel tells a failure of the log to one of them only.
+   */
+  beginByWrite(): boolean {
+    if (this.#isRunning || this.#pairCount < eagerPairs) return false;
+    this.#isRunning = true;
+    this.#timer?.cancel();
+    this.#timer = undefined;
+    return true;
+  }
+
+  /** Ends what {@link beginByWrite} began, when the batch has completed and nothing behind it. */
+  endByWrite(): void {
+    this.#isRunning = false;
+    this.#core.lsids.flush = this.#core.lsids.completed;
+    this.#advance(this.#core.lsids.completed);
+    if (this.#waiters.length > 0) this.request();
+    else this.#isWanted = false;
+  }
+
   /** To be called when `completed` has advanced by a batch. */
   noteBatch(): void {
     this.#batchCount += 1;
@@ -83,6 +104,19 @@ export class LogSyncer {
     for (const waiter of this.#waiters.drain()) waiter.done(error);
   }
 
+  /** All log below `target` has become durable. */
+  #advance(target: number): void {
+    const core = this.#core;
+    core.counters.logSyncCount += 1;
+    core.lsids.permanent = target;
+    core.changed();
+    while ((this.#waiters.peek()?.lsid ?? Number.POSITIVE_INFINITY) <= target) {
+      this.#waiters.shift()!.done(undefined);
+    }
+    this.#advanced();
+    core.onEvent();
+  }
+
   async #run(): Promise<void> {
     const core = this.#core;
     const { lsids } = core;
@@ -98,15 +132,8 @@ export class LogSyncer {
         core.changed();
         await core.log.sync();
         if (core.failure !== undefined) return;
-        core.counters.logSyncCount += 1;
-        lsids.permanent = target;
-        core.changed();
-        while ((this.#waiters.peek()?.lsid ?? Number.POSITIVE_INFINITY) <= target) {
-          this.#waiters.shift()!.done(undefined);
-        }
+        this.#advance(target);
         if (this.#waiters.length > 0) this.#isWanted = true;
-        this.#advanced();
-        core.onEvent();
       }
     } finally {
       this.#isRunning = false;

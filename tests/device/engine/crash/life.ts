@@ -73,6 +73,8 @@ export async function live(stores: Stores, start: Picture, seed: number, work: W
   const engine = await openOn(bench, work.options);
   hooks.fate = fate;
   if (random.chance(0.5)) hooks.cached = () => random.chance(0.8);
+  // Who syncs each write makes the engine do both in one.
+  const isSteady = random.chance(0.3);
   const operations: Operation[] = [];
   const { pbsBytes, ringSizePb } = engine.deviceInfo();
   const packPb = Math.floor((work.options.maxPackBytes ?? 1 << 20) / pbsBytes);
@@ -81,7 +83,7 @@ export async function live(stores: Stores, start: Picture, seed: number, work: W
   const submit = (): void => {
     const wanted = random.between(1, random.chance(0.1) ? 20 : 5);
     const offsetLb = random.between(0, sizeLb - wanted);
-    const isFua = random.chance(0.1);
+    const isFua = isSteady || random.chance(0.1);
     const kind = random.fraction();
     const isDiscard = kind >= 0.8 && (kind < 0.95 || !work.hasZeroes);
     // A write larger than a pack is several records, and a crash may come between them.
