@@ -36,6 +36,7 @@ export const program = group("walb", "walb: continuous, point-in-time backup and
   command("proxy", "daemon: relays logs as diffs to archives", () => import("./daemon/proxy.ts")),
   command("archive", "daemon: keeps images and diffs, restores", () => import("./daemon/archive.ts")),
   device,
+  command("up", "all of them on one machine, in one process", () => import("./daemon/up.ts")),
   command("wdevc", "walb devices by the commands of the original's wdevc", () => import("./device/wdevc.ts")),
   command("worker", "applies policies: keep, merge, apply, replicate", () => import("./daemon/worker.ts")),
   command("init", "put a device under backup", () => import("./verbs/init.ts")),

@@ -24,10 +24,10 @@ function complete(...typed: string[]): string[] {
 
 describe("completion in bash", () => {
   test("offers commands, and those of a group", () => {
-    expect(complete("st")).toEqual(["storage", "status", "start", "stop"]);
+    expect(complete("st")).toEqual(["storage", "standby", "status", "start", "stop"]);
     expect(complete("device", "re")).toEqual(["resize", "reset-log"]);
     expect(complete("completion", "")).toEqual(["bash", "zsh", "fish"]);
-    expect(complete("nope", "st")).toEqual(["storage", "status", "start", "stop"]);
+    expect(complete("nope", "st")).toEqual(["storage", "standby", "status", "start", "stop"]);
   });
 
   test("offers the flags of the command", () => {

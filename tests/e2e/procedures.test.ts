@@ -115,3 +115,92 @@ test(
   },
   limitMs,
 );
+
+test(
+  "M4, M5, M6: merge and apply keep the points they should; a volume grows on the whole path",
+  async () => {
+    const before = await fleet.snapshot("vol0");
+    const same = Buffer.from(model);
+    await fleet.write("s0", "vol0", model);
+    await fleet.snapshot("vol0");
+    await proves();
+    await fleet.must(`disable-snapshot vol0 ${before + 1}`).catch(() => undefined);
+    await fleet.must(`apply vol0 --before ${before} --yes`);
+    await fleet.mustEqual("a0", "vol0", before, same);
+    await fleet.mustEqual("a0", "vol0", gid, model);
+    const { base } = await fleet.archive("a0").call("diffs", { volume: "vol0" });
+    expect(Number(base.gid)).toBe(before);
+    await fleet.must("resize vol0 6M");
+    fleet.disconnect("s0", "vol0");
+    model = Buffer.concat([model, Buffer.alloc(2 << 20)]);
+    await fleet.writeAt("s0", "vol0", model, 5 << 20, fleet.noise(65536));
+    await proves();
+    await fleet.restorable("a1", "vol0", gid);
+    await fleet.mustEqual("a1", "vol0", gid, model);
+  },
+  limitMs,
+);
+
+test(
+  "R2, R5, R6: after an overflow, a lost storage and lost proxies a hash backup closes the gap",
+  async () => {
+    // R5: the storage's state is gone, the device is there.
+    await fleet.lose("s0");
+    await fleet.write("s0", "vol0", model);
+    await fleet.run("s0");
+    await fleet.must("init vol0 --device vol0");
+    expect(await fleet.must("backup vol0 --wait")).toContain("hash backup of vol0");
+    await proves();
+    // The second archive was brought along, and is fed again.
+    await fleet.restorable("a1", "vol0", gid);
+    await fleet.mustEqual("a1", "vol0", gid, model);
+    // R6: what the proxies held is gone.
+    await fleet.kill("a0");
+    await fleet.write("s0", "vol0", model);
+    await eventually("an empty log", 30_000, async () => {
+      const { volumes } = await fleet.storage("s0").call("status", { volume: "vol0" });
+      return volumes[0]?.lagBytes === 0 ? true : undefined;
+    });
+    await fleet.lose("p0");
+    await fleet.lose("p1");
+    for (const name of ["a0", "p0", "p1"]) await fleet.run(name);
+    expect((await fleet.verb("backup vol0")).code).toBe(4);
+    expect(await fleet.must("backup vol0 --hash --wait")).toContain("p0: send vol0 to a0");
+    await proves();
+    // R2: more is written than the log takes, with nobody to ship it.
+    await fleet.kill("s0");
+    await fleet.write("s0", "vol0", model, 400);
+    await fleet.run("s0");
+    await eventually("the overflow", 30_000, async () => {
+      const { volumes } = await fleet.storage("s0").call("status", { volume: "vol0" });
+      return volumes[0]?.isOverflow === true ? true : undefined;
+    });
+    if ((await fleet.stateAt("s0", "vol0")) === "Target") await fleet.must("stop vol0 --server s0");
+    expect(await fleet.must("backup vol0 --wait")).toContain("hash backup of vol0");
+    await proves();
+  },
+  limitMs,
+);
+
+test(
+  "M1: another storage becomes the target, and the old one a standby; and back",
+  async () => {
+    await fleet.makeDevice("s1", "vol0", "4M");
+    await fleet.must(`device resize vol0 6M --device-data ${fleet.path("d1")}`);
+    await fleet.must("standby vol0 --server s1 --device vol0");
+    expect(await fleet.stateAt("s1", "vol0")).toBe("Standby");
+    // Its replica lags: what differs is what the hash backup finds.
+    const replica = Buffer.from(model);
+    await fleet.write("s1", "vol0", replica, 1);
+    await fleet.writeAt("s1", "vol0", replica, 0, model);
+    expect((await fleet.verb("backup vol0 --server s1")).code).toBe(4);
+    await fleet.must("switch vol0 --to s1");
+    expect([await fleet.stateAt("s0", "vol0"), await fleet.stateAt("s1", "vol0")]).toEqual(["Standby", "Target"]);
+    await proves("a0", "s1");
+    expect(await fleet.must("switch vol0 --to s1")).toContain("s1 ships vol0 already");
+    await fleet.writeAt("s0", "vol0", Buffer.from(model), 0, model);
+    await fleet.must("switch vol0 --to s0");
+    await proves();
+  },
+  limitMs,
+);

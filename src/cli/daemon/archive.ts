@@ -26,7 +26,7 @@ export const verb = defineVerb({
   async run({ flags, io }) {
     const common = roleOptions(flags, io);
     const { openArchive } = await import("../../archive/server.ts");
-    return runDaemon("archive", flags, io, async ({ platform, log, role }) => {
+    return runDaemon("archive", flags, io, async ({ platform, log, role, afterReady }) => {
       const options = {
         ...common,
         ...role,
@@ -41,6 +41,7 @@ export const verb = defineVerb({
         ...given("syncCompression", flags["sync-compression"]),
       };
       const server = await openArchive(platform, options, log);
+      afterReady("next: walb proxy   (on the host that relays; data and port by --data and --port)\n");
       return { addresses: [server.address], close: (mode) => server.close(mode) };
     });
   },

@@ -121,6 +121,8 @@ export interface DaemonContext {
   readonly security: Security | undefined;
   /** For {@link RoleOptions}. */
   readonly role: Required<Pick<RoleOptions, "http" | "onShutdown">>;
+  /** Told to people on stderr, behind the ready line: what to type next. */
+  afterReady(text: string): void;
 }
 
 /**
@@ -152,9 +154,15 @@ export async function runDaemon(
   io.signal.addEventListener("abort", onSignal);
   try {
     const http = createHttpFactory(platform.net, security?.tokens);
-    const context = { platform, log, security, role: { http, onShutdown: stop.resolve } };
+    let hint = "";
+    const afterReady = (text: string): void => {
+      hint = text;
+    };
+    const context = { platform, log, security, role: { http, onShutdown: stop.resolve }, afterReady };
     const daemon = await open(context);
     io.out(`walb ${name} ${nodeId} listening on ${daemon.addresses.map(addressText).join(", ")}\n`);
+    // A daemon that writes JSON, or that a supervisor started, has no reader who types.
+    if (flags["log-format"] === "human" && io.env.NOTIFY_SOCKET === undefined) io.err(hint);
     await notifySystemd(io.env.NOTIFY_SOCKET, "READY=1");
     const mode = await stop.promise;
     log.info("stopping", { mode });

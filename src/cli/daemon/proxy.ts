@@ -1,4 +1,5 @@
 /** @module `walb proxy`: the relay daemon. */
+import { addressText } from "../../platform/net.ts";
 import { asInt, asPath, asSize, option, optionOr, toggle } from "../flags.ts";
 import { defineVerb } from "../verb.ts";
 import { defaultDataDir, given, retryFlags, roleFlags, roleOptions, runDaemon } from "./common.ts";
@@ -20,7 +21,7 @@ export const verb = defineVerb({
   async run({ flags, io }) {
     const common = roleOptions(flags, io);
     const { openProxy } = await import("../../proxy/server.ts");
-    return runDaemon("proxy", flags, io, async ({ platform, log, role }) => {
+    return runDaemon("proxy", flags, io, async ({ platform, log, role, afterReady }) => {
       const options = {
         ...common,
         ...role,
@@ -31,6 +32,10 @@ export const verb = defineVerb({
         ...given("retryDelayMsMax", flags["retry-delay-max"]),
       };
       const server = await openProxy(platform, options, log);
+      afterReady(
+        `next: walb up --archive ARCHIVE --proxy ${addressText(server.address)}\n` +
+          "  (on the host that has the volumes; ARCHIVE is what walb archive listens on, host:port)\n",
+      );
       return { addresses: [server.address], close: (mode) => server.close(mode) };
     });
   },

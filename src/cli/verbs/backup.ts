@@ -5,7 +5,7 @@ import { asWalbError, type ErrorCode, errorCodes, WalbError } from "../../errors
 import type { Fleet, FleetServer } from "../../fleet/fleet.ts";
 import { collectView } from "../../fleet/procedures/collect.ts";
 import { planAfterBackup, planPrepareBackup } from "../../fleet/procedures/plan-storages.ts";
-import { stepText } from "../../fleet/procedures/step.ts";
+import { type Step, stepText } from "../../fleet/procedures/step.ts";
 import { callOptions, clientFlags, loadFleet, print, remark } from "../common.ts";
 import { asVolume, toggle } from "../flags.ts";
 import { runJob } from "../job.ts";
@@ -108,19 +108,24 @@ export const verb = defineVerb({
         throw withArchiveCause(asWalbError(error), archive.server.name, troubleBefore, await archiveTrouble());
       },
     );
-    await bringAlong();
-    if (flags.wait) await waitRestorable(archive, volume, result.gid, flags, io);
+    // Others get from the primary archive what it can restore.
+    const after = planAfterBackup(view);
+    if (flags.wait || after.length > 0) await waitRestorable(archive, volume, result.gid, flags, io);
+    await bringAlong(after);
     const { gid, scannedBytes, sentBytes, elapsedMs } = result;
     const text =
       `${chosen.mode} backup of ${volume} done: scanned ${formatSize(scannedBytes)}, sent ${formatSize(sentBytes)} ` +
       `in ${formatDuration(elapsedMs)}; ` +
       `${flags.wait ? "restorable as" : "will be restorable as"} snapshot ${gid}\n`;
     print(flags, io, { volume, ...result, isRestorable: flags.wait }, text);
+    const more = flags.fleet === undefined ? "" : ` --fleet ${flags.fleet}`;
+    const next = flags.wait ? `walb restore ${volume} --to ${volume}.img${more}` : `walb status ${volume}${more}`;
+    remark(flags, io, `next: ${next}`);
     return 0;
 
     /** The backup itself is done: an archive that does not come along is told, and how it does later. */
-    async function bringAlong(): Promise<void> {
-      for (const step of planAfterBackup(view)) {
+    async function bringAlong(steps: readonly Step[]): Promise<void> {
+      for (const step of steps) {
         remark(flags, io, `${stepText(step)} (${step.why})`);
         try {
           await doStep(step, procedureFlags, io);

@@ -1,10 +1,13 @@
 /** @module `walb init VOL --device NAME`: puts a device under backup, at all servers of the fleet at once. */
+import { resolve } from "node:path";
 import type { DeviceReference } from "../../control/storage.ts";
 import { asWalbError, WalbError } from "../../errors.ts";
 import { type Fleet, type FleetServer, primaryArchive, serversOf, storageOf } from "../../fleet/fleet.ts";
 import { callOptions, clientFlags, loadFleet, print, remark } from "../common.ts";
+import { defaultDataDir } from "../daemon/common.ts";
+import { asDeviceName, withDevices } from "../device/common.ts";
 import { deviceReference } from "../device/reference.ts";
-import { asCompression, asInt, asPath, asText, asVolume, option, required, toggle } from "../flags.ts";
+import { asCompression, asInt, asPath, asSize, asText, asVolume, option, optionOr, toggle } from "../flags.ts";
 import { archiveClient, type ProxyClient, proxyClient, storageClient } from "../servers.ts";
 import { defineVerb } from "../verb.ts";
 
@@ -17,7 +20,13 @@ export const verb = defineVerb({
     "there as it is. To undo it later: walb forget VOL. Back the volume up next, with walb backup VOL.",
   positionals: [{ name: "VOL", help: "name of the volume in the backup", isRequired: true }],
   flags: {
-    device: required("NAME", "device on the storage's host: a name of walb device, or /dev/walb/NAME", asText),
+    device: option("NAME", "device on the storage's host: a name of walb device, or /dev/walb/NAME", asText),
+    size: option("SIZE", "make a device of this size first, named as the volume, on this host", asSize),
+    data: option("PATH", "make the device over this disk or file, with its content", asPath, {
+      isFromEnvironment: false,
+    }),
+    "log-size": option("SIZE", "of the log of a device that is made, default 1G", asSize),
+    "device-data": optionOr("DIR", "data directory of the walb device daemon", asPath, defaultDataDir("device")),
     "device-socket": option("PATH", "control socket of that walb device; default: the one the storage knows", asPath),
     moved: toggle("the volume's log and data were moved to this device: go on with it, without a new backup"),
     compression: option("CODEC[:LEVEL]", "between proxies and archive; default snappy", asCompression),
@@ -26,13 +35,23 @@ export const verb = defineVerb({
   },
   examples: [
     "walb init vol0 --device vol0",
+    "walb init vol0 --size 10G",
     "walb init vol1 --device /dev/walb/vol1",
     "walb init vol0 --device /dev/walb/vol0 --moved",
     "walb init db --device db0 --compression zstd:3",
   ],
   async run({ flags, args, io }) {
     const volume = asVolume(args[0]!);
-    const device = deviceReference(flags.device, flags["device-socket"], io);
+    const makes = flags.size !== undefined || flags.data !== undefined;
+    if (makes === (flags.device !== undefined)) {
+      throw new WalbError("usage", {
+        what: makes
+          ? "--device names a device that is there; --size and --data make one"
+          : "it is not said which device",
+        hint: `a new one: walb init ${volume} --size 10G; one that is there: walb init ${volume} --device NAME`,
+      });
+    }
+    const device = deviceReference(flags.device ?? volume, flags["device-socket"], io);
     const fleet: Fleet = loadFleet(flags, io);
     const options = callOptions({ ...flags, server: undefined }, io);
     const storage = storageOf(fleet, volume);
@@ -66,6 +85,7 @@ export const verb = defineVerb({
     refuseBroken(archive, image);
     refuseOther(storage, volume, known, device);
 
+    if (makes) await makeDevice();
     try {
       await make();
     } catch (error) {
@@ -80,13 +100,35 @@ export const verb = defineVerb({
     }
     const result = { volume, storage: storage.name, proxies: proxies.map(({ name }) => name), archive: archive.name };
     print(flags, io, result, `${volume} is ready; back it up with: walb backup ${volume}\n`);
+    const more = flags.fleet === undefined ? "" : ` --fleet ${flags.fleet}`;
+    remark(flags, io, `next: walb backup ${volume} --wait${more}`);
     return 0;
+
+    /** A device that is there already is taken: the command was repeated. */
+    async function makeDevice(): Promise<void> {
+      const admin = { kernel: false, "device-data": flags["device-data"], timeout: flags.timeout };
+      const { size, data, "log-size": logSizeBytes } = flags;
+      const isThere = (await withDevices(admin, io, (client) => client.list())).some(({ name }) => name === volume);
+      if (isThere) return remark(flags, io, `device ${volume} is there already`);
+      const made = await withDevices(admin, io, (client) =>
+        client.create({
+          name: asDeviceName(volume),
+          ...(size === undefined ? {} : { sizeBytes: size }),
+          ...(data === undefined ? {} : { dataPath: resolve(io.cwd, data) }),
+          ...(logSizeBytes === undefined ? {} : { logSizeBytes }),
+          overflow: "keep-writing",
+        }),
+      );
+      remark(flags, io, `device ${volume} is made: ${made.uris[0] ?? ""}`);
+    }
 
     async function make(): Promise<void> {
       // The storage first, since it looks whether the device is there; it sends nothing before the first backup.
       if (stateOf(known) === "Clear") {
         await atStorage.call("init", { volume, device }, options);
-        did(`${storage.name}: ${volume} is device ${flags.device}`, storage, () => atStorage.call("clear", { volume }));
+        did(`${storage.name}: ${volume} is device ${deviceText(device)}`, storage, () =>
+          atStorage.call("clear", { volume }),
+        );
       }
       if (stateOf(image) === "Clear") {
         await atArchive.call("init", { volume }, options);

@@ -1,9 +1,10 @@
 /** @module `walb resize VOL SIZE` */
 import { WalbError } from "../../errors.ts";
+import { collectView } from "../../fleet/procedures/collect.ts";
 import { lbBytes } from "../../units.ts";
-import { callOptions, clientFlags } from "../common.ts";
+import { callOptions, clientFlags, loadFleet, remark } from "../common.ts";
 import { asSize, asVolume, toggle } from "../flags.ts";
-import { type PathStep, runSteps, statesOf } from "../path.ts";
+import { type PathServer, type PathStep, runSteps, statesOf } from "../path.ts";
 import { sharedClient } from "../servers.ts";
 import { defineVerb } from "../verb.ts";
 
@@ -24,7 +25,8 @@ export const verb = defineVerb({
       throw new WalbError("usage", { what: `${args[1]} is not a multiple of 512 bytes`, hint: "e.g. 20G" });
     }
     const options = callOptions(flags, io);
-    const servers = await statesOf(flags, io, volume);
+    const path = await statesOf(flags, io, volume);
+    const servers = [...path, ...(flags.server === undefined ? await furtherArchives(path) : [])];
     const steps: PathStep[] = [];
     for (const server of [...servers].reverse()) {
       if (server.role === "proxy" || (server.state === "Clear" && flags.server === undefined)) continue;
@@ -34,5 +36,14 @@ export const verb = defineVerb({
     }
     await runSteps(flags, io, volume, servers, steps);
     return 0;
+
+    /** Archives that the fleet file does not name for the volume, but that have it: proxies may feed them. */
+    async function furtherArchives(named: readonly PathServer[]): Promise<PathServer[]> {
+      const { archives, missing } = await collectView(loadFleet(flags, io), volume, { signal: io.signal });
+      for (const { server, error } of missing) remark(flags, io, `going on without ${server.name}: ${error.what}`);
+      return archives
+        .filter(({ server, volume: { state } }) => state !== "Clear" && !named.some(({ name }) => name === server.name))
+        .map(({ server, volume: { state } }) => ({ ...server, state }));
+    }
   },
 });

@@ -66,6 +66,7 @@ export async function perform(step: Step, context: DoingContext): Promise<string
     }
     case "backup": {
       const { gid } = await context.runJob(storageClient(at), "backup", { volume, mode: action.mode });
+      if (action.archive !== undefined) await context.waitRestorable(action.archive, volume, gid);
       return `snapshot ${gid}`;
     }
     case "register":

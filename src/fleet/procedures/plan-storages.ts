@@ -145,9 +145,16 @@ export function planSwitch(view: VolumeView, to: FleetServer, { isForced, device
     (storage) => storage.server.name !== to.name && [...targetStates, "Stopped"].includes(storage.volume.state),
   );
   if (next.volume.state === "Target" && olds.length === 0) return [];
+  const after = planAfterBackup(view);
   if (next.volume.state === "FullSync" || next.volume.state === "HashSync") {
     const wait: Step = { at: to, volume, action: { kind: "await-sync" }, why: `it is ${next.volume.state} already` };
-    return [wait, ...planAfterBackup(view)];
+    const settle: Step = {
+      at: to,
+      volume,
+      action: { kind: "settle", archive: primary },
+      why: "others get it from there",
+    };
+    return after.length === 0 ? [wait] : [wait, settle, ...after];
   }
   const steps = olds.flatMap(({ server }) => planStandby(view, server.name, isForced));
   if (next.volume.state === "Clear") {
@@ -175,8 +182,9 @@ export function planSwitch(view: VolumeView, to: FleetServer, { isForced, device
   steps.push(...planPrepareBackup({ ...view, storages: ready }, to.name, { isAsked: true }));
   const mode = imageStates.includes(archiveAt(view, primary.name).volume.state) ? "hash" : "full";
   const why = mode === "hash" ? "the archive has an image to compare with" : "the archive has no image yet";
-  steps.push({ at: to, volume, action: { kind: "backup", mode }, why });
-  return [...steps, ...planAfterBackup(view)];
+  const archive = after.length === 0 ? {} : { archive: primary };
+  steps.push({ at: to, volume, action: { kind: "backup", mode, ...archive }, why });
+  return [...steps, ...after];
 }
 
 function deviceElsewhere(view: VolumeView, but: StorageView): DeviceReference | undefined {

@@ -13,7 +13,8 @@ export type Action =
   | { readonly kind: "reset" | "clear" }
   /** Takes a snapshot and waits until the archive can restore it: nothing of the log is missing there then. */
   | { readonly kind: "settle"; readonly archive: FleetServer }
-  | { readonly kind: "backup"; readonly mode: "full" | "hash" }
+  /** With an archive it also waits until that can restore it. */
+  | { readonly kind: "backup"; readonly mode: "full" | "hash"; readonly archive?: FleetServer }
   | {
       readonly kind: "register";
       readonly archive: FleetServer;
