@@ -10,7 +10,7 @@ import { binary, freePort, runBinary, type VerbResult } from "./fleet.ts";
 import { Controller, type Layout, type Server, type ServerKind } from "./original-library.ts";
 import { Relay } from "./relay.ts";
 
-const readyMs = 20_000;
+const readyMs = 120_000;
 
 /** How many of each, s0 s1 … p0 p1 … a0 a1 …; one of each by default. */
 export interface OriginalFleetOptions {

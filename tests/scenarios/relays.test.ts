@@ -6,10 +6,12 @@ import { limitMs, Scenario, type ScenarioDevice } from "../helpers/scenario.ts";
 
 const volume = "vol0";
 const mib = 1 << 20;
-/** A volume that cannot be compressed takes 6 s. */
-const slowBytesPerS = 2 * mib;
+/** A volume that cannot be compressed takes 12 s. */
+const slowBytesPerS = mib;
 /** Of a transfer that is then cut. */
-const cutAfterBytes = 2 * mib;
+const cutAfterBytes = mib;
+/** Nothing ends before it is cut, nor times out. */
+const crawlBytesPerS = 64 * 1024;
 
 let scenario: Scenario;
 let library: Controller;
@@ -42,6 +44,7 @@ async function cutDuring(relay: Relay, work: () => Promise<unknown>, meanwhile?:
   const from = relay.passedBytes("up");
   await work();
   await library.waitUntil("the transfer", limitMs, async () => relay.passedBytes("up") > from + cutAfterBytes);
+  relay.rateBytesPerS = crawlBytesPerS;
   await meanwhile?.();
   relay.refuse();
   relay.rateBytesPerS = 0;
