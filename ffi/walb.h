@@ -75,9 +75,11 @@ enum op {
     OP_READ_MANY,
     OP_EXPAND,
     OP_TRANSFER,
+    OP_RECODE,
 };
 
 enum { FLAG_ALWAYS = 1, FLAG_BLOCK_DEVICE = 2, FLAG_VERIFIED = 4, FLAG_SYNC = 8 };
+enum { RECODE_KEEP = 1, RECODE_ZERO = 2, PACK_HEADER = 4096 };
 enum { DECODE_GOOD = 0, DECODE_CHECKSUM = 1, DECODE_DAMAGED = 2 };
 enum { OPEN_DIRECT = 1, OPEN_LOCK = 2, OPEN_WRITE = 4, OPEN_CREATE = 8, OPEN_EXCLUSIVE = 16, OPEN_LOCK_SHARED = 32 };
 
@@ -122,5 +124,11 @@ int64_t io_write_decoded(int fd, struct item *items, uint32_t count, uint64_t al
    is negative), checks them unless verified, expands them and writes their slice. Items become results as those of
    io_write_decoded do. `failed` is the item whose read failed + 1, 0 when a write did. */
 int64_t io_transfer(int fd, struct item *items, uint32_t count, int is_verified, double *failed);
+/* The same input, but put one behind the other into `out`, with room for a header before every `pack_records` items:
+   stored bytes as they are where file_offset is RECODE_KEEP, else the slice compressed anew. An item without file
+   (`target` negative) has no bytes. Results: code as above, word, stored bytes and codec as those of encode_items;
+   file_offset is RECODE_ZERO for a slice that is all zero and has no bytes. */
+int64_t io_recode(struct item *items, uint32_t count, int is_verified, uint32_t codec, uint32_t level, char *out,
+                  uint64_t room, uint32_t pack_records, double *failed);
 
 #endif

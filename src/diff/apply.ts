@@ -66,7 +66,12 @@ export async function applyDiffs(
   checkTarget(plan, image, options.sizeLb);
   const canTransfer = image.transfer !== undefined && !image.isDirect;
   if (!canTransfer) return applyFrom(io, set, undefined, plan, image, options);
-  return set.withFiles((files) => applyFrom(io, set, files, plan, image, options));
+  const held = await set.holdFiles();
+  try {
+    return await applyFrom(io, set, held?.files, plan, image, options);
+  } finally {
+    held?.release();
+  }
 }
 
 /** @param files of the set, to be written from directly; undefined when that is not possible. */

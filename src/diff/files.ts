@@ -11,6 +11,13 @@ interface OpenFile {
   users: number;
 }
 
+/** Files that stay open until they are released. */
+export interface HeldFiles {
+  /** By number. */
+  readonly files: readonly DiskFile[];
+  release(): void;
+}
+
 /** Reads from numbered files; idle ones are closed, the longest unused first, when the bound is reached. */
 export class SourceFiles {
   readonly #disk: Disk;
@@ -68,16 +75,20 @@ export class SourceFiles {
     return this.#paths.length <= this.#openMax;
   }
 
-  /** Keeps all files open while `use` runs. Only when {@link canHoldAll}: nobody else is made to wait for them. */
-  async holdAll<T>(use: (files: readonly DiskFile[]) => Promise<T>): Promise<T> {
+  /** Keeps all files open. Only when {@link canHoldAll}: nobody else is made to wait for them. */
+  async holdAll(): Promise<HeldFiles> {
     const held: OpenFile[] = [];
-    try {
-      for (let source = 0; source < this.#paths.length; source++) held.push(await this.#acquire(source));
-      return await use(await Promise.all(held.map(({ file }) => file)));
-    } finally {
+    const release = (): void => {
       held.forEach((entry, source) => {
         this.#release(source, entry);
       });
+    };
+    try {
+      for (let source = 0; source < this.#paths.length; source++) held.push(await this.#acquire(source));
+      return { files: await Promise.all(held.map(({ file }) => file)), release };
+    } catch (error) {
+      release();
+      throw error;
     }
   }
 

@@ -14,9 +14,11 @@ import { batchBytesMax, batchEnd, type ImagePlan, isWholeImage, planImages, slic
 import { checkImages, expandedOf, leaseBatch, readImages, storedOf } from "./load.ts";
 import type { MergePlan } from "./merge.ts";
 import { PackBuilder } from "./pack.ts";
+import { type PackedBatch, packPieces } from "./packed.ts";
 import type { DiffSet } from "./set.ts";
 import { SortedDiffWriter } from "./sorted.ts";
 import { addStats, countRecord, emptyStats } from "./stats.ts";
+import { isTransferable } from "./transfer.ts";
 import {
   checkAborted,
   type DiffIo,
@@ -141,7 +143,24 @@ async function* mergedBatches(
   plan: MergePlan,
   options: MergeOutputOptions,
   forWire: boolean,
-): AsyncGenerator<OutBatch, void> {
+): AsyncGenerator<OutBatch | PackedBatch, void> {
+  const held = io.disk.recode === undefined ? undefined : await set.holdFiles();
+  try {
+    yield* batchesOf(io, set, held?.files, plan, options, forWire);
+  } finally {
+    held?.release();
+  }
+}
+
+/** @param files of the set, to make packs from in one job; undefined when that is not possible. */
+async function* batchesOf(
+  io: DiffIo,
+  set: DiffSet,
+  files: readonly DiskFile[] | undefined,
+  plan: MergePlan,
+  options: MergeOutputOptions,
+  forWire: boolean,
+): AsyncGenerator<OutBatch | PackedBatch, void> {
   const { records, pieces } = plan;
   const recompress = options.recompressAll === true;
   const bytesMax = Math.min(batchBytesMax, Math.floor(io.memory.budgetBytes / 8));
@@ -153,17 +172,27 @@ async function* mergedBatches(
     return stored + image + pieces.blocksLb[piece]! * lbBytes * (forWire ? 2 : 1);
   };
   let next = 0;
-  const start = (): Promise<OutBatch> | undefined => {
+  const packing = {
+    compress: options.compress ?? defaultCompress,
+    isVerified: options.isVerified === true,
+    recompressAll: recompress,
+  };
+  const ends: number[] = [];
+  const start = (): Promise<OutBatch | PackedBatch> | undefined => {
     if (next >= pieces.count) return undefined;
     checkAborted(options.signal, "merging diffs");
     const from = next;
     next = batchEnd(records, pieces, from, bytesMax, costOf);
-    return produceBatch(io, set, plan, from, next, options, forWire);
+    ends.push(next);
+    return files !== undefined && isTransferable(records, pieces, from, next)
+      ? packPieces(io, set, files, plan, from, next, packing)
+      : produceBatch(io, set, plan, from, next, options, forWire);
   };
   let doneLb = 0;
+  let donePieces = 0;
   for await (const batch of inOrder(start, options.inFlightMax ?? 4, (done) => done.lease.release())) {
     const fromLb = doneLb;
-    for (const record of batch.records) doneLb += record.blocksLb;
+    for (const end = ends.shift() ?? donePieces; donePieces < end; donePieces++) doneLb += pieces.blocksLb[donePieces]!;
     try {
       await options.throttle?.((doneLb - fromLb) * lbBytes);
     } catch (error) {
@@ -281,7 +310,14 @@ async function makeRecords(
 }
 
 /** Writes the packs of a batch with few large gathering writes. */
-async function writeBatch(io: DiffIo, writer: SortedDiffWriter, batch: OutBatch): Promise<void> {
+async function writeBatch(io: DiffIo, writer: SortedDiffWriter, batch: OutBatch | PackedBatch): Promise<void> {
+  if ("packs" in batch) {
+    const all = emptyStats();
+    for (const pack of batch.packs) addStats(all, pack.stats);
+    const last = batch.packs[batch.packs.length - 1]!;
+    await writer.appendParts([batch.lease.slice(0, last.offsetBytes + last.sizeBytes)], all, last.endLb);
+    return;
+  }
   const writes: Promise<void>[] = [];
   let parts: Memory[] = [];
   let stats = emptyStats();
@@ -312,7 +348,17 @@ function pushJoined(parts: Memory[], part: Memory, lease: Memory): void {
 }
 
 /** Puts the packs of a batch together in its lease, one behind the other. */
-function assemblePacks(io: DiffIo, batch: OutBatch): { memory: Memory; records: number; stats: DiffStats }[] {
+function assemblePacks(
+  io: DiffIo,
+  batch: OutBatch | PackedBatch,
+): { memory: Memory; records: number; stats: DiffStats }[] {
+  if ("packs" in batch) {
+    return batch.packs.map(({ offsetBytes, sizeBytes, records, stats }) => ({
+      memory: batch.lease.slice(offsetBytes, sizeBytes),
+      records,
+      stats,
+    }));
+  }
   const made: { memory: Memory; records: number; stats: DiffStats }[] = [];
   const { lease } = batch;
   let at = batch.packsAt < 0 ? 0 : batch.packsAt;

@@ -6,8 +6,8 @@
  */
 import { asWalbError, WalbError } from "../errors.ts";
 import type { Memory } from "../native/memory.ts";
-import type { DiskFile, PlacedRead } from "../platform/disk.ts";
-import { SourceFiles } from "./files.ts";
+import type { PlacedRead } from "../platform/disk.ts";
+import { type HeldFiles, SourceFiles } from "./files.ts";
 import {
   badFormat,
   fileHeaderBytes,
@@ -67,9 +67,9 @@ export class DiffSet {
     return this.#files.readMany(source, reads);
   }
 
-  /** Hands `use` the files of all sources, or undefined when they are too many to be open at once. */
-  withFiles<T>(use: (files: readonly DiskFile[] | undefined) => Promise<T>): Promise<T> {
-    return this.#files.canHoldAll ? this.#files.holdAll(use) : use(undefined);
+  /** The files of all sources, to be released; undefined when they are too many to be open at once. */
+  async holdFiles(): Promise<HeldFiles | undefined> {
+    return this.#files.canHoldAll ? await this.#files.holdAll() : undefined;
   }
 
   /** Path of a source, for messages. */

@@ -1,7 +1,7 @@
 /** @module Batches whose images go from the diffs' files straight to the image, by one job and without objects for each. */
 import { Codec } from "../native/codec.ts";
 import type { DiskFile } from "../platform/disk.ts";
-import { lbBytes, mib } from "../units.ts";
+import { kib, lbBytes, mib } from "../units.ts";
 import { isWholeImage, sliceOf } from "./images.ts";
 import { damagedImage } from "./load.ts";
 import type { PieceList } from "./overlay.ts";
@@ -12,7 +12,10 @@ import { RecordKind } from "./types.ts";
 /** Larger images are worth memory of the pool, which is accounted for. */
 const imageBytesMax = mib;
 
-/** True when no image of the pieces [from, to) is large, or would be expanded more than once. */
+/** Smaller ones may be expanded once for each piece that they are cut into. */
+const sharedBytesMax = 64 * kib;
+
+/** True when no image of the pieces [from, to) is large, and none of those worth it would be expanded again. */
 export function isTransferable(records: RecordIndex, pieces: PieceList, from: number, to: number): boolean {
   const cutImages = new Set<number>();
   for (let i = from; i < to; i++) {
@@ -20,7 +23,8 @@ export function isTransferable(records: RecordIndex, pieces: PieceList, from: nu
     if (records.kind[record] !== RecordKind.normal) continue;
     if (records.storedBytes[record]! > imageBytesMax || records.imageLb[record]! * lbBytes > imageBytesMax)
       return false;
-    if (records.codec[record] === Codec.none || isWholeImage(records, pieces, i)) continue;
+    if (records.codec[record] === Codec.none || records.imageLb[record]! * lbBytes <= sharedBytesMax) continue;
+    if (isWholeImage(records, pieces, i)) continue;
     // Two files may well have images at one offset: then the other way is taken for nothing.
     const offset = records.dataOffset[record]!;
     if (cutImages.has(offset)) return false;

@@ -35,6 +35,7 @@ export const Op = {
   readMany: 30,
   expand: 31,
   transfer: 32,
+  recode: 33,
 } as const;
 export type Op = (typeof Op)[keyof typeof Op];
 
@@ -44,6 +45,9 @@ export const OpenFlag = { direct: 1, lock: 2, write: 4, create: 8, exclusive: 16
 
 /** Result of a read that met the end of the file. */
 export const endOfFile = -100000;
+
+/** What `recode` is asked of an item, and answers, in the place of its file offset. */
+export const Recode = { anew: 0, keep: 1, zero: 2 } as const;
 
 /** Bytes of a job slot. Words: op, fd, count, flags; doubles from byte 16 on. */
 export const slotBytes = 128;

@@ -83,6 +83,36 @@ export interface TransferRows {
   ): void;
 }
 
+/** The images of a {@link Disk.recode}, put row by row. */
+export interface RecodeRows {
+  /** Adds an image: kept as it is stored, or a slice of it compressed anew. As {@link TransferRows.put}. */
+  put(
+    source: number,
+    storedOffset: number,
+    storedBytes: number,
+    codec: number,
+    checksum: number,
+    decodedBytes: number,
+    sliceOffset: number,
+    sliceBytes: number,
+    isKept: boolean,
+  ): void;
+  /** Adds a row without data. */
+  putEmpty(): void;
+}
+
+/** What became of a row of {@link Disk.recode}: its stored bytes, 0 and `isZero` for a slice that is all zero. */
+export type TakeRecoded = (row: number, storedBytes: number, codec: Codec, checksum: number, isZero: boolean) => void;
+
+/** How to recode. */
+export interface RecodeOptions {
+  readonly compress: CompressOption;
+  /** Room of 4096 bytes is left before every so many rows, the first too. */
+  readonly packRecords: number;
+  /** The checksums are not looked at. */
+  readonly isVerified: boolean;
+}
+
 /** An image that was not good: which row it had, and why as {@link DiskFile.writeDecoded} says. */
 export interface BadTransfer {
   readonly row: number;
@@ -165,6 +195,20 @@ export interface DiskFile {
 
 /** File system and block devices of a host. */
 export interface Disk {
+  /**
+   * Reads stored images, verifies them and puts them one behind the other into `target`, as packs of a diff with room for
+   * their headers: as one job. `take` hears of every row, unless one is bad: then the first bad one is the answer.
+   * @param sources buffered files of this platform. @param target of the bytes that are kept, the slices compressed anew,
+   * and the headers. Absent where single reads are as good. I/O errors throw.
+   */
+  recode?(
+    sources: readonly DiskFile[],
+    count: number,
+    fill: (rows: RecodeRows) => void,
+    target: Memory,
+    options: RecodeOptions,
+    take: TakeRecoded,
+  ): Promise<BadTransfer | undefined>;
   open(path: string, options: OpenOptions): Promise<DiskFile>;
   /** undefined when there is nothing. */
   info(path: string): Promise<FileInfo | undefined>;

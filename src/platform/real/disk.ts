@@ -20,11 +20,22 @@ import { basename, dirname, join, resolve } from "node:path";
 import { asWalbError, WalbError } from "../../errors.ts";
 import { errnoError, errnoOf } from "../../native/errno.ts";
 import { Op, OpenFlag } from "../../native/layout.ts";
+import type { Memory } from "../../native/memory.ts";
 import type { JobRunner } from "../../native/pool.ts";
 import { type Table, withTable } from "../../native/tables.ts";
-import type { Disk, FileInfo, OpenOptions } from "../disk.ts";
+import type {
+  BadTransfer,
+  Disk,
+  DiskFile,
+  FileInfo,
+  OpenOptions,
+  RecodeOptions,
+  RecodeRows,
+  TakeRecoded,
+} from "../disk.ts";
 import { RealDiskFile } from "./file.ts";
 import { loopBackingOf } from "./loop.ts";
+import { recodeImages } from "./recode.ts";
 
 const errnoNotFound = 2;
 const errnoNotDirectory = 20;
@@ -192,6 +203,17 @@ export class RealDisk implements Disk {
     await this.#withPath(path, async (table) => {
       await this.#run("fsync", path, { op: Op.fsyncPath, address: table.address + pathOffset });
     });
+  }
+
+  async recode(
+    sources: readonly DiskFile[],
+    count: number,
+    fill: (rows: RecodeRows) => void,
+    target: Memory,
+    options: RecodeOptions,
+    take: TakeRecoded,
+  ): Promise<BadTransfer | undefined> {
+    return await recodeImages(this.#runner, sources, count, fill, target, options, take);
   }
 
   async cloneFile(

@@ -364,7 +364,8 @@ export class RealDiskFile implements DiskFile {
   }
 }
 
-function descriptorOf(file: DiskFile): number {
+/** Descriptor of a source of a transfer. @throws WalbError `internal` for a file of another kind. */
+export function descriptorOf(file: DiskFile): number {
   if (file instanceof RealDiskFile && !file.isDirect) return file.fd;
   throw new WalbError("internal", {
     what: "a transfer from a file that is not a buffered one",
@@ -372,7 +373,8 @@ function descriptorOf(file: DiskFile): number {
   });
 }
 
-function transferError(file: string, isRead: boolean, result: number): WalbError {
+/** The error for a transfer whose job failed. */
+export function transferError(file: string, isRead: boolean, result: number): WalbError {
   const what = isRead ? "read of stored data" : "write";
   if (result !== endOfFile) return errnoError(what, -result, { file });
   return new WalbError("io", {

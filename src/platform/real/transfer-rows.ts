@@ -1,4 +1,4 @@
-/** @module The rows of a transfer as items of a batch table: written straight into it, since there are very many. */
+/** @module The rows of a transfer or recoding as items of a batch table: written straight into it, since there are very many. */
 import { WalbError } from "../../errors.ts";
 import { ItemF64, ItemU32, itemF64, itemU32 } from "../../native/layout.ts";
 import type { Table } from "../../native/tables.ts";
@@ -58,6 +58,14 @@ export class ItemRows implements TransferRows {
     f64[at + ItemF64.fileOffset] = fileOffset;
     u32[this.#row * itemU32 + ItemU32.code] = codec;
     u32[this.#row * itemU32 + ItemU32.word] = checksum;
+    this.#row++;
+  }
+
+  /** Adds a row without file. */
+  putEmpty(): void {
+    if (this.#row >= this.#count) throw new WalbError("internal", { what: "too many rows of a transfer" });
+    this.#table.f64.fill(0, this.#row * itemF64, (this.#row + 1) * itemF64);
+    this.#table.f64[this.#row * itemF64 + ItemF64.target] = -1;
     this.#row++;
   }
 
