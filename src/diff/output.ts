@@ -6,18 +6,18 @@
  * order.
  */
 import { Codec, type CodecItem, type CompressOption } from "../native/codec.ts";
-import type { Lease, Memory } from "../native/memory.ts";
+import type { Memory } from "../native/memory.ts";
 import type { DiskFile } from "../platform/disk.ts";
 import { alignUp, lbBytes } from "../units.ts";
+import { assemblePacks, buildPacks, type OutBatch, type OutRecord, pushJoined } from "./assemble.ts";
 import { packHeaderBytes, packRecordsMax } from "./format.ts";
 import { batchBytesMax, batchEnd, type ImagePlan, isWholeImage, planImages, sliceOf } from "./images.ts";
 import { checkImages, expandedOf, leaseBatch, readImages, storedOf } from "./load.ts";
 import type { MergePlan } from "./merge.ts";
-import { PackBuilder } from "./pack.ts";
 import { type PackedBatch, packPieces } from "./packed.ts";
 import type { DiffSet } from "./set.ts";
 import { SortedDiffWriter } from "./sorted.ts";
-import { addStats, countRecord, emptyStats } from "./stats.ts";
+import { addStats, emptyStats } from "./stats.ts";
 import { isTransferable } from "./transfer.ts";
 import {
   checkAborted,
@@ -47,26 +47,6 @@ export interface MergeOutputOptions {
   readonly onProgress?: (progress: DiffProgress) => void;
   /** Called for each batch with the bytes it has, expanded; waits to keep a rate. */
   readonly throttle?: (bytes: number) => Promise<void>;
-}
-
-/** One record as it is written. */
-interface OutRecord {
-  readonly addressLb: number;
-  readonly blocksLb: number;
-  readonly kind: RecordKind;
-  readonly codec: Codec;
-  readonly checksum: number;
-  readonly stored: Memory | undefined;
-}
-
-/** The records of one batch, with their memory. */
-interface OutBatch {
-  readonly lease: Lease;
-  readonly records: readonly OutRecord[];
-  /** Where the headers of the packs may be put. */
-  readonly headersAt: number;
-  /** Where packs may be put together; −1 when a lone record lies so that it only needs a header before it. */
-  readonly packsAt: number;
 }
 
 /**
@@ -335,84 +315,4 @@ async function writeBatch(io: DiffIo, writer: SortedDiffWriter, batch: OutBatch 
   }
   writes.push(writer.appendParts(parts, stats, endLb));
   await settleAll(writes);
-}
-
-/** Adds a part, joined with the one before when they lie one behind the other. */
-function pushJoined(parts: Memory[], part: Memory, lease: Memory): void {
-  const last = parts[parts.length - 1];
-  if (last !== undefined && last.address + last.sizeBytes === part.address) {
-    parts[parts.length - 1] = lease.slice(last.address - lease.address, last.sizeBytes + part.sizeBytes);
-  } else {
-    parts.push(part);
-  }
-}
-
-/** Puts the packs of a batch together in its lease, one behind the other. */
-function assemblePacks(
-  io: DiffIo,
-  batch: OutBatch | PackedBatch,
-): { memory: Memory; records: number; stats: DiffStats }[] {
-  if ("packs" in batch) {
-    return batch.packs.map(({ offsetBytes, sizeBytes, records, stats }) => ({
-      memory: batch.lease.slice(offsetBytes, sizeBytes),
-      records,
-      stats,
-    }));
-  }
-  const made: { memory: Memory; records: number; stats: DiffStats }[] = [];
-  const { lease } = batch;
-  let at = batch.packsAt < 0 ? 0 : batch.packsAt;
-  for (const pack of buildPacks(io, batch)) {
-    let dataAt = at + packHeaderBytes;
-    if (pack.header.address !== lease.address + at) lease.bytes.set(pack.header.bytes, at);
-    for (const part of pack.parts) {
-      // A lone record's data may overlap its place: set() copies as memmove does.
-      if (part.address !== lease.address + dataAt) lease.bytes.set(part.bytes, dataAt);
-      dataAt += part.sizeBytes;
-    }
-    made.push({ memory: lease.slice(at, dataAt - at), records: pack.records, stats: pack.stats });
-    at = dataAt;
-  }
-  return made;
-}
-
-interface BuiltPack {
-  readonly header: Memory;
-  readonly parts: readonly Memory[];
-  readonly records: number;
-  readonly stats: DiffStats;
-  readonly endLb: number;
-}
-
-/** Groups the records of a batch into packs with sealed headers. */
-function buildPacks(io: DiffIo, batch: OutBatch): BuiltPack[] {
-  const packs: BuiltPack[] = [];
-  let headerAt = batch.headersAt;
-  const newBuilder = (): PackBuilder => {
-    const builder = new PackBuilder(batch.lease.slice(headerAt, packHeaderBytes));
-    headerAt += packHeaderBytes;
-    return builder;
-  };
-  let header = batch.lease.slice(headerAt, packHeaderBytes);
-  let builder = newBuilder();
-  let stats = emptyStats();
-  let endLb = 0;
-  const finish = (): void => {
-    builder.seal(io.compute);
-    stats.dataBytes = builder.dataBytes;
-    packs.push({ header, parts: builder.parts, records: builder.records, stats, endLb });
-  };
-  for (const { addressLb, blocksLb, kind, codec, checksum, stored } of batch.records) {
-    if (!builder.add(addressLb, blocksLb, kind, codec, checksum, stored)) {
-      finish();
-      header = batch.lease.slice(headerAt, packHeaderBytes);
-      builder = newBuilder();
-      stats = emptyStats();
-      builder.add(addressLb, blocksLb, kind, codec, checksum, stored);
-    }
-    countRecord(stats, kind, blocksLb);
-    endLb = addressLb + blocksLb;
-  }
-  finish();
-  return packs;
 }
