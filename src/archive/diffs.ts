@@ -38,6 +38,12 @@ export async function openDiffs(
   try {
     const paths = names.map((name) => volume.pathOf(name));
     const open = await openDiffSet(io, paths, { openFilesMax, ...options });
+    try {
+      requireOwn(volume, diffs, open);
+    } catch (error) {
+      await open.close();
+      throw error;
+    }
     return {
       metas: diffs.map((diff) => diff.meta),
       open,
@@ -49,6 +55,18 @@ export async function openDiffs(
   } catch (error) {
     await letGo();
     throw explained(volume, error);
+  }
+}
+
+/** A file put back under the name of another volume's would be whole, but wrong. @throws WalbError `damaged`. */
+function requireOwn(volume: ArchiveVolume, diffs: readonly StoredDiff[], { sources }: OpenDiffs): void {
+  for (const [i, { uuid, fileName }] of diffs.entries()) {
+    const found = Buffer.from(sources[i]!.uuid).toString("hex");
+    if (found === uuid) continue;
+    throw new WalbError("damaged", {
+      what: `the file is of the log ${found}, but a diff of the log ${uuid} was registered under this name`,
+      where: { volume: volume.name, file: volume.pathOf(fileName), field: "uuid" },
+    });
   }
 }
 

@@ -1,5 +1,6 @@
 import { describe, expect, test } from "bun:test";
 import {
+  copyFileSync,
   existsSync,
   linkSync,
   lstatSync,
@@ -12,7 +13,7 @@ import {
 } from "node:fs";
 import { codeOf, expectSame, gidsOf, run, statusOf } from "./harness.ts";
 import { History } from "./model.ts";
-import { startS } from "./peers.ts";
+import { sendImage, startS } from "./peers.ts";
 import { archived, deliver, platform, restored, type Scene, withArchive } from "./real.ts";
 
 describe("a restore", () => {
@@ -167,6 +168,29 @@ describe("a restore", () => {
       writeFileSync(path, bytes);
       expectSame(await restored(scene), history.at(9), "with the file put right");
       expect((await statusOf(scene.role.control)).trouble).toBeUndefined();
+    });
+  });
+
+  test("that meets a diff of another volume under the name of its own refuses it", async () => {
+    await withArchive(async (scene) => {
+      const history = new History(1000, 6);
+      for (let i = 0; i < 3; i++) history.step();
+      await archived(scene, history);
+      const { control } = scene.role;
+      const other = { volume: "vol1", uuid: "a".repeat(32) };
+      await run(control, "init", { volume: "vol1" });
+      await sendImage(scene.peer, history.at(0), { ...other, gidE: 0n });
+      for (let gid = 0; gid < 3; gid++) {
+        expect(await deliver(scene, history, gid, gid + 1)).toBe("accept");
+        expect(await deliver(scene, history, gid, gid + 1, other)).toBe("accept");
+      }
+      const name = readdirSync(`${scene.data}/vol0`).find((file) => file.endsWith("-1-2.wdiff"))!;
+      copyFileSync(`${scene.data}/vol1/${name}`, `${scene.data}/vol0/${name}`);
+      const failed = run(control, "restore", { volume: "vol0", to: `${scene.directory}/no.img` });
+      await expect(failed).rejects.toThrow(/is of the log a{32}.* gid 2 .*still restorable: gid 0/);
+      expectSame(await restored(scene, { gid: 1 }), history.at(1), "before it");
+      const { damage } = await run(control, "verify", { volume: "vol0" });
+      expect(damage).toMatchObject([{ file: name }]);
     });
   });
 
