@@ -145,7 +145,9 @@ export class Client<C extends Commands> {
     let text: string;
     try {
       // Our own limit counts: Bun's would end what waits for longer than five minutes.
-      const response = await fetch(this.#url(path), { method, signal, timeout: false, ...json, ...way });
+      // A connection of its own: one kept from before may be closed by the daemon while we send.
+      const how = { timeout: false, keepalive: false } as const;
+      const response = await fetch(this.#url(path), { method, signal, ...how, ...json, ...way });
       text = await response.text();
     } catch (cause) {
       if (options.signal?.aborted === true) throw new WalbError("cancelled", { what: "interrupted" });

@@ -204,3 +204,41 @@ test(
   },
   limitMs,
 );
+
+test(
+  "P2: a proxy is replaced, and no diff is lost",
+  async () => {
+    await fleet.add("p2");
+    await fleet.write("s0", "vol0", model);
+    await fleet.must("replace p0 --with p2");
+    const { proxies, told } = await fleet.storage("s0").call("status", {});
+    expect(proxies.map(({ address }) => address)).toEqual([fleet.address("p2"), fleet.address("p1")]);
+    expect([told?.proxies, await fleet.stateAt("p0", "vol0")]).toEqual([true, "Clear"]);
+    await fleet.kill("p1");
+    await proves();
+    await fleet.run("p1");
+    await fleet.kill("s0");
+    await fleet.run("s0");
+    expect((await fleet.storage("s0").call("status", {})).proxies[0]?.address).toBe(fleet.address("p2"));
+    expect(await fleet.must("replace p0 --with p2")).toContain("p2 has the place of p0");
+  },
+  limitMs,
+);
+
+test(
+  "P3, P4, R7: a primary archive and a secondary one are replaced",
+  async () => {
+    await fleet.add("a2");
+    await fleet.must("synchronize vol0 --to a1");
+    await fleet.must("replace a1 --with a2");
+    expect(await fleet.fed("p2", "vol0")).toEqual(["a0", "a2"]);
+    await proves();
+    await fleet.restorable("a2", "vol0", gid);
+    await fleet.must("promote a2");
+    expect((await fleet.storage("s0").call("status", {})).archive).toBe(fleet.address("a2"));
+    expect(await Bun.file(fleet.path("walb.toml")).text()).toMatch(/\[servers\.a2\]\nprimary = true/);
+    await fleet.must("desynchronize vol0 --from a0");
+    await proves("a2");
+  },
+  limitMs,
+);

@@ -135,6 +135,14 @@ export function planPromote(views: readonly VolumeView[], to: FleetServer, { isL
     requireAll(view, ["storage", "proxy"]);
     const { volume, primary } = view;
     const target = archiveAt(view, to.name);
+    const away = view.missing.find(({ server }) => server.name === primary.name);
+    if (away !== undefined && primary.name !== to.name && !isLost) {
+      throw new WalbError(away.error.code, {
+        what: away.error.what,
+        where: { host: primary.name, volume },
+        hint: `start it, so that nothing is missing; or, when it never comes back: walb promote ${to.name} --lost`,
+      });
+    }
     if (primary.name !== to.name && !isLost) steps.push(...followPrimary(view, to));
     if (primary.name !== to.name && isLost) {
       const { state } = target.volume;
