@@ -1,16 +1,21 @@
 /**
  * @module The proxies of a storage, in order of preference: which ones answer, and which to try next.
  *
- * A proxy is available when its last probe (or transfer) went well. Probing is `get host-type`, with a short deadline.
+ * A proxy is available when its last probe (or transfer) went well. Probing is `get host-type`, with a short deadline. One
+ * that answers probes but fails in one transfer after the other is left alone for longer and longer.
  */
 import type { Logger } from "../control/logger.ts";
 import { asWalbError, type WalbError } from "../errors.ts";
 import type { Timer } from "../platform/clock.ts";
 import { type Address, addressText } from "../platform/net.ts";
 import type { Platform } from "../platform/platform.ts";
+import { retryDelayMs } from "./plan.ts";
 import { probeRole } from "./probe.ts";
 
 const probeIntervalMs = 10_000;
+/** How long a proxy that answers is not given a log after its second failed transfer in a row; then doubled each time. */
+const restFirstMs = 2 * probeIntervalMs;
+const restMsMax = 300_000;
 
 /** A proxy as it is known now. */
 export interface ProxyStatus {
@@ -32,11 +37,16 @@ interface Entry {
   checkedMs: number | undefined;
   sinceMs: number | undefined;
   error: WalbError | undefined;
+  /** Transfers in a row that failed though the last probe had gone well. */
+  failedTransfers: number;
+  /** Monotonic clock: a probe that goes well does not count before. */
+  restsUntilMs: number;
 }
 
 /** Until the first probe says otherwise a proxy counts as there: the first transfer finds out. */
 function newEntry(address: Address): Entry {
-  return { address, isAvailable: true, checkedMs: undefined, sinceMs: undefined, error: undefined };
+  const unknown = { checkedMs: undefined, sinceMs: undefined, error: undefined };
+  return { address, isAvailable: true, ...unknown, failedTransfers: 0, restsUntilMs: 0 };
 }
 
 /** Watches the proxies until closed. */
@@ -60,7 +70,14 @@ export class ProxyList {
   }
 
   status(): ProxyStatus[] {
-    return this.#entries.map((entry) => ({ ...entry, nextCheckMs: this.#nextCheckMs }));
+    return this.#entries.map(({ address, isAvailable, checkedMs, sinceMs, error }) => ({
+      address,
+      isAvailable,
+      checkedMs,
+      sinceMs,
+      error,
+      nextCheckMs: this.#nextCheckMs,
+    }));
   }
 
   /** Addresses to try now, preferred first; all of them when none is available, so that nothing waits for a probe. */
@@ -72,13 +89,25 @@ export class ProxyList {
   /** A transfer learned that a proxy does not answer. */
   reportFailure(address: Address, error: WalbError): void {
     const entry = this.#entries.find((known) => known.address === address);
-    if (entry !== undefined) this.#set(entry, error);
+    if (entry === undefined) return;
+    // One that answers probes would be tried again after the next probe, and each time its volumes would wait for it.
+    if (entry.isAvailable) {
+      const { clock, random } = this.#platform;
+      const restMs = retryDelayMs(entry.failedTransfers - 1, restFirstMs, restMsMax, random.fraction());
+      // A single one may have been cut by chance.
+      if (entry.failedTransfers > 0) entry.restsUntilMs = clock.monotonicMs() + restMs;
+      entry.failedTransfers += 1;
+    }
+    this.#set(entry, error);
   }
 
-  /** A transfer learned that a proxy is there. */
+  /** A transfer went well. */
   reportSuccess(address: Address): void {
     const entry = this.#entries.find((known) => known.address === address);
-    if (entry !== undefined && !entry.isAvailable) this.#set(entry, undefined);
+    if (entry === undefined) return;
+    entry.failedTransfers = 0;
+    entry.restsUntilMs = 0;
+    if (!entry.isAvailable) this.#set(entry, undefined);
   }
 
   /** Calls back whenever a proxy becomes available again. Returns how to stop. */
@@ -94,8 +123,12 @@ export class ProxyList {
     this.#schedule(0);
   }
 
-  /** Probes all now. */
+  /** Probes all now; what answers is tried again. */
   kick(): void {
+    for (const entry of this.#entries) {
+      entry.failedTransfers = 0;
+      entry.restsUntilMs = 0;
+    }
     this.#schedule(0);
   }
 
@@ -122,7 +155,8 @@ export class ProxyList {
   async #probe(entry: Entry): Promise<void> {
     try {
       await probeRole(this.#platform, this.#nodeId, entry.address, "proxy");
-      this.#set(entry, undefined);
+      if (this.#platform.clock.monotonicMs() < entry.restsUntilMs) entry.checkedMs = this.#platform.clock.nowMs();
+      else this.#set(entry, undefined);
     } catch (error) {
       this.#set(entry, asWalbError(error, { peer: addressText(entry.address), step: "heartbeat" }));
     }

@@ -1,6 +1,8 @@
 import { describe, expect, test } from "bun:test";
 import type { StorageStatus } from "../../src/control/storage.ts";
 import { deviceControlClient } from "../../src/device/user/control/client.ts";
+import { readGet, replyGet } from "../../src/wire/get.ts";
+import { serveWire, type WireHandler } from "../../src/wire/server.ts";
 import { refusalWords } from "../../src/wire/words.ts";
 import { BackupPath, call, volume } from "../helpers/backup-path.ts";
 
@@ -42,6 +44,56 @@ describe("a storage with two proxies", () => {
     await world.complete(() => path.writes(5));
     await path.arrived(await world.complete(() => path.snapshot()));
     expect((await world.complete(() => path.storageVolume())).trouble).toBeUndefined();
+    path.verify();
+    path.close();
+  });
+
+  test("leaves the first alone for longer and longer when it answers probes but fails in every transfer", async () => {
+    const path = await running(17, { proxies: 2 });
+    const { world } = path;
+    path.proxyHosts[0]!.kill();
+    await world.run(15_000);
+    path.proxyHosts[0]!.restart();
+    let tries = 0;
+    const hanging = await world.complete(() =>
+      serveWire(
+        path.proxyHosts[0]!.platform.net,
+        { kind: "tcp", host: "", port: 10100 },
+        {
+          nodeId: "p0",
+          clock: path.proxyHosts[0]!.platform.clock,
+          handlers: new Map<string, WireHandler>([
+            ["get", (stream) => readGet(stream, "proxy").then(() => replyGet(stream, "host-type", "proxy"))],
+            [
+              "wlog-transfer",
+              async () => {
+                tries += 1;
+                await new Promise(() => undefined);
+              },
+            ],
+          ]),
+        },
+      ),
+    );
+    const endMs = world.nowMs() + 600_000;
+    while (world.nowMs() < endMs) {
+      await world.complete(() => path.writes(1));
+      await path.arrived(await world.complete(() => path.snapshot()));
+      await world.run(5_000);
+    }
+    // 20 s, 40 s, 80 s, 160 s, then every 5 minutes; not with each of some hundred logs.
+    expect(tries).toBeGreaterThanOrEqual(5);
+    expect(tries).toBeLessThan(16);
+    const status = await world.complete(() => call<StorageStatus>(path.storage, "status", { volume }));
+    expect(status.proxies[0]).toMatchObject({ isAvailable: false, error: expect.stringContaining("log transfer") });
+    // A kick asks for a try at once.
+    const before = tries;
+    await world.complete(() => call(path.storage, "kick", {}));
+    await world.run(1_000);
+    await world.complete(() => path.writes(1));
+    await path.arrived(await world.complete(() => path.snapshot()));
+    expect(tries).toBe(before + 1);
+    void hanging;
     path.verify();
     path.close();
   });
@@ -113,7 +165,7 @@ describe("an archive that is away for an hour", () => {
     world.network.refuse("p0", "a0");
     for (let minute = 0; minute < 60; minute += 1) {
       await world.complete(() => path.writes(3));
-      await world.run(60_000);
+      await world.run(5_000);
     }
     const { logUsagePb, lagBytes } = await world.complete(() => path.storageVolume());
     expect(lagBytes).toBe(0);
