@@ -4,6 +4,7 @@ import type { DiffIo } from "../diff/types.ts";
 import { asWalbError, WalbError } from "../errors.ts";
 import type { MemoryPool } from "../native/memory.ts";
 import type { Platform } from "../platform/platform.ts";
+import { kib } from "../units.ts";
 import { Limiter } from "../volume/limiter.ts";
 import type { WireHandler } from "../wire/server.ts";
 import type { WireStream } from "../wire/stream.ts";
@@ -29,6 +30,11 @@ export interface WireParts {
 
 /** How long a storage is kept waiting for its turn: well below the time after which it gives up. */
 const turnWaitMs = 3_000;
+
+/** A log that comes slower than this is given up: it would keep its volume, and a place, from others without end. */
+const slowest = { bytes: 64 * kib, windowMs: 60_000 };
+/** With another log of the volume waiting, one that brings less meanwhile does not move. */
+const movingBytes = 16 * kib;
 
 /** Handlers by protocol or command name. */
 export function proxyWireHandlers(parts: WireParts): ReadonlyMap<string, WireHandler> {
@@ -116,6 +122,7 @@ async function admit(
   undo.push(() => {
     volume.receiving = undefined;
   });
+  undo.push(watchPace(volume, stream));
   try {
     // Made before the answer, so that a lack of space is told in it.
     return { volume, reception: await Reception.begin(volume, request, io, claims) };
@@ -123,6 +130,30 @@ async function admit(
     tell(volume, error);
     throw error;
   }
+}
+
+/** Ends a reception whose peer sends next to nothing. @returns how to stop watching. */
+function watchPace(volume: ProxyVolume, stream: WireStream): () => void {
+  const { clock } = volume.platform;
+  let seenBytes = stream.readBytes;
+  const look = (): void => {
+    const came = stream.readBytes - seenBytes;
+    seenBytes += came;
+    // Not when it is we who are slow.
+    if (came < slowest.bytes && stream.isReading && volume.receiving?.isCommitting === false) {
+      stream.close(
+        new WalbError("timed-out", {
+          what: `only ${came} bytes of the log came within ${slowest.windowMs / 1000} s`,
+          where: { volume: volume.name, peer: stream.peerName },
+          hint: "look at the network and at the load of the storage; it sends the log again by itself",
+        }),
+      );
+      return;
+    }
+    timer = clock.timer(slowest.windowMs, look);
+  };
+  let timer = clock.timer(slowest.windowMs, look);
+  return () => timer.cancel();
 }
 
 /** A place among the receptions, in the order of asking. */
@@ -155,7 +186,7 @@ async function endStalled(volume: ProxyVolume): Promise<void> {
   const readBytes = receiving.stream.readBytes;
   const isOver = (): boolean => volume.receiving !== receiving;
   await untilOrLate(platform, turnWaitMs / 2, machine, isOver);
-  if (isOver() || receiving.isCommitting || receiving.stream.readBytes !== readBytes) return;
+  if (isOver() || receiving.isCommitting || receiving.stream.readBytes - readBytes >= movingBytes) return;
   const what = "the storage began again before this log was complete";
   receiving.stream.close(new WalbError("cancelled", { what, where: { volume: volume.name } }));
   await untilOrLate(platform, turnWaitMs / 2, machine, isOver);

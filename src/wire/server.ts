@@ -98,7 +98,10 @@ class Server implements WireServer {
   readonly #maxConversations: number;
   /** Everything open that is not HTTP: sniffing, refused or served. */
   readonly #open = new Set<{ close(): void }>();
-  #activeCount = 0;
+  /** Those of them that have not said what they want, oldest first. */
+  readonly #silent = new Set<{ close(): void }>();
+  /** Conversations that are served, oldest first. */
+  readonly #serving = new Set<WireStream>();
   #isStopping = false;
   #whenIdle: (() => void) | undefined;
 
@@ -112,14 +115,19 @@ class Server implements WireServer {
   }
 
   get activeCount(): number {
-    return this.#activeCount;
+    return this.#serving.size;
   }
 
   accept(connection: Connection): void {
-    // Refusals take a short while too: beyond twice the limit a connection is closed without a word.
-    if (this.#isStopping || this.#open.size >= 2 * this.#maxConversations + 16) {
+    if (this.#isStopping) {
       connection.close();
       return;
+    }
+    // Refusals take a short while too: beyond twice the limit the one goes that has said nothing for longest.
+    if (this.#open.size >= 2 * this.#maxConversations + 16) {
+      const [oldest] = this.#silent;
+      (oldest ?? connection).close();
+      if (oldest === undefined) return;
     }
     this.#sniff(connection);
   }
@@ -136,10 +144,12 @@ class Server implements WireServer {
       isDone = true;
       timer.cancel();
       this.#open.delete(entry);
+      this.#silent.delete(entry);
       next();
       this.#checkIdle();
     };
     this.#open.add(entry);
+    this.#silent.add(entry);
     connection.setReader({
       data: (chunk) => {
         seen = seen.length === 0 ? chunk : concat(seen, chunk);
@@ -201,24 +211,44 @@ class Server implements WireServer {
       },
       firstBytes,
     );
-    const isRefused = this.#activeCount >= this.#maxConversations;
-    if (!isRefused) this.#activeCount += 1;
     this.#open.add(stream);
-    void this.#converse(stream, isRefused).finally(() => {
-      if (!isRefused) this.#activeCount -= 1;
+    this.#silent.add(stream);
+    void this.#converse(stream).finally(() => {
+      this.#silent.delete(stream);
+      this.#serving.delete(stream);
       this.#open.delete(stream);
       this.#checkIdle();
     });
   }
 
+  /** A place for a conversation; one that never comes to its request must not keep others out. */
+  #hasPlace(): boolean {
+    if (this.#serving.size < this.#maxConversations) return true;
+    for (const stream of this.#serving) {
+      if (!stream.confirmationDue || !stream.isReading) continue;
+      this.#serving.delete(stream);
+      stream.close(
+        new WalbError("busy", {
+          what: "others were waiting while the request did not come",
+          where: { peer: stream.peerName },
+        }),
+      );
+      return true;
+    }
+    return false;
+  }
+
   /** One conversation from handshake to close; never rejects. */
-  async #converse(stream: WireStream, isRefused: boolean): Promise<void> {
+  async #converse(stream: WireStream): Promise<void> {
     const startMs = this.#options.clock.monotonicMs();
     let caller: WireCaller | undefined;
     let failure: WalbError | undefined;
     let lingerMs: number | undefined;
     try {
       const hello = await readHello(stream);
+      this.#silent.delete(stream);
+      const isRefused = !this.#hasPlace();
+      if (!isRefused) this.#serving.add(stream);
       caller = { clientId: hello.clientId, protocol: hello.protocol, peer: stream.connection.peer };
       const handler = this.#options.handlers.get(hello.protocol);
       const refusal = this.#refusal(hello.version, caller, handler, isRefused);

@@ -107,6 +107,11 @@ export class WireStream {
     return this.#in.isOver && this.#in.bufferedBytes === 0;
   }
 
+  /** True while a reader waits for bytes of the peer. */
+  get isReading(): boolean {
+    return this.#waiter !== undefined;
+  }
+
   /** True behind {@link endWrite}: all there is to say was said. */
   get isWriteEnded(): boolean {
     return this.#isWriteEnded;

@@ -217,6 +217,24 @@ describe("a proxy's disk", () => {
 });
 
 describe("many storages at once", () => {
+  test("lose their turn when next to nothing comes for a minute", async () => {
+    const bench = new ProxyBench(8);
+    await bench.open();
+    const slow = { volume, fromGid: 0n, toGid: 1n, ios: [io(0, 8, 1)], beforeEnd: () => new Promise<void>(() => {}) };
+    bench.world.after(0, () => {
+      sendTestLog(bench.source.platform, proxyAddress, slow).catch(() => undefined);
+    });
+    await bench.world.run(50_000);
+    expect((await bench.status()).state).toBe("WlogRecv");
+    await bench.world.run(15_000);
+    const { state, trouble } = await bench.status();
+    expect(state).toBe("Started");
+    expect(trouble?.message).toContain("of the log came within 60 s");
+    await bench.complete(() => bench.send([io(0, 8, 2)]));
+    await bench.delivered();
+    bench.world.close();
+  });
+
   test("wait for their turn in order, and all get it", async () => {
     const bench = new ProxyBench(6, 1, { maxForegroundTasks: 1 });
     await bench.open();

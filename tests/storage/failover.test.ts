@@ -165,7 +165,7 @@ describe("an archive that is away for an hour", () => {
     world.network.refuse("p0", "a0");
     for (let minute = 0; minute < 60; minute += 1) {
       await world.complete(() => path.writes(3));
-      await world.run(5_000);
+      await world.run(60_000);
     }
     const { logUsagePb, lagBytes } = await world.complete(() => path.storageVolume());
     expect(lagBytes).toBe(0);

@@ -210,6 +210,29 @@ describe("conversations", () => {
     await server.shutdown(0);
   });
 
+  test("clients that say nothing, half a handshake, or no request keep nobody out, however many they are", async () => {
+    const command: WireHandler = async (stream) => {
+      await readParameters(stream);
+      await reply(stream);
+    };
+    const { net, open, server } = await daemon({ command }, { maxConversations: 3 });
+    const silent = await Promise.all(Array.from({ length: 9 }, () => net.connect(address)));
+    const half = await Promise.all(Array.from({ length: 30 }, () => net.connect(address)));
+    for (const connection of half) connection.write(Uint8Array.fromHex("027079"));
+    await settle(10);
+    const idle: Opened[] = [];
+    for (let i = 0; i < 5; i++) idle.push(await open("command"));
+    const { stream } = await open("command");
+    await runCommand(stream, "command", ["vol0"]);
+    stream.close();
+    // The oldest went first, and those that are in nobody's way stay.
+    expect(silent.every(({ isClosed }) => isClosed)).toBe(true);
+    expect(half.at(-1)!.isClosed).toBe(false);
+    await runCommand(idle.at(-1)!.stream, "command", ["vol0"]);
+    await expect(runCommand(idle[0]!.stream, "command", ["vol0"])).rejects.toThrow();
+    await server.shutdown(0);
+  });
+
   test("a client that connects and says nothing, or half a handshake, is dropped after the deadline", async () => {
     const { net, clock, server, reports } = await daemon({ version });
     const silent = await net.connect(address);

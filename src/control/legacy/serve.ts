@@ -41,11 +41,26 @@ const sleepSecondsMax = 86_400;
 /** Pieces of a sleep: the end of the daemon is noticed between them. */
 const sleepStepMs = 1_000;
 
+/** Most clients that sleep at once: a conversation each, of which others need some. */
+const sleepersMax = 8;
+
 /** Handlers of all controller commands of a role, by name. */
 export function legacyHandlers(parts: LegacyParts): ReadonlyMap<string, WireHandler> {
+  let sleepers = 0;
+  const sleep = async (stream: WireStream): Promise<void> => {
+    if (sleepers >= sleepersMax) {
+      throw new WalbError("busy", { what: `${sleepers} clients sleep here already`, hint: "try again later" });
+    }
+    sleepers += 1;
+    try {
+      await serveSleep(parts, stream);
+    } finally {
+      sleepers -= 1;
+    }
+  };
   const handlers = new Map<string, WireHandler>([
     ["version", (stream) => replyVersion(stream, versionLine(parts.control))],
-    ["sleep", (stream) => serveSleep(parts, stream)],
+    ["sleep", sleep],
     ["shutdown", (stream) => serveShutdown(parts, stream)],
     ["status", (stream) => serveStatus(parts, stream)],
     ["get", (stream, caller) => serveGet(parts, stream, caller)],
