@@ -147,6 +147,31 @@ describe("addresses that no volume has", () => {
   });
 });
 
+describe("records of one image", () => {
+  test("that say different checksums of it are not taken for checked together", async () => {
+    await walb("wlog", "generate", "--seed", "5", "--max-io", "16K", "-o", at("slices.wlog"), "--overwrite");
+    const convert = ["wlog", "to-wdiff", "--indexed", "--max-io", "4K", "-i", at("slices.wlog"), "-o", at("out")];
+    expect(await walb(...convert)).toMatchObject({ code: 0 });
+    expect(await walb("wdiff", "show", "--check", at("out"))).toMatchObject({ code: 0 });
+    const bytes = readFileSync(at("out"));
+    const superAt = bytes.length - 24;
+    const images = new Set<bigint>();
+    for (let record = Number(bytes.readBigUInt64LE(superAt)); record < superAt; record += 48) {
+      const hasData = bytes.readUInt32LE(record + 24) > 0;
+      const image = bytes.readBigUInt64LE(record + 16);
+      if (hasData && images.has(image)) {
+        bytes[record + 40]! ^= 1;
+        sealBlock(bytes.subarray(record, record + 48), 44, 0);
+        break;
+      }
+      if (hasData) images.add(image);
+    }
+    writeFileSync(at("out"), bytes);
+    expect(await walb("wdiff", "show", "--check", at("out"))).toMatchObject({ code: 5 });
+    expect((await original("wdiff-show", "-csum", at("out"))).code).toBe(1);
+  });
+});
+
 describe("outputs", () => {
   test("are never replaced unasked, and stay as they were when the work fails", async () => {
     await walb("wlog", "generate", "--seed", "1", "-o", at("in.wlog"), "--overwrite");

@@ -165,8 +165,8 @@ class DiffWalk {
   readonly #source: Source;
   readonly #options: DiffWalkOptions;
   readonly #stats = emptyStats();
-  /** data offset → good, of images that several records share. */
-  readonly #checked = new Map<bigint, boolean>();
+  /** Offset, size and checksum → good, of images that several records share: what they say of one may differ. */
+  readonly #checked = new Map<string, boolean>();
 
   constructor(tool: Tool, source: Source, options: DiffWalkOptions) {
     this.#tool = tool;
@@ -300,7 +300,8 @@ class DiffWalk {
   }
 
   async #isImageGood(file: DiskFile, record: RawRecord): Promise<boolean> {
-    const known = this.#checked.get(record.dataOffset);
+    const image = `${record.dataOffset} ${record.dataSize} ${record.checksum}`;
+    const known = this.#checked.get(image);
     if (known !== undefined) return known;
     const lease = await this.#tool.platform.memory.lease(record.dataSize);
     try {
@@ -309,7 +310,7 @@ class DiffWalk {
       const [sum] = await this.#tool.platform.compute.checksums([data], 0);
       const isGood = sum === record.checksum;
       if (this.#checked.size >= checkedImagesMax) this.#checked.clear();
-      this.#checked.set(record.dataOffset, isGood);
+      this.#checked.set(image, isGood);
       return isGood;
     } finally {
       lease.release();
