@@ -33,7 +33,9 @@ export interface Peer {
 
 async function open(peer: Peer, protocol: string): Promise<WireStream> {
   const { clock, net } = peer.platform;
-  const { stream } = await connectWire(net, peer.address, { clock, clientId: "test", protocol });
+  // A busy machine, or a virtual one, may take its time.
+  const deadlineMs = 120_000;
+  const { stream } = await connectWire(net, peer.address, { clock, clientId: "test", protocol, deadlineMs });
   return stream;
 }
 

@@ -38,7 +38,7 @@ const contentOf = (name: string, size = sizeLb): Uint8Array => {
   return stdout;
 };
 
-let role = await openTestArchive(platform, dataDir, { images: `lvm:${place}` });
+let role = await openTestArchive(platform, dataDir, { images: `lvm:${place}`, socketTimeoutMs: 120_000 });
 const command = (name: string, params: object = {}) => run(role.control, name, { volume, ...params });
 const peer = () => ({ platform, address: role.address });
 const diff = async (from: number, to: number): Promise<void> => {
@@ -69,7 +69,7 @@ expectSame(contentOf("wb_vol0"), history.at(3), "the base image");
 expectSame(contentOf("wr_vol0_3"), history.at(3), "the restored volume after the apply");
 
 await role.close("graceful");
-role = await openTestArchive(platform, dataDir, { images: `lvm:${place}` });
+role = await openTestArchive(platform, dataDir, { images: `lvm:${place}`, socketTimeoutMs: 120_000 });
 if ((await gidsOf(role.control)).join(" ") !== "3 4") throw new Error("points were lost by a restart");
 const { restoredCount } = await statusOf(role.control);
 if (restoredCount !== 1) throw new Error(`${restoredCount} restored images`);
