@@ -156,7 +156,10 @@ export function planSwitch(view: VolumeView, to: FleetServer, { isForced, device
     };
     return after.length === 0 ? [wait] : [wait, settle, ...after];
   }
-  const steps = olds.flatMap(({ server }) => planStandby(view, server.name, isForced));
+  const steps = [
+    ...sendThere(view, next, olds),
+    ...olds.flatMap(({ server }) => planStandby(view, server.name, isForced)),
+  ];
   if (next.volume.state === "Clear") {
     const found = device ?? olds[0]?.volume.device ?? deviceElsewhere(view, next);
     if (found === undefined) {
@@ -185,6 +188,23 @@ export function planSwitch(view: VolumeView, to: FleetServer, { isForced, device
   const archive = after.length === 0 ? {} : { archive: primary };
   steps.push({ at: to, volume, action: { kind: "backup", mode, ...archive }, why });
   return [...steps, ...after];
+}
+
+/** A storage that was started with other peers sends where the one before it did: the archive takes what the proxies bring. */
+function sendThere({ primary, proxies }: VolumeView, next: StorageView, olds: readonly StorageView[]): Step[] {
+  const steps: Step[] = [];
+  const add = (action: Step["action"], why: string): void => {
+    steps.push({ at: next.server, volume: "", action, why });
+  };
+  if (next.archive !== primary.address) {
+    add({ kind: "set-archive", archive: primary }, `its backups go to ${next.archive}`);
+  }
+  const addresses = olds[0]?.proxies ?? proxies.map(({ server }) => server.address);
+  const strange = next.proxies.filter((address) => !addresses.includes(address));
+  if (addresses.length > 0 && (strange.length > 0 || next.proxies.length === 0)) {
+    add({ kind: "set-proxies", addresses }, `it ships to ${strange.join(", ") || "no proxy"}`);
+  }
+  return steps;
 }
 
 function deviceElsewhere(view: VolumeView, but: StorageView): DeviceReference | undefined {
