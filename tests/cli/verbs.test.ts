@@ -142,6 +142,7 @@ describe("a volume's life through the verbs", () => {
   });
 
   test("a backup whose time is over goes on; one that is interrupted is cancelled", async () => {
+    fleet.states.storage = "SyncReady";
     const late = await fleet.run(["backup", "slow", "--full", "--server", "s0", "--timeout", "200ms"]);
     expect([late.code, late.err]).toEqual([8, expect.stringContaining("goes on as job")]);
     const status = (await (await fetch(`http://127.0.0.1:${fleet.ports.storage}/api/jobs`)).json()) as {
@@ -208,6 +209,7 @@ describe("a volume's life through the verbs", () => {
   });
 
   test("a backup that broke off says why the archive ended it", async () => {
+    fleet.states.storage = "SyncReady";
     const plain = await fleet.run(["backup", "broken-off", "--full"]);
     expect([plain.code, plain.err]).toEqual([3, expect.stringContaining("the peer closed the connection too early\n")]);
     fleet.archiveTrouble = { code: "no-space", message: "write: No space left", hint: "make room", atMs: 5 };

@@ -87,7 +87,7 @@ describe("bad input gives a message that helps, and nothing is lost", () => {
   test("an unknown volume", async () => {
     for (const verb of [["snapshots"], ["backup"], ["snapshot"], ["restore", "--to", fleet.path("x")]]) {
       const { code, err } = await fleet.verb(verb[0]!, "nosuch", ...verb.slice(1));
-      expect({ verb, code }).toEqual({ verb, code: 1 });
+      expect({ verb, code, err }).toEqual({ verb, code: 1, err });
       expect(err).toContain("nosuch");
       expect(err).toContain("walb init nosuch --device NAME");
       expect(err).not.toMatch(/\bat .*\.ts:/);

@@ -79,11 +79,18 @@ export interface PrepareOptions {
 /**
  * What must be so before a backup: no other storage ships the volume, this one is ready, the archive has a place, and the
  * proxies feed it.
- * @throws WalbError `state` naming the way out.
+ * @throws WalbError `not-found`, `state` naming the way out.
  */
 export function planPrepareBackup(view: VolumeView, name: string, { isAsked }: PrepareOptions): Step[] {
   const { volume, primary } = view;
   const { server: at, volume: known } = storageAt(view, name);
+  if (known.state === "Clear") {
+    throw new WalbError("not-found", {
+      what: "the storage does not know this volume",
+      where: { host: at.name, volume },
+      hint: `put it under backup first: walb init ${volume} --device NAME`,
+    });
+  }
   const other = view.storages.find(
     (storage) => storage.server.name !== name && [...targetStates, "Stopped"].includes(storage.volume.state),
   );
