@@ -331,9 +331,9 @@ export class VolumeSet implements NbdExports {
     const volume = this.volumes.get(name);
     if (volume !== undefined) return volume;
     throw new WalbError("not-found", {
-      what: "there is no such volume",
+      what: "this walb device has no such device",
       where: { volume: name },
-      hint: "walb device list shows the volumes of this daemon",
+      hint: `make it: walb device create ${name} --size SIZE, on its host; those that are there: walb device list`,
     });
   }
 
