@@ -331,7 +331,7 @@ export class VolumeSet implements NbdExports {
     const volume = this.volumes.get(name);
     if (volume !== undefined) return volume;
     throw new WalbError("not-found", {
-      what: "this walb device has no such device",
+      what: "there is no such volume",
       where: { volume: name },
       hint: `make it: walb device create ${name} --size SIZE, on its host; those that are there: walb device list`,
     });
