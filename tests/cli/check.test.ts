@@ -20,6 +20,18 @@ test("walb check asks the servers, says what is wrong and what to do, and exits 
   }
 });
 
+test("walb check tells to repeat init, as it can be typed, where a proxy or archive does not know a volume", async () => {
+  const fleet = await startFakeFleet();
+  try {
+    fleet.states.storage = "Target";
+    const { out } = await fleet.run(["check"]);
+    expect(out).toMatch(/the proxy p0 does not know it\n +walb init vol0 --device NAME\n/);
+    expect(out).toMatch(/the archive a0 does not know it\n +walb init vol0 --device NAME\n/);
+  } finally {
+    await fleet.close();
+  }
+});
+
 test("walb check names a key file that is missing or open to others, and every mistake of a file at once", async () => {
   const directory = mkdtempSync(join(tmpdir(), "walb-check-"));
   const text = `cluster-key = "walb.key"

@@ -164,6 +164,8 @@ export async function startFakeFleet(): Promise<FakeFleet> {
     "add-archive": async (params) => {
       called("proxy", "add-archive", { volume: params.volume, archiveName: params.archiveName });
       states.proxy = "Stopped";
+      // Done, but not answered in time.
+      if (params.volume === "late") await testClock.sleep(3000);
       return {};
     },
     "remove-archive": async ({ volume }) => refuse(volume),

@@ -72,6 +72,13 @@ describe("a volume's life through the verbs", () => {
     expect(fleet.states).toEqual({ storage: "Clear", proxy: "Clear", archive: "Clear" });
   });
 
+  test("init takes back what a proxy did without answering in time, too", async () => {
+    const { code, err } = await fleet.run(["init", "late", "--device", "dev0", "--timeout", "1s"]);
+    expect([code, err]).toEqual([8, expect.stringContaining("p0: undone\na0: undone\ns0: undone")]);
+    expect(fleet.calls).toContain('proxy clear {"volume":"late"}');
+    expect(fleet.states).toEqual({ storage: "Clear", proxy: "Clear", archive: "Clear" });
+  });
+
   test("init of a volume that a storage or archive cannot open says why, and that it is not ready", async () => {
     for (const role of ["storage", "archive"] as const) {
       Object.assign(fleet.states, { storage: "SyncReady", proxy: "Started", archive: "Archived", [role]: "Broken" });

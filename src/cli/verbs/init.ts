@@ -3,6 +3,7 @@ import { resolve } from "node:path";
 import type { DeviceReference } from "../../control/storage.ts";
 import { asWalbError, WalbError } from "../../errors.ts";
 import { type Fleet, type FleetServer, primaryArchive, serversOf, storageOf } from "../../fleet/fleet.ts";
+import type { CallOptions } from "../../http/client.ts";
 import { callOptions, clientFlags, loadFleet, print, remark } from "../common.ts";
 import { defaultDataDir } from "../daemon/common.ts";
 import { asDeviceName, withDevices } from "../device/common.ts";
@@ -61,6 +62,15 @@ export const verb = defineVerb({
       throw new WalbError("usage", { what: "the fleet has no proxy server", where: { volume } });
     /** What was made, newest first, to be taken back when the rest fails. */
     const undo: { readonly at: FleetServer; run(): Promise<unknown> }[] = [];
+    /** A server that does not answer may have done what was asked, or do it still: its way back is taken as well. */
+    const ask = async (at: FleetServer, call: Promise<unknown>, back: () => Promise<unknown>): Promise<void> => {
+      try {
+        await call;
+      } catch (error) {
+        if (["timed-out", "unreachable"].includes(asWalbError(error).code)) undo.unshift({ at, run: back });
+        throw error;
+      }
+    };
     const did = (text: string, at: FleetServer, run?: () => Promise<unknown>): void => {
       remark(flags, io, text);
       if (run !== undefined) undo.unshift({ at, run });
@@ -94,7 +104,12 @@ export const verb = defineVerb({
           () => undefined,
           (thrown: unknown) => asWalbError(thrown).message,
         );
-        remark(flags, io, failed === undefined ? `${at.name}: undone` : `${at.name}: could not be undone: ${failed}`);
+        const later = `it may know ${volume}; when it answers: walb clear ${volume} --server ${at.name}`;
+        remark(
+          flags,
+          io,
+          `${at.name}: ${failed === undefined ? "undone" : `could not be undone: ${failed}\n  ${later}`}`,
+        );
       }
       throw error;
     }
@@ -125,14 +140,14 @@ export const verb = defineVerb({
     async function make(): Promise<void> {
       // The storage first, since it looks whether the device is there; it sends nothing before the first backup.
       if (stateOf(known) === "Clear") {
-        await atStorage.call("init", { volume, device }, options);
-        did(`${storage.name}: ${volume} is device ${deviceText(device)}`, storage, () =>
-          atStorage.call("clear", { volume }),
-        );
+        const back = () => atStorage.call("clear", { volume }, options);
+        await ask(storage, atStorage.call("init", { volume, device }, options), back);
+        did(`${storage.name}: ${volume} is device ${deviceText(device)}`, storage, back);
       }
       if (stateOf(image) === "Clear") {
-        await atArchive.call("init", { volume }, options);
-        did(`${archive.name}: ready for backups of ${volume}`, archive, () => atArchive.call("clear", { volume }));
+        const back = () => atArchive.call("clear", { volume }, options);
+        await ask(archive, atArchive.call("init", { volume }, options), back);
+        did(`${archive.name}: ready for backups of ${volume}`, archive, back);
       }
       for (const [at, { proxy, client }] of atProxies.entries()) {
         // A proxy that lost its database takes over the diffs it has; one that is broken otherwise says why it does not.
@@ -140,9 +155,11 @@ export const verb = defineVerb({
         const compression = flags.compression === undefined ? {} : { compression: flags.compression };
         const delayS = flags.delay === undefined ? {} : { delayS: flags.delay };
         const entry = { volume, archiveName: archive.name, address: archive.address, ...compression, ...delayS };
-        await client.call("add-archive", entry, options);
         const isNew = stateOf(relays[at]) === "Clear";
-        if (isNew) undo.unshift({ at: proxy, run: () => forgetAt(client, volume) });
+        const back = () => forgetAt(client, volume, options);
+        const added = client.call("add-archive", entry, options);
+        await (isNew ? ask(proxy, added, back) : added);
+        if (isNew) undo.unshift({ at: proxy, run: back });
         await client.call("start", { volume }, options);
         did(`${proxy.name}: sends ${volume} to ${archive.name} at ${archive.address}`, proxy);
       }
@@ -151,9 +168,9 @@ export const verb = defineVerb({
 });
 
 /** A proxy forgets a volume that it has nothing of yet. */
-async function forgetAt(client: ProxyClient, volume: string): Promise<void> {
-  await client.call("stop", { volume, mode: "force" }).catch(() => undefined);
-  await client.call("clear", { volume });
+async function forgetAt(client: ProxyClient, volume: string, options: CallOptions): Promise<void> {
+  await client.call("stop", { volume, mode: "force" }, options).catch(() => undefined);
+  await client.call("clear", { volume }, options);
 }
 
 /** What a server says of the volume. */

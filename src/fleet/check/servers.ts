@@ -227,25 +227,28 @@ function checkVolume(fleet: Fleet, volume: string, probes: readonly Probe[], fin
       "look at what holds up the delivery: walb status",
     );
   }
-  checkDelivery(fleet, volume, found.sizeLb, probes, findings);
+  checkDelivery(fleet, volume, found, probes, findings);
 }
 
 /** Proxies and archives of a volume. */
 function checkDelivery(
   fleet: Fleet,
   volume: string,
-  sizeLb: number | undefined,
+  { sizeLb, device }: StorageStatus["volumes"][number],
   probes: readonly Probe[],
   findings: Findings,
 ): void {
   const place = `volume ${volume}`;
   if (serversOf(fleet, "archive").length === 0) return;
+  // Repeated, it makes the volume where it is missing.
+  const deviceName = device?.kind === "kernel" ? `/dev/walb/${device.name}` : (device?.name ?? "NAME");
+  const initAgain = `walb init ${volume} --device ${deviceName}`;
   const primary = primaryArchive(fleet);
   for (const { server, proxy } of probes) {
     if (proxy === undefined) continue;
     const found = proxy.volumes.find((one) => one.volume === volume);
     if (found === undefined || found.state === "Clear") {
-      findings.error(place, `the proxy ${server.name} does not know it`, `walb init ${volume} --server ${server.name}`);
+      findings.error(place, `the proxy ${server.name} does not know it`, initAgain);
       continue;
     }
     if (found.state === "Stopped") {
@@ -260,7 +263,7 @@ function checkDelivery(
       findings.error(
         place,
         `the proxy ${server.name} does not send it to the primary archive ${primary.name}`,
-        `walb init ${volume} --server ${server.name}`,
+        `walb stop ${volume} --server ${server.name}, then: ${initAgain}`,
       );
     } else if (known !== undefined && !isSameAddress(known.address, primary.address)) {
       findings.error(
@@ -274,10 +277,7 @@ function checkDelivery(
     if (archive === undefined || !wanted.includes(server.name)) continue;
     const found = archive.volumes.find((one) => one.volume === volume);
     if (found === undefined || found.state === "Clear") {
-      const hint =
-        server.name === primary.name
-          ? `walb init ${volume} --server ${server.name}`
-          : `walb replicate ${volume} --to ${server.name}`;
+      const hint = server.name === primary.name ? initAgain : `walb replicate ${volume} --to ${server.name}`;
       findings.error(place, `the archive ${server.name} does not know it`, hint);
       continue;
     }
