@@ -113,6 +113,15 @@ export function refusalHint(answer: Answer, volume: string): string {
   }
 }
 
+/** Longest wait after a refusal that is over as soon as the archive has finished something. */
+const busyRetryMsMax = 10_000;
+
+/** Longest wait before a retry. @param answer the last refusal, if there was one. */
+export function longestRetryMs(answer: Answer | undefined, maxMs: number): number {
+  const isBusy = answer?.kind === "word" && (answer.word === "syncing" || answer.word === "wdiff-recv");
+  return isBusy ? Math.min(busyRetryMsMax, maxMs) : maxMs;
+}
+
 /** Delay before the n-th retry in a row (n from 0): doubled each time up to the longest, with a quarter of jitter. */
 export function retryDelayMs(attempt: number, firstMs: number, maxMs: number, chance: number): number {
   const doubled = Math.min(firstMs * 2 ** Math.min(attempt, 30), Math.max(firstMs, maxMs));

@@ -15,7 +15,7 @@ import { connectWire } from "../wire/handshake.ts";
 import { runWdiffTransfer } from "../wire/wdiff-transfer.ts";
 import { type Answer, refusedError } from "../wire/words.ts";
 import { sendBatchesMax } from "./memory.ts";
-import { coveredBy, planSend, reactionTo, refusalHint, retryDelayMs, type SendPlan } from "./plan.ts";
+import { coveredBy, longestRetryMs, planSend, reactionTo, refusalHint, retryDelayMs, type SendPlan } from "./plan.ts";
 import type { ArchiveRow, DiffRow } from "./store.ts";
 import { type ProxyVolume, sendingStates } from "./volume.ts";
 
@@ -250,7 +250,7 @@ export class Sender {
     const delayMs = retryDelayMs(
       this.#attempt,
       settings.retryDelayMs,
-      settings.retryDelayMsMax,
+      longestRetryMs(this.refusal, settings.retryDelayMsMax),
       platform.random.fraction(),
     );
     this.#attempt += 1;

@@ -1,12 +1,20 @@
 import { describe, expect, test } from "bun:test";
 import fc from "fast-check";
-import { coveredBy, metaOf, planSend, reactionTo, refusalHint, retryDelayMs } from "../../src/proxy/plan.ts";
+import {
+  coveredBy,
+  longestRetryMs,
+  metaOf,
+  planSend,
+  reactionTo,
+  refusalHint,
+  retryDelayMs,
+} from "../../src/proxy/plan.ts";
 import { type DiffRow, type NewDiff, ProxyStore } from "../../src/proxy/store.ts";
 import { createSimWorld } from "../../src/sim/sim.ts";
 import { canMerge } from "../../src/snapshot/algebra.ts";
 import { DiffSet } from "../../src/snapshot/diffset.ts";
 import { mergeableList } from "../../src/snapshot/select.ts";
-import { refusalWords } from "../../src/wire/words.ts";
+import { type Answer, refusalWords } from "../../src/wire/words.ts";
 
 const row = (id: number, from: number, to: number, options: Partial<DiffRow> = {}): DiffRow => ({
   id,
@@ -89,6 +97,13 @@ describe("an archive's answer", () => {
     for (const word of refusalWords) expect(refusalHint({ kind: "word", word }, "vol0")).toBeString();
     expect(reactionTo({ kind: "text", text: "different-uuid" })).toBe("retry");
     expect(reactionTo({ kind: "text", text: "too-old-diff" })).toBe("retry");
+  });
+
+  test("are short while the archive is busy with something that ends by itself", () => {
+    const word = (text: string) => longestRetryMs({ kind: "word", word: text } as Answer, 300_000);
+    expect(["syncing", "wdiff-recv", "stopped", "too-new-diff"].map(word)).toEqual([10_000, 10_000, 300_000, 300_000]);
+    expect(longestRetryMs(undefined, 300_000)).toBe(300_000);
+    expect(longestRetryMs({ kind: "word", word: "syncing" } as Answer, 1_000)).toBe(1_000);
   });
 
   test("is waited for longer each time, with jitter", () => {
