@@ -122,11 +122,15 @@ describe("the worker, once", () => {
     const first = await walb(["worker", "--once", "--volume", "copied", "--timeout", "5s"], { toml });
     expect(first.err).toContain("replicate copied from a0 to a1");
     expect(first.err).toContain("dead does not answer");
+    // What could be done was done, and cron hears of the rest.
+    expect(first.code).toBe(1);
+    expect(first.out).toContain("1 failed");
     expect((await expectRestorable(a1, "copied")).at(-1)).toBe(8);
     history.step();
     const options = { volume: "copied", sizeLb: 300, timestampS: startS + 9 * hourS };
     await sendDiff(peerOf(a0), 8, 9, history.diff(8, 9), options);
-    const second = await walb(["worker", "--once", "--volume", "copied"], { toml, atMs: nowMs + 3_600_000 });
+    const alive = '[volumes.copied]\nreplicate = ["a1"]';
+    const second = await walb(["worker", "--once", "--volume", "copied"], { toml: alive, atMs: nowMs + 3_600_000 });
     expect(second.code).toBe(0);
     expect((await expectRestorable(a1, "copied")).at(-1)).toBe(9);
   });

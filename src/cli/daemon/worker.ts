@@ -110,7 +110,13 @@ function makeHost(parts: HostParts, log: Logger, failed: (failures: readonly Col
     async views() {
       const readers = { readDuration: parseDuration, timeoutMs };
       const { views, failures } = await collectViews({ fleet, memory, ...readers, ...only, signal: io.signal });
-      failed(failures);
+      // A replica that does not answer is as much a failure: what it lacks was not sent.
+      const silent = views.flatMap(({ volume: name, replicas }) =>
+        replicas.flatMap(({ server, state, failure }) =>
+          state === undefined ? [{ server, volume: name, error: new Error(failure ?? "it does not answer") }] : [],
+        ),
+      );
+      failed([...failures, ...silent]);
       return views;
     },
     perform: (task, signal) => performTask(task, { fleet, policy, memory, nowMs: io.nowMs, signal }),
