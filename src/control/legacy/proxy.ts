@@ -130,13 +130,15 @@ async function entries(call: LegacyCall, guard: Guard, volume: string): Promise<
   return archives;
 }
 
-function targetOf(entry: ArchiveEntry): ArchiveTarget {
+/** An archive as the original writes it. */
+export function targetOf(entry: Omit<ArchiveEntry, "archiveName">): ArchiveTarget {
   const { codec, level } = parseCompressOption(entry.compression);
   const cpuCount = Number(entry.compression.split(":")[2] ?? 1);
   return { ...parseHostPort(entry.address), compress: { codec, level, cpuCount }, sendDelayS: entry.delayS };
 }
 
-function entryOf({ host, port, compress, sendDelayS }: ArchiveTarget): Omit<ArchiveEntry, "archiveName"> {
+/** An archive of the original as ours has it. */
+export function entryOf({ host, port, compress, sendDelayS }: ArchiveTarget): Omit<ArchiveEntry, "archiveName"> {
   return {
     address: `${host.includes(":") ? `[${host}]` : host}:${port}`,
     compression: `${codecNames[compress.codec]}:${compress.level}:${compress.cpuCount}`,

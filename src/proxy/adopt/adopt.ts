@@ -1,11 +1,10 @@
 /** @module Takes over volumes of the original's proxy daemon with their diffs, and gives them back. */
+import { entryOf, targetOf } from "../../control/legacy/proxy.ts";
 import { openDiffSet } from "../../diff/set.ts";
 import type { DiffIo } from "../../diff/types.ts";
 import { WalbError } from "../../errors.ts";
 import type { LegacyDiffFile } from "../../legacy/diffs.ts";
 import { type LegacyProxyVolume, readLegacyProxyVolume, writeLegacyProxyVolume } from "../../legacy/proxy.ts";
-import { codecNames } from "../../native/codec.ts";
-import { parseCompressOption } from "../../native/compress-option.ts";
 import type { Platform } from "../../platform/platform.ts";
 import {
   type AdoptPlace,
@@ -15,8 +14,6 @@ import {
   placeDatabase,
   removeOurs,
 } from "../../volume/adopt.ts";
-import { parseHostPort } from "../../wire/grammar.ts";
-import type { ArchiveTarget } from "../../wire/meta.ts";
 import { ProxyStore } from "../store.ts";
 
 /** Where. */
@@ -169,18 +166,4 @@ async function linkDiff(
   await disk.link(from, `${target}/${file.name}`);
   await disk.syncDirectory(target);
   return { uuid, sizeBytes };
-}
-
-function entryOf({ host, port, compress, sendDelayS }: ArchiveTarget) {
-  return {
-    address: `${host.includes(":") ? `[${host}]` : host}:${port}`,
-    compression: `${codecNames[compress.codec]}:${compress.level}:${compress.cpuCount}`,
-    delayS: sendDelayS,
-  };
-}
-
-function targetOf(row: { readonly address: string; readonly compression: string; readonly delayS: number }) {
-  const { codec, level } = parseCompressOption(row.compression);
-  const cpuCount = Number(row.compression.split(":")[2] ?? 1);
-  return { ...parseHostPort(row.address), compress: { codec, level, cpuCount }, sendDelayS: row.delayS };
 }
