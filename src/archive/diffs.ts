@@ -70,6 +70,20 @@ function requireOwn(volume: ArchiveVolume, diffs: readonly StoredDiff[], { sourc
   }
 }
 
+/** As {@link requireOwn} for a lone diff, and that it is as large as it was: a file of the same log in the wrong place. */
+export function requireSame(volume: ArchiveVolume, diff: StoredDiff, open: OpenDiffs): void {
+  requireOwn(volume, [diff], open);
+  const { fileBytes } = open.sources[0]!;
+  const { fileName, contentLb, meta } = diff;
+  if (fileBytes === meta.dataSizeBytes && open.stats.normalLb === contentLb) return;
+  throw new WalbError("damaged", {
+    what:
+      `the file has ${fileBytes} bytes and writes ${open.stats.normalLb} LB, but a diff of ${meta.dataSizeBytes} bytes ` +
+      `that writes ${contentLb} LB was registered under this name`,
+    where: { volume: volume.name, file: volume.pathOf(fileName) },
+  });
+}
+
 /**
  * Opens the next round: as many diffs as the options and memory allow.
  * @param choose the next diffs, at most so many where that is possible.

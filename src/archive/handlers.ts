@@ -201,7 +201,7 @@ export function archiveHandlers(parts: HandlerParts): Handlers<ArchiveCommands> 
     async apply({ volume: name, gid, dryRun }, context) {
       const startMs = platform.clock.monotonicMs();
       const denied = ["Restore", "ReplSyncAsClient", "Apply", "Merge", "Resize", "Scan"] as const;
-      const leave = foreground.enter(name, "apply");
+      const leave = resumed.isResuming(name) ? undefined : foreground.enter(name, "apply");
       try {
         const result = await reserve.forFreeing(() =>
           withAction(volumes.get(name), "Apply", denied, context, (volume, job) =>
@@ -210,7 +210,7 @@ export function archiveHandlers(parts: HandlerParts): Handlers<ArchiveCommands> 
         );
         return { ...result, elapsedMs: sinceMs(startMs) };
       } finally {
-        leave();
+        leave?.();
       }
     },
 

@@ -15,6 +15,8 @@ export class ResumedApplies {
   #control: Control | undefined;
   /** Jobs that run, by volume. */
   readonly #jobs = new Map<string, string>();
+  /** Volumes whose apply is being begun or runs. */
+  readonly #resuming = new Set<string>();
   /** Work that keeps them away, by volume. */
   readonly #urgent = new Map<string, number>();
 
@@ -24,6 +26,11 @@ export class ResumedApplies {
     for (const volume of volumes) {
       if (volume.store.base?.to !== undefined) volume.inBackground((signal) => this.#finish(volume, signal));
     }
+  }
+
+  /** Whether the apply of a volume is one that goes on: nobody asked for it now, so it takes no place of foreground work. */
+  isResuming(name: string): boolean {
+    return this.#resuming.has(name);
   }
 
   /** Ends one, and keeps it away until the answer is called. */
@@ -74,19 +81,26 @@ export class ResumedApplies {
 
   #isIdle({ name, machine }: ArchiveVolume): boolean {
     const isActive = activeStates.includes(machine.state) && machine.stopState === "not-stopping";
-    return isActive && !this.#isUrgent(name) && allActions.every((action) => machine.running(action) === 0);
+    // One after the other: nothing else bounds them.
+    return (
+      this.#resuming.size === 0 &&
+      isActive &&
+      !this.#isUrgent(name) &&
+      allActions.every((action) => machine.running(action) === 0)
+    );
   }
 
   /** Runs it to its end. */
   async #apply(volume: string, gid: bigint): Promise<JobInfo> {
     const control = this.#control!;
-    const outcome = await control.call("apply", { volume, gid });
-    if (outcome.kind !== "job") throw new Error("apply is a job");
-    const { id } = outcome.job;
-    this.#jobs.set(volume, id);
-    // Something urgent may have come meanwhile.
-    if (this.#isUrgent(volume)) void control.cancelJob(id);
+    this.#resuming.add(volume);
     try {
+      const outcome = await control.call("apply", { volume, gid });
+      if (outcome.kind !== "job") throw new Error("apply is a job");
+      const { id } = outcome.job;
+      this.#jobs.set(volume, id);
+      // Something urgent may have come meanwhile.
+      if (this.#isUrgent(volume)) void control.cancelJob(id);
       return await new Promise<JobInfo>((resolve) => {
         control.watchJob(id, (job) => {
           if (job.state !== "running") resolve(job);
@@ -94,6 +108,7 @@ export class ResumedApplies {
       });
     } finally {
       this.#jobs.delete(volume);
+      this.#resuming.delete(volume);
     }
   }
 }

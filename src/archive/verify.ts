@@ -3,6 +3,7 @@
  * is read through base and diffs. Damage does not end it: all is named, with the points it costs.
  */
 
+import type { DiffSet } from "../diff/set.ts";
 import { checkAborted } from "../diff/types.ts";
 import { verifyDiff } from "../diff/verify.ts";
 import { inOrder } from "../diff/window.ts";
@@ -11,7 +12,7 @@ import { pointsInTime } from "../snapshot/restore.ts";
 import { alignDown, alignUp, mib } from "../units.ts";
 import { defaultBulkLb } from "../wire/grammar.ts";
 import type { JobContext } from "./apply.ts";
-import { explained } from "./diffs.ts";
+import { explained, requireSame } from "./diffs.ts";
 import type { ArchiveMemory } from "./memory.ts";
 import { SnapshotImage } from "./scan.ts";
 import type { StoredDiff } from "./store.ts";
@@ -81,7 +82,9 @@ export async function verifyVolume(
     const check = async (diff: StoredDiff) => {
       await volume.rates.scan.take(diff.meta.dataSizeBytes, context.signal);
       try {
-        await verifyDiff(memory.working, volume.pathOf(diff.fileName), { signal: context.signal, inFlightMax: 2 });
+        const identify = (set: DiffSet): void => requireSame(volume, diff, set);
+        const path = volume.pathOf(diff.fileName);
+        await verifyDiff(memory.working, path, { signal: context.signal, inFlightMax: 2, identify });
         return { diff };
       } catch (error) {
         return { diff, error };

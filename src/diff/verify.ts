@@ -3,7 +3,7 @@ import { lbBytes } from "../units.ts";
 import { batchBytesMax, batchEnd, planImages } from "./images.ts";
 import { checkImages, leaseBatch, readImages } from "./load.ts";
 import { planMerge } from "./merge.ts";
-import { type DiffSetOptions, openDiffSet } from "./set.ts";
+import { type DiffSet, type DiffSetOptions, openDiffSet } from "./set.ts";
 import { checkAborted, type DiffIo, type DiffProgress, type DiffStats } from "./types.ts";
 import { inOrder } from "./window.ts";
 
@@ -12,6 +12,8 @@ export interface VerifyDiffOptions extends DiffSetOptions {
   readonly onProgress?: (progress: DiffProgress) => void;
   /** Batches worked on at once; default 4. */
   readonly inFlightMax?: number;
+  /** Looks at the opened file before its data is read; throws when it is not the one that is meant. */
+  readonly identify?: (set: DiffSet) => void;
 }
 
 /**
@@ -21,6 +23,7 @@ export interface VerifyDiffOptions extends DiffSetOptions {
 export async function verifyDiff(io: DiffIo, path: string, options: VerifyDiffOptions = {}): Promise<DiffStats> {
   const set = await openDiffSet(io, [path], options);
   try {
+    options.identify?.(set);
     const { records } = set;
     const { pieces, totalLb } = planMerge(records, { maxIoLb: 0 });
     const bytesMax = Math.min(batchBytesMax, Math.floor(io.memory.budgetBytes / 8));

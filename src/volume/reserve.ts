@@ -15,8 +15,9 @@ const unitBytes = 256 * kib;
 /** With less free space, the reserve is given up for work that frees some. */
 const scarceBytes = 16 * mib;
 
-/** Where warnings go. */
+/** Where messages go. */
 interface Warner {
+  info(message: string, fields: Readonly<Record<string, unknown>>): void;
   warn(message: string, fields: Readonly<Record<string, unknown>>): void;
 }
 
@@ -98,14 +99,39 @@ export class SpaceReserve {
       const restBytes = alignDown(Math.max(0, Math.min(this.#givenUpBytes, freeBytes) - unitBytes), unitBytes);
       const sizeBytes = Math.min(this.#bytesMax, Math.max(shareBytes, restBytes));
       if (sizeBytes < unitBytes) return;
-      const file = await this.#disk.open(path, { mode: "createOrOpen" });
-      try {
-        await file.allocate?.(0, sizeBytes);
-      } finally {
-        await file.close();
-      }
+      if (await this.#allocate(path, sizeBytes)) return;
+      // Without fallocate (NFS before 4.2, some FUSE file systems) only what is written takes space.
+      await this.#disk.writeSmall(path, incompressible(sizeBytes));
+      this.#log.info("the file system cannot set space aside: the space kept back was written", {
+        file: path,
+        sizeBytes,
+      });
     } catch (error) {
       this.#log.warn("no space could be kept back", { file: path, error });
     }
   }
+  /** False where the file system cannot; then nothing is left behind. */
+  async #allocate(path: string, sizeBytes: number): Promise<boolean> {
+    const file = await this.#disk.open(path, { mode: "createOrOpen" });
+    try {
+      if (file.allocate === undefined || (await file.allocate(0, sizeBytes))) return true;
+    } finally {
+      await file.close();
+    }
+    await this.#disk.remove(path);
+    return false;
+  }
+}
+
+/** Bytes that also take their space on a file system that compresses. */
+function incompressible(sizeBytes: number): Uint8Array {
+  const words = new Uint32Array(sizeBytes / 4);
+  let state = 0x9e37_79b9;
+  for (let i = 0; i < words.length; i++) {
+    state ^= state << 13;
+    state ^= state >>> 17;
+    state ^= state << 5;
+    words[i] = state;
+  }
+  return new Uint8Array(words.buffer);
 }

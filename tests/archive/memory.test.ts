@@ -1,7 +1,7 @@
 import { afterAll, describe, expect, test } from "bun:test";
 import { carveArchiveMemory } from "../../src/archive/memory.ts";
 import { asWalbError } from "../../src/errors.ts";
-import { closePlatform, createPlatform } from "../../src/platform/real/index.ts";
+import { closePlatform, createPlatform, memoryBudgetBytesMin } from "../../src/platform/real/index.ts";
 import { mib } from "../../src/units.ts";
 import { withTemporaryDirectory } from "../helpers/temporary.ts";
 import { openTestArchive } from "./harness.ts";
@@ -11,7 +11,7 @@ afterAll(() => closePlatform(platform));
 const withMemory = (budgetMib: number) => ({ ...platform, memory: platform.memory.carve(budgetMib * mib) });
 
 describe("the memory of an archive", () => {
-  test("that is too little is refused with the flag and the least", async () => {
+  test("that is too little is refused with the flag and the least, which every default has", async () => {
     await withTemporaryDirectory(async (directory) => {
       for (const budgetMib of [16, 64, 96, 128, 145]) {
         const error = await openTestArchive(withMemory(budgetMib), `${directory}/data`).then(
@@ -22,8 +22,10 @@ describe("the memory of an archive", () => {
         expect(error.message).toContain(`an archive needs 146 MiB of memory for data, but has ${budgetMib} MiB`);
         expect(error.hint).toContain("--memory 146M");
       }
-      const role = await openTestArchive(withMemory(146), `${directory}/data`);
-      await role.close("graceful");
+      for (const budgetMib of [146, memoryBudgetBytesMin / mib]) {
+        const role = await openTestArchive(withMemory(budgetMib), `${directory}/data`);
+        await role.close("graceful");
+      }
     });
   });
 

@@ -8,6 +8,7 @@ import {
   readdirSync,
   readFileSync,
   renameSync,
+  statSync,
   symlinkSync,
   writeFileSync,
 } from "node:fs";
@@ -190,7 +191,27 @@ describe("a restore", () => {
       await expect(failed).rejects.toThrow(/is of the log a{32}.* gid 2 .*still restorable: gid 0/);
       expectSame(await restored(scene, { gid: 1 }), history.at(1), "before it");
       const { damage } = await run(control, "verify", { volume: "vol0" });
-      expect(damage).toMatchObject([{ file: name }]);
+      expect(damage).toMatchObject([{ file: name, message: expect.stringContaining("is of the log aaaa") }]);
+      // Of a share those are read first that were not good the last time.
+      const part = await run(control, "verify", { volume: "vol0", subsetPercent: 1 });
+      expect(part).toMatchObject({ checkedCount: 1, checkedBytes: statSync(`${scene.data}/vol0/${name}`).size });
+      expect(part.damage).toMatchObject([{ file: name, message: expect.stringContaining("is of the log aaaa") }]);
+    });
+  });
+
+  test("is proved by verify, which finds a diff of the same log under the name of another", async () => {
+    await withArchive(async (scene) => {
+      const history = new History(1000, 16);
+      for (let i = 0; i < 3; i++) history.step();
+      await archived(scene, history);
+      const { control } = scene.role;
+      for (let gid = 0; gid < 3; gid++) await deliver(scene, history, gid, gid + 1);
+      const names = readdirSync(`${scene.data}/vol0`).filter((file) => file.endsWith(".wdiff"));
+      const [first, last] = ["-0-1.wdiff", "-2-3.wdiff"].map((end) => names.find((name) => name.endsWith(end))!);
+      copyFileSync(`${scene.data}/vol0/${first}`, `${scene.data}/vol0/${last}`);
+      const { damage } = await run(control, "verify", { volume: "vol0" });
+      const message = expect.stringMatching(/was registered under this name.*lost: gid 3/);
+      expect(damage).toMatchObject([{ file: last, message }]);
     });
   });
 

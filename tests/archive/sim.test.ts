@@ -322,7 +322,7 @@ describe("work side by side", () => {
       scene.archive.kill();
       scene.archive.restart();
       const fast = storage.inject({ pathIncludes: ".wdiff", kinds: ["read"], times: 100_000, effect });
-      await scene.open();
+      await scene.open({ maxForegroundTasks: 1 });
       const { control } = scene.role;
       await scene.world.run(100);
       expect(await scene.do(() => statusOf(control))).toMatchObject({
@@ -330,6 +330,10 @@ describe("work side by side", () => {
         running: [{ action: "Apply", count: 1 }],
       });
       expect(control.listJobs()).toMatchObject([{ command: "apply", state: "running" }]);
+      // Nobody asked for it now: it takes none of the places of foreground work.
+      await scene.do(() => run(control, "init", { volume: "vol1" }));
+      const other = { volume: "vol1", gidE: 0n, bulkLb: 64 };
+      expect(await scene.do(() => sendImage(scene.peer, scene.history.at(0), other))).toEqual({ kind: "accept" });
       await scene.do(() => scene.command("restore", { to: "/out.img", gid: 5 }));
       expectSame(storage.peek("/out.img", 0, 2000 * 512), scene.history.at(5), "restored meanwhile");
       expect(control.listJobs().find(({ command }) => command === "apply")?.state).toBe("cancelled");

@@ -17,7 +17,7 @@ import { createRandom } from "./random.ts";
 
 /** How to make the real platform. */
 export interface PlatformOptions {
-  /** Bound of slab memory. Default: 1/4 of RAM, at most 1 GiB, at least 128 MiB. */
+  /** Bound of slab memory. Default: 1/4 of RAM, at most 1 GiB, at least 160 MiB. */
   readonly memoryBudgetBytes?: number;
   /** Pool threads for I/O and CPU work. Default max(2, min(8, 2 · cores)). */
   readonly threads?: number;
@@ -58,6 +58,9 @@ export async function closePlatform(platform: Platform): Promise<void> {
   await jobPoolOf(platform).close();
 }
 
+/** The least default: enough for every role, also on a small host. */
+export const memoryBudgetBytesMin = 160 * mib;
+
 function defaultBudgetBytes(): number {
-  return Math.max(128 * mib, Math.min(gib, alignDown(Math.floor(totalmem() / 4), mib)));
+  return Math.max(memoryBudgetBytesMin, Math.min(gib, alignDown(Math.floor(totalmem() / 4), mib)));
 }

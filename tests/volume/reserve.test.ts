@@ -1,0 +1,50 @@
+import { afterAll, expect, test } from "bun:test";
+import { existsSync, statSync } from "node:fs";
+import type { Disk } from "../../src/platform/disk.ts";
+import { closePlatform, createPlatform } from "../../src/platform/real/index.ts";
+import { mib } from "../../src/units.ts";
+import { reserveName, SpaceReserve } from "../../src/volume/reserve.ts";
+import { withTemporaryDirectory } from "../helpers/temporary.ts";
+
+const platform = createPlatform({ memoryBudgetBytes: 16 * mib, threads: 2 });
+afterAll(() => closePlatform(platform));
+
+/** A file system without fallocate. */
+function withoutAllocate(disk: Disk): Disk {
+  const open: Disk["open"] = async (path, options) => {
+    const file = await disk.open(path, options);
+    file.allocate = () => Promise.resolve(false);
+    return file;
+  };
+  return new Proxy(disk, {
+    get: (target, name) => {
+      const member: unknown = name === "open" ? open : Reflect.get(target, name);
+      return typeof member === "function" ? member.bind(target) : member;
+    },
+  });
+}
+
+for (const [what, disk, messages] of [
+  ["is set aside", platform.disk, []],
+  ["is written, and said to be, where the file system cannot set it aside", withoutAllocate(platform.disk), ["info"]],
+] as const) {
+  test(`the space kept back ${what}, and takes room on the disk`, async () => {
+    await withTemporaryDirectory(async (directory) => {
+      const levels: string[] = [];
+      const log = { info: () => levels.push("info"), warn: () => levels.push("warn") };
+      const reserve = new SpaceReserve(disk, directory, log, 2 * mib);
+      await reserve.keep();
+      await reserve.keep();
+      expect(levels).toEqual([...messages]);
+      const { size, blocks } = statSync(`${directory}/${reserveName}`);
+      expect(size).toBe(2 * mib);
+      expect(blocks * 512).toBeGreaterThanOrEqual(2 * mib);
+      let isThere = true;
+      await reserve.forFreeing(async () => {
+        isThere = existsSync(`${directory}/${reserveName}`);
+      });
+      // There is enough room: it is not given up.
+      expect(isThere).toBe(true);
+    });
+  });
+}
