@@ -1,13 +1,19 @@
-/** @module Runs many seeds of the whole-system simulation: `npm run sim -- --seeds 1000 --from 1`. */
+/**
+ * @module Runs many seeds of the whole-system simulation, and weeks of archives that are kept identical:
+ * `npm run sim -- --seeds 1000 --weeks 20 --from 1`.
+ */
 import { parseArgs } from "node:util";
 import { createLogger } from "../../src/control/logger.ts";
 import type { Platform } from "../../src/platform/platform.ts";
 import { SimulationFailure, simulate } from "../../src/sim/system/simulate.ts";
+import { simulateReplicas } from "./replica-week.ts";
 
 const { values } = parseArgs({
   options: {
     seeds: { type: "string", default: "100" },
     from: { type: "string", default: "1" },
+    /** Seeds of the week of three archives that replicate; a few seconds each. */
+    weeks: { type: "string", default: "4" },
     /** Print every event and every line of the daemons' logs. */
     trace: { type: "boolean", default: false },
     /** Run each seed twice and compare. */
@@ -18,6 +24,8 @@ const { values } = parseArgs({
 });
 const from = Number(values.from);
 const seeds = Number(values.seeds);
+const weeks = Number(values.weeks);
+const daysPerWeek = 7;
 let unhandled: unknown;
 process.on("unhandledRejection", (error) => {
   unhandled ??= error;
@@ -63,5 +71,20 @@ for (let seed = from; seed < from + seeds; seed++) {
     }
   }
 }
-console.log(`${seeds - failed} passed, ${failed} failed`);
+for (let seed = from; seed < from + weeks; seed++) {
+  const startMs = performance.now();
+  try {
+    const { compared, virtualMs, events } = await simulateReplicas(seed, daysPerWeek);
+    if (unhandled !== undefined) throw new Error(`a rejection nobody handles: ${String(unhandled)}`);
+    const ms = Math.round(performance.now() - startMs);
+    console.log(
+      `ok week seed=${seed} compared=${compared} events=${events} virtualMs=${Math.round(virtualMs)} ms=${ms}`,
+    );
+  } catch (error) {
+    failed += 1;
+    unhandled = undefined;
+    console.log(`FAILED week of seed ${seed}: ${error instanceof Error ? error.stack : String(error)}`);
+  }
+}
+console.log(`${seeds + weeks - failed} passed, ${failed} failed`);
 process.exit(failed === 0 ? 0 : 1);
