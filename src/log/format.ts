@@ -11,6 +11,7 @@ import {
   superblock1OffsetBytes,
   superblockOffsetBytes,
 } from "./geometry.ts";
+import { wholeLsid } from "./lsid.ts";
 import { decodeSuperblock, encodeSuperblock, geometryOf, hexOf, type Superblock } from "./superblock.ts";
 
 /** What a new log is like. */
@@ -113,8 +114,23 @@ export async function writeSuperblock(log: DiskFile, memory: Memory, superblock:
   await log.sync();
 }
 
-/** Reads and checks the superblock of a log store. @throws WalbError `bad-format`, `damaged`, `io`. */
+/**
+ * Reads and checks the superblock of a log store whose lsids are plain numbers, as devices need it.
+ * @throws WalbError `bad-format`, `damaged`, `io`; `out-of-range` for a log that begins at 2^52 or beyond.
+ */
 export async function readSuperblock(file: DiskFile, pool: MemoryPool): Promise<Superblock> {
+  const superblock = await readAnySuperblock(file, pool);
+  const { lsidBase, oldestLsid } = superblock;
+  if (lsidBase === undefined) return superblock;
+  throw new WalbError("out-of-range", {
+    what: `oldest_lsid is ${wholeLsid(oldestLsid, lsidBase)}: a device cannot go on with a log from 2^52 on`,
+    where: { file: file.path, offsetBytes: superblockOffsetBytes, field: "oldest_lsid" },
+    hint: "replay it (walb log-device redo LOG DATA), then make a new log (walb log-device format LOG --overwrite)",
+  });
+}
+
+/** Reads and checks the superblock of any log store. @throws WalbError `bad-format`, `damaged`, `io`. */
+export async function readAnySuperblock(file: DiskFile, pool: MemoryPool): Promise<Superblock> {
   const sizeBytes = await file.size();
   if (sizeBytes < 2 * superblockOffsetBytes) {
     const what = `the file has only ${sizeBytes} bytes, too few for a log store`;

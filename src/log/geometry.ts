@@ -24,6 +24,8 @@ export interface RingGeometry {
   readonly ringOffsetPb: number;
   /** Salt of pack and data checksums. */
   readonly salt: number;
+  /** What the lsids are counted from, a multiple of the ring; default 0. */
+  readonly lsidBase?: bigint;
 }
 
 /** Records that fit into one header: 15 for PB 512, 127 for PB 4096. */

@@ -1,6 +1,7 @@
 /**
- * @module Lsids beyond what a number holds exactly. A log that begins there is counted from its begin: lsids inside are
- * checked safe integers, to which its base is added wherever they are read, written or told.
+ * @module Lsids beyond what a number holds exactly. A log that begins there is counted from its begin, or from where its
+ * ring began anew: lsids inside are checked safe integers, to which the base is added wherever they are read, written or
+ * told.
  */
 import { u64Max } from "../units.ts";
 
@@ -10,6 +11,14 @@ const plainLsidMax = 2n ** 52n;
 /** What is added to the lsids of a log that begins at `beginLsid`: 0 for all logs of real devices. */
 export function lsidBaseOf(beginLsid: bigint): bigint {
   return beginLsid < plainLsidMax ? 0n : beginLsid;
+}
+
+/**
+ * What is added to the lsids of a log device whose log begins at `oldestLsid`: 0 for all real ones. A multiple of the
+ * ring, so that the place of an lsid is found from its inner number.
+ */
+export function ringLsidBaseOf(oldestLsid: bigint, ringSizePb: number): bigint {
+  return oldestLsid < plainLsidMax ? 0n : oldestLsid - (oldestLsid % BigInt(ringSizePb));
 }
 
 /** The whole lsid. */

@@ -7,6 +7,7 @@ import type { DiskFile } from "../platform/disk.ts";
 import { mib } from "../units.ts";
 import type { PackBatch } from "./batch.ts";
 import { lsidOffsetBytes, pbToRingEnd, type RingGeometry } from "./geometry.ts";
+import { wholeLsid } from "./lsid.ts";
 import {
   isPackFault,
   type LogPackHeader,
@@ -34,6 +35,7 @@ export function ringSource(file: DiskFile, ring: RingGeometry): PackSource {
   return {
     pbsBytes: ring.pbsBytes,
     salt: ring.salt,
+    lsidBase: ring.lsidBase ?? 0n,
     read: async (lsid, target) => {
       await readRing(file, ring, lsid, target);
       return target.sizeBytes;
@@ -95,7 +97,9 @@ export class LogDeviceReader {
       let lsid = fromLsid;
       while (lsid < limitLsid) {
         const header = await window.headerAt(lsid, limitLsid);
-        if (isPackFault(header)) throw packFaultError(header, lsid, this.#source.place(lsid));
+        if (isPackFault(header)) {
+          throw packFaultError(header, wholeLsid(lsid, this.#source.lsidBase), this.#source.place(lsid));
+        }
         if (header.records.length === 0) return;
         yield header;
         lsid = nextPackLsid(header);
@@ -146,7 +150,7 @@ class LsidWindow {
 
   async headerAt(lsid: number, limitLsid: number): Promise<LogPackHeader | PackFault> {
     const { file, ring, pool } = this.#parts;
-    const { pbsBytes, salt } = ring;
+    const { pbsBytes, salt, lsidBase = 0n } = ring;
     if (lsid < this.#startLsid || lsid >= this.#startLsid + this.#sizePb) {
       const chunkPb = Math.max(1, Math.floor((this.#parts.chunkBytes ?? mib) / pbsBytes));
       this.#lease ??= await pool.lease(chunkPb * pbsBytes);
@@ -157,7 +161,7 @@ class LsidWindow {
       this.#sizePb = sizePb;
     }
     const block = this.#lease!.bytes.subarray((lsid - this.#startLsid) * pbsBytes).subarray(0, pbsBytes);
-    return tryDecodePackHeader(block, { pbsBytes, salt, expectedLsid: lsid });
+    return tryDecodePackHeader(block, { pbsBytes, salt, expectedLsid: lsid, lsidBase });
   }
 
   release(): void {

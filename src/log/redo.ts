@@ -13,6 +13,7 @@ import { kib, lbBytes, mib } from "../units.ts";
 import type { PackBatch } from "./batch.ts";
 import { writeSuperblock } from "./format.ts";
 import { lsidOffsetBytes, pbToRingEnd, type RingGeometry } from "./geometry.ts";
+import { readLsid, wholeLsid } from "./lsid.ts";
 import { encodePackHeader, type LogPackHeader, nextPackLsid, shrinkPack } from "./pack.ts";
 import { readRing, ringSource } from "./reader.ts";
 import { type ScanStop, scanPacks } from "./scan.ts";
@@ -51,7 +52,7 @@ export function planRedoEnd(stop: ScanStop, pbsBytes: number): { endLsid: number
 }
 
 /** What a batch asks of the data store. @throws WalbError `damaged` when a record lies outside the volume. */
-export function loggedWritesOf(batch: PackBatch, deviceSizeLb: number): LoggedWrite[] {
+export function loggedWritesOf(batch: PackBatch, deviceSizeLb: number, lsidBase = 0n): LoggedWrite[] {
   const writes: LoggedWrite[] = [];
   for (const part of batch.parts) {
     part.data.forEach((memory, i) => {
@@ -59,7 +60,7 @@ export function loggedWritesOf(batch: PackBatch, deviceSizeLb: number): LoggedWr
       if (record.kind === "padding") return;
       if (record.offsetLb + record.sizeLb > deviceSizeLb) {
         throw new WalbError("damaged", {
-          what: `a record at lsid ${record.lsid} ends at block ${record.offsetLb + record.sizeLb}, but the volume has ${deviceSizeLb}`,
+          what: `a record at lsid ${wholeLsid(record.lsid, lsidBase)} ends at block ${record.offsetLb + record.sizeLb}, but the volume has ${deviceSizeLb}`,
           where: { field: "offset" },
           hint: "check that log store and data store belong together",
         });
@@ -122,7 +123,11 @@ async function replay(
       const batch = step.value;
       try {
         // A batch is done before the next begins, so overlapping writes keep the order of the log.
-        await runStoreWrites(data, planStoreWrites(loggedWritesOf(batch, superblock.deviceSizeLb)), zeroes);
+        await runStoreWrites(
+          data,
+          planStoreWrites(loggedWritesOf(batch, superblock.deviceSizeLb, ring.lsidBase)),
+          zeroes,
+        );
         packCount += batch.parts.filter((part) => part.isLast).length;
       } catch (error) {
         throw asWalbError(error, { file: log.path });
@@ -140,7 +145,7 @@ async function writeHeader(parts: RedoParts, ring: RingGeometry, header: LogPack
   const lease = await parts.pool.lease(ring.pbsBytes);
   try {
     const block = lease.slice(0, ring.pbsBytes);
-    encodePackHeader(header, ring.pbsBytes, ring.salt, block.bytes);
+    encodePackHeader(header, ring.pbsBytes, ring.salt, block.bytes, ring.lsidBase);
     await parts.log.write(lsidOffsetBytes(ring, header.lsid), block);
   } finally {
     lease.release();
@@ -190,9 +195,7 @@ async function clearStaleHeaders(
         const atBytes = i * pbsBytes;
         // Sector type 3 first: nearly every block fails here.
         if (lease.bytes[atBytes + 4] !== 3 || lease.bytes[atBytes + 5] !== 0) continue;
-        const { view } = lease;
-        const headerLsid = view.getUint32(atBytes + 8, true) + view.getUint32(atBytes + 12, true) * 0x1_0000_0000;
-        if (headerLsid !== lsid + i) continue;
+        if (readLsid(lease.view, atBytes + 8, ring.lsidBase ?? 0n) !== lsid + i) continue;
         await log.write(lsidOffsetBytes(ring, lsid + i), zeroes.slice(0, sectorBytes));
         count += 1;
       }

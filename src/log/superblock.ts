@@ -5,6 +5,7 @@ import { asWalbError, WalbError } from "../errors.ts";
 import { lbBytes, readU64, u64Max, writeU64 } from "../units.ts";
 import { isSealed, sealBlock } from "./checksum.ts";
 import { isUsablePbs, type RingGeometry, ringOffsetPbOf, superblockOffsetBytes } from "./geometry.ts";
+import { innerLsid, ringLsidBaseOf, wholeLsid } from "./lsid.ts";
 
 const sectorTypeSuperblock = 1;
 const logVersion = 2;
@@ -20,10 +21,13 @@ export interface Superblock {
   /** At most 31 bytes of UTF-8; may be empty. */
   readonly name: string;
   readonly ringSizePb: number;
+  /** Counted from `lsidBase`, as `writtenLsid`. */
   readonly oldestLsid: number;
   readonly writtenLsid: number;
   /** Size of the volume. */
   readonly deviceSizeLb: number;
+  /** Not there unless the log begins at 2^52 or beyond; a multiple of the ring. */
+  readonly lsidBase?: bigint;
 }
 
 /** Ring geometry of a log store. */
@@ -33,6 +37,7 @@ export function geometryOf(superblock: Superblock): RingGeometry {
     ringSizePb: superblock.ringSizePb,
     ringOffsetPb: ringOffsetPbOf(superblock.pbsBytes, superblock.metadataSizePb),
     salt: superblock.salt,
+    ...(superblock.lsidBase === undefined ? {} : { lsidBase: superblock.lsidBase }),
   };
 }
 
@@ -56,8 +61,8 @@ export function encodeSuperblock(superblock: Superblock): Uint8Array {
   block.set(uuidBytes(superblock.uuid), 24);
   block.set(name, 40);
   writeU64(view, 72, superblock.ringSizePb);
-  writeU64(view, 80, superblock.oldestLsid);
-  writeU64(view, 88, superblock.writtenLsid);
+  view.setBigUint64(80, wholeLsid(superblock.oldestLsid, superblock.lsidBase), true);
+  view.setBigUint64(88, wholeLsid(superblock.writtenLsid, superblock.lsidBase), true);
   writeU64(view, 96, superblock.deviceSizeLb);
   sealBlock(block, 4, 0);
   return block;
@@ -91,27 +96,35 @@ export function decodeSuperblock(block: Uint8Array, file: string): Superblock {
   const name = new TextDecoder().decode(block.subarray(40, 40 + nameEnd));
   // It is written again by redo, and must then be what it was.
   if (new TextEncoder().encode(name).length !== nameEnd) throw bad("name", "the device name is no UTF-8 text");
-  const superblock: Superblock = {
+  const metadataSizePb = view.getUint32(16, true);
+  const ringSizePb = u64Field(72, "ring_buffer_size");
+  if (ringSizePb < 16) throw bad("ring_buffer_size", `the ring has ${ringSizePb} blocks`);
+  const endPb = ringOffsetPbOf(pbsBytes, metadataSizePb) + ringSizePb;
+  if (!Number.isSafeInteger(endPb * pbsBytes)) throw bad("ring_buffer_size", "the ring is beyond what can be handled");
+  const deviceSizeLb = u64Field(96, "device_size");
+  if (!Number.isSafeInteger(deviceSizeLb * lbBytes)) {
+    throw bad("device_size", `the device size is ${deviceSizeLb} blocks`);
+  }
+  const oldest = lsidField(80, "oldest_lsid");
+  const written = lsidField(88, "written_lsid");
+  if (oldest > written) throw bad("oldest_lsid", `oldest ${oldest} is above written ${written}`);
+  const lsidBase = ringLsidBaseOf(oldest, ringSizePb);
+  // All of the ring must have inner lsids, whatever redo finds in it.
+  if (written - lsidBase > BigInt(Number.MAX_SAFE_INTEGER - ringSizePb)) {
+    throw bad("written_lsid", `written ${written} is too far beyond oldest ${oldest}`);
+  }
+  return {
     pbsBytes,
-    metadataSizePb: view.getUint32(16, true),
+    metadataSizePb,
     salt: view.getUint32(20, true),
     uuid: hexOf(block.subarray(24, 40)),
     name,
-    ringSizePb: u64Field(72, "ring_buffer_size"),
-    oldestLsid: lsidField(80, "oldest_lsid"),
-    writtenLsid: lsidField(88, "written_lsid"),
-    deviceSizeLb: u64Field(96, "device_size"),
+    ringSizePb,
+    oldestLsid: innerLsid(oldest, lsidBase),
+    writtenLsid: innerLsid(written, lsidBase),
+    deviceSizeLb,
+    ...(lsidBase === 0n ? {} : { lsidBase }),
   };
-  if (superblock.ringSizePb < 16) throw bad("ring_buffer_size", `the ring has ${superblock.ringSizePb} blocks`);
-  const endPb = ringOffsetPbOf(pbsBytes, superblock.metadataSizePb) + superblock.ringSizePb;
-  if (!Number.isSafeInteger(endPb * pbsBytes)) throw bad("ring_buffer_size", "the ring is beyond what can be handled");
-  if (!Number.isSafeInteger(superblock.deviceSizeLb * lbBytes)) {
-    throw bad("device_size", `the device size is ${superblock.deviceSizeLb} blocks`);
-  }
-  if (superblock.oldestLsid > superblock.writtenLsid) {
-    throw bad("oldest_lsid", `oldest ${superblock.oldestLsid} is above written ${superblock.writtenLsid}`);
-  }
-  return superblock;
 
   function u64Field(offset: number, field: string): number {
     try {
@@ -121,9 +134,10 @@ export function decodeSuperblock(block: Uint8Array, file: string): Superblock {
     }
   }
 
-  function lsidField(offset: number, field: string): number {
-    if (view.getBigUint64(offset, true) === u64Max) throw bad(field, `${field} is invalid`);
-    return u64Field(offset, field);
+  function lsidField(offset: number, field: string): bigint {
+    const lsid = view.getBigUint64(offset, true);
+    if (lsid === u64Max) throw bad(field, `${field} is invalid`);
+    return lsid;
   }
 }
 

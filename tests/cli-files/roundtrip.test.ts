@@ -115,8 +115,8 @@ describe("a generated log", () => {
 
     rmSync(at("log"), { force: true });
     await good("log-device", "format", at("log"), "--create", "2M", "--size", "2M");
-    const refused = await walb("wlog", "restore", at("log"), "-i", at("far"));
-    expect([refused.code, refused.err]).toEqual([1, expect.stringContaining(`would begin at lsid ${begin}`)]);
+    const refused = await walb("wlog", "restore", at("log"), "-i", at("far"), "--shift", String(2n ** 22n));
+    expect([refused.code, refused.err]).toEqual([1, expect.stringContaining(`would end at lsid 184467440737095`)]);
     await good("wlog", "restore", at("log"), "-i", at("far"), "--shift", String(-begin));
     await good("log-device", "export", at("log"), "-o", at("back"), "--overwrite");
     expect(

@@ -1,7 +1,7 @@
 /** @module What only the tools parse: walking for a listing, searching a log, the container of wcmpr, recipes. */
 import { expect, test } from "bun:test";
 import { walkDiff } from "../../src/cli/files/lib/diff-walk.ts";
-import { openLogDevice } from "../../src/cli/files/lib/log-device.ts";
+import { openLogDevice } from "../../src/cli/files/lib/log-range.ts";
 import { restoreWlog } from "../../src/cli/files/lib/log-restore.ts";
 import { searchDamage } from "../../src/cli/files/lib/log-search.ts";
 import { plainTool } from "../../src/cli/files/lib/tool.ts";
@@ -168,7 +168,7 @@ test("a mutated log device is gone through to its end, whatever is in it", async
       }
       io.disk.put("/ldev", image);
       const log = await io.disk.open("/ldev", { mode: "read" });
-      let last = -1;
+      let last = -1n;
       const search = await searchDamage(tool, await openLogDevice(tool, log), {}, (damage) => {
         if (damage.lsid < last) throw new Error("the search goes back");
         last = damage.lsid;

@@ -3,6 +3,7 @@
  * checksum with salt 0), to be found again in a log.
  */
 import { WalbError } from "../../errors.ts";
+import { wholeLsid } from "../../log/lsid.ts";
 import type { LogPackHeader } from "../../log/pack.ts";
 
 /** One write. */
@@ -43,7 +44,7 @@ export class RecipeCheck {
   }
 
   /** Takes the writes of a pack. @param salt of the log. */
-  add(header: LogPackHeader, salt: number): void {
+  add(header: LogPackHeader, salt: number, lsidBase = 0n): void {
     for (const { kind, offsetLb, sizeLb, checksum, lsid } of header.records) {
       if (kind !== "data") continue;
       // Checksums are negated sums that start at the salt.
@@ -51,7 +52,9 @@ export class RecipeCheck {
       const io = this.#recipe[this.#next];
       this.#next += 1;
       if (io?.offsetLb === offsetLb && io.sizeLb === sizeLb && io.checksum === unsalted) continue;
-      this.#fail(`lsid ${lsid}: ${text({ offsetLb, sizeLb, checksum: unsalted })} expected ${text(io)}`);
+      this.#fail(
+        `lsid ${wholeLsid(lsid, lsidBase)}: ${text({ offsetLb, sizeLb, checksum: unsalted })} expected ${text(io)}`,
+      );
     }
   }
 

@@ -1,90 +1,97 @@
 /** @module Reading log devices: their packs shown, checked, and extracted as a wlog. */
-
 import { WalbError } from "../../../errors.ts";
 import type { PackBatch, PackPart } from "../../../log/batch.ts";
-import { readSuperblock } from "../../../log/format.ts";
-import { lsidOffsetBytes } from "../../../log/geometry.ts";
-import { innerLsid } from "../../../log/lsid.ts";
 import {
   encodePackHeader,
   isPackFault,
   type LogPackHeader,
   nextPackLsid,
   type PackFault,
+  packFaultError,
   tryDecodePackHeader,
 } from "../../../log/pack.ts";
-import { LogDeviceReader, readRing, ringSource } from "../../../log/reader.ts";
+import { readRing, ringSource } from "../../../log/reader.ts";
 import { planRedoEnd } from "../../../log/redo.ts";
 import { type ScanStop, scanPacks, scanStopError } from "../../../log/scan.ts";
-import { geometryOf, type Superblock } from "../../../log/superblock.ts";
+import { geometryOf } from "../../../log/superblock.ts";
 import { type WlogOutput, WlogWriter } from "../../../log/wlogfile.ts";
 import type { Memory } from "../../../native/memory.ts";
-import type { DiskFile } from "../../../platform/disk.ts";
-import { u64Max } from "../../../units.ts";
+import {
+  checkBoundary,
+  type LogDevice,
+  type LsidRange,
+  placeOf,
+  rangeOf,
+  readerOf,
+  strayBehind,
+  toldLsid,
+} from "./log-range.ts";
 import { countPack, emptyLogCounts, type LogCounts } from "./log-text.ts";
 import type { Tool } from "./tool.ts";
 
 const chunkBytes = 1024 * 1024;
 
-/** An opened log device. */
-export interface LogDevice {
-  readonly file: DiskFile;
-  readonly superblock: Superblock;
-}
-
-/** Reads the superblock. @throws WalbError `bad-format`, `damaged`. */
-export async function openLogDevice(tool: Tool, file: DiskFile): Promise<LogDevice> {
-  return { file, superblock: await readSuperblock(file, tool.platform.memory) };
-}
-
-/** A range of lsids; what is missing is the log's own: from `oldest`, to its end. */
-export interface LsidRange {
-  readonly fromLsid?: bigint;
-  readonly toLsid?: bigint;
-}
-
-/** Where to begin and where to stop at the latest. @throws WalbError `usage` for an impossible range. */
-export function rangeOf(device: LogDevice, range: LsidRange): { fromLsid: number; limitLsid: number } {
-  const { oldestLsid, ringSizePb } = device.superblock;
-  const fromLsid = Math.max(innerLsid(range.fromLsid ?? 0n), oldestLsid);
-  const limitLsid = Math.min(innerLsid(range.toLsid ?? u64Max), oldestLsid + ringSizePb);
-  if (fromLsid > limitLsid) {
-    const what = `there is no log from lsid ${fromLsid} to ${limitLsid}`;
-    throw new WalbError("usage", { what, where: { file: device.file.path, field: "lsid" } });
-  }
-  return { fromLsid, limitLsid };
+/** What was shown of a log device. */
+export interface ShownLog {
+  readonly counts: LogCounts;
+  /** There is a pack below `written` that is bad. */
+  readonly damage: WalbError | undefined;
+  /** A good pack behind the end of the log, see {@link strayBehind}. */
+  readonly strayLsid: bigint | undefined;
 }
 
 /**
  * Tells the packs of a log device, without their data, up to the first block that is no pack.
- * @returns counts, and why it ended; below `written` that is damage, which the caller may throw.
+ * @throws WalbError `usage` when the range does not begin at a pack.
  */
 export async function showLogDevice(
   tool: Tool,
   device: LogDevice,
   range: LsidRange,
   onPack: (header: LogPackHeader, checksum: number) => void,
-): Promise<{ counts: LogCounts; fault: PackFault | undefined }> {
-  const { file, superblock } = device;
-  const { pbsBytes, salt } = superblock;
-  const ring = geometryOf(superblock);
+): Promise<ShownLog> {
+  const { superblock } = device;
   const { fromLsid, limitLsid } = rangeOf(device, range);
-  const counts = emptyLogCounts(BigInt(fromLsid), range.toLsid);
+  await checkBoundary(tool, device, fromLsid);
+  const counts = emptyLogCounts(toldLsid(device, fromLsid), range.toLsid);
+  const end = await tellPacks(tool, device, fromLsid, limitLsid, counts, onPack);
+  const told = { counts, damage: undefined, strayLsid: undefined };
+  if (end.fault === undefined) return told;
+  if (end.lsid < superblock.writtenLsid) {
+    const error = packFaultError(end.fault, toldLsid(device, end.lsid), placeOf(device, end.lsid));
+    return { ...told, damage: error };
+  }
+  return { ...told, strayLsid: await strayBehind(tool, device, end.lsid) };
+}
+
+/** Tells the packs of a range up to its end, or up to a block that is no pack, and why it is none. */
+async function tellPacks(
+  tool: Tool,
+  device: LogDevice,
+  fromLsid: number,
+  limitLsid: number,
+  counts: LogCounts,
+  onPack: (header: LogPackHeader, checksum: number) => void,
+): Promise<{ lsid: number; fault: PackFault | undefined }> {
+  const { file, superblock } = device;
+  const { pbsBytes, salt, lsidBase = 0n } = superblock;
+  const ring = geometryOf(superblock);
   const lease = await tool.platform.memory.lease(pbsBytes);
   try {
-    for (let lsid = fromLsid; lsid < limitLsid; ) {
+    let lsid = fromLsid;
+    while (lsid < limitLsid) {
       if (tool.signal.aborted) throw new WalbError("cancelled", { what: "reading the log was cancelled" });
       const block = lease.slice(0, pbsBytes);
       await readRing(file, ring, lsid, block);
-      const header = tryDecodePackHeader(block.bytes, { pbsBytes, salt, expectedLsid: lsid });
-      if (isPackFault(header)) return { counts, fault: header };
-      if (header.records.length === 0) return { counts, fault: { field: "n_records", reason: "is 0" } };
-      countPack(counts, header, pbsBytes);
+      const header = tryDecodePackHeader(block.bytes, { pbsBytes, salt, expectedLsid: lsid, lsidBase });
+      if (isPackFault(header)) return { lsid, fault: header };
+      if (header.records.length === 0) return { lsid, fault: { field: "n_records", reason: "is 0" } };
+      countPack(counts, header, pbsBytes, lsidBase);
       onPack(header, block.view.getUint32(0, true));
       lsid = nextPackLsid(header);
       tool.progress((lsid - fromLsid) * pbsBytes);
     }
-    return { counts, fault: undefined };
+    return { lsid, fault: undefined };
   } finally {
     lease.release();
   }
@@ -92,15 +99,15 @@ export async function showLogDevice(
 
 /** What a check of a log device found, when it found no damage. */
 export interface LogCheck {
-  readonly oldestLsid: number;
-  readonly writtenLsid: number;
+  readonly oldestLsid: bigint;
+  readonly writtenLsid: bigint;
   /** End of the last whole pack. */
-  readonly endLsid: number;
+  readonly endLsid: bigint;
   readonly packs: number;
   /** The last pack was not written whole: normal after a crash, redo cuts it. */
   readonly isTorn: boolean;
   /** A pack that lies behind the end: what a crash may leave; redo clears it. */
-  readonly strayLsid: number | undefined;
+  readonly strayLsid: bigint | undefined;
 }
 
 /**
@@ -125,17 +132,13 @@ export async function checkLogDevice(
     return Promise.resolve();
   });
   if (stop.lsid < writtenLsid) throw scanStopError(stop, ringSource(file, geometryOf(superblock)));
-  const { memory, compute } = tool.platform;
-  const reader = new LogDeviceReader({ file, ring: geometryOf(superblock), pool: memory, compute });
-  const limitLsid = Math.min(stop.lsid + 65536, oldestLsid + ringSizePb);
-  const stray = stop.lsid + 1 < limitLsid ? await reader.search(stop.lsid + 1, limitLsid) : undefined;
   return {
-    oldestLsid,
-    writtenLsid,
-    endLsid: stop.lsid,
+    oldestLsid: toldLsid(device, oldestLsid),
+    writtenLsid: toldLsid(device, writtenLsid),
+    endLsid: toldLsid(device, stop.lsid),
     packs,
     isTorn: stop.kind === "data",
-    strayLsid: stray?.lsid,
+    strayLsid: await strayBehind(tool, device, stop.lsid),
   };
 }
 
@@ -145,24 +148,36 @@ export interface ExportOptions extends LsidRange {
   readonly noShrink?: boolean;
 }
 
+/** What was extracted. */
+export interface ExportedLog {
+  readonly beginLsid: bigint;
+  readonly endLsid: bigint;
+  readonly packs: number;
+  readonly isShrunk: boolean;
+  /** A good pack behind the end of the log, see {@link strayRemark}. */
+  readonly strayLsid: bigint | undefined;
+}
+
 /**
  * Writes the log of a device as a wlog. @returns what it holds.
- * @throws WalbError `damaged` when a pack below `written` is bad.
+ * @throws WalbError `damaged` when a pack below `written` is bad; `usage` when the range does not begin at a pack.
  */
 export async function exportLog(
   tool: Tool,
   device: LogDevice,
   output: WlogOutput,
   options: ExportOptions,
-): Promise<{ beginLsid: number; endLsid: number; packs: number; isShrunk: boolean }> {
+): Promise<ExportedLog> {
   const { superblock, file } = device;
-  const { pbsBytes, salt, uuid, writtenLsid } = superblock;
+  const { pbsBytes, salt, uuid, writtenLsid, lsidBase = 0n } = superblock;
   const { fromLsid, limitLsid } = rangeOf(device, options);
+  await checkBoundary(tool, device, fromLsid);
   // Only behind `written` may a pack be torn: where the log ends is found first, so that the copy needs no way back.
   const probeLsid = Math.max(fromLsid, Math.min(writtenLsid, limitLsid));
   const whole = await scanToEnd(tool, device, probeLsid, limitLsid);
   const shrunk = options.noShrink === true ? undefined : planRedoEnd(whole, pbsBytes).rewrite;
-  const header = { pbsBytes, salt, uuid, beginLsid: fromLsid, endLsid: options.toLsid };
+  const strayLsid = (await isEndOfLog(tool, device, whole)) ? await strayBehind(tool, device, whole.lsid) : undefined;
+  const header = { pbsBytes, salt, uuid, beginLsid: fromLsid, endLsid: options.toLsid, lsidBase };
   const ring = geometryOf(superblock);
   const writer = new WlogWriter(output, header, tool.platform.memory, (lsid, target) =>
     readRing(file, ring, lsid, target),
@@ -181,7 +196,13 @@ export async function exportLog(
       packs += 1;
     }
     await writer.finish();
-    return { beginLsid: fromLsid, endLsid: writer.endLsid, packs, isShrunk: shrunk !== undefined };
+    return {
+      beginLsid: toldLsid(device, fromLsid),
+      endLsid: toldLsid(device, writer.endLsid),
+      packs,
+      isShrunk: shrunk !== undefined,
+      strayLsid,
+    };
   } finally {
     writer.release();
   }
@@ -193,13 +214,19 @@ function scanToEnd(tool: Tool, device: LogDevice, fromLsid: number, limitLsid: n
   return scan(tool, device, fromLsid, limitLsid, () => Promise.resolve());
 }
 
+/** False where only the range ended. */
+async function isEndOfLog(tool: Tool, device: LogDevice, stop: ScanStop): Promise<boolean> {
+  if (stop.kind !== "header") return stop.kind !== "limit";
+  return isPackFault(await readerOf(tool, device).headerAt(stop.lsid));
+}
+
 /** Copies the good records of a torn pack under a header that tells of no more. */
 async function writeShrunk(tool: Tool, device: LogDevice, shrunk: LogPackHeader, writer: WlogWriter): Promise<void> {
-  const { pbsBytes, salt, oldestLsid, ringSizePb } = device.superblock;
+  const { pbsBytes, salt, oldestLsid, ringSizePb, lsidBase } = device.superblock;
   const lease = await tool.platform.memory.lease(pbsBytes);
   try {
     const block = lease.slice(0, pbsBytes);
-    encodePackHeader(shrunk, pbsBytes, salt, block.bytes);
+    encodePackHeader(shrunk, pbsBytes, salt, block.bytes, lsidBase);
     const limitLsid = oldestLsid + ringSizePb;
     await scan(tool, device, shrunk.lsid, limitLsid, async (batch) => {
       const parts = batch.parts
@@ -247,9 +274,4 @@ async function scan(
   } finally {
     await packs.return({ kind: "limit", lsid: fromLsid });
   }
-}
-
-/** Byte offset of an lsid, for messages. */
-export function placeOf(device: LogDevice, lsid: number): { file: string; offsetBytes: number } {
-  return { file: device.file.path, offsetBytes: lsidOffsetBytes(geometryOf(device.superblock), lsid) };
 }

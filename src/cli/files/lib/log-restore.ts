@@ -3,7 +3,7 @@ import { WalbError } from "../../../errors.ts";
 import type { PackPart } from "../../../log/batch.ts";
 import { writeSuperblock } from "../../../log/format.ts";
 import { lsidOffsetBytes, maxPackDataPb, pbToRingEnd, type RingGeometry } from "../../../log/geometry.ts";
-import { innerLsid, lsidBaseOf, wholeLsid } from "../../../log/lsid.ts";
+import { innerLsid, isLsid, ringLsidBaseOf, wholeLsid } from "../../../log/lsid.ts";
 import { encodePackHeader, type LogPackHeader, nextPackLsid, recordDataPb } from "../../../log/pack.ts";
 import { geometryOf, type Superblock } from "../../../log/superblock.ts";
 import { WlogReader } from "../../../log/wlogfile.ts";
@@ -11,7 +11,8 @@ import type { WlogHeader } from "../../../log/wlogheader.ts";
 import type { Memory } from "../../../native/memory.ts";
 import type { DiskFile } from "../../../platform/disk.ts";
 import { lbBytes, mib, u64Max } from "../../../units.ts";
-import { checkLogDevice, type LogDevice } from "./log-device.ts";
+import { checkLogDevice } from "./log-device.ts";
+import type { LogDevice } from "./log-range.ts";
 import type { OpenInput } from "./paths.ts";
 import type { Tool } from "./tool.ts";
 import { emptyLogError, missingEndError } from "./walk.ts";
@@ -30,7 +31,7 @@ export interface RestoreOptions {
   /** Read everything back. */
   readonly verify?: boolean;
   readonly lenient?: boolean;
-  readonly onPack?: (header: LogPackHeader) => void;
+  readonly onPack?: (header: LogPackHeader, lsidBase: bigint) => void;
 }
 
 /** What was restored. */
@@ -40,8 +41,8 @@ export interface Restored {
   readonly wlogBeginLsid: bigint;
   readonly wlogEndLsid: bigint;
   /** In the log device. */
-  readonly beginLsid: number;
-  readonly endLsid: number;
+  readonly beginLsid: bigint;
+  readonly endLsid: bigint;
   /** Lsids moved by this much at the start and at the end: padding at the ring end adds up. */
   readonly shiftStart: bigint;
   readonly shiftEnd: bigint;
@@ -105,7 +106,7 @@ export async function restoreWlog(
               target.start(wholeLsid(pack.lsid, lsidBase) + shiftStart);
             }
             await target.begin(pack, block, pack.lsid === invalidLsid);
-            options.onPack?.(pack);
+            options.onPack?.(pack, lsidBase);
           }
           await target.data(part);
           if (padding !== undefined) await copyPadding(padding, part, header, startBytes, target, tool);
@@ -117,25 +118,28 @@ export async function restoreWlog(
       tool.progress((wlogEnd - header.beginLsid) * pbsBytes, input.sizeBytes);
     }
     if (target.beginLsid === undefined) target.start(wholeLsid(header.beginLsid, lsidBase) + shiftStart);
-    const beginLsid = target.beginLsid ?? 0;
-    const endLsid = target.lsid;
-    await target.end(block, endLsid);
+    const innerBegin = target.beginLsid ?? 0;
+    await target.end(block, target.lsid);
+    const { lsidBase: _, ...kept } = device.superblock;
     const superblock: Superblock = {
-      ...device.superblock,
+      ...kept,
       salt: header.salt,
       uuid: header.uuid,
-      oldestLsid: beginLsid,
-      writtenLsid: beginLsid,
+      oldestLsid: innerBegin,
+      writtenLsid: innerBegin,
+      ...(target.lsidBase === 0n ? {} : { lsidBase: target.lsidBase }),
       ...(options.deviceSizeLb === undefined ? {} : { deviceSizeLb: options.deviceSizeLb }),
     };
     await device.file.sync();
     await writeSuperblock(device.file, lease, superblock);
+    const beginLsid = wholeLsid(innerBegin, target.lsidBase);
+    const endLsid = wholeLsid(target.lsid, target.lsidBase);
     if (options.verify === true && options.invalidLsid === undefined) {
       await verifyRestored(tool, { file: device.file, superblock }, endLsid);
     }
     const wlogBeginLsid = wholeLsid(wlogBegin ?? header.beginLsid, lsidBase);
     const wlogEndLsid = wholeLsid(wlogEnd, lsidBase);
-    const shiftEnd = BigInt(endLsid) - wlogEndLsid;
+    const shiftEnd = endLsid - wlogEndLsid;
     return { superblock, wlogBeginLsid, wlogEndLsid, beginLsid, endLsid, shiftStart, shiftEnd };
   } finally {
     await packs.return({ endLsid: 0, hasEndBlock: true });
@@ -171,7 +175,7 @@ async function copyPadding(
   }
 }
 
-async function verifyRestored(tool: Tool, device: LogDevice, endLsid: number): Promise<void> {
+async function verifyRestored(tool: Tool, device: LogDevice, endLsid: bigint): Promise<void> {
   const check = await checkLogDevice(tool, device);
   if (check.endLsid === endLsid) return;
   throw new WalbError("damaged", {
@@ -183,9 +187,11 @@ async function verifyRestored(tool: Tool, device: LogDevice, endLsid: number): P
 
 /** Packs written into the ring one behind the other. */
 class RingTarget {
+  /** Counted from `lsidBase`, as `lsid`. */
   beginLsid: number | undefined;
   /** Behind the last pack. */
   lsid = 0;
+  lsidBase = 0n;
   readonly #device: LogDevice;
   readonly #ring: RingGeometry;
   readonly #limitLb: number;
@@ -198,12 +204,9 @@ class RingTarget {
   }
 
   start(lsid: bigint): void {
-    if (lsid < 0n || lsidBaseOf(lsid) !== 0n) {
-      const what = `the log would begin at lsid ${lsid}`;
-      const hint = "shift the lsids, so that the log of the device begins at 0 or soon after it";
-      throw new WalbError("out-of-range", { what, where: { file: this.#device.file.path, field: "lsid" }, hint });
-    }
-    this.beginLsid = Number(lsid);
+    if (!isLsid(lsid)) throw this.#beyond(`begin at lsid ${lsid}`);
+    this.lsidBase = ringLsidBaseOf(lsid, this.#ring.ringSizePb);
+    this.beginLsid = innerLsid(lsid, this.lsidBase);
     this.lsid = this.beginLsid;
   }
 
@@ -232,9 +235,14 @@ class RingTarget {
         hint: "restore a part of it with --from and --to, or use a larger log device",
       });
     }
+    const endLsid = wholeLsid(this.lsid + sizePb, this.lsidBase);
+    if (!isLsid(endLsid)) throw this.#beyond(`end at lsid ${endLsid}`);
     this.#shift = this.lsid - pack.lsid;
     if (isInvalid) block.bytes.fill(0);
-    else encodePackHeader(shifted(pack, this.#shift), this.#ring.pbsBytes, this.#ring.salt, block.bytes);
+    else {
+      const { pbsBytes, salt } = this.#ring;
+      encodePackHeader(shifted(pack, this.#shift), pbsBytes, salt, block.bytes, this.lsidBase);
+    }
     await this.#device.file.write(lsidOffsetBytes(this.#ring, this.lsid), block);
     this.lsid += sizePb;
   }
@@ -261,11 +269,18 @@ class RingTarget {
     await this.#device.file.write(lsidOffsetBytes(this.#ring, lsid), block);
   }
 
+  #beyond(does: string): WalbError {
+    const what = `the log would ${does}, which is none`;
+    const hint = "shift the lsids, so that the log of the device begins at 0 or soon after it";
+    return new WalbError("out-of-range", { what, where: { file: this.#device.file.path, field: "lsid" }, hint });
+  }
+
   async #writePadding(dataPb: number, block: Memory): Promise<void> {
     const { pbsBytes, salt } = this.#ring;
     const sizeLb = (dataPb * pbsBytes) / lbBytes;
     const record = { kind: "padding", checksum: 0, offsetLb: 0, sizeLb, lsid: this.lsid + 1 } as const;
-    encodePackHeader({ lsid: this.lsid, totalDataPb: dataPb, records: [record] }, pbsBytes, salt, block.bytes);
+    const header = { lsid: this.lsid, totalDataPb: dataPb, records: [record] };
+    encodePackHeader(header, pbsBytes, salt, block.bytes, this.lsidBase);
     await this.#device.file.write(lsidOffsetBytes(this.#ring, this.lsid), block);
   }
 }

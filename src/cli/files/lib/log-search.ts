@@ -8,11 +8,11 @@ import {
   sectorTypePack,
   tryDecodePackHeader,
 } from "../../../log/pack.ts";
-import { LogDeviceReader, readRing } from "../../../log/reader.ts";
+import { readRing } from "../../../log/reader.ts";
 import { geometryOf } from "../../../log/superblock.ts";
 import type { Memory } from "../../../native/memory.ts";
 import { lbBytes, mib } from "../../../units.ts";
-import { type LogDevice, type LsidRange, rangeOf } from "./log-device.ts";
+import { type LogDevice, type LsidRange, rangeOf, readerOf, toldLsid } from "./log-range.ts";
 import type { Tool } from "./tool.ts";
 
 /** A block that says to be the header of a pack. */
@@ -45,7 +45,7 @@ export async function findHeaders(
         if (chunk.view.getUint16(at + 4, true) !== sectorTypePack) continue;
         const lsid = chunk.view.getBigUint64(at + 8, true);
         if (!lsids.has(lsid)) continue;
-        const header = tryDecodePackHeader(chunk.bytes.subarray(at, at + pbsBytes), { pbsBytes, salt });
+        const header = tryDecodePackHeader(chunk.bytes.subarray(at, at + pbsBytes), { pbsBytes, salt, lsidBase: lsid });
         onFound({ addressPb: addressPb + at / pbsBytes, lsid, isValid: !isPackFault(header) });
       }
       tool.progress((startPb + stepPb) * pbsBytes, ring.ringSizePb * pbsBytes);
@@ -59,17 +59,17 @@ export async function findHeaders(
 export type LogDamage =
   | {
       readonly kind: "header";
-      readonly lsid: number;
+      readonly lsid: bigint;
       /** lsid of the next good pack, or where the range ends. */
-      readonly nextLsid: number;
+      readonly nextLsid: bigint;
       readonly fault: PackFault;
     }
-  | { readonly kind: "data"; readonly lsid: number; readonly recordIndex: number; readonly recordLsid: number };
+  | { readonly kind: "data"; readonly lsid: bigint; readonly recordIndex: number; readonly recordLsid: bigint };
 
 /** What a search went through. */
 export interface LogSearch {
-  readonly fromLsid: number;
-  readonly limitLsid: number;
+  readonly fromLsid: bigint;
+  readonly limitLsid: bigint;
   readonly packs: number;
   readonly damaged: number;
 }
@@ -85,9 +85,10 @@ export async function searchDamage(
   onDamage: (damage: LogDamage) => void,
 ): Promise<LogSearch> {
   const { memory: pool, compute } = tool.platform;
-  const { fromLsid, limitLsid } = rangeOf(device, { toLsid: BigInt(device.superblock.writtenLsid), ...range });
+  const { writtenLsid } = device.superblock;
+  const { fromLsid, limitLsid } = rangeOf(device, { toLsid: toldLsid(device, writtenLsid), ...range });
   const ring = geometryOf(device.superblock);
-  const reader = new LogDeviceReader({ file: device.file, ring, pool, compute });
+  const reader = readerOf(tool, device);
   let packs = 0;
   let damaged = 0;
   const tell = (damage: LogDamage): void => {
@@ -101,7 +102,7 @@ export async function searchDamage(
     if (isPackFault(header) || header.records.length === 0 || nextPackLsid(header) > limitLsid) {
       const fault = isPackFault(header) ? header : faultOf(header.records.length);
       const nextLsid = (await reader.search(lsid + 1, limitLsid))?.lsid ?? limitLsid;
-      tell({ kind: "header", lsid, nextLsid, fault });
+      tell({ kind: "header", lsid: toldLsid(device, lsid), nextLsid: toldLsid(device, nextLsid), fault });
       lsid = nextLsid;
       continue;
     }
@@ -116,14 +117,17 @@ export async function searchDamage(
         const [isGood] = await compute.verify([
           { source: data.slice(0, record.sizeLb * lbBytes), salt: ring.salt, checksum: record.checksum },
         ]);
-        if (isGood === 0) tell({ kind: "data", lsid, recordIndex, recordLsid: record.lsid });
+        if (isGood === 0) {
+          const recordLsid = toldLsid(device, record.lsid);
+          tell({ kind: "data", lsid: toldLsid(device, lsid), recordIndex, recordLsid });
+        }
       } finally {
         lease.release();
       }
     }
     lsid = nextPackLsid(header);
   }
-  return { fromLsid, limitLsid, packs, damaged };
+  return { fromLsid: toldLsid(device, fromLsid), limitLsid: toldLsid(device, limitLsid), packs, damaged };
 }
 
 function faultOf(recordCount: number): PackFault {
@@ -150,12 +154,14 @@ export async function dumpLog(
 ): Promise<number> {
   const { ringSizePb, pbsBytes } = device.superblock;
   const count = range.toLsid - range.fromLsid;
-  if (count <= 0n || count > BigInt(ringSizePb) || range.toLsid > BigInt(Number.MAX_SAFE_INTEGER)) {
+  if (count <= 0n || count > BigInt(ringSizePb)) {
     const what = `lsid ${range.fromLsid} to ${range.toLsid} is no part of a ring of ${ringSizePb} blocks`;
     throw new WalbError("usage", { what, where: { file: device.file.path, field: "lsid" } });
   }
   const ring = geometryOf(device.superblock);
-  const [from, to] = [Number(range.fromLsid), Number(range.toLsid)];
+  // Places repeat with the ring.
+  const from = Number(range.fromLsid % BigInt(ringSizePb));
+  const to = from + Number(count);
   const lease = await tool.platform.memory.lease(mib);
   try {
     for (let lsid = from; lsid < to; lsid += mib / pbsBytes) {

@@ -111,7 +111,7 @@ export function logCountLines(counts: LogCounts): string {
 }
 
 /** The fields of a superblock, by the original's names, in its order. */
-export function superblockFields(superblock: Superblock): Record<string, string | number> {
+export function superblockFields(superblock: Superblock): Record<string, string | number | bigint> {
   // A superblock that was read has passed its checksum, so encoding it again gives the one on disk.
   const block = encodeSuperblock(superblock);
   const checksum = new DataView(block.buffer, block.byteOffset, block.byteLength).getUint32(4, true);
@@ -125,8 +125,8 @@ export function superblockFields(superblock: Superblock): Record<string, string 
     salt: superblock.salt,
     name: superblock.name,
     ringBufferSize: superblock.ringSizePb,
-    oldestLsid: superblock.oldestLsid,
-    writtenLsid: superblock.writtenLsid,
+    oldestLsid: wholeLsid(superblock.oldestLsid, superblock.lsidBase),
+    writtenLsid: wholeLsid(superblock.writtenLsid, superblock.lsidBase),
     deviceSize: superblock.deviceSizeLb,
     ringBufferOffset: ringOffsetPbOf(superblock.pbsBytes, superblock.metadataSizePb),
     uuid: superblock.uuid,

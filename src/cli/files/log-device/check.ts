@@ -1,7 +1,8 @@
 /** @module `walb log-device check LOG` */
 import { defineVerb } from "../../verb.ts";
 import { tell, toolFlags } from "../common.ts";
-import { checkLogDevice, openLogDevice } from "../lib/log-device.ts";
+import { checkLogDevice } from "../lib/log-device.ts";
+import { openLogDevice } from "../lib/log-range.ts";
 import { withReadable } from "../lib/spooled.ts";
 import { withTool } from "../lib/tool.ts";
 

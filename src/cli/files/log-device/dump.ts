@@ -4,7 +4,7 @@ import { required } from "../../flags.ts";
 import { formatSize } from "../../text/size.ts";
 import { defineVerb } from "../../verb.ts";
 import { asLsid, outputFlags, tell, toolFlags } from "../common.ts";
-import { openLogDevice } from "../lib/log-device.ts";
+import { openLogDevice } from "../lib/log-range.ts";
 import { dumpLog } from "../lib/log-search.ts";
 import { withOutput } from "../lib/paths.ts";
 import { withReadable } from "../lib/spooled.ts";

@@ -3,7 +3,8 @@ import { fileOutput } from "../../../log/wlogfile.ts";
 import { toggle } from "../../flags.ts";
 import { defineVerb } from "../../verb.ts";
 import { outputFlags, rangeFlags, rangeValues, tell, toolFlags } from "../common.ts";
-import { exportLog, openLogDevice } from "../lib/log-device.ts";
+import { exportLog } from "../lib/log-device.ts";
+import { openLogDevice, strayRemark } from "../lib/log-range.ts";
 import { withOutput } from "../lib/paths.ts";
 import { withReadable } from "../lib/spooled.ts";
 import { withTool } from "../lib/tool.ts";
@@ -34,6 +35,9 @@ export const verb = defineVerb({
     );
     const cut = result.isShrunk ? "; the last one was cut" : "";
     const text = `wrote lsid ${result.beginLsid} to ${result.endLsid}: ${result.packs} packs${cut}`;
+    if (result.strayLsid !== undefined && !flags.quiet) {
+      io.err(`${strayRemark(args[0]!, result.endLsid, result.strayLsid)}\n`);
+    }
     tell(flags, io, { log: args[0], output: flags.output, ...result }, text);
     return 0;
   },

@@ -3,7 +3,8 @@ import { redoLog } from "../../../log/redo.ts";
 import { toggle } from "../../flags.ts";
 import { defineVerb } from "../../verb.ts";
 import { tell, toolFlags } from "../common.ts";
-import { checkLogDevice, openLogDevice } from "../lib/log-device.ts";
+import { checkLogDevice } from "../lib/log-device.ts";
+import { openLogDevice, toldLsid } from "../lib/log-range.ts";
 import { withFile } from "../lib/paths.ts";
 import { type Tool, withTool } from "../lib/tool.ts";
 
@@ -28,14 +29,14 @@ export const verb = defineVerb({
     const done = await withTool(io, "redo", flags, (tool) =>
       withFile(tool.platform.disk, log, "write", (logFile) =>
         withFile(tool.platform.disk, data, "write", async (dataFile) => {
-          const { superblock } = await openLogDevice(tool, logFile);
+          const device = await openLogDevice(tool, logFile);
+          const { superblock } = device;
           const { memory: pool, compute } = tool.platform;
           const result = await redoLog({ log: logFile, data: dataFile, superblock, pool, compute });
           const { packCount, isShrunk, staleHeaderCount } = result;
-          const endLsid = result.superblock.writtenLsid;
           return {
-            fromLsid: superblock.writtenLsid,
-            endLsid,
+            fromLsid: toldLsid(device, superblock.writtenLsid),
+            endLsid: toldLsid(device, result.superblock.writtenLsid),
             packs: packCount,
             isShrunk,
             staleHeaders: staleHeaderCount,
@@ -50,7 +51,7 @@ export const verb = defineVerb({
   },
 });
 
-async function checkOnly(tool: Tool, log: string): Promise<{ fromLsid: number; endLsid: number }> {
+async function checkOnly(tool: Tool, log: string): Promise<{ fromLsid: bigint; endLsid: bigint }> {
   return withFile(tool.platform.disk, log, "read", async (file) => {
     const { writtenLsid, endLsid } = await checkLogDevice(tool, await openLogDevice(tool, file));
     return { fromLsid: writtenLsid, endLsid };

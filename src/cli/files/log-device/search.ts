@@ -2,7 +2,7 @@
 import { exitCodes } from "../../../errors.ts";
 import { defineVerb } from "../../verb.ts";
 import { asLsid, rangeFlags, rangeValues, toolFlags, withLines } from "../common.ts";
-import { openLogDevice } from "../lib/log-device.ts";
+import { openLogDevice } from "../lib/log-range.ts";
 import { damageText, findHeaders, searchDamage } from "../lib/log-search.ts";
 import { withReadable } from "../lib/spooled.ts";
 import { withTool } from "../lib/tool.ts";

@@ -1,10 +1,10 @@
 /** @module `walb log-device show LOG` */
-import { packFaultError } from "../../../log/pack.ts";
 import { toggle } from "../../flags.ts";
 import { defineVerb } from "../../verb.ts";
 import { rangeFlags, rangeValues, toolFlags, withLines } from "../common.ts";
-import { openLogDevice, placeOf, showLogDevice } from "../lib/log-device.ts";
-import { logCountLines, packLines, superblockFields, superblockLines } from "../lib/log-text.ts";
+import { showLogDevice } from "../lib/log-device.ts";
+import { openLogDevice, strayRemark } from "../lib/log-range.ts";
+import { logCountLines, packLines, packValue, superblockFields, superblockLines } from "../lib/log-text.ts";
 import { withReadable } from "../lib/spooled.ts";
 import { withTool } from "../lib/tool.ts";
 
@@ -22,13 +22,16 @@ export const verb = defineVerb({
           const { superblock } = device;
           lines.line({ type: "superblock", ...superblockFields(superblock) }, () => superblockLines(superblock));
           const range = rangeValues(flags);
-          const { counts, fault } = await showLogDevice(tool, device, range, (header, checksum) => {
-            if (flags.packs) lines.line({ type: "pack", checksum, ...header }, () => packLines(header, checksum));
+          const { lsidBase = 0n } = superblock;
+          const { counts, damage, strayLsid } = await showLogDevice(tool, device, range, (header, checksum) => {
+            if (!flags.packs) return;
+            const told = { type: "pack", checksum, ...packValue(header, lsidBase) };
+            lines.line(told, () => packLines(header, checksum, lsidBase));
           });
-          lines.line({ type: "counts", ...counts }, () => logCountLines(counts));
-          const { reallyEndLsid } = counts;
-          if (fault !== undefined && reallyEndLsid < superblock.writtenLsid) {
-            throw packFaultError(fault, reallyEndLsid, placeOf(device, Number(reallyEndLsid)));
+          lines.line({ type: "counts", ...counts, strayLsid }, () => logCountLines(counts));
+          if (damage !== undefined) throw damage;
+          if (strayLsid !== undefined && !flags.quiet) {
+            io.err(`${strayRemark(args[0]!, counts.reallyEndLsid, strayLsid)}\n`);
           }
         }),
       ),

@@ -3,7 +3,7 @@ import { WalbError } from "../../../errors.ts";
 import { asSize, option, optionOr, toggle } from "../../flags.ts";
 import { defineVerb } from "../../verb.ts";
 import { blocksOf, inputFlags, lenientFlags, rangeFlags, rangeValues, tell, toolFlags } from "../common.ts";
-import { openLogDevice } from "../lib/log-device.ts";
+import { openLogDevice } from "../lib/log-range.ts";
 import { restoreWlog } from "../lib/log-restore.ts";
 import { withFile } from "../lib/paths.ts";
 import { withRereadable } from "../lib/spooled.ts";

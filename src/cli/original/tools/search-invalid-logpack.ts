@@ -1,5 +1,5 @@
 /** @module `search-invalid-logpack`: goes through a log device and tells every pack that is bad. */
-import { openLogDevice } from "../../files/lib/log-device.ts";
+import { openLogDevice } from "../../files/lib/log-range.ts";
 import { damageText, searchDamage } from "../../files/lib/log-search.ts";
 import { withReadable } from "../../files/lib/spooled.ts";
 import { defineOriginal } from "../tool.ts";

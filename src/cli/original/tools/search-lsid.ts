@@ -1,5 +1,5 @@
 /** @module `search-lsid`: looks for the header blocks of lsids. */
-import { openLogDevice } from "../../files/lib/log-device.ts";
+import { openLogDevice } from "../../files/lib/log-range.ts";
 import { findHeaders } from "../../files/lib/log-search.ts";
 import { withReadable } from "../../files/lib/spooled.ts";
 import { parseOriginalInt } from "../options.ts";

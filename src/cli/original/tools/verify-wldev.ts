@@ -1,7 +1,8 @@
 /** @module `verify_wldev`: looks up the writes of a recipe in a log device. */
 
 import { u64Max } from "../../../units.ts";
-import { checkLogDevice, openLogDevice } from "../../files/lib/log-device.ts";
+import { checkLogDevice } from "../../files/lib/log-device.ts";
+import { openLogDevice, toldLsid } from "../../files/lib/log-range.ts";
 import { withInput } from "../../files/lib/paths.ts";
 import { withReadable } from "../../files/lib/spooled.ts";
 import { parseRecipe, RecipeCheck } from "../recipe.ts";
@@ -27,7 +28,8 @@ export const tool = defineOriginal({
     await withReadable(tool, args.param(0), async (file) => {
       const device = await openLogDevice(tool, file);
       await checkLogDevice(tool, device, (header) => {
-        if (header.lsid >= fromLsid && header.lsid < toLsid) check.add(header, device.superblock.salt);
+        const lsid = toldLsid(device, header.lsid);
+        if (lsid >= fromLsid && lsid < toLsid) check.add(header, device.superblock.salt, device.superblock.lsidBase);
       });
     });
     check.end();

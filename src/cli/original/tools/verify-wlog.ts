@@ -29,7 +29,7 @@ export const tool = defineOriginal({
         onHeader: (header) => {
           ({ salt } = header);
         },
-        onPack: ({ header }) => check.add(header, salt),
+        onPack: ({ header, lsidBase }) => check.add(header, salt, lsidBase),
       }),
     );
     check.end();

@@ -1,6 +1,6 @@
 /** @module `wdev-redo`: brings a data device up to the end of its log device. */
 import { redoLog } from "../../../log/redo.ts";
-import { openLogDevice } from "../../files/lib/log-device.ts";
+import { openLogDevice, toldLsid } from "../../files/lib/log-range.ts";
 import { withFile } from "../../files/lib/paths.ts";
 import { defineOriginal } from "../tool.ts";
 
@@ -21,9 +21,11 @@ export const tool = defineOriginal({
     const { disk, memory, compute } = tool.platform;
     await withFile(disk, args.param(0), "write", (log) =>
       withFile(disk, args.param(1), "write", async (data) => {
-        const { superblock } = await openLogDevice(tool, log);
+        const device = await openLogDevice(tool, log);
+        const { superblock } = device;
         const result = await redoLog({ log, data, superblock, pool: memory, compute });
-        print(`Applied lsid range [${superblock.writtenLsid}, ${result.superblock.writtenLsid})`);
+        const [from, to] = [superblock.writtenLsid, result.superblock.writtenLsid];
+        print(`Applied lsid range [${toldLsid(device, from)}, ${toldLsid(device, to)})`);
         if (args.flag("v")) print(`nrPacks ${result.packCount}`);
         print(`isShrinked ${result.isShrunk ? 1 : 0}`);
       }),

@@ -1,6 +1,6 @@
 /** @module `wldev-dump`: the raw blocks of a range of lsids. */
 import { fileOutput } from "../../../log/wlogfile.ts";
-import { openLogDevice } from "../../files/lib/log-device.ts";
+import { openLogDevice } from "../../files/lib/log-range.ts";
 import { dumpLog } from "../../files/lib/log-search.ts";
 import { withOutput } from "../../files/lib/paths.ts";
 import { withReadable } from "../../files/lib/spooled.ts";

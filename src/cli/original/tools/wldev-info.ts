@@ -1,5 +1,5 @@
 /** @module `wldev-info`: prints the superblock of a log device. */
-import { openLogDevice } from "../../files/lib/log-device.ts";
+import { openLogDevice } from "../../files/lib/log-range.ts";
 import { superblockLines } from "../../files/lib/log-text.ts";
 import { withReadable } from "../../files/lib/spooled.ts";
 import { defineOriginal } from "../tool.ts";

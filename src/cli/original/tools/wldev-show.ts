@@ -1,8 +1,8 @@
 /** @module `wldev-show`: prints the packs of a log device. */
 import { innerLsid } from "../../../log/lsid.ts";
-import { packFaultError } from "../../../log/pack.ts";
 import { u64Max } from "../../../units.ts";
-import { openLogDevice, placeOf, showLogDevice } from "../../files/lib/log-device.ts";
+import { showLogDevice } from "../../files/lib/log-device.ts";
+import { openLogDevice, strayRemark, toldLsid } from "../../files/lib/log-range.ts";
 import { logCountLines, packLines, superblockLines, wlogHeaderLine } from "../../files/lib/log-text.ts";
 import { withReadable } from "../../files/lib/spooled.ts";
 import { defineOriginal } from "../tool.ts";
@@ -24,7 +24,7 @@ export const tool = defineOriginal({
     iosize: { kind: "int", help: "number of blocks", default: "1" },
   },
   params: [{ name: "WLDEV", help: "log device" }],
-  async run({ args, tool, print }) {
+  async run({ args, tool, print, logError }) {
     const isAll = !args.flag("super") && !args.flag("head") && !args.flag("pack") && !args.flag("stat");
     const addressLb = args.int("addr");
     const endLb = addressLb + args.int("iosize");
@@ -33,21 +33,20 @@ export const tool = defineOriginal({
       const device = await openLogDevice(tool, file);
       const { superblock } = device;
       if (args.flag("super")) print(superblockLines(superblock));
-      const beginLsid = Math.max(innerLsid(args.lsid("b") ?? u64Max), superblock.oldestLsid);
+      const { lsidBase = 0n } = superblock;
+      const beginLsid = Math.max(innerLsid(args.lsid("b") ?? u64Max, lsidBase), superblock.oldestLsid);
       if (isAll || args.flag("head")) print(wlogHeaderLine({ ...superblock, beginLsid, endLsid: toLsid }));
-      const range = { fromLsid: BigInt(beginLsid), ...(toLsid === undefined ? {} : { toLsid }) };
-      const { counts, fault } = await showLogDevice(tool, device, range, (header, checksum) => {
+      const range = { fromLsid: toldLsid(device, beginLsid), ...(toLsid === undefined ? {} : { toLsid }) };
+      const { counts, damage, strayLsid } = await showLogDevice(tool, device, range, (header, checksum) => {
         if (!isAll && !args.flag("pack")) return;
         const isMet = header.records.some(
           ({ kind, offsetLb, sizeLb }) => kind !== "padding" && offsetLb < endLb && addressLb < offsetLb + sizeLb,
         );
-        if (!args.flag("search") || isMet) print(packLines(header, checksum));
+        if (!args.flag("search") || isMet) print(packLines(header, checksum, lsidBase));
       });
       if (isAll || args.flag("stat")) print(logCountLines(counts));
-      const { reallyEndLsid } = counts;
-      if (fault !== undefined && reallyEndLsid < superblock.writtenLsid) {
-        throw packFaultError(fault, reallyEndLsid, placeOf(device, Number(reallyEndLsid)));
-      }
+      if (damage !== undefined) throw damage;
+      if (strayLsid !== undefined) logError(strayRemark(args.param(0), counts.reallyEndLsid, strayLsid));
     });
     return 0;
   },

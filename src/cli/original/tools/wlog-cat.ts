@@ -1,7 +1,8 @@
 /** @module `wlog-cat`: extracts the log of a log device. */
 import { fileOutput } from "../../../log/wlogfile.ts";
 import { u64Max } from "../../../units.ts";
-import { exportLog, openLogDevice } from "../../files/lib/log-device.ts";
+import { exportLog } from "../../files/lib/log-device.ts";
+import { openLogDevice, strayRemark } from "../../files/lib/log-range.ts";
 import { withOutput } from "../../files/lib/paths.ts";
 import { withReadable } from "../../files/lib/spooled.ts";
 import { defineOriginal } from "../tool.ts";
@@ -19,7 +20,7 @@ export const tool = defineOriginal({
     f: { kind: "flag", help: "accepted, without effect" },
   },
   params: [{ name: "LDEV", help: "log device" }],
-  async run({ args, tool, printError }) {
+  async run({ args, tool, printError, logError }) {
     const toLsid = args.lsid("e");
     const result = await withReadable(tool, args.param(0), async (file) => {
       const device = await openLogDevice(tool, file);
@@ -31,6 +32,8 @@ export const tool = defineOriginal({
         }),
       );
     });
+    const { endLsid, strayLsid } = result;
+    if (strayLsid !== undefined) logError(strayRemark(args.param(0), endLsid, strayLsid));
     if (args.flag("v")) printError(`lsid range [${result.beginLsid}, ${result.endLsid}) packs ${result.packs}`);
     return 0;
   },

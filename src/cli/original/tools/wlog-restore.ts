@@ -1,7 +1,7 @@
 /** @module `wlog-restore`: writes a wlog from standard input into a log device. */
 
 import { u64Max } from "../../../units.ts";
-import { openLogDevice } from "../../files/lib/log-device.ts";
+import { openLogDevice } from "../../files/lib/log-range.ts";
 import { restoreWlog } from "../../files/lib/log-restore.ts";
 import { lsidText, packLine } from "../../files/lib/log-text.ts";
 import { withFile } from "../../files/lib/paths.ts";
@@ -38,8 +38,8 @@ export const tool = defineOriginal({
           ...(sizeBytes === 0 ? {} : { deviceSizeLb: Math.floor(sizeBytes / 512) }),
           verify: args.flag("verify"),
           lenient: true,
-          onPack: (header) => {
-            if (args.flag("v")) print(packLine(header, 0));
+          onPack: (header, lsidBase) => {
+            if (args.flag("v")) print(packLine(header, 0, lsidBase));
           },
         }),
       ),

@@ -2,6 +2,7 @@
 
 import { WalbError } from "../../../errors.ts";
 import { isUsablePbs } from "../../../log/geometry.ts";
+import { lsidBaseOf } from "../../../log/lsid.ts";
 import { isPackFault, packFaultError, tryDecodePackHeader } from "../../../log/pack.ts";
 import { packLines } from "../../files/lib/log-text.ts";
 import { withInput } from "../../files/lib/paths.ts";
@@ -24,9 +25,10 @@ export const tool = defineOriginal({
       try {
         const gotBytes = await input.read(lease.slice(0, pbsBytes));
         const block = lease.bytes.subarray(0, gotBytes);
-        const header = tryDecodePackHeader(block, { pbsBytes, salt });
+        const lsidBase = gotBytes < pbsBytes ? 0n : lsidBaseOf(lease.view.getBigUint64(8, true));
+        const header = tryDecodePackHeader(block, { pbsBytes, salt, lsidBase });
         if (isPackFault(header)) throw packFaultError(header, undefined, { file: input.name, offsetBytes: 0 });
-        print(packLines(header, lease.view.getUint32(0, true)));
+        print(packLines(header, lease.view.getUint32(0, true), lsidBase));
       } finally {
         lease.release();
       }
