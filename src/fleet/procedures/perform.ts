@@ -74,8 +74,12 @@ export async function perform(step: Step, context: DoingContext): Promise<string
       await changeProxy(at, volume, action, context);
       return;
     case "replicate": {
-      const { gid } = await context.runJob(archiveClient(at), "replicate", { volume, to: action.to.address });
-      return `up to gid ${gid}`;
+      for (;;) {
+        const gid =
+          (await replicateOnce(at, volume, action.to, context)) ?? (await gidOfRunning(at, volume, action.to));
+        if (gid !== undefined) return `up to gid ${gid}`;
+        await context.sleep(pollMs);
+      }
     }
     case "catch-up":
       await catchUp(at, volume, action, context);
@@ -149,11 +153,36 @@ async function changeProxy(
   if (failure !== undefined) throw failure;
 }
 
+/** @returns the gid it brought the other archive to; nothing when another replication to it runs, begun by somebody before. */
+async function replicateOnce(
+  at: FleetServer,
+  volume: string,
+  to: FleetServer,
+  context: DoingContext,
+): Promise<bigint | undefined> {
+  try {
+    return (await context.runJob(archiveClient(at), "replicate", { volume, to: to.address })).gid;
+  } catch (error) {
+    if (asWalbError(error).code !== "busy") throw error;
+    const known = (await archiveClient(at).call("status", { volume })).volumes[0];
+    if (known?.replicas?.some((one) => one.to === to.address) !== true) throw error;
+    return undefined;
+  }
+}
+
+/** How far the replication that runs already is, when that is all there was: one that follows never ends. */
+async function gidOfRunning(at: FleetServer, volume: string, to: FleetServer): Promise<bigint | undefined> {
+  const known = (await archiveClient(at).call("status", { volume })).volumes[0];
+  const replica = known?.replicas?.find((one) => one.to === to.address);
+  const isThere = replica?.gid !== undefined && replica.gid >= (known?.newestPoint?.gid ?? 0n);
+  return isThere ? replica.gid : undefined;
+}
+
 /** What waits at proxies for an archive must begin where the archive ends, or before. */
 async function catchUp(at: FleetServer, volume: string, action: Of<"catch-up">, context: DoingContext): Promise<void> {
   let quietMs = 0;
   for (;;) {
-    await context.runJob(archiveClient(at), "replicate", { volume, to: action.to.address });
+    await replicateOnce(at, volume, action.to, context);
     const known = await archiveClient(action.to).call("status", { volume }, { signal: context.signal });
     const reached = known.volumes[0]?.newestPoint?.gid ?? -1n;
     const behind: string[] = [];

@@ -56,10 +56,6 @@ export function planSynchronize(view: VolumeView, to: FleetServer): Step[] {
     const how = settings === undefined ? {} : { compression: settings.compression, delayS: settings.delayS };
     add(server, { kind: "register", archive: to, ...how }, `${server.name} does not feed ${to.name}`);
   }
-  for (const proxy of view.proxies) {
-    if (proxy.volume.state === "Stopped" && !unfed.includes(proxy))
-      add(proxy.server, { kind: "start" }, "it is stopped");
-  }
   const waits = view.proxies.some((proxy) => (entryOf(proxy, to)?.pendingCount ?? 0) > 0);
   if (unfed.length > 0 || isBehind || waits) {
     const proxies = view.proxies.map(({ server }) => server);

@@ -5,6 +5,7 @@ import type { FleetServer } from "../fleet.ts";
 import { feedPrimary } from "./plan-archives.ts";
 import type { Step } from "./step.ts";
 import {
+  type ArchiveView,
   archiveAt,
   entryOf,
   imageStates,
@@ -126,15 +127,26 @@ export function planPrepareBackup(view: VolumeView, name: string, { isAsked }: P
   return [...steps, ...feedPrimary(view)];
 }
 
-/** Archives besides the primary that a new backup must be replicated to, since proxies feed them only with what follows. */
-export function planAfterBackup(view: VolumeView): Step[] {
-  return view.archives.flatMap(({ server: to, volume: known }): Step[] => {
+/**
+ * Archives besides the primary that a new backup must be replicated to, since proxies feed them only with what follows.
+ * @param doneGid the storage has delivered up to here: only archives that what waits at the proxies does not lead on to it.
+ */
+export function planAfterBackup(view: VolumeView, doneGid?: bigint): Step[] {
+  return view.archives.flatMap((archive): Step[] => {
+    const { server: to, volume: known } = archive;
     if (to.name === view.primary.name || !imageStates.includes(known.state)) return [];
     const proxies = view.proxies.filter((proxy) => entryOf(proxy, to) !== undefined).map(({ server }) => server);
-    if (proxies.length === 0) return [];
+    if (proxies.length === 0 || (doneGid !== undefined && isLedTo(view, archive, doneGid))) return [];
     const why = `proxies feed ${to.name} only with what comes after the backup`;
     return [{ at: view.primary, volume: view.volume, action: { kind: "catch-up", to, proxies }, why }];
   });
+}
+
+/** True when an archive, with what waits for it at the proxies, has all that was delivered. */
+function isLedTo(view: VolumeView, { server, volume }: ArchiveView, doneGid: bigint): boolean {
+  const reached = volume.newestPoint?.gid ?? -1n;
+  const waiting = view.proxies.flatMap((proxy) => entryOf(proxy, server)?.oldestGid ?? []);
+  return waiting.length === 0 ? reached >= doneGid : waiting.some((gid) => gid <= reached);
 }
 
 export interface SwitchOptions {
@@ -151,16 +163,19 @@ export function planSwitch(view: VolumeView, to: FleetServer, { isForced, device
   const olds = view.storages.filter(
     (storage) => storage.server.name !== to.name && [...targetStates, "Stopped"].includes(storage.volume.state),
   );
-  if (next.volume.state === "Target" && olds.length === 0) return [];
+  const settle: Step = {
+    at: to,
+    volume,
+    action: { kind: "settle", archive: primary },
+    why: "others get it from there",
+  };
+  if (next.volume.state === "Target" && olds.length === 0) {
+    const cutOff = planAfterBackup(view, next.volume.doneGid);
+    return cutOff.length === 0 ? [] : [settle, ...cutOff];
+  }
   const after = planAfterBackup(view);
   if (next.volume.state === "FullSync" || next.volume.state === "HashSync") {
     const wait: Step = { at: to, volume, action: { kind: "await-sync" }, why: `it is ${next.volume.state} already` };
-    const settle: Step = {
-      at: to,
-      volume,
-      action: { kind: "settle", archive: primary },
-      why: "others get it from there",
-    };
     return after.length === 0 ? [wait] : [wait, settle, ...after];
   }
   const steps = [
