@@ -182,12 +182,6 @@ static int decode_gzip(const void *source, size_t source_size, void *target, siz
     return result == Z_STREAM_END && inflater->avail_out == 0 && inflater->avail_in == 0 ? 0 : -1;
 }
 
-static int decode_snappy(const void *source, size_t source_size, void *target, size_t target_size) {
-    size_t size = 0;
-    if (snappy_uncompressed_length(source, source_size, &size) != SNAPPY_OK || size != target_size) return -1;
-    return snappy_uncompress(source, source_size, target, &size) == SNAPPY_OK && size == target_size ? 0 : -1;
-}
-
 static int decode_lzma(const void *source, size_t source_size, void *target, size_t target_size) {
     uint64_t memory_max = lzma_memory_max;
     size_t read = 0, written = 0;
@@ -213,7 +207,7 @@ int codec_decode(uint32_t codec, const void *source, size_t source_size, void *t
     case CODEC_GZIP:
         return decode_gzip(source, source_size, target, target_size);
     case CODEC_SNAPPY:
-        return decode_snappy(source, source_size, target, target_size);
+        return snappy_decode(source, source_size, target, target_size);
     case CODEC_LZMA:
         return decode_lzma(source, source_size, target, target_size);
     case CODEC_LZ4:

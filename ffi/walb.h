@@ -95,6 +95,9 @@ void expand_items(struct item *items, uint32_t count);
 /* Expands to exactly target_size bytes. 0 = good. Never writes beyond the target. */
 int codec_decode(uint32_t codec, const void *source, size_t source_size, void *target, size_t target_size);
 
+/* snappy.c. Expands to exactly target_size bytes: 0 = good. */
+int snappy_decode(const void *source, size_t source_size, void *target, size_t target_size);
+
 /* Memory of the calling thread, 4096-aligned, at least `size` bytes; NULL when there is none. Valid until the next
    call with the same index; given back by scratch_trim(). */
 void *scratch(int index, size_t size);
