@@ -1,7 +1,7 @@
 /**
  * @module Moves the base image forward: applies diffs to it, in rounds.
  *
- * Order of a round: diffs checked → row `applying`, manifest → writes → fdatasync → row `applied` without the diffs,
+ * Order of a round: diffs checked → hashes of what will be written forgotten → row `applying`, manifest → writes → fdatasync → row `applied` without the diffs,
  * manifest → files removed. A round that was cut off is repeated by the next apply.
  */
 import type { ProgressReport } from "../control/job.ts";
@@ -15,6 +15,7 @@ import { applyRound } from "../snapshot/restore.ts";
 import { beginState, endState } from "../snapshot/state.ts";
 import { stateText } from "../snapshot/text.ts";
 import { lbBytes } from "../units.ts";
+import { forgetChanged } from "./base-hashes.ts";
 import { promoteCold, removeOldColds } from "./cold.ts";
 import { explained, type Round, verifyPlan } from "./diffs.ts";
 import { openFittingRound } from "./fitting.ts";
@@ -86,7 +87,9 @@ async function applyOneRound(volume: ArchiveVolume, io: DiffIo, round: Round, co
   await verifyPlan(volume, io, round, plan, context.signal, report("checking the diffs"));
   const image = await volume.images.open(baseImage(volume.name), "write");
   let result: Awaited<ReturnType<typeof applyDiffs>>;
+  let moveOn: () => Promise<void>;
   try {
+    moveOn = await forgetChanged(volume, io, plan.pieces, endState(volume.requireBase(), round.metas));
     store.setBase(beginState(volume.requireBase(), round.metas));
     await volume.saveManifest();
     const onProgress = report("applying the diffs");
@@ -105,6 +108,7 @@ async function applyOneRound(volume: ArchiveVolume, io: DiffIo, round: Round, co
   const base = endState(volume.requireBase(), round.metas);
   const gone = garbageBefore(store.set, base.from.gidB).map((meta) => store.diff(meta));
   store.setBase(base, gone);
+  await moveOn();
   await volume.saveManifest();
   await volume.removeDiffFiles(gone);
   return (result.writtenLb + result.zeroedLb) * lbBytes;

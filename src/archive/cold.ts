@@ -8,6 +8,7 @@
 import { WalbError } from "../errors.ts";
 import { baseImage, type ImageId, snapshotImage } from "../image/image.ts";
 import { garbageBefore } from "../snapshot/collect.ts";
+import { forgetBaseHashes } from "./base-hashes.ts";
 import type { Cold } from "./colds.ts";
 import { coldState } from "./plan.ts";
 import type { ArchiveVolume } from "./volume.ts";
@@ -52,6 +53,7 @@ export async function promoteCold(volume: ArchiveVolume, cold: Cold): Promise<vo
   const { images, name } = volume;
   await images.rename(snapshotImage(name, "cold", cold.gid), snapshotImage(name, "promoting", cold.gid));
   await images.grow(snapshotImage(name, "promoting", cold.gid), volume.sizeBytes);
+  await forgetBaseHashes(volume);
   await images.remove(baseImage(name));
   await finishPromotion(volume, cold);
   volume.log.info("a point that was kept as an image is the base now", { gid: cold.gid });

@@ -10,6 +10,7 @@ import type { Snapshot } from "../snapshot/types.ts";
 import { lbBytes } from "../units.ts";
 import type { BulkSink, ReceivedBulk } from "../wire/bulk-stream.ts";
 import type { BackupRequest } from "../wire/full-sync.ts";
+import { forgetBaseHashes } from "./base-hashes.ts";
 import { ImageWriter } from "./image-writer.ts";
 import { finishReset } from "./reconcile.ts";
 import type { FullBackup } from "./store.ts";
@@ -34,6 +35,7 @@ export class FullSync implements BulkSink {
     if (volume.store.isResetting) await finishReset(volume);
     // Nor may a replication go on in an image that is another's now.
     volume.store.fullCopy.clear();
+    await forgetBaseHashes(volume);
     const content = await volume.images.createEmpty(volume.name, sizeLb * lbBytes);
     const image = await volume.images.open(baseImage(volume.name), "write");
     const copy = { image, content, startLb: 0, sizeLb, codec: compress.codec, what: "full backup" };

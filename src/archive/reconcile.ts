@@ -12,6 +12,7 @@ import { diffFileName, diffFileSuffix, parseDiffFileName } from "../snapshot/fil
 import { pointsInTime, type RestorePoint } from "../snapshot/restore.ts";
 import { snapshotText } from "../snapshot/text.ts";
 import { isSameSnapshot } from "../snapshot/types.ts";
+import { forgetBaseHashes } from "./base-hashes.ts";
 import { reconcileImages } from "./cold.ts";
 import type { Manifest } from "./manifest.ts";
 import { mergingPrefix } from "./merge.ts";
@@ -47,6 +48,7 @@ export async function reconcile(volume: ArchiveVolume, io: DiffIo, manifest?: Ma
 /** Deletes the files of a reset whose rows are gone. */
 export async function finishReset(volume: ArchiveVolume): Promise<void> {
   const { disk } = volume.platform;
+  await forgetBaseHashes(volume);
   for (const image of await volume.images.list(volume.name)) await volume.images.remove(image);
   for (const fileName of await disk.list(volume.directory)) {
     if (fileName.endsWith(diffFileSuffix)) await disk.remove(volume.pathOf(fileName));

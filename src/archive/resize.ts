@@ -3,6 +3,7 @@ import { WalbError } from "../errors.ts";
 import { baseImage } from "../image/image.ts";
 import { gib, lbBytes } from "../units.ts";
 import { volumeLbMax } from "../wire/bulk-stream.ts";
+import { forgetBaseHashes } from "./base-hashes.ts";
 import { type ArchiveVolume, activeStates } from "./volume.ts";
 
 /** Longest range zeroed by one call. */
@@ -31,6 +32,8 @@ export async function resizeVolume(volume: ArchiveVolume, sizeLb: number): Promi
   if (sizeLb === store.sizeLb) return;
   const end = machine.beginAction("Resize");
   try {
+    // What is new changes the last group.
+    await forgetBaseHashes(volume);
     const sizeBytes = sizeLb * lbBytes;
     const image = baseImage(name);
     const imageBytes = await images.sizeBytes(image);

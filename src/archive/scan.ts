@@ -249,7 +249,7 @@ export class SnapshotImage {
     }
   }
 
-  /** Reads a range and forgets it; holes of the base that no diff covers are passed over. @returns bytes read. */
+  /** Reads what the diffs cover of a range and forgets it. @returns bytes read. */
   async readThrough(
     fromBytes: number,
     toBytes: number,
@@ -258,9 +258,11 @@ export class SnapshotImage {
     let at = fromBytes;
     let readBytes = 0;
     const start = async (): Promise<{ readonly job: Promise<number> } | undefined> => {
-      at = Math.max(at, Math.min(toBytes, await this.#holeEnd(at)));
-      if (at >= toBytes) return undefined;
+      const covered = this.#image.nextCovered(at / lbBytes);
+      at = Math.max(at, Math.min(toBytes, (covered?.startLb ?? Number.POSITIVE_INFINITY) * lbBytes));
+      if (covered === undefined || at >= toBytes) return undefined;
       checkAborted(signal, "reading the image");
+      // Short gaps are read along: one read of a MiB is cheaper than many.
       const sizeBytes = Math.min(hashJobBytesMax, toBytes - at);
       await this.#volume.rates.scan.take(sizeBytes, signal);
       const offsetBytes = at;

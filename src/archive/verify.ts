@@ -1,19 +1,24 @@
 /**
- * @module Proves that a volume can be restored: every diff is read and its checksums are checked, then the newest image
- * is read through base and diffs. Damage does not end it: all is named, with the points it costs.
+ * @module Proves that a volume can be restored: every diff is read and its checksums are checked, the base image is read
+ * and compared with what it was the last time, then the newest image is read where diffs lie over it. Damage does not end it: all is named, with the points it costs.
  */
 
+import { basename } from "node:path";
 import type { DiffSet } from "../diff/set.ts";
 import { checkAborted } from "../diff/types.ts";
 import { verifyDiff } from "../diff/verify.ts";
 import { inOrder } from "../diff/window.ts";
-import type { WalbError } from "../errors.ts";
-import { pointsInTime } from "../snapshot/restore.ts";
+import { WalbError } from "../errors.ts";
+import { type ByteRange, baseImage } from "../image/image.ts";
+import { pointsInTime, type RestorePoint } from "../snapshot/restore.ts";
 import { alignDown, alignUp, mib } from "../units.ts";
 import { defaultBulkLb } from "../wire/grammar.ts";
 import type { JobContext } from "./apply.ts";
+import { groupBytes } from "./base-hashes.ts";
 import { explained, requireSame } from "./diffs.ts";
+import { checkBaseImage } from "./image-check.ts";
 import type { ArchiveMemory } from "./memory.ts";
+import { planStart, pointsText } from "./plan.ts";
 import { SnapshotImage } from "./scan.ts";
 import type { StoredDiff } from "./store.ts";
 import type { ArchiveVolume } from "./volume.ts";
@@ -32,7 +37,10 @@ export interface Verified {
   readonly diffCount: number;
   readonly checkedCount: number;
   readonly checkedBytes: number;
+  /** Read of the base image, and of what the diffs lay over it; holes not counted. */
   readonly imageBytes: number;
+  /** Of the base image, holes included: compared with what it was the last time. */
+  readonly comparedBytes: number;
   readonly damage: { file: string; message: string; hint?: string }[];
   readonly lostPointCount: number;
 }
@@ -114,15 +122,19 @@ export async function verifyVolume(
     await letGo();
   }
   const isDiffBad = damage.size > 0;
-  const imageBytes = isDiffBad ? 0 : await readImage(volume, memory, request, context, damage);
+  const range = chooseRange(volume, request);
+  const image = await readBase(volume, memory, range, context, damage);
+  const overlaidBytes = isDiffBad ? 0 : await readOverlay(volume, memory, range, context, damage);
   const points = pointsInTime(set, base);
   const bad = diffs.filter((diff) => damage.has(diff.fileName)).map((diff) => diff.meta);
   const left = new Set(pointsInTime(set.eraseAll(bad), base).map((point) => point.gid));
+  for (const { gid } of image.lostPoints) left.delete(gid);
   return {
     diffCount: diffs.length,
     checkedCount: chosen.length,
     checkedBytes,
-    imageBytes,
+    imageBytes: image.readBytes + overlaidBytes,
+    comparedBytes: image.comparedBytes,
     damage: [...damage].map(([file, { what, hint }]) => ({
       file,
       message: what,
@@ -132,24 +144,102 @@ export async function verifyVolume(
   };
 }
 
-/** Reads the newest image, or a share of it that begins anywhere. */
-async function readImage(
+/** The whole image, or a share of it that begins anywhere; in whole groups of the base's hashes. */
+function chooseRange({ sizeBytes, platform }: ArchiveVolume, { subsetPercent }: VerifyRequest): ByteRange {
+  const partBytes = Math.min(sizeBytes, alignUp(Math.ceil((sizeBytes * (subsetPercent ?? 100)) / 100), groupBytes));
+  const lastBytes = alignUp(sizeBytes - partBytes, groupBytes);
+  const startBytes = alignDown(Math.floor((lastBytes + groupBytes) * platform.random.fraction()), groupBytes);
+  const begin = Math.min(startBytes, lastBytes);
+  return { startBytes: begin, endBytes: Math.min(sizeBytes, begin + partBytes) };
+}
+
+/** What the base image says of itself. */
+interface BaseRead {
+  readonly readBytes: number;
+  readonly comparedBytes: number;
+  /** What cannot be restored as it was any more. */
+  readonly lostPoints: readonly RestorePoint[];
+}
+
+/** Reads a range of the base image, and finds what has changed it since the last time. */
+async function readBase(
   volume: ArchiveVolume,
   memory: ArchiveMemory,
-  { subsetPercent }: VerifyRequest,
+  range: ByteRange,
+  context: JobContext,
+  damage: Map<string, WalbError>,
+): Promise<BaseRead> {
+  const { signal } = context;
+  const file = basename(volume.images.pathOf(baseImage(volume.name)));
+  const totalBytes = range.endBytes - range.startBytes;
+  const progress = (doneBytes: number): void =>
+    context.progress({ doneBytes, totalBytes, step: "reading the base image" });
+  try {
+    const { changed, ...read } = await checkBaseImage(volume, memory, { range, signal, progress });
+    if (changed.length === 0) {
+      if (totalBytes === volume.sizeBytes) volume.clearDamage([file]);
+      return { ...read, lostPoints: [] };
+    }
+    const lostPoints = pointsOfBase(volume);
+    const error = changedError(volume, changed, lostPoints);
+    volume.setDamage(file, error);
+    volume.log.error("the base image has changed", { error });
+    damage.set(file, error);
+    return { ...read, lostPoints };
+  } catch (error) {
+    checkAborted(signal, "verifying");
+    const failure = explained(volume, error);
+    damage.set(failure.where.file?.split("/").at(-1) ?? file, failure);
+    return { readBytes: 0, comparedBytes: 0, lostPoints: [] };
+  }
+}
+
+/** Points whose restore begins at the base image. */
+function pointsOfBase(volume: ArchiveVolume): RestorePoint[] {
+  const { set, colds } = volume.store;
+  const base = volume.requireBase();
+  const points = volume.points().map(({ point }) => point);
+  return points.filter(({ gid }) => planStart(set, base, colds.all, gid).cold === undefined);
+}
+
+const rangesNamedMax = 8;
+
+function changedError(
+  volume: ArchiveVolume,
+  changed: readonly ByteRange[],
+  lostPoints: readonly RestorePoint[],
+): WalbError {
+  const { name } = volume;
+  const bytes = changed.reduce((sum, { startBytes, endBytes }) => sum + endBytes - startBytes, 0);
+  const named = changed.slice(0, rangesNamedMax).map(({ startBytes, endBytes }) => `${startBytes} to ${endBytes - 1}`);
+  const more = changed.length > named.length ? `, and ${changed.length - named.length} more ranges` : "";
+  return new WalbError("damaged", {
+    what:
+      `the base image is not what it was when it was read before: its disk or another program has changed something in ` +
+      `bytes ${named.join(", ")}${more} (${Math.ceil(bytes / mib)} MiB in all: hashes are kept by the MiB); points that may be wrong there: ${pointsText(lostPoints)}`,
+    where: { volume: name, file: volume.images.pathOf(baseImage(name)) },
+    hint:
+      `check the disk; put the image back from a copy, or let a backup compare everything with the volume, which makes ` +
+      `the points behind it right: walb backup ${name}`,
+  });
+}
+
+/** Reads what the diffs lay over a range of the base. */
+async function readOverlay(
+  volume: ArchiveVolume,
+  memory: ArchiveMemory,
+  { startBytes, endBytes }: ByteRange,
   context: JobContext,
   damage: Map<string, WalbError>,
 ): Promise<number> {
-  const { sizeBytes, platform, store } = volume;
-  const partBytes = Math.min(sizeBytes, alignUp(Math.ceil((sizeBytes * (subsetPercent ?? 100)) / 100), mib));
-  const fromBytes = alignDown(Math.floor((sizeBytes - partBytes) * platform.random.fraction()), mib);
-  const range = { sizeLb: store.sizeLb, bulkLb: defaultBulkLb };
+  const scanned = { sizeLb: volume.store.sizeLb, bulkLb: defaultBulkLb };
+  const totalBytes = endBytes - startBytes;
   try {
-    const image = await SnapshotImage.open(volume, memory, range, context.signal);
+    const image = await SnapshotImage.open(volume, memory, scanned, context.signal);
     try {
       const progress = (doneBytes: number): void =>
-        context.progress({ doneBytes, totalBytes: partBytes, step: "reading the image" });
-      return await image.readThrough(fromBytes, fromBytes + partBytes, { signal: context.signal, progress });
+        context.progress({ doneBytes, totalBytes, step: "reading the image through the diffs" });
+      return await image.readThrough(startBytes, endBytes, { signal: context.signal, progress });
     } finally {
       await image.close();
     }

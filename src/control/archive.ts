@@ -372,8 +372,10 @@ export const archiveCommands = {
       /** Of them read now, and their bytes. */
       checkedCount: countSchema,
       checkedBytes: countSchema,
-      /** Of the newest image, holes not counted. */
+      /** Of the base image and what the diffs lay over it, holes not counted. */
       imageBytes: countSchema,
+      /** Of the base image, holes included: compared with what it was the last time; the rest was read for the first time. */
+      comparedBytes: countSchema.optional(),
       damage: z.array(z.object({ file: z.string(), message: z.string(), hint: z.string().optional() })),
       /** Points that are restorable only if damaged files come back. */
       lostPointCount: countSchema,

@@ -86,6 +86,13 @@ class Scene {
       expect(await this.do(() => this.diff(from, to))).toBe("accept");
     }
     await this.do(() => this.command("label-snapshot", { gid: 6, label: "last" }));
+    await this.verify("before");
+  }
+
+  /** Learns what the base image holds, and finds nothing that only the archive itself has written since it did before. */
+  async verify(what: string): Promise<void> {
+    const { damage } = await this.do(() => this.command("verify"));
+    expect({ what, damage }).toEqual({ what, damage: [] });
   }
 
   /** Files of images. */
@@ -107,6 +114,7 @@ class Scene {
       expectSame(found, this.history.at(gid), `${what}, gid ${gid}`);
     }
     if (points.length > 0) expect(points.at(-1)).toMatchObject(points.at(-1)!.gid === 6n ? { label: "last" } : {});
+    if (points.length > 0) await this.verify(what);
     const leftovers = this.archive.storage.paths().filter((path) => /\.tmp$|partial$/.test(path));
     expect(leftovers).toEqual([]);
     return points.map((point) => Number(point.gid));

@@ -14,6 +14,7 @@ import { baseImage } from "../../image/image.ts";
 import { diffFileSuffix } from "../../snapshot/filename.ts";
 import { lbBytes } from "../../units.ts";
 import type { Transition } from "../../volume/machine.ts";
+import { forgetBaseHashes } from "../base-hashes.ts";
 import type { ArchiveVolume, ArchiveVolumeState } from "../volume.ts";
 
 /** Holds what a resync writes to the image. */
@@ -51,6 +52,7 @@ async function writeImage(volume: ArchiveVolume, io: DiffIo, signal: AbortSignal
     });
   }
   const id = baseImage(name);
+  await forgetBaseHashes(volume);
   if ((await images.sizeBytes(id)) < sizeBytes) await images.grow(id, sizeBytes);
   const image = await images.open(id, "write");
   try {

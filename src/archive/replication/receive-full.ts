@@ -8,6 +8,7 @@ import { baseImage, type EmptyContent } from "../../image/image.ts";
 import { lbBytes } from "../../units.ts";
 import type { BulkSink, ReceivedBulk } from "../../wire/bulk-stream.ts";
 import type { ReplFullRequest } from "../../wire/repl-sync.ts";
+import { forgetBaseHashes } from "../base-hashes.ts";
 import { resumeLb } from "../full-copy.ts";
 import { commitBase, requireGid } from "../full-sync.ts";
 import { ImageWriter } from "../image-writer.ts";
@@ -51,6 +52,7 @@ export class FullReception implements BulkSink {
     const { sizeLb, bulkLb, base, compress } = request;
     requireGid(base.to ?? base.from);
     if (store.isResetting) await finishReset(volume);
+    await forgetBaseHashes(volume);
     const totalBytes = sizeLb * lbBytes;
     const copy = { archiveUuid, base, sizeLb };
     const startLb = (await images.exists(baseImage(name))) ? resumeLb(store.fullCopy.get(), copy, bulkLb) : 0;

@@ -11,8 +11,9 @@ import { defineVerb } from "../verb.ts";
 export const verb = defineVerb({
   summary: "Reads the backups of volumes to their end and checks every checksum",
   description:
-    "Checks all data of all diffs, then reads the newest image through base and diffs. Damage is named with the points it\n" +
-    "costs; the exit code is then 5. A part at a time: --subset reads what was not read for longest, so that it all is read\n" +
+    "Checks all data of all diffs, then reads the base image and what the diffs lay over it. Of each MiB of the base image a\n" +
+    "hash is kept beside it until an apply writes there: what its disk or another program has changed since it was read the\n" +
+    "last time is damage too. Damage is named with the points it costs; the exit code is then 5. A part at a time: --subset reads what was not read for longest, so that it all is read\n" +
     "in turn.",
   positionals: [{ name: "VOL", help: "names of the volumes", isRequired: true, isVariadic: true }],
   flags: {
@@ -34,7 +35,7 @@ export const verb = defineVerb({
       };
       const result = await runJob(archive, "verify", params, flags, io);
       results.push({ volume, ...result });
-      const read = `${result.checkedCount} of ${result.diffCount} diffs (${formatSize(result.checkedBytes)}) and ${formatSize(result.imageBytes)} of the image`;
+      const read = `${result.checkedCount} of ${result.diffCount} diffs (${formatSize(result.checkedBytes)}) and ${formatSize(result.imageBytes)} of the image, ${formatSize(result.comparedBytes ?? 0)} of it compared with before`;
       const took = `in ${formatDuration(result.elapsedMs)}`;
       if (result.damage.length === 0) {
         text += `${volume}: good; read ${read} ${took}\n`;
