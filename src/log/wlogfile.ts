@@ -71,8 +71,11 @@ export class WlogReader {
   #pushedBack: Uint8Array = new Uint8Array(0);
   #offsetBytes = 0;
   #header: WlogHeader | undefined;
+  readonly #chunkBytes: number | undefined;
 
-  constructor(input: WlogInput, pool: MemoryPool, compute: Compute) {
+  /** @param chunkBytes read at once; default 1 MiB. */
+  constructor(input: WlogInput, pool: MemoryPool, compute: Compute, chunkBytes?: number) {
+    this.#chunkBytes = chunkBytes;
     this.#input = input;
     this.#pool = pool;
     this.#compute = compute;
@@ -117,6 +120,7 @@ export class WlogReader {
       compute: this.#compute,
       fromLsid: header.beginLsid,
       limitLsid: Number.MAX_SAFE_INTEGER,
+      ...(this.#chunkBytes === undefined ? {} : { chunkBytes: this.#chunkBytes }),
       signal,
     });
     if (stop.kind === "end-block") {

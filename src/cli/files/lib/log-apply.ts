@@ -8,7 +8,7 @@ import type { PackBatch, PackPart } from "../../../log/batch.ts";
 import { IntervalIndex } from "../../../log/intervals.ts";
 import { wholeLsid } from "../../../log/lsid.ts";
 import { type LogPackHeader, type LogRecord, recordDataPb } from "../../../log/pack.ts";
-import { type LoggedWrite, planStoreWrites, runStoreWrites } from "../../../log/storewrites.ts";
+import { type LoggedWrite, planStoreWrites, runStoreWrites, type StoreOperation } from "../../../log/storewrites.ts";
 import { type WlogInput, WlogReader } from "../../../log/wlogfile.ts";
 import type { Memory } from "../../../native/memory.ts";
 import type { DiskFile } from "../../../platform/disk.ts";
@@ -57,6 +57,8 @@ export interface LogApplyOptions {
   readonly onPack?: (header: LogPackHeader, checksum: number, writes: readonly LoggedWrite[]) => void;
 }
 
+/** Fewer waits than the default; three of them are in memory. */
+const chunkBytes = 4 * mib;
 const zeroBytes = 64 * kib;
 const longLogBytes = 64 * mib;
 const largeWriteBytes = 32 * kib;
@@ -97,12 +99,14 @@ export async function redoWlog(
   const mayStretch = again !== undefined && options.onPack === undefined;
   let stretch: LogStretch | undefined;
   let isDecided = false;
-  const reader = new WlogReader(input, memory, compute);
+  const reader = new WlogReader(input, memory, compute, chunkBytes);
   const limitLb = image.isBlockDevice ? Math.floor((await image.size()) / lbBytes) : Number.MAX_SAFE_INTEGER;
   const zeroes = await memory.lease(zeroBytes);
   let counts: ApplyCounts | undefined;
   let uuid = "";
   let doneBytes = 0;
+  // Of the batch before: it is written while the next one is read and checked.
+  let writing: Promise<void> | undefined;
   try {
     zeroes.bytes.fill(0);
     for (let header = await reader.nextHeader(); header !== undefined; header = await reader.nextHeader()) {
@@ -126,25 +130,36 @@ export async function redoWlog(
           stretch = new LogStretch(tool, again, image, options);
         }
         isDecided = true;
+        let isHeld = false;
         try {
           if (stretch === undefined) {
-            doneBytes += await applyBatch(batch, header.pbsBytes, image, limitLb, zeroes, counts, options);
+            const { sizeBytes, operations } = planBatch(batch, header.pbsBytes, image, limitLb, counts, options);
+            doneBytes += sizeBytes;
+            // Before this one begins, so that overlapping writes keep the order of the log.
+            await writing;
+            isHeld = true;
+            writing = runStoreWrites(image, operations, zeroes).finally(() => batch.release());
+            // Heard of where it is waited for.
+            writing.catch(() => {});
           } else {
             doneBytes += stretch.add(batch, place, limitLb, counts);
             if (stretch.isFull) await stretch.write(uuid, counts);
           }
         } finally {
-          batch.release();
+          if (!isHeld) batch.release();
         }
         tool.progress(doneBytes, input.sizeBytes);
       }
     }
+    await writing;
     if (counts !== undefined) await stretch?.write(uuid, counts);
   } catch (error) {
-    // What is before the damage is replayed.
+    // What is before the damage is replayed; that this failed would be worse news.
+    await writing;
     if (counts !== undefined && !tool.signal.aborted) await stretch?.write(uuid, counts);
     throw error;
   } finally {
+    await writing?.catch(() => {});
     zeroes.release();
     await image.sync();
   }
@@ -214,16 +229,15 @@ function visitPart(
   return sizePb * pbsBytes;
 }
 
-/** Replays one batch; all of it is written when it returns. @returns its size in the log. */
-async function applyBatch(
+/** What a batch asks of the image, counted; and its size in the log. */
+function planBatch(
   batch: PackBatch,
   pbsBytes: number,
   image: DiskFile,
   limitLb: number,
-  zeroes: Memory,
   counts: ApplyCounts,
   options: LogApplyOptions,
-): Promise<number> {
+): { sizeBytes: number; operations: StoreOperation[] } {
   const writes: LoggedWrite[] = [];
   let sizeBytes = 0;
   for (const part of batch.parts) {
@@ -236,9 +250,7 @@ async function applyBatch(
     }
   }
   countWritten(writes, counts);
-  // A batch is done before the next begins, so that overlapping writes keep the order of the log.
-  await runStoreWrites(image, planStoreWrites(writes), zeroes);
-  return sizeBytes;
+  return { sizeBytes, operations: planStoreWrites(writes) };
 }
 
 /** Records of one stretch: about 100 MiB of index and plan. */
