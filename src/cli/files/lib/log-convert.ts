@@ -18,7 +18,7 @@ import { type WlogInput, WlogReader } from "../../../log/wlogfile.ts";
 import type { WlogHeader } from "../../../log/wlogheader.ts";
 import type { CompressOption } from "../../../native/codec.ts";
 import type { DiskFile } from "../../../platform/disk.ts";
-import { lbBytes, mib } from "../../../units.ts";
+import { lbBytes } from "../../../units.ts";
 import { checkContinues } from "./log-apply.ts";
 import { indexRecord, logAsSet, type WlogPlace } from "./log-index.ts";
 import type { OpenInput } from "./paths.ts";
@@ -52,8 +52,8 @@ export type LogInput = WlogInput & Pick<Partial<OpenInput>, "sizeBytes" | "again
 /** IOs that wait to be compressed: batches whose memory is not given back yet. */
 const batchesMax = 3;
 
-/** Log between two collections of garbage: each takes about 10 ms. */
-const collectStepBytes = 32 * mib;
+/** IOs between two collections of garbage: each takes about 10 ms. */
+const collectStepIos = 8192;
 
 /** Converts concatenated wlogs that continue each other. The output is not synced. @throws WalbError */
 export async function convertWlog(
@@ -124,7 +124,7 @@ async function feedAll(
   let header: WlogHeader | undefined = first;
   let endLsid = wholeLsid(first.beginLsid, first.lsidBase);
   let doneBytes = 0;
-  let collectedBytes = 0;
+  let uncollectedIos = 0;
   const takeChecked = async (batch: PackBatch, place: WlogPlace): Promise<void> => {
     checkAddresses(batch, place, input.name);
     await take(batch, place);
@@ -148,9 +148,10 @@ async function feedAll(
         added.catch(() => undefined);
         adding.push(added);
         // The runtime would let the leftovers of 100 000 small IOs pile up before it looks for them.
-        if (doneBytes >= collectedBytes + collectStepBytes) {
+        for (const { data } of batch.parts) uncollectedIos += data.length;
+        if (uncollectedIos >= collectStepIos) {
           Bun.gc(true);
-          collectedBytes = doneBytes;
+          uncollectedIos = 0;
         }
         if (adding.length >= batchesMax) await adding.shift();
         tool.progress(doneBytes, input.sizeBytes);
