@@ -19,6 +19,8 @@ import { ArchiveVolume, type ArchiveVolumeState, activeStates } from "./volume.t
 
 /** Directories of cleared volumes, until they are deleted; no volume can have such a name. */
 const clearingPrefix = ".clearing-";
+/** Directories of volumes that are reset on a full disk, until they are made anew. */
+const resettingPrefix = ".resetting-";
 
 /** What the volumes need from the role. */
 export interface ArchiveVolumesParts {
@@ -51,6 +53,7 @@ export class ArchiveVolumes {
     const withManifest = new Set<string>();
     for (const name of await disk.list(settings.dataDir)) {
       if (name.startsWith(clearingPrefix)) await this.#finishClear(name);
+      else if (name.startsWith(resettingPrefix)) await this.#finishReset(name);
       else if ((await disk.info(`${settings.dataDir}/${name}/${manifestName}`)) !== undefined) {
         withManifest.add(`${settings.dataDir}/${name}/${volumeDatabaseName}`);
       }
@@ -208,24 +211,63 @@ export class ArchiveVolumes {
       volume.clearTrouble();
       transition.commit("SyncReady");
     } catch (error) {
-      // The rows are gone: it can only be repeated.
+      // Before the rows are gone nothing has happened; from then on it can only be repeated.
+      if (!volume.store.isResetting && asWalbError(error).code === "no-space") return await this.#resetByRename(volume);
       transition.commit("SyncReady");
       throw error;
     }
   }
 
+  /** Not even a row can be written: the directory goes in one step, which takes no space, and is made anew in its own. */
+  async #resetByRename(volume: ArchiveVolume): Promise<void> {
+    const { name } = volume;
+    volume.log.warn("there is no space to note a reset: the volume's directory is made anew");
+    this.#making.add(name);
+    try {
+      await volume.close();
+      await this.#finishReset(await this.#moveAway(volume, resettingPrefix));
+      this.#volumes.set(name, await this.#open(name));
+    } finally {
+      this.#making.delete(name);
+    }
+  }
+
+  /** Empties a directory that a reset has moved away, makes the volume anew, and only then lets go of the name. */
+  async #finishReset(trash: string): Promise<void> {
+    const { platform, settings, images } = this.#parts;
+    const { disk, databases } = platform;
+    const name = volumeOf(trash, resettingPrefix);
+    const path = `${settings.dataDir}/${trash}`;
+    for (const entry of await disk.list(path)) await disk.removeTree(`${path}/${entry}`);
+    const directory = this.#directory(name);
+    if ((await disk.info(directory)) === undefined) {
+      for (const image of await images.list(name)) await images.remove(image);
+      await disk.makeDirectory(directory);
+      const volume = this.#make(name, ArchiveStore.create(databases, directory, emptyManifest(name)));
+      await volume.saveManifest();
+      await volume.close();
+    }
+    await disk.removeTree(path);
+  }
+
+  /** Gives the directory of a volume that is closed another name, durably. @returns it. */
+  async #moveAway(volume: ArchiveVolume, prefix: string): Promise<string> {
+    const { platform, settings } = this.#parts;
+    const hex = Buffer.from(platform.random.bytes(6)).toString("hex");
+    const trash = `${prefix}${volume.name}-${hex}`;
+    await platform.disk.rename(volume.directory, `${settings.dataDir}/${trash}`);
+    await platform.disk.syncDirectory(settings.dataDir);
+    this.#volumes.delete(volume.name);
+    return trash;
+  }
+
   /** Forgets a volume with all its backups. The directory goes in one step, so that no half of it can come back. */
   async clear(volume: ArchiveVolume): Promise<void> {
-    const { platform, settings } = this.#parts;
     this.#requireQuiet(volume, "clear");
     const transition = volume.machine.begin(["SyncReady", "Stopped"], "ClearVol", "clear");
     try {
       await volume.close();
-      const hex = Buffer.from(platform.random.bytes(6)).toString("hex");
-      const trash = `${clearingPrefix}${volume.name}-${hex}`;
-      await platform.disk.rename(volume.directory, `${settings.dataDir}/${trash}`);
-      await platform.disk.syncDirectory(settings.dataDir);
-      this.#volumes.delete(volume.name);
+      const trash = await this.#moveAway(volume, clearingPrefix);
       await this.#finishClear(trash);
     } catch (error) {
       transition.rollback();
@@ -236,7 +278,7 @@ export class ArchiveVolumes {
   /** Images outside of the directory go at once, for the volume may be made anew; files behind it, which may take long. */
   async #finishClear(trash: string): Promise<void> {
     const { platform, settings, images } = this.#parts;
-    const name = trash.slice(clearingPrefix.length, trash.lastIndexOf("-"));
+    const name = volumeOf(trash, clearingPrefix);
     for (const image of await images.list(name)) await images.remove(image);
     const work: Promise<void> = platform.disk
       .removeTree(`${settings.dataDir}/${trash}`)
@@ -354,6 +396,11 @@ export class ArchiveVolumes {
     const names = await this.#parts.platform.disk.list(directory);
     return names.every((name) => name.startsWith(volumeDatabaseName));
   }
+}
+
+/** The volume that a directory moved away was of. */
+function volumeOf(trash: string, prefix: string): string {
+  return trash.slice(prefix.length, trash.lastIndexOf("-"));
 }
 
 function emptyManifest(volume: string): Manifest {

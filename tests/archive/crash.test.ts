@@ -1,5 +1,7 @@
-import { describe, expect, test } from "bun:test";
+import { describe, expect, mock, spyOn, test } from "bun:test";
+import { ArchiveStore } from "../../src/archive/store.ts";
 import type { RunningRole } from "../../src/control/role.ts";
+import { WalbError } from "../../src/errors.ts";
 import type { SimHost } from "../../src/sim/api.ts";
 import { createSimWorld, type SimWorld } from "../../src/sim/sim.ts";
 import { expectSame, gidsOf, openTestArchive, pointsOf, run, statusOf } from "./harness.ts";
@@ -344,8 +346,8 @@ for (const kill of [true, false]) {
       expect(crashes).toBeGreaterThan(10);
     }, 300_000);
 
-    test("at any step of init, reset and clear the volume can be used again", async () => {
-      for (const command of ["init", "reset", "clear"]) {
+    test("at any step of init, reset, clear, and a reset on a full disk, the volume can be used again", async () => {
+      for (const command of ["init", "reset", "clear", "full"]) {
         await crashEverywhere(
           {
             async prepare(scene) {
@@ -353,8 +355,20 @@ for (const kill of [true, false]) {
               await scene.fill();
               await scene.do(() => scene.command("stop", { mode: "graceful" }));
             },
-            act: (scene) => scene.command(command),
+            async act(scene) {
+              if (command !== "full") return scene.command(command);
+              // The simulator's databases know no full disk.
+              const noting = spyOn(ArchiveStore.prototype, "beginReset").mockImplementation(() => {
+                throw new WalbError("no-space", { what: "there is no space for a row" });
+              });
+              try {
+                return await scene.command("reset");
+              } finally {
+                noting.mockRestore();
+              }
+            },
             async recovered(scene, what) {
+              mock.restore();
               const volumes = (await scene.do(() => run(scene.role.control, "volumes"))).volumes as string[];
               expect(scene.archive.storage.paths().filter((path) => path.includes("quarantine"))).toEqual([]);
               if (volumes.includes("vol0")) {

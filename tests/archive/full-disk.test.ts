@@ -31,7 +31,9 @@ test.skipIf(!canMount)(
         base: "<|14|>",
         gidsAfterApply: [14, 15, 16],
         hasReserveAfterApply: true,
-        afterReset: { state: "SyncReady" },
+        afterReset: { state: "SyncReady", files: [".reserved-space", "vol0", "walb.lock"] },
+        backupAgain: "accept",
+        gidsAfterReset: [0],
       });
     });
   },

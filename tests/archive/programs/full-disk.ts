@@ -2,7 +2,7 @@
  * @module An archive on a small file system that another program fills up: started by full-disk.test.ts in a mount
  * namespace of its own, with the directory of that file system. Prints what happened as JSON.
  */
-import { appendFileSync, existsSync, readFileSync, statfsSync } from "node:fs";
+import { appendFileSync, existsSync, readdirSync, readFileSync, rmSync, statfsSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { RecordKind } from "../../../src/diff/types.ts";
 import { createPlatform } from "../../../src/platform/real/index.ts";
@@ -105,7 +105,15 @@ const found = {
 };
 fill();
 await run(role.control, "stop", { volume, mode: "graceful" });
+// Something else has taken even the space that was kept back.
+rmSync(`${data}/.reserved-space`);
+fill();
 await run(role.control, "reset", { volume });
-const afterReset = { state: (await statusOf(role.control)).state };
+const afterReset = { state: (await statusOf(role.control)).state, files: readdirSync(data).toSorted() };
+rmSync(`${directory}/filler`);
+const backupAgain = (await sendImage(peer, imageAt(1), { gidE: 0n })).kind;
 await role.close("graceful");
-console.log(JSON.stringify({ ...found, afterReset }));
+role = await openTestArchive(platform, data);
+const gidsAfterReset = await gidsOf(role.control);
+await role.close("graceful");
+console.log(JSON.stringify({ ...found, afterReset, backupAgain, gidsAfterReset }));
