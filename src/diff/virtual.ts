@@ -13,7 +13,7 @@ import { batchBytesMax, batchEnd, planImages, sliceOf } from "./images.ts";
 import { checkImages, expandedOf, leaseBatch, readImages } from "./load.ts";
 import type { MergePlan } from "./merge.ts";
 import type { DiffSet } from "./set.ts";
-import type { DiffIo } from "./types.ts";
+import { type DiffIo, RecordKind } from "./types.ts";
 import { settleAll } from "./window.ts";
 
 /** Base ranges closer than this are read at once; what the diffs cover in between is read and written over. */
@@ -115,6 +115,26 @@ export class VirtualImage {
     const { pieces } = this.#plan;
     const i = this.#firstPieceEndingAfter(fromLb);
     return i < pieces.count ? Math.max(fromLb, pieces.addressLb[i]!) : Number.POSITIVE_INFINITY;
+  }
+
+  /**
+   * A multiple of 512 at or after `offsetBytes`, which is one, before which the image reads as zeroes; Infinity when it
+   * does to its end. Costs no reading of data.
+   */
+  async nextDataBytes(offsetBytes: number): Promise<number> {
+    const { pieces, records } = this.#plan;
+    let atLb = offsetBytes / lbBytes;
+    for (let i = this.#firstPieceEndingAfter(atLb); ; i++) {
+      const pieceLb = i < pieces.count ? pieces.addressLb[i]! : Number.POSITIVE_INFINITY;
+      if (atLb < pieceLb) {
+        const held = atLb * lbBytes < this.#baseBytes ? await this.#base.nextData(atLb * lbBytes) : undefined;
+        const heldLb = held === undefined ? Number.POSITIVE_INFINITY : Math.floor(held.startBytes / lbBytes);
+        if (heldLb < pieceLb) return heldLb * lbBytes;
+        if (i >= pieces.count) return Number.POSITIVE_INFINITY;
+      }
+      if (records.kind[pieces.record[i]!] === RecordKind.normal) return Math.max(atLb, pieceLb) * lbBytes;
+      atLb = pieceLb + pieces.blocksLb[i]!;
+    }
   }
 
   #firstPieceEndingAfter(addressLb: number): number {

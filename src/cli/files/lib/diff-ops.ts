@@ -7,17 +7,17 @@ import { RecordIndex } from "../../../diff/record-index.ts";
 import { type DiffSet, openDiffSet } from "../../../diff/set.ts";
 import { addStats, countRecord, emptyStats } from "../../../diff/stats.ts";
 import { readSortedStream } from "../../../diff/stream.ts";
-import { addressLbMax, checkAborted, type DiffStats, type DiscardPolicy, RecordKind } from "../../../diff/types.ts";
+import { addressLbMax, type DiffStats, type DiscardPolicy, RecordKind } from "../../../diff/types.ts";
 import { VirtualImage } from "../../../diff/virtual.ts";
-import { inOrder, settleAll } from "../../../diff/window.ts";
+import { settleAll } from "../../../diff/window.ts";
 import { WalbError } from "../../../errors.ts";
-import type { Codec, CompressOption, Compute } from "../../../native/codec.ts";
-import type { Lease, Memory } from "../../../native/memory.ts";
-import type { DecodedWrite, DiskFile, PlacedWrite } from "../../../platform/disk.ts";
-import { kib, lbBytes, mib } from "../../../units.ts";
+import type { Codec, CompressOption } from "../../../native/codec.ts";
+import type { Memory } from "../../../native/memory.ts";
+import type { DecodedWrite, DiskFile } from "../../../platform/disk.ts";
+import { lbBytes } from "../../../units.ts";
+import { copyImage } from "./image-copy.ts";
 import type { OpenInput } from "./paths.ts";
 import { openDiff, renamed, seekable, withSeekableDiffs } from "./spooled.ts";
-import { SequentialOutput } from "./stdio.ts";
 import { carvedIo, type Tool } from "./tool.ts";
 
 /** How to merge. */
@@ -278,71 +278,6 @@ export async function catImage(
     if (base !== emptyBase) await base.close();
     input?.close();
   }
-}
-
-const copiesMax = 4;
-
-/** Copies [startBytes, endBytes) of an image to the start of an output, several reads at once. A file stays sparse. */
-async function copyImage(
-  tool: Tool,
-  image: VirtualImage,
-  startBytes: number,
-  endBytes: number,
-  output: DiskFile,
-  bulkBytes = mib,
-): Promise<void> {
-  const { memory, compute } = tool.platform;
-  const isSparse = !output.isBlockDevice && !(output instanceof SequentialOutput);
-  let next = startBytes;
-  const readNext = async (atBytes: number, sizeBytes: number): Promise<{ lease: Lease; data: Memory; at: number }> => {
-    const lease = await memory.lease(sizeBytes);
-    try {
-      const data = lease.slice(0, sizeBytes);
-      await image.read(atBytes, data);
-      return { lease, data, at: atBytes - startBytes };
-    } catch (error) {
-      lease.release();
-      throw error;
-    }
-  };
-  const start = (): ReturnType<typeof readNext> | undefined => {
-    if (next >= endBytes) return undefined;
-    checkAborted(tool.signal, "reading the image");
-    const sizeBytes = Math.min(bulkBytes, endBytes - next);
-    next += sizeBytes;
-    return readNext(next - sizeBytes, sizeBytes);
-  };
-  for await (const { lease, data, at } of inOrder(start, copiesMax, (read) => read.lease.release())) {
-    try {
-      if (isSparse) await writeSparse(output, at, data, compute);
-      else await output.write(at, data);
-    } finally {
-      lease.release();
-    }
-    tool.progress(at + data.sizeBytes, endBytes - startBytes);
-  }
-  if (isSparse) await output.truncate(endBytes - startBytes);
-}
-
-/** Smallest hole that is kept: many small ones would cost more than they save. */
-const holeBytes = 16 * kib;
-
-/** Writes what is not zero to a file that is all hole there. */
-async function writeSparse(output: DiskFile, startBytes: number, data: Memory, compute: Compute): Promise<void> {
-  const writes: PlacedWrite[] = [];
-  let runAt = -1;
-  const end = (at: number): void => {
-    if (runAt >= 0) writes.push({ offsetBytes: startBytes + runAt, source: data.slice(runAt, at - runAt) });
-    runAt = -1;
-  };
-  for (let at = 0; at < data.sizeBytes; at += holeBytes) {
-    const cell = data.bytes.subarray(at, Math.min(at + holeBytes, data.sizeBytes));
-    if (compute.isZeroNow(cell)) end(at);
-    else if (runAt < 0) runAt = at;
-  }
-  end(data.sizeBytes);
-  if (writes.length > 1 && output.writeMany !== undefined) await output.writeMany(writes);
-  else await settleAll(writes.map(({ offsetBytes, source }) => output.write(offsetBytes, source)));
 }
 
 /** Opens diffs for `work`, and closes them. */

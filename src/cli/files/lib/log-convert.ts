@@ -226,17 +226,20 @@ async function abandonOnError<R>(writer: { abandon(): Promise<void> }, work: () 
   }
 }
 
-/** A file for images on the way, next to the output, or in the directory for temporary files. */
+/**
+ * A file for images on the way, next to the output, or in the directory for temporary files. It has no name while it is
+ * in use, so that nothing is left of it whatever becomes of the process.
+ */
 async function withSpool<R>(tool: Tool, output: DiskFile, work: (spool: DiskFile) => Promise<R>): Promise<R> {
   const { disk, random } = tool.platform;
   const directory = (await disk.info(output.path))?.kind === "file" ? dirname(output.path) : tmpdir();
   const path = join(directory, `.walb-spool.${random.u32().toString(16)}.tmp`);
   const spool = await disk.open(path, { mode: "create" });
   try {
+    await disk.remove(path);
     return await work(spool);
   } finally {
     await spool.close();
-    await disk.remove(path);
   }
 }
 

@@ -1,12 +1,13 @@
 /** @module Opening what a tool reads and writes: paths, block devices, `-` for standard input and output. */
-import { closeSync, fstatSync, openSync, readFileSync } from "node:fs";
+import { closeSync, fstatSync, readFileSync } from "node:fs";
 import { basename, dirname, join, resolve } from "node:path";
 import { commitDiffFile } from "../../../diff/commit.ts";
 import type { DiffInput } from "../../../diff/stream.ts";
 import { WalbError } from "../../../errors.ts";
 import type { Disk, DiskFile } from "../../../platform/disk.ts";
 import type { Platform } from "../../../platform/platform.ts";
-import { isStandardOutput, isTerminalOutput, SequentialOutput, standardInput } from "./stdio.ts";
+import { partialBegins, partialEnds } from "./partial.ts";
+import { isStandardOutput, isTerminalOutput, openStream, SequentialOutput, standardInput } from "./stdio.ts";
 
 /** A sequential input that must be closed. */
 export interface OpenInput extends DiffInput {
@@ -29,7 +30,10 @@ export async function openInput(disk: Disk, path: string, offsetBytes = 0): Prom
   if (info?.kind === "directory") {
     throw new WalbError("usage", { what: "a directory was given where a file is needed", where: { file: path } });
   }
-  if (info?.kind === "other") return openDescriptor(path);
+  if (info?.kind === "other") {
+    const input = standardInput(await openStream(path, "r"), path);
+    return { ...input, sizeBytes: undefined, close: () => Promise.resolve(input.end()) };
+  }
   const file = await disk.open(path, { mode: "read" });
   const sizeBytes = await file.size();
   let at = offsetBytes;
@@ -45,12 +49,6 @@ export async function openInput(disk: Disk, path: string, offsetBytes = 0): Prom
     },
     close: () => file.close(),
   };
-}
-
-/** A pipe or character device by its name. */
-function openDescriptor(path: string): OpenInput {
-  const input = standardInput(openSync(path, "r"), path);
-  return { ...input, sizeBytes: undefined, close: () => Promise.resolve(input.end()) };
 }
 
 /** The path under which standard input can be read at any place, when it is a regular file at its start. */
@@ -90,7 +88,7 @@ export async function openOutput(
     throw new WalbError("usage", { what: "a directory was given where a file is needed", where: { file: path } });
   }
   if (info?.kind === "other") {
-    const fd = openSync(path, "w");
+    const fd = await openStream(path, "w");
     return sequential(new SequentialOutput(fd, path, () => closeSync(fd)));
   }
   if (info !== undefined && !options.overwrite) throw existsError(path);
@@ -102,12 +100,17 @@ export async function openOutput(
   const target = await disk.realPath(resolve(path));
   const partial = join(dirname(target), `.${basename(target)}.${random.u32().toString(16)}.tmp`);
   const file = await disk.open(partial, { mode: "create" });
+  partialBegins(partial);
   return {
     file,
-    commit: () => commitDiffFile(disk, file, target),
+    commit: async () => {
+      await commitDiffFile(disk, file, target);
+      partialEnds(partial);
+    },
     abandon: async () => {
       await file.close();
       await disk.remove(partial);
+      partialEnds(partial);
     },
   };
 }

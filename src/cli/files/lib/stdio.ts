@@ -1,5 +1,5 @@
 /** @module Standard input and output as sequential inputs and outputs of data. */
-import { closeSync, fstatSync, read, statSync, write } from "node:fs";
+import { closeSync, fstatSync, open, read, statSync, write } from "node:fs";
 import type { DiffInput } from "../../../diff/stream.ts";
 import { WalbError } from "../../../errors.ts";
 import type { Encoded } from "../../../native/codec.ts";
@@ -26,6 +26,16 @@ export function standardInput(fd = 0, name = "standard input"): DiffInput & { en
       return at;
     },
   };
+}
+
+/** Opens a pipe or character device by its name; a pipe waits for its other end, which must not hold up the process. */
+export function openStream(path: string, mode: "r" | "w"): Promise<number> {
+  return new Promise((resolve, reject) => {
+    open(path, mode, (error, fd) => {
+      if (error === null) resolve(fd);
+      else reject(new WalbError("io", { what: "it cannot be opened", where: { file: path }, cause: error }));
+    });
+  });
 }
 
 /** True for `-`, and for a path that names what standard output goes to, as `/dev/stdout` does. */

@@ -1,6 +1,7 @@
 /** @module What a file tool works with: the platform, its inputs and outputs, progress on stderr. */
 import type { JobInfo } from "../../../control/job.ts";
 import type { DiffIo } from "../../../diff/types.ts";
+import { WalbError } from "../../../errors.ts";
 import type { Platform } from "../../../platform/platform.ts";
 import { withPlatform } from "../../platform.ts";
 import { progressView } from "../../progress.ts";
@@ -31,10 +32,31 @@ export async function withTool<R>(
       shownMs = nowMs;
       view.show(jobOf(name, startMs, nowMs, doneBytes, totalBytes));
     };
-    return await withPlatform(io, (platform) => run({ platform, signal: io.signal, progress }), options.clusterKey);
+    const work = withPlatform(io, (platform) => run({ platform, signal: io.signal, progress }), options.clusterKey);
+    return await endingSoon(work, io.signal);
   } finally {
     view.end();
   }
+}
+
+/** How long interrupted work may take to end by itself. */
+const graceMs = 1000;
+
+/** Waits for `work`, but not for long when it is interrupted: it may wait for a pipe at whose other end nothing happens. */
+function endingSoon<R>(work: Promise<R>, signal: AbortSignal): Promise<R> {
+  return new Promise((resolve, reject) => {
+    let timer: ReturnType<typeof setTimeout> | undefined;
+    const giveUp = (): void => reject(new WalbError("cancelled", { what: "interrupted", cause: signal.reason }));
+    const onAbort = (): void => {
+      timer = setTimeout(giveUp, graceMs);
+    };
+    if (signal.aborted) onAbort();
+    else signal.addEventListener("abort", onAbort, { once: true });
+    work.then(resolve, reject).finally(() => {
+      signal.removeEventListener("abort", onAbort);
+      clearTimeout(timer);
+    });
+  });
 }
 
 /** A tool without progress, for tests and inner steps. */

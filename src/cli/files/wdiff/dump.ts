@@ -6,7 +6,7 @@ import { dumpDiff } from "../lib/diff-ops.ts";
 import { withOutput } from "../lib/paths.ts";
 import { withTool } from "../lib/tool.ts";
 
-const asBlocks = asInt(0, 2 ** 44);
+const asBlocks = asInt(0, 2 ** 44 - 1);
 
 export const verb = defineVerb({
   summary: "Copies the blocks of a range out of a wdiff; what it does not hold is zero",
