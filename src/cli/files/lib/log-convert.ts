@@ -1,7 +1,7 @@
 /** @module A wlog as a diff. */
 
-import { tmpdir } from "node:os";
-import { dirname, join } from "node:path";
+import { closeSync } from "node:fs";
+import { dirname } from "node:path";
 import { IndexedDiffWriter, SortedDiffConverter } from "../../../diff/convert.ts";
 import { planMerge } from "../../../diff/merge.ts";
 import { writeMerged } from "../../../diff/output.ts";
@@ -22,6 +22,7 @@ import { lbBytes } from "../../../units.ts";
 import { checkContinues } from "./log-apply.ts";
 import { indexRecord, logAsSet, type WlogPlace } from "./log-index.ts";
 import type { OpenInput } from "./paths.ts";
+import { openNameless, spoolDirectory } from "./spooled.ts";
 import { carvedIo, type Tool } from "./tool.ts";
 import { emptyLogError, missingEndError } from "./walk.ts";
 
@@ -231,15 +232,18 @@ async function abandonOnError<R>(writer: { abandon(): Promise<void> }, work: () 
  * in use, so that nothing is left of it whatever becomes of the process.
  */
 async function withSpool<R>(tool: Tool, output: DiskFile, work: (spool: DiskFile) => Promise<R>): Promise<R> {
-  const { disk, random } = tool.platform;
-  const directory = (await disk.info(output.path))?.kind === "file" ? dirname(output.path) : tmpdir();
-  const path = join(directory, `.walb-spool.${random.u32().toString(16)}.tmp`);
-  const spool = await disk.open(path, { mode: "create" });
+  const { disk } = tool.platform;
+  const isFile = (await disk.info(output.path))?.kind === "file";
+  const fd = openNameless(tool, isFile ? dirname(output.path) : spoolDirectory());
   try {
-    await disk.remove(path);
-    return await work(spool);
+    const spool = await disk.open(`/proc/self/fd/${fd}`, { mode: "write" });
+    try {
+      return await work(spool);
+    } finally {
+      await spool.close();
+    }
   } finally {
-    await spool.close();
+    closeSync(fd);
   }
 }
 

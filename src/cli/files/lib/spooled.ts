@@ -131,8 +131,8 @@ async function spoolOf(tool: Tool, input: OpenInput, isWanted?: (head: Uint8Arra
 }
 
 /** A new file that has no name any more. */
-function openNameless(tool: Tool, directory: string): number {
-  const path = join(directory, `.walb-pipe.${tool.platform.random.u32().toString(16)}.tmp`);
+export function openNameless(tool: Tool, directory: string): number {
+  const path = join(directory, `.walb-spool.${tool.platform.random.u32().toString(16)}.tmp`);
   try {
     const fd = openSync(path, "wx+", 0o600);
     unlinkSync(path);
@@ -197,7 +197,7 @@ function noRoom(directory: string, name: string): WalbError {
 }
 
 /** `TMPDIR`, or where large files may be: `/tmp` is often in memory. */
-function spoolDirectory(): string {
+export function spoolDirectory(): string {
   const asked = process.env.TMPDIR;
   if (asked !== undefined && asked !== "") return asked;
   return existsSync("/var/tmp") && statSync("/var/tmp").isDirectory() ? "/var/tmp" : tmpdir();
