@@ -78,7 +78,7 @@ export async function commitBase(volume: ArchiveVolume, backup: FullBackup): Pro
   const { store } = volume;
   requireGid(backup.base.to ?? backup.base.from);
   // The image is durable, so a manifest that is ahead of the row says nothing wrong.
-  const uuids = { diffUuids: [backup.logUuid], labels: [], colds: [], retiredUuids: [] };
+  const uuids = { diffUuids: [backup.logUuid], labels: [], colds: [], retiredUuids: [], knownUuids: [] };
   await volume.saveManifest({ ...store.manifest(), ...backup, ...uuids, state: "Archived" });
   store.commitFullBackup(backup);
 }

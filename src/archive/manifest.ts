@@ -32,6 +32,8 @@ export interface Manifest {
   readonly resyncFile?: string | undefined;
   /** Logs that were followed before. */
   readonly retiredUuids?: readonly string[] | undefined;
+  /** Logs that anything ever came from. */
+  readonly knownUuids?: readonly string[] | undefined;
 }
 
 const uuidSchema = z.string().regex(/^[0-9a-f]{32}$/);
@@ -54,6 +56,7 @@ const schema = z.object({
     .regex(/^[0-9a-z.-]{1,80}$/)
     .optional(),
   retiredUuids: z.array(uuidSchema).optional(),
+  knownUuids: z.array(uuidSchema).optional(),
 });
 
 /** The text of a manifest. */
@@ -90,6 +93,7 @@ export async function readManifest(disk: Disk, directory: string, volume: string
       lastSyncMs: found.lastSyncMs,
       resyncFile: found.resyncFile,
       retiredUuids: found.retiredUuids,
+      knownUuids: found.knownUuids,
     };
   } catch (error) {
     const cause = asWalbError(error);

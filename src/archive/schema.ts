@@ -92,6 +92,11 @@ export const retiredLogTable = sqliteTable("retired_log", {
   uuid: text("uuid").notNull(),
 });
 
+/** Logs that diffs came from, here or at archives that replicate to this one, 32 hex digits each. */
+export const knownLogTable = sqliteTable("known_log", {
+  uuid: text("uuid").notNull(),
+});
+
 /** Migration i takes the schema from version i to i + 1. */
 export const migrations: readonly string[] = [
   `CREATE TABLE volume (
@@ -149,4 +154,6 @@ export const migrations: readonly string[] = [
      file_name TEXT NOT NULL
    ) STRICT`,
   "CREATE TABLE retired_log (uuid TEXT PRIMARY KEY) STRICT",
+  `CREATE TABLE known_log (uuid TEXT PRIMARY KEY) STRICT;
+   INSERT INTO known_log SELECT uuid FROM diff UNION SELECT uuid FROM retired_log`,
 ];

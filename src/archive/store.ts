@@ -11,6 +11,7 @@ import type { ArchiveState, DiffMeta } from "../snapshot/types.ts";
 import { openVolumeDatabase, type VolumeDatabase, volumeDatabaseName } from "../volume/database.ts";
 import { Colds } from "./colds.ts";
 import { FullCopyRow } from "./full-copy.ts";
+import { KnownLogs } from "./known-logs.ts";
 import type { Manifest } from "./manifest.ts";
 import { Partials } from "./partials.ts";
 import { RetiredLogs } from "./retired-logs.ts";
@@ -19,6 +20,7 @@ import {
   coldTable,
   diffTable,
   fullCopyTable,
+  knownLogTable,
   labelTable,
   lossTable,
   migrations,
@@ -78,6 +80,8 @@ export class ArchiveStore {
   readonly fullCopy: FullCopyRow;
   /** Logs that are not followed any more. */
   readonly retiredLogs: RetiredLogs;
+  /** Logs that anything ever came from. */
+  readonly knownLogs: KnownLogs;
   readonly #volume: string;
   readonly #database: VolumeDatabase;
   #row: typeof volumeTable.$inferSelect;
@@ -95,6 +99,7 @@ export class ArchiveStore {
     this.verifications = new Verifications(database);
     this.fullCopy = new FullCopyRow(database);
     this.retiredLogs = new RetiredLogs(database);
+    this.knownLogs = new KnownLogs(database);
     this.#volume = volume;
     const row = database.orm.select().from(volumeTable).get();
     if (row === undefined) {
@@ -131,7 +136,8 @@ export class ArchiveStore {
       database.transaction(() => {
         const { orm } = database;
         const tables = [volumeTable, diffTable, labelTable, lossTable, partialTable, coldTable, verifiedTable];
-        for (const table of [...tables, fullCopyTable, resyncTable, retiredLogTable]) orm.delete(table).run();
+        for (const table of [...tables, fullCopyTable, resyncTable, retiredLogTable, knownLogTable])
+          orm.delete(table).run();
         orm
           .insert(volumeTable)
           .values({
@@ -148,6 +154,7 @@ export class ArchiveStore {
         for (const label of manifest.labels) orm.insert(labelTable).values(label).run();
         for (const cold of manifest.colds) orm.insert(coldTable).values(cold).run();
         for (const uuid of manifest.retiredUuids ?? []) orm.insert(retiredLogTable).values({ uuid }).run();
+        for (const uuid of manifest.knownUuids ?? []) orm.insert(knownLogTable).values({ uuid }).run();
         const { resyncFile: fileName } = manifest;
         if (fileName !== undefined) orm.insert(resyncTable).values({ id: 1, fileName }).run();
       });
@@ -231,6 +238,7 @@ export class ArchiveStore {
       lastSyncMs: this.lastSyncMs,
       resyncFile: this.resyncFile,
       retiredUuids: this.retiredLogs.all,
+      knownUuids: this.knownLogs.all,
     };
   }
 
@@ -252,12 +260,14 @@ export class ArchiveStore {
     this.#database.transaction(() => {
       this.fullCopy.clear();
       this.retiredLogs.clear();
+      this.knownLogs.clear();
       this.#database.orm
         .update(volumeTable)
         .set({ state: "Archived", ...rest, ...baseColumns(base) })
         .run();
     });
     this.#reload();
+    this.knownLogs.refresh();
   }
 
   /**
@@ -267,7 +277,15 @@ export class ArchiveStore {
   commitResync(backup: FullBackup, diffs: readonly StoredDiff[], fileName: string): void {
     const { base, ...rest } = backup;
     this.#database.transaction(() => {
-      for (const table of [diffTable, labelTable, lossTable, coldTable, verifiedTable, retiredLogTable]) {
+      for (const table of [
+        diffTable,
+        labelTable,
+        lossTable,
+        coldTable,
+        verifiedTable,
+        retiredLogTable,
+        knownLogTable,
+      ]) {
         this.#database.orm.delete(table).run();
       }
       this.#database.orm
@@ -302,7 +320,7 @@ export class ArchiveStore {
     const isNext = nextLogUuid !== undefined && nextLogUuid !== before;
     const values = { lastReceivedMs: receivedMs, ...(isNext ? { logUuid: nextLogUuid } : {}) };
     // A log that nothing ever came from was only announced: its diffs may follow.
-    const isRetired = isNext && before !== undefined && this.diffs.some(({ uuid }) => uuid === before);
+    const isRetired = isNext && before !== undefined && this.knownLogs.has(before);
     const bridged = this.losses.filter((loss) => loss.toB <= diff.meta.to.gidB);
     this.#database.transaction(() => {
       this.#deleteRows(gone);
@@ -455,6 +473,7 @@ export class ArchiveStore {
         verifiedTable,
         fullCopyTable,
         retiredLogTable,
+        knownLogTable,
       ]) {
         this.#database.orm.delete(table).run();
       }
@@ -491,10 +510,12 @@ export class ArchiveStore {
     this.#labels.clear();
     this.#losses.clear();
     this.colds.forget();
+    this.knownLogs.refresh();
   }
 
   #put(diff: StoredDiff): void {
     this.#set = this.#set.erase(diff.meta).add(diff.meta);
+    if (!this.knownLogs.has(diff.uuid)) this.knownLogs.refresh();
     this.#diffs.set(keyOf(diff.meta), diff);
   }
 
@@ -505,6 +526,7 @@ export class ArchiveStore {
 
   #insertRow({ fileName, meta, uuid, contentLb }: StoredDiff): void {
     const { from, to, isMergeable, isCompared, timestampS, dataSizeBytes: sizeBytes } = meta;
+    this.knownLogs.insert(uuid);
     const gids = { fromB: from.gidB, fromE: from.gidE, toB: to.gidB, toE: to.gidE };
     this.#database.orm
       .insert(diffTable)

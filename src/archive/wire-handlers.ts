@@ -11,6 +11,7 @@ import { defaultBulkLb, parseBulkLb, parseDeviceLb, parseU64 } from "../wire/gra
 import { serveHashSync } from "../wire/hash-sync.ts";
 import { labelsProtocol } from "../wire/labels.ts";
 import { serveLatestSnap } from "../wire/latest-snap.ts";
+import { logsProtocol } from "../wire/logs.ts";
 import { serveBhash, serveVirtualScan } from "../wire/scan.ts";
 import type { WireHandler } from "../wire/server.ts";
 import type { WireStream } from "../wire/stream.ts";
@@ -25,6 +26,7 @@ import { decideDiff } from "./plan.ts";
 import { DiffReception } from "./receive.ts";
 import { untilNoDiff } from "./reception.ts";
 import { serveReplicaLabels } from "./replication/labels.ts";
+import { serveReplicaLogs } from "./replication/lineage.ts";
 import { serveReplication } from "./replication/serve.ts";
 import { resizeVolume } from "./resize.ts";
 import type { ResumedApplies } from "./resume.ts";
@@ -56,6 +58,7 @@ export function archiveWireHandlers(parts: WireParts): ReadonlyMap<string, WireH
     ["dirty-full-sync3", (stream) => receiveFullSync(parts, stream)],
     ["dirty-hash-sync2", (stream) => receiveHashSync(parts, stream)],
     [labelsProtocol, (stream) => serveReplicaLabels(parts.volumes, stream)],
+    [logsProtocol, (stream) => serveReplicaLogs(parts.volumes, stream)],
     ["repl-sync3", (stream) => serveReplication(parts, stream)],
     ["wdiff-transfer", (stream) => receiveDiff(parts, receptions, stream)],
     ["virt-full-scan", (stream) => scanVolume(parts, stream, "virt-full-scan")],

@@ -146,7 +146,14 @@ export class ResyncReception implements PackSink {
     const { sizeLb, uuid, archiveUuid, base } = this.#request;
     const backup = { sizeLb, logUuid: uuid, archiveUuid, base, lastSyncMs: platform.clock.nowMs() };
     const diffUuids = [...new Set([uuid, ...this.#diffs.map((diff) => diff.uuid)])].sort();
-    const rest = { diffUuids, labels: [], colds: [], resyncFile: resyncFileName, retiredUuids: [] };
+    const rest = {
+      diffUuids,
+      labels: [],
+      colds: [],
+      resyncFile: resyncFileName,
+      retiredUuids: [],
+      knownUuids: diffUuids,
+    };
     await this.#volume.saveManifest({ ...store.manifest(), ...backup, ...rest, state: "Archived" });
     try {
       store.commitResync(backup, this.#diffs, resyncFileName);

@@ -15,6 +15,7 @@ import type { ForegroundLimit } from "../foreground.ts";
 import type { ArchiveMemory } from "../memory.ts";
 import type { ArchiveVolume } from "../volume.ts";
 import { sendLabels } from "./labels.ts";
+import { requireOneWay } from "./lineage.ts";
 import { isBrokenOff, isFinal, retryDelayMs } from "./plan.ts";
 import { ReplicaSender, type SendOptions, type SentCounts } from "./send.ts";
 
@@ -57,6 +58,7 @@ export async function replicateVolume(
     for (let failures = 0; ; ) {
       try {
         const peer = { to: request.to, met: replica.met };
+        if (!allowResync) await checkWay(volume, request.to, context.signal);
         const gid = await untilReached(volume, parts, peer, { ...options, allowResync }, total, context);
         await labels.send(request.to, context.signal);
         replica.reached(gid, clock.nowMs());
@@ -80,6 +82,13 @@ export async function replicateVolume(
   } finally {
     replica.end();
   }
+}
+
+/** @throws WalbError `different-uuid` when the other archive has gone another way. */
+function checkWay(volume: ArchiveVolume, to: string, signal: AbortSignal): Promise<void> {
+  const { platform, settings } = volume;
+  const options = { clock: platform.clock, clientId: settings.nodeId, deadlineMs: settings.socketTimeoutMs };
+  return requireOneWay(volume, to, options, signal);
 }
 
 /** Sends labels when they have changed since they were sent last. */

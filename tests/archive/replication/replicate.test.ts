@@ -162,6 +162,76 @@ describe("a replication", () => {
     });
   });
 
+  test("between archives that each had a hash backup of another log is refused both ways, and by a third one", async () => {
+    await withReplicas(
+      17,
+      async (scene) => {
+        const { a0, a1, a2, history } = scene;
+        await scene.begin();
+        await scene.diff(a0, 0, 2);
+        await scene.replicate(a0, a1);
+        await scene.replicate(a0, a2);
+        for (const [archive, digit] of [
+          [a0, "b"],
+          [a1, "c"],
+        ] as const) {
+          const uuid = digit.repeat(32);
+          const { answer } = await scene.world.complete(() =>
+            sendChanges(scene.peer(archive), history.fuzzy(history.step(), 2), { uuid, bulkLb: 64 }),
+          );
+          expect(answer.kind).toBe("accept");
+        }
+        const points = [await a0.gids(), await a1.gids()];
+        for (const [from, to] of [
+          [a0, a1],
+          [a1, a0],
+        ] as const) {
+          await expect(scene.replicate(from, to)).rejects.toMatchObject({
+            code: "different-uuid",
+            message: expect.stringMatching(/gone different ways.*b{32}|c{32}.*nothing was changed/),
+          });
+        }
+        expect([await a0.gids(), await a1.gids()]).toEqual(points);
+        // The third one is behind both: the first to bring it along decides.
+        await scene.replicate(a1, a2);
+        await expect(scene.replicate(a0, a2)).rejects.toMatchObject({ code: "different-uuid" });
+        await scene.replicate(a0, a1, { resync: true });
+        await scene.replicate(a0, a1);
+        expect((await a1.status()).uuid).toBe("b".repeat(32));
+      },
+      { archives: ["a0", "a1", "a2"] },
+    );
+  });
+
+  test("from an archive that skipped a log brings one along that is still at it", async () => {
+    await withReplicas(
+      18,
+      async (scene) => {
+        const { a0, a1, a2, history } = scene;
+        const hashBackup = async (digit: string, gid: number): Promise<void> => {
+          const options = { uuid: digit.repeat(32), bulkLb: 64 };
+          const image = history.fuzzy(history.step(), gid);
+          const { answer } = await scene.world.complete(() => sendChanges(scene.peer(a0), image, options));
+          expect(answer.kind).toBe("accept");
+        };
+        await scene.begin();
+        await scene.diff(a0, 0, 2);
+        await scene.replicate(a0, a1);
+        await hashBackup("b", 2);
+        await scene.replicate(a0, a2);
+        await hashBackup("c", history.gid);
+        const [begin = 0, end = begin] = Array.from(String((await a0.status()).latest).matchAll(/[0-9]+/g), Number);
+        expect(await scene.diff(a0, begin, end + 1, { uuid: "c".repeat(32) })).toBe("accept");
+        // The second archive is behind the image of the first one: it gets there by comparing, and hears of the log between.
+        await a0.command("apply", { gid: end + 1 });
+        await scene.replicate(a0, a1);
+        await scene.replicate(a1, a2);
+        expect((await a2.status()).uuid).toBe("c".repeat(32));
+      },
+      { archives: ["a0", "a1", "a2"] },
+    );
+  });
+
   test("follows the log of a hash backup, through older diffs and a full copy", async () => {
     for (const isFilledBefore of [true, false]) {
       await withReplicas(14, async (scene) => {
