@@ -208,6 +208,7 @@ test(
     await fleet.must("switch vol0 --to s1");
     expect([await fleet.stateAt("s0", "vol0"), await fleet.stateAt("s1", "vol0")]).toEqual(["Standby", "Target"]);
     await proves("a0", "s1");
+    await fleet.restorable("a1", "vol0", gid);
     expect(await fleet.must("switch vol0 --to s1")).toContain("s1 ships vol0 already");
     await fleet.writeAt("s0", "vol0", Buffer.from(model), 0, model);
     await fleet.must("switch vol0 --to s0");

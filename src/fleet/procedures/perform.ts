@@ -5,6 +5,7 @@ import type { Client } from "../../http/client.ts";
 import { archiveClient, proxyClient, sharedClient, storageClient } from "../clients.ts";
 import type { FleetServer } from "../fleet.ts";
 import type { Action, Step } from "./step.ts";
+import { gidOf } from "./view.ts";
 
 /** What doing needs. */
 export interface DoingContext {
@@ -178,28 +179,41 @@ async function gidOfRunning(at: FleetServer, volume: string, to: FleetServer): P
   return isThere ? replica.gid : undefined;
 }
 
-/** What waits at proxies for an archive must begin where the archive ends, or before. */
+/**
+ * What the proxies had received before they knew of an archive goes to the primary one alone: only when it has all of that,
+ * and the other one has it from there, does what the proxies send later lead on.
+ */
 async function catchUp(at: FleetServer, volume: string, action: Of<"catch-up">, context: DoingContext): Promise<void> {
-  let quietMs = 0;
-  for (;;) {
+  const options = { signal: context.signal };
+  const newestAt = async (archive: FleetServer): Promise<bigint> => {
+    const { volumes } = await archiveClient(archive).call("status", { volume }, options);
+    return volumes[0] === undefined ? -1n : gidOf(volumes[0]);
+  };
+  let goal = await newestAt(at);
+  for (const proxy of action.proxies) {
+    const { volumes } = await proxyClient(proxy).call("status", { volume }, options);
+    const waiting = volumes[0]?.archives.find(({ archiveName }) => archiveName === at.name);
+    if (waiting === undefined || waiting.pendingCount === 0) continue;
+    if (waiting.latestGid !== undefined && waiting.latestGid > goal) goal = waiting.latestGid;
+    // One that is stopped meanwhile has nothing to try, and is waited for.
+    await proxyClient(proxy)
+      .call("kick", { volume }, options)
+      .catch(() => undefined);
+  }
+  for (let quietMs = 0; ; quietMs += pollMs) {
     await replicateOnce(at, volume, action.to, context);
-    const known = await archiveClient(action.to).call("status", { volume }, { signal: context.signal });
-    const reached = known.volumes[0]?.newestPoint?.gid ?? -1n;
-    const behind: string[] = [];
-    for (const proxy of action.proxies) {
-      const client = proxyClient(proxy);
-      const { volumes } = await client.call("status", { volume }, { signal: context.signal });
-      const entry = volumes[0]?.archives.find(({ archiveName }) => archiveName === action.to.name);
-      if (entry === undefined || entry.pendingCount === 0) continue;
-      if ((entry.oldestGid ?? 0n) > reached) behind.push(`${proxy.name} from gid ${entry.oldestGid}`);
-      else await client.call("kick", { volume }, { signal: context.signal });
-    }
-    if (behind.length === 0) return;
+    const reached = await newestAt(action.to);
+    if (reached >= goal) break;
     if (quietMs % sayMs === 0) {
-      context.remark(`${action.to.name} has ${volume} up to gid ${reached}; waiting: ${behind.join(", ")}`);
+      const what = `${action.to.name} has ${volume} up to gid ${reached}`;
+      context.remark(`${what}; waiting until ${at.name} has what the proxies hold up to gid ${goal}`);
     }
     await context.sleep(pollMs);
-    quietMs += pollMs;
+  }
+  for (const proxy of action.proxies) {
+    await proxyClient(proxy)
+      .call("kick", { volume }, options)
+      .catch(() => undefined);
   }
 }
 

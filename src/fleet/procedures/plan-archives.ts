@@ -2,7 +2,17 @@
 import { WalbError } from "../../errors.ts";
 import type { FleetServer } from "../fleet.ts";
 import type { Step } from "./step.ts";
-import { archiveAt, entryOf, imageStates, type ProxyView, requireAll, settingsOf, type VolumeView } from "./view.ts";
+import {
+  archiveAt,
+  entryOf,
+  gidOf,
+  gidOnItsWay,
+  imageStates,
+  type ProxyView,
+  requireAll,
+  settingsOf,
+  type VolumeView,
+} from "./view.ts";
 
 /**
  * A second archive is fed by the proxies, beside the primary. First the bulk is replicated while everything runs; then each
@@ -43,7 +53,7 @@ export function planSynchronize(view: VolumeView, to: FleetServer): Step[] {
   const add = (at: FleetServer, action: Step["action"], why: string): void => {
     steps.push({ at, volume, action, why });
   };
-  const isBehind = isNew || gidOf(target.volume) < gidOf(source.volume);
+  const isBehind = isNew || gidOf(target.volume) < gidOnItsWay(view);
   if (state === "Clear") add(to, { kind: "init-archive" }, `${to.name} does not know ${volume}`);
   if (state === "FullSync") add(to, { kind: "await-sync" }, "a copy to it is under way");
   const unfed = view.proxies.filter((proxy) => entryOf(proxy, to) === undefined);
@@ -56,8 +66,7 @@ export function planSynchronize(view: VolumeView, to: FleetServer): Step[] {
     const how = settings === undefined ? {} : { compression: settings.compression, delayS: settings.delayS };
     add(server, { kind: "register", archive: to, ...how }, `${server.name} does not feed ${to.name}`);
   }
-  const waits = view.proxies.some((proxy) => (entryOf(proxy, to)?.pendingCount ?? 0) > 0);
-  if (unfed.length > 0 || isBehind || waits) {
+  if (unfed.length > 0 || isBehind) {
     const proxies = view.proxies.map(({ server }) => server);
     const why = "what the proxies sent before is only at the primary archive";
     add(primary, { kind: "catch-up", to, proxies }, why);
@@ -77,6 +86,24 @@ export function feedPrimary(view: VolumeView, primary = view.primary): Step[] {
     }
     return proxy.volume.state === "Stopped" ? [{ ...of, action: { kind: "start" }, why: "it is stopped" }] : [];
   });
+}
+
+/** A view as it will be behind steps that change whom proxies feed: a plan that follows is made from it. */
+export function behind(view: VolumeView, steps: readonly Step[]): VolumeView {
+  const proxies = view.proxies.map((proxy) => {
+    let { volume } = proxy;
+    for (const { at, volume: name, action } of steps) {
+      if (at.name !== proxy.server.name || name !== view.volume) continue;
+      if (action.kind === "start") volume = { ...volume, state: "Started" };
+      if (action.kind !== "register") continue;
+      const { archive, compression = "snappy", delayS = 0 } = action;
+      const to = { archiveName: archive.name, address: archive.address, compression, delayS };
+      const entry = { ...to, pendingCount: 0, pendingBytes: 0, isSending: false };
+      volume = { ...volume, state: "Started", archives: [...volume.archives, entry] };
+    }
+    return { ...proxy, volume };
+  });
+  return { ...view, proxies };
 }
 
 /** The proxies stop feeding an archive; it keeps what it has. @throws WalbError `state` for the primary. */
@@ -177,10 +204,6 @@ function followPrimary(view: VolumeView, to: FleetServer): Step[] {
   if (archiveAt(view, to.name).volume.state !== "Clear") return steps;
   const why = `${to.name} does not know ${view.volume}`;
   return [{ at: to, volume: view.volume, action: { kind: "init-archive" }, why }, ...steps];
-}
-
-function gidOf({ newestPoint }: { readonly newestPoint?: { readonly gid: bigint } | undefined }): bigint {
-  return newestPoint?.gid ?? -1n;
 }
 
 function requireImage(view: VolumeView, state: string, archive: FleetServer): void {

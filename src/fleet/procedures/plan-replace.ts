@@ -1,7 +1,7 @@
 /** @module The plan of replacing a storage, a proxy or an archive by another one, with all its volumes. Pure. */
 import type { FleetEdit } from "../edit.ts";
 import type { Fleet, FleetServer } from "../fleet.ts";
-import { planDesynchronize, planPromote, planSynchronize } from "./plan-archives.ts";
+import { behind, planDesynchronize, planPromote, planSynchronize } from "./plan-archives.ts";
 import { planReplaceProxy } from "./plan-proxies.ts";
 import { planSwitch } from "./plan-storages.ts";
 import type { Step } from "./step.ts";
@@ -36,14 +36,15 @@ export function planReplace(
   if (from.role === "proxy") return { ...planReplaceProxy(views, from, to, { isLost }), edits: [] };
   if (from.role === "storage") return replaceStorage(volumes, views, from, to);
   const replica = { kind: "replica", from: from.name, to: to.name } as const;
-  const leave = (): Step[] => views.flatMap((view) => planDesynchronize({ ...view, primary: to }, from));
-  if (to.isPrimary) return { steps: leave(), edits: [replica], next: [] };
+  const leave = (steps: readonly Step[]): Step[] =>
+    views.flatMap((view) => planDesynchronize({ ...behind(view, steps), primary: to }, from));
+  if (to.isPrimary) return { steps: leave([]), edits: [replica], next: [] };
   if (!from.isPrimary) return { steps: replaceSecondary(volumes, views, from, to), edits: [replica], next: [] };
   const edits: FleetEdit[] = [{ kind: "primary", archive: to.name }, replica];
   // Gone on with: whom the proxies have left already must not be fed again.
-  if (!isLost && isPromoted(views, from, to)) return { steps: leave(), edits, next: [] };
+  if (!isLost && isPromoted(views, from, to)) return { steps: leave([]), edits, next: [] };
   const { steps, next } = planPromote(views, to, { isLost });
-  return isLost ? { steps, edits, next } : { steps: withoutRepeatedStarts([...steps, ...leave()]), edits, next };
+  return { steps: isLost ? steps : [...steps, ...leave(steps)], edits, next };
 }
 
 function replaceSecondary(
@@ -58,11 +59,14 @@ function replaceSecondary(
   const copied = views.filter((view) => !feeds(view, from) && hasImage(view, from) && isNamed(volumes, view, from));
   // Where only the new one is fed, a proxy may have been left stopped on the way.
   const left = views.filter((view) => !feeds(view, from) && feeds(view, to));
-  const steps = [
-    ...fed.flatMap((view) => [...planSynchronize(view, to), ...planDesynchronize(view, from)]),
+  return [
+    ...fed.flatMap((view) => {
+      const first = planSynchronize(view, to);
+      return [...first, ...planDesynchronize(behind(view, first), from)];
+    }),
     ...left.flatMap((view) => planDesynchronize(view, from)),
+    ...copied.flatMap((view) => copyOf(view, to)),
   ];
-  return withoutRepeatedStarts([...steps, ...copied.flatMap((view) => copyOf(view, to))]);
 }
 
 /** True when the storages take their backups there already, and every proxy feeds it: only the old one is to be left. */
@@ -72,17 +76,6 @@ function isPromoted(views: readonly VolumeView[], from: FleetServer, to: FleetSe
   return views.every(({ proxies }) =>
     proxies.every((proxy) => entryOf(proxy, from) === undefined || entryOf(proxy, to) !== undefined),
   );
-}
-
-/** Two plans from one observation may both start what is stopped; what changes a proxy leaves it started. */
-function withoutRepeatedStarts(steps: readonly Step[]): Step[] {
-  const started = new Set<string>();
-  return steps.filter(({ at, volume, action: { kind } }) => {
-    const key = `${at.name} ${volume}`;
-    if (kind === "start" && started.has(key)) return false;
-    if (kind === "start" || kind === "register" || kind === "unregister") started.add(key);
-    return true;
-  });
 }
 
 function replaceStorage(

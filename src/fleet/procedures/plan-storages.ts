@@ -2,12 +2,12 @@
 import type { DeviceReference } from "../../control/storage.ts";
 import { WalbError } from "../../errors.ts";
 import type { FleetServer } from "../fleet.ts";
-import { feedPrimary } from "./plan-archives.ts";
+import { behind, feedPrimary } from "./plan-archives.ts";
 import type { Step } from "./step.ts";
 import {
-  type ArchiveView,
   archiveAt,
   entryOf,
+  gidOf,
   imageStates,
   requireAll,
   type StorageView,
@@ -22,7 +22,7 @@ import {
  */
 export function planStandby(view: VolumeView, name: string, isForced: boolean, device?: DeviceReference): Step[] {
   const { volume, primary } = view;
-  const { server: at, volume: known } = storageAt(view, name);
+  const { server: at, volume: known, proxies } = storageAt(view, name);
   const step = (action: Step["action"], why: string): Step => ({ at, volume, action, why });
   const toStandby = step({ kind: "start-standby" }, "it is to keep its log free without shipping it");
   switch (known.state) {
@@ -39,7 +39,9 @@ export function planStandby(view: VolumeView, name: string, isForced: boolean, d
       );
       const mode = isForced ? "force" : "graceful";
       return [
-        ...(isForced || known.isOverflow === true ? [] : [settle]),
+        ...(isForced || known.isOverflow === true
+          ? []
+          : [...(isOnItsWay(view, proxies) ? [] : feedPrimary(view)), settle]),
         step({ kind: "stop", mode }, "it is the target"),
         step({ kind: "reset" }, "its log begins anew"),
         toStandby,
@@ -70,6 +72,16 @@ export function planStandby(view: VolumeView, name: string, isForced: boolean, d
         hint: `look with: walb status ${volume}`,
       });
   }
+}
+
+/** True when one of the proxies that a storage ships to brings what it gets to the primary archive. */
+function isOnItsWay(view: VolumeView, addresses: readonly string[]): boolean {
+  return view.proxies.some(
+    (proxy) =>
+      addresses.includes(proxy.server.address) &&
+      proxy.volume.state !== "Stopped" &&
+      entryOf(proxy, view.primary) !== undefined,
+  );
 }
 
 export interface PrepareOptions {
@@ -129,24 +141,16 @@ export function planPrepareBackup(view: VolumeView, name: string, { isAsked }: P
 
 /**
  * Archives besides the primary that a new backup must be replicated to, since proxies feed them only with what follows.
- * @param doneGid the storage has delivered up to here: only archives that what waits at the proxies does not lead on to it.
+ * @param doneGid the storage has delivered up to here: only archives that do not have that.
  */
 export function planAfterBackup(view: VolumeView, doneGid?: bigint): Step[] {
-  return view.archives.flatMap((archive): Step[] => {
-    const { server: to, volume: known } = archive;
+  return view.archives.flatMap(({ server: to, volume: known }): Step[] => {
     if (to.name === view.primary.name || !imageStates.includes(known.state)) return [];
     const proxies = view.proxies.filter((proxy) => entryOf(proxy, to) !== undefined).map(({ server }) => server);
-    if (proxies.length === 0 || (doneGid !== undefined && isLedTo(view, archive, doneGid))) return [];
+    if (proxies.length === 0 || (doneGid !== undefined && gidOf(known) >= doneGid)) return [];
     const why = `proxies feed ${to.name} only with what comes after the backup`;
     return [{ at: view.primary, volume: view.volume, action: { kind: "catch-up", to, proxies }, why }];
   });
-}
-
-/** True when an archive, with what waits for it at the proxies, has all that was delivered. */
-function isLedTo(view: VolumeView, { server, volume }: ArchiveView, doneGid: bigint): boolean {
-  const reached = volume.newestPoint?.gid ?? -1n;
-  const waiting = view.proxies.flatMap((proxy) => entryOf(proxy, server)?.oldestGid ?? []);
-  return waiting.length === 0 ? reached >= doneGid : waiting.some((gid) => gid <= reached);
 }
 
 export interface SwitchOptions {
@@ -204,7 +208,7 @@ export function planSwitch(view: VolumeView, to: FleetServer, { isForced, device
       ? { ...storage, volume: { ...storage.volume, state: "SyncReady" } }
       : storage,
   );
-  steps.push(...planPrepareBackup({ ...view, storages: ready }, to.name, { isAsked: true }));
+  steps.push(...planPrepareBackup({ ...behind(view, steps), storages: ready }, to.name, { isAsked: true }));
   const mode = imageStates.includes(archiveAt(view, primary.name).volume.state) ? "hash" : "full";
   const why = mode === "hash" ? "the archive has an image to compare with" : "the archive has no image yet";
   const archive = after.length === 0 ? {} : { archive: primary };

@@ -50,6 +50,18 @@ export function entryOf({ volume }: ProxyView, archive: FleetServer): ProxyVolum
   return volume.archives.find(({ archiveName }) => archiveName === archive.name);
 }
 
+/** Gid of the newest point an archive can restore; -1 for none. */
+export function gidOf({ newestPoint }: Pick<ArchiveVolume, "newestPoint">): bigint {
+  return newestPoint?.gid ?? -1n;
+}
+
+/** Newest gid that the primary archive has, or will have when what waits for it at the proxies is delivered. */
+export function gidOnItsWay({ primary, proxies, archives }: VolumeView): bigint {
+  const known = archives.find(({ server }) => server.name === primary.name);
+  const waiting = proxies.flatMap((proxy) => entryOf(proxy, primary)?.latestGid ?? []);
+  return waiting.reduce((a, b) => (b > a ? b : a), known === undefined ? -1n : gidOf(known.volume));
+}
+
 /** How an archive is reached with a volume: like those that the proxies have already. */
 export function settingsOf(view: VolumeView): Pick<ArchiveEntry, "compression" | "delayS"> | undefined {
   return view.proxies.flatMap(({ volume }) => volume.archives)[0];
