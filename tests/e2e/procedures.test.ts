@@ -208,7 +208,6 @@ test(
     await fleet.must("switch vol0 --to s1");
     expect([await fleet.stateAt("s0", "vol0"), await fleet.stateAt("s1", "vol0")]).toEqual(["Standby", "Target"]);
     await proves("a0", "s1");
-    await fleet.restorable("a1", "vol0", gid);
     expect(await fleet.must("switch vol0 --to s1")).toContain("s1 ships vol0 already");
     await fleet.writeAt("s0", "vol0", Buffer.from(model), 0, model);
     await fleet.must("switch vol0 --to s0");
@@ -242,8 +241,17 @@ test(
   async () => {
     await fleet.add("a2");
     await fleet.must("synchronize vol0 --to a1");
-    await fleet.must("replace a1 --with a2");
+    // It is lost while something waits for it.
+    await fleet.lose("a1");
+    await fleet.write("s0", "vol0", model);
+    gid = await fleet.snapshot("vol0");
+    const refused = await fleet.verb("replace a1 --with a2");
+    expect([refused.code, refused.err]).toEqual([3, expect.stringContaining("walb replace a1 --with a2 --lost")]);
+    await fleet.must("replace a1 --with a2 --lost");
     expect(await fleet.fed("p2", "vol0")).toEqual(["a0", "a2"]);
+    await fleet.restorable("a2", "vol0", gid);
+    await fleet.mustEqual("a2", "vol0", gid, model);
+    expect(await fleet.must("replace a1 --with a2 --lost")).toContain("a2 has the place of a1");
     await proves();
     await fleet.restorable("a2", "vol0", gid);
     await fleet.must("promote a2");

@@ -121,6 +121,17 @@ export class ProcedureFleet {
     return code;
   }
 
+  signal(name: string, signal: "SIGSTOP" | "SIGCONT"): void {
+    this.#running.get(name)?.kill(signal);
+  }
+
+  /** Takes a server out of the fleet file. */
+  takeOut(name: string): void {
+    const file = this.path("walb.toml");
+    const table = new RegExp(`\\[servers\\.${name}\\][^\\[]*`);
+    writeFileSync(file, readFileSync(file, "utf8").replace(table, ""));
+  }
+
   /** Kills it and deletes its data. */
   async lose(name: string): Promise<void> {
     await this.kill(name);

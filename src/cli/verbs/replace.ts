@@ -1,5 +1,5 @@
 /** @module `walb replace OLD --with NEW`: a storage, a proxy or an archive takes the place of another one. */
-import { WalbError } from "../../errors.ts";
+import { asWalbError, WalbError } from "../../errors.ts";
 import { serversOf } from "../../fleet/fleet.ts";
 import { planReplace } from "../../fleet/procedures/plan-replace.ts";
 import { loadFleet } from "../common.ts";
@@ -28,7 +28,9 @@ export const verb = defineVerb({
     if (from.name === to.name) throw new WalbError("usage", { what: "a server cannot take its own place" });
     const isLost = flags.lost;
     const askable = [...serversOf(fleet, "storage"), ...serversOf(fleet, "proxy"), from, to];
-    const views = await lookAtAll(fleet, io, askable, isLost ? [from.name] : []);
+    const views = await lookAtAll(fleet, io, askable, isLost ? [from.name] : []).catch((thrown: unknown) => {
+      throw lostOrAway(asWalbError(thrown), from.name, to.name);
+    });
     await runProcedure(flags, io, fleet, {
       ...planReplace(fleet.volumes, views, from, to, { isLost }),
       command: `walb replace ${from.name} --with ${to.name}${flags.lost ? " --lost" : ""}`,
@@ -38,3 +40,13 @@ export const verb = defineVerb({
     return 0;
   },
 });
+
+/** The old server must be there for a replacement without loss; one that is gone is given up by a word. */
+function lostOrAway(error: WalbError, from: string, to: string): WalbError {
+  if (error.where.host !== from || !["unreachable", "timed-out"].includes(error.code)) return error;
+  return new WalbError(error.code, {
+    what: error.what,
+    where: error.where,
+    hint: `start it, so that nothing is missing; or, when it never comes back: walb replace ${from} --with ${to} --lost`,
+  });
+}

@@ -68,7 +68,7 @@ export async function volumesAt(
             : archiveClient(server).call("volumes", {}, ask);
       for (const name of (await client).volumes) names.add(name);
     } catch (error) {
-      if (!excused.includes(server.name)) throw error;
+      if (!excused.includes(server.name)) throw asWalbError(error, { host: server.name });
     }
   }
   return [...names].sort();

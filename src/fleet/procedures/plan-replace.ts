@@ -1,4 +1,5 @@
 /** @module The plan of replacing a storage, a proxy or an archive by another one, with all its volumes. Pure. */
+import type { DeviceReference } from "../../control/storage.ts";
 import type { FleetEdit } from "../edit.ts";
 import type { Fleet, FleetServer } from "../fleet.ts";
 import { behind, planDesynchronize, planPromote, planSynchronize } from "./plan-archives.ts";
@@ -6,6 +7,8 @@ import { planReplaceProxy } from "./plan-proxies.ts";
 import { planSwitch } from "./plan-storages.ts";
 import type { Step } from "./step.ts";
 import { entryOf, imageStates, targetStates, type VolumeView } from "./view.ts";
+
+const shipping: readonly string[] = [...targetStates, "Stopped"];
 
 type FleetVolumes = Fleet["volumes"];
 
@@ -34,7 +37,7 @@ export function planReplace(
   { isLost }: ReplaceOptions,
 ): Replacement {
   if (from.role === "proxy") return { ...planReplaceProxy(views, from, to, { isLost }), edits: [] };
-  if (from.role === "storage") return replaceStorage(volumes, views, from, to);
+  if (from.role === "storage") return replaceStorage(volumes, views, from, to, isLost);
   const replica = { kind: "replica", from: from.name, to: to.name } as const;
   const leave = (steps: readonly Step[]): Step[] =>
     views.flatMap((view) => planDesynchronize({ ...behind(view, steps), primary: to }, from));
@@ -83,17 +86,30 @@ function replaceStorage(
   views: readonly VolumeView[],
   from: FleetServer,
   to: FleetServer,
+  isLost: boolean,
 ): Replacement {
   const steps: Step[] = [];
   const edits: FleetEdit[] = [];
   for (const view of views) {
-    const old = view.storages.find(({ server }) => server.name === from.name)?.volume.state ?? "Clear";
-    const isOwner = volumes[view.volume]?.storage === from.name;
-    if (![...targetStates, "Stopped"].includes(old) && !isOwner) continue;
-    steps.push(...planSwitch(view, to, { isForced: false }));
+    const isShippedBy = (name: string): boolean =>
+      view.storages.some(({ server, volume: { state } }) => server.name === name && shipping.includes(state));
+    const isElsewhere = view.storages.some(
+      ({ server: { name } }) => ![from.name, to.name].includes(name) && isShippedBy(name),
+    );
+    // Of one that is lost, what the fleet file says counts; or that nobody else ships what the proxies know.
+    const owner = volumes[view.volume]?.storage ?? (isLost && !isElsewhere ? from.name : undefined);
+    if (!isShippedBy(from.name) && owner !== from.name) continue;
+    const device = isLost ? deviceNamed(volumes[view.volume]?.device ?? view.volume) : undefined;
+    steps.push(...planSwitch(view, to, { isForced: false, device }));
     edits.push({ kind: "storage", volume: view.volume, storage: to.name });
   }
   return { steps, edits, next: [] };
+}
+
+/** A lost storage cannot say which device it was: it is named in the fleet file, or as the volume. */
+function deviceNamed(name: string): DeviceReference {
+  const kernel = /^\/dev\/walb\/(.+)$/.exec(name)?.[1];
+  return kernel === undefined ? { kind: "user", name } : { kind: "kernel", name: kernel };
 }
 
 /** True when the fleet file says that a volume is replicated to an archive. */
@@ -101,9 +117,11 @@ function isNamed(volumes: FleetVolumes, { volume }: VolumeView, { name }: FleetS
   return volumes[volume]?.replicate?.includes(name) === true;
 }
 
+/** One that is lost is taken for one that had it. */
 function hasImage(view: VolumeView, { name }: FleetServer): boolean {
   const archive = view.archives.find(({ server }) => server.name === name);
-  return archive !== undefined && imageStates.includes(archive.volume.state);
+  const isAway = view.missing.some(({ server }) => server.name === name);
+  return isAway || (archive !== undefined && imageStates.includes(archive.volume.state));
 }
 
 function copyOf(view: VolumeView, to: FleetServer): Step[] {

@@ -1,0 +1,141 @@
+import { afterAll, beforeAll, expect, test } from "bun:test";
+import { ProcedureFleet } from "../helpers/procedure-fleet.ts";
+
+const limitMs = 120_000;
+let fleet: ProcedureFleet;
+let model: Buffer;
+let gid = 0;
+
+beforeAll(async () => {
+  fleet = await ProcedureFleet.start(["s0", "p0", "p1", "a0"], '[volumes.vol0]\nstorage = "s0"\n');
+  model = Buffer.alloc(fleet.sizeBytes);
+  await fleet.makeDevice("s0", "vol0");
+}, limitMs);
+afterAll(() => fleet?.close(), limitMs);
+
+async function proves(archive: string, storage: string): Promise<void> {
+  await fleet.write(storage, "vol0", model);
+  gid = await fleet.snapshot("vol0", archive, storage);
+  await fleet.mustEqual(archive, "vol0", gid, model);
+}
+
+/** Runs a verb; a server is stopped (SIGSTOP) as it is asked for a command. */
+async function stoppedAt(name: string, command: string, line: string): Promise<{ code: number; err: string }> {
+  const send = globalThis.fetch;
+  const watching = (input: string | URL | Request, init?: RequestInit): Promise<Response> => {
+    if (input === `http://${fleet.address(name)}/api/${command}`) fleet.signal(name, "SIGSTOP");
+    return send(input, init);
+  };
+  globalThis.fetch = Object.assign(watching, { preconnect: send.preconnect });
+  try {
+    return await fleet.verb(line);
+  } finally {
+    globalThis.fetch = send;
+  }
+}
+
+test(
+  "init is taken back at the others when a server stops answering in the middle, and says what to type for that one",
+  async () => {
+    for (const [name, command] of [
+      ["a0", "init"],
+      ["p1", "add-archive"],
+    ] as const) {
+      const { code, err } = await stoppedAt(name, command, "init vol0 --device vol0 --timeout 2s");
+      expect([code, err]).toEqual([8, expect.stringContaining("s0: undone")]);
+      expect(err).toContain(`when it answers: walb clear vol0 --server ${name}`);
+      for (const other of ["s0", "p0", "p1", "a0"])
+        if (other !== name) expect([other, await fleet.stateAt(other, "vol0")]).toEqual([other, "Clear"]);
+      fleet.signal(name, "SIGCONT");
+    }
+    await fleet.must("init vol0 --device vol0");
+    await fleet.must("backup vol0 --wait");
+    await proves("a0", "s0");
+  },
+  limitMs,
+);
+
+test(
+  "snapshots of several volumes are each restorable; one that cannot be taken does not keep the others",
+  async () => {
+    await fleet.makeDevice("s0", "vol1");
+    await fleet.must("init vol1 --device vol1");
+    await fleet.must("backup vol1 --wait");
+    const lines = (await fleet.verbOut("snapshot vol0 vol1 --wait --json")).trim().split("\n");
+    const taken = lines.map((line) => JSON.parse(line) as { volume: string; gid: number; isRestorable: boolean });
+    expect(taken.map(({ volume, isRestorable }) => [volume, isRestorable]).sort()).toEqual([
+      ["vol0", true],
+      ["vol1", true],
+    ]);
+    await fleet.mustEqual("a0", "vol0", taken.find(({ volume }) => volume === "vol0")!.gid, model);
+    const { code, out, err } = await fleet.verb("snapshot vol0 nosuch --wait");
+    expect([code, out, err]).toEqual([1, expect.stringMatching(/^vol0 \d+ /), expect.stringContaining("nosuch")]);
+    await fleet.must("forget vol1 --yes");
+  },
+  limitMs,
+);
+
+test(
+  "a proxy that is lost with what it held is replaced, and a hash backup closes the gap",
+  async () => {
+    await fleet.add("p2");
+    await fleet.kill("a0");
+    await fleet.write("s0", "vol0", model);
+    await fleet.lose("p0");
+    await fleet.run("a0");
+    const refused = await fleet.verb("replace p0 --with p2");
+    expect([refused.code, refused.err]).toEqual([3, expect.stringContaining("walb replace p0 --with p2 --lost")]);
+    expect(await fleet.must("replace p0 --with p2 --lost")).toContain("next: walb backup vol0 --hash --wait");
+    const { proxies } = await fleet.storage("s0").call("status", {});
+    expect(proxies.map(({ address }) => address)).toEqual([fleet.address("p2"), fleet.address("p1")]);
+    fleet.takeOut("p0");
+    await fleet.must("backup vol0 --hash --wait");
+    await proves("a0", "s0");
+  },
+  limitMs,
+);
+
+test(
+  "the only archive is lost: a new one takes its place, and a full backup begins anew",
+  async () => {
+    await fleet.lose("a0");
+    await fleet.add("a1");
+    expect(await fleet.must("replace a0 --with a1 --lost")).toContain("next: walb backup vol0 --full --wait");
+    fleet.takeOut("a0");
+    await fleet.must("backup vol0 --full --wait");
+    await proves("a1", "s0");
+  },
+  limitMs,
+);
+
+test(
+  "a storage is lost: another one that never heard of the volume ships the device of that name",
+  async () => {
+    await fleet.lose("s0");
+    await fleet.add("s1");
+    await fleet.makeDevice("s1", "vol0");
+    await fleet.writeAt("s1", "vol0", Buffer.from(model), 0, model);
+    const refused = await fleet.verb("replace s0 --with s1");
+    expect([refused.code, refused.err]).toEqual([3, expect.stringContaining("walb replace s0 --with s1 --lost")]);
+    await fleet.must("replace s0 --with s1 --lost");
+    expect(await Bun.file(fleet.path("walb.toml")).text()).toContain('storage = "s1"');
+    fleet.takeOut("s0");
+    await proves("a1", "s1");
+    expect(await fleet.stateAt("s1", "vol0")).toBe("Target");
+  },
+  limitMs,
+);
+
+test(
+  "shutdown --force --all ends them all, at once",
+  async () => {
+    await fleet.must("shutdown --force --all");
+    for (const name of ["s1", "p1", "p2", "a1"]) expect([name, await fleet.exited(name)]).toEqual([name, 0]);
+    await fleet.run("s1");
+    await fleet.run("p1");
+    await fleet.run("p2");
+    await fleet.run("a1");
+    await proves("a1", "s1");
+  },
+  limitMs,
+);
