@@ -81,8 +81,9 @@ for (const kind of ["sorted", "indexed"] as const) {
             told += 1;
           },
         });
-        // Only expanding the data finds more than its checksums.
-        if (good === undefined && !(fault instanceof WalbError && fault.code === "damaged")) {
+        // Only expanding the data finds more than its checksums; an image of nearly 32 MiB may find no room here.
+        const isTooLarge = fault instanceof WalbError && fault.what.includes("can never fit the memory budget");
+        if (good === undefined && !isTooLarge && !(fault instanceof WalbError && fault.code === "damaged")) {
           throw new Error("a diff is listed that cannot be opened", { cause: fault });
         }
         if (good === undefined) return;
