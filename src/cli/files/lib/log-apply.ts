@@ -57,8 +57,8 @@ export interface LogApplyOptions {
   readonly onPack?: (header: LogPackHeader, checksum: number, writes: readonly LoggedWrite[]) => void;
 }
 
-/** Fewer waits than the default; three of them are in memory. */
-const chunkBytes = 4 * mib;
+/** Log read at once, where memory allows: fewer waits than with the default. Three of them are in memory. */
+const chunkBytesMax = 4 * mib;
 const zeroBytes = 64 * kib;
 const longLogBytes = 64 * mib;
 const largeWriteBytes = 32 * kib;
@@ -99,6 +99,7 @@ export async function redoWlog(
   const mayStretch = again !== undefined && options.onPack === undefined;
   let stretch: LogStretch | undefined;
   let isDecided = false;
+  const chunkBytes = Math.min(chunkBytesMax, Math.max(mib, Math.floor(memory.budgetBytes / 8)));
   const reader = new WlogReader(input, memory, compute, chunkBytes);
   const limitLb = image.isBlockDevice ? Math.floor((await image.size()) / lbBytes) : Number.MAX_SAFE_INTEGER;
   const zeroes = await memory.lease(zeroBytes);
