@@ -7,7 +7,7 @@ import { dirname } from "node:path";
 import type { z } from "zod";
 import type { restoreResult } from "../control/archive.ts";
 import { applyDiffs } from "../diff/apply.ts";
-import { planMerge } from "../diff/merge.ts";
+import { type MergePlan, planMerge } from "../diff/merge.ts";
 import { checkAborted, type DiffIo } from "../diff/types.ts";
 import { asWalbError, WalbError } from "../errors.ts";
 import { copyImage } from "../image/copy.ts";
@@ -20,7 +20,7 @@ import { lbBytes, mib } from "../units.ts";
 import type { JobContext } from "./apply.ts";
 import { keepCold, removeColds } from "./cold.ts";
 import type { Cold } from "./colds.ts";
-import { explained, openRound } from "./diffs.ts";
+import { explained, openRound, type Round } from "./diffs.ts";
 import { removePartial } from "./partials.ts";
 import { advanced, planStart } from "./plan.ts";
 import type { Loss, StoredDiff } from "./store.ts";
@@ -229,8 +229,9 @@ class RestoreRun {
   readonly #set: DiffSet;
   /** Files of the diffs as they are now; a merge beside the restore does not take them away. */
   readonly #diffs = new Map<DiffMeta, StoredDiff>();
-  /** Lets go of the files. */
-  readonly end: () => Promise<void>;
+  readonly #letGo: () => Promise<void>;
+  /** All diffs, open, when they are one round. */
+  #onlyRound: { readonly round: Round; readonly plan: MergePlan } | undefined;
 
   constructor(volume: ArchiveVolume, io: DiffIo, gid: bigint, context: JobContext) {
     const { store } = volume;
@@ -243,7 +244,15 @@ class RestoreRun {
     this.#source = cold === undefined ? baseImage(volume.name) : snapshotImage(volume.name, "cold", cold.gid);
     this.#set = store.set;
     for (const meta of restoreRound(store.set, this.#base, gid)) this.#diffs.set(meta, store.diff(meta));
-    this.end = volume.pins.hold([...this.#diffs.values()].map((diff) => diff.fileName));
+    this.#letGo = volume.pins.hold([...this.#diffs.values()].map((diff) => diff.fileName));
+  }
+
+  /** Lets go of the files. */
+  async end(): Promise<void> {
+    const kept = this.#onlyRound;
+    this.#onlyRound = undefined;
+    await kept?.round.close();
+    await this.#letGo();
   }
 
   /** What the diffs write, from their indexes alone; finds damaged ones too. */
@@ -379,26 +388,36 @@ class RestoreRun {
     return bytes;
   }
 
-  /** Goes through the diffs to the point, a round after the other. */
-  async #rounds(
-    work: (
-      plan: ReturnType<typeof planMerge>,
-      open: NonNullable<Awaited<ReturnType<typeof openRound>>>["open"],
-    ) => Promise<void>,
-  ): Promise<void> {
+  /**
+   * Goes through the diffs to the point, a round after the other. Nearly always there is but one: it stays open, so that
+   * the indexes of thousands of diffs are read once.
+   */
+  async #rounds(work: (plan: MergePlan, open: Round["open"]) => Promise<void>): Promise<void> {
+    const kept = this.#onlyRound;
+    if (kept !== undefined) return work(kept.plan, kept.round.open);
     let state = this.#base;
     for (;;) {
-      const choose = (countMax: number) =>
-        restoreRound(this.#set, state, this.#gid, countMax).map((meta) => this.#diffs.get(meta)!);
-      const round = await openRound(this.#volume, this.#io, choose, this.#context.signal);
+      const isFirst = state === this.#base;
+      const round = await this.#openRound(state);
       if (round === undefined) return;
+      let isKept = false;
       try {
-        await work(planMerge(round.open.records), round.open);
+        const plan = planMerge(round.open.records);
+        await work(plan, round.open);
         state = advanced(state, round.metas);
+        isKept = isFirst && round.metas.length === this.#diffs.size;
+        if (isKept) this.#onlyRound = { round, plan };
       } finally {
-        await round.close();
+        if (!isKept) await round.close();
       }
+      if (isKept) return;
     }
+  }
+
+  #openRound(state: ArchiveState): Promise<Round | undefined> {
+    const choose = (countMax: number) =>
+      restoreRound(this.#set, state, this.#gid, countMax).map((meta) => this.#diffs.get(meta)!);
+    return openRound(this.#volume, this.#io, choose, this.#context.signal);
   }
 
   /** Every checksum was right. */

@@ -2,7 +2,6 @@
 import type { ArchiveVolume as VolumeReport } from "../control/archive.ts";
 import { WalbError } from "../errors.ts";
 import { baseImage } from "../image/image.ts";
-import { latestSnapshot } from "../snapshot/select.ts";
 import { snapshotText, stateText } from "../snapshot/text.ts";
 import type { BrokenVolume } from "../volume/directories.ts";
 import { type Trouble, troubleReport } from "../volume/trouble.ts";
@@ -93,9 +92,10 @@ function runningActions({ machine }: ArchiveVolume): VolumeReport["running"] {
 }
 
 /** Diffs that nothing leads to: something is missing of which not even a row is left. */
-function gapTrouble({ name, store, machine }: ArchiveVolume): Trouble | undefined {
+function gapTrouble(volume: ArchiveVolume): Trouble | undefined {
+  const { name, store, machine } = volume;
   if (store.base === undefined) return undefined;
-  const { gidB } = latestSnapshot(store.set, store.base.from);
+  const { gidB } = volume.latest().from;
   const [first, ...more] = store.set.getAll(gidB + 1n);
   if (first === undefined) return undefined;
   const error = new WalbError("damaged", {

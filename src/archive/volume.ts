@@ -64,6 +64,7 @@ export class ArchiveVolume {
   #manifestWrite: Promise<void> = Promise.resolve();
   readonly #closing = new AbortController();
   #background: Promise<void> = Promise.resolve();
+  #latest: { set: unknown; base: unknown; state: ArchiveState } | undefined;
   #points: { set: unknown; base: unknown; list: readonly PointCost[] } | undefined;
 
   constructor(
@@ -111,9 +112,14 @@ export class ArchiveVolume {
     });
   }
 
-  /** State of the newest image that base and diffs make. */
+  /** State of the newest image that base and diffs make. Asked for all the time; with many diffs it takes milliseconds. */
   latest(): ArchiveState {
-    return latestState(this.store.set, this.requireBase());
+    const base = this.requireBase();
+    const { set } = this.store;
+    if (this.#latest?.set !== set || this.#latest.base !== base) {
+      this.#latest = { set, base, state: latestState(set, base) };
+    }
+    return this.#latest.state;
   }
 
   /** All points the volume can be restored at, oldest first. */

@@ -12,10 +12,12 @@ import { archived, deliver, platform, withArchive } from "./real.ts";
 const diffCount = Number(process.env.WALB_ARCHIVE_DIFFS ?? 1_000);
 
 /** A disk that knows how many files are open, and were at most. */
-function countingDisk(disk: Disk): { readonly disk: Disk; readonly most: () => number } {
+function countingDisk(disk: Disk): { readonly disk: Disk; readonly most: () => number; readonly opens: () => number } {
   let count = 0;
   let most = 0;
+  let opens = 0;
   const open: Disk["open"] = async (path, options) => {
+    opens++;
     const file = await disk.open(path, options);
     most = Math.max(most, ++count);
     let isOpen = true;
@@ -34,7 +36,7 @@ function countingDisk(disk: Disk): { readonly disk: Disk; readonly most: () => n
       return typeof member === "function" ? member.bind(target) : member;
     },
   });
-  return { disk: counted, most: () => most };
+  return { disk: counted, most: () => most, opens: () => opens };
 }
 
 test(`a volume with ${diffCount} diffs is rebuilt, listed, verified, restored and applied with few files open`, async () => {
@@ -54,7 +56,7 @@ test(`a volume with ${diffCount} diffs is rebuilt, listed, verified, restored an
       linkSync(`${directory}/${last}`, `${directory}/${name}`);
     }
     for (const suffix of ["", "-wal", "-shm"]) rmSync(`${directory}/volume.db${suffix}`, { force: true });
-    const { disk, most } = countingDisk(platform.disk);
+    const { disk, most, opens } = countingDisk(platform.disk);
     const memory = platform.memory.carve(400 * 1024 * 1024);
     scene.role = await openTestArchive({ ...platform, disk, memory }, scene.data);
     const { control } = scene.role;
@@ -63,8 +65,11 @@ test(`a volume with ${diffCount} diffs is rebuilt, listed, verified, restored an
     expect(await run(control, "verify", { volume: "vol0" })).toMatchObject({ checkedCount: diffCount, damage: [] });
     const to = `${scene.directory}/out.img`;
     for (const gid of [20, diffCount - 1, diffCount]) {
+      const before = opens();
       await run(control, "restore", { volume: "vol0", to, gid, overwrite: true });
       expectSame(readFileSync(to), history.at(Math.min(gid, 40)), `gid ${gid}`);
+      // The index of each diff is read once; data is read of few of them.
+      expect(opens() - before).toBeLessThan(gid + 200);
     }
     await run(control, "merge", { volume: "vol0", fromGid: 30, toGid: diffCount - 10 });
     await run(control, "apply", { volume: "vol0", gid: 25 });

@@ -6,11 +6,14 @@ import type { Measured } from "../lib/inside.ts";
 import { runProgram } from "../lib/program.ts";
 
 /** What the program answers. */
-type Answer = Readonly<Record<"start" | "list" | "plan" | "restore", Measured>> & { readonly peakMib: number };
+type Answer = Readonly<Record<"start" | "list" | "status" | "plan" | "restore", Measured>> & {
+  readonly peakMib: number;
+};
 
 const steps = {
   start: "start",
   list: "list of points",
+  status: "status, the list known",
   plan: "plan of a restore",
   restore: "restore of 32 MiB",
 } as const;

@@ -81,6 +81,7 @@ if (step === "make") {
   const control: Control = role!.control;
   const timed = (command: string, params: object) => measured(() => run(control, command, { volume, ...params }));
   answer.list = await timed("snapshots", { all: true });
+  answer.status = await timed("status", {});
   answer.plan = await timed("restore", { to: `${directory}.img`, dryRun: true, overwrite: true });
   answer.restore = await timed("restore", { to: `${directory}.img`, overwrite: true });
   await role!.close("graceful");
