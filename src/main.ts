@@ -60,7 +60,9 @@ function write(descriptor: 1 | 2, text: string): void {
         continue;
       }
       if (descriptor === 2) return;
-      process.exit(code === "EPIPE" ? exitCodes.done : exitCodes.failed);
+      if (code === "EPIPE") process.exit(exitCodes.done);
+      write(2, `walb: standard output: write failed (${String(code)})\n`);
+      process.exit(exitCodes.failed);
     }
   }
 }

@@ -16,8 +16,9 @@ import type { Memory } from "../../../native/memory.ts";
 import type { DecodedWrite, DiskFile } from "../../../platform/disk.ts";
 import { lbBytes } from "../../../units.ts";
 import { copyImage } from "./image-copy.ts";
+import { renamed } from "./named.ts";
 import type { OpenInput } from "./paths.ts";
-import { openDiff, renamed, seekable, withSeekableDiffs } from "./spooled.ts";
+import { openDiff, seekable, withSeekableDiffs } from "./spooled.ts";
 import { carvedIo, type Tool } from "./tool.ts";
 
 /** How to merge. */

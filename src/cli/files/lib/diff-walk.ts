@@ -28,8 +28,9 @@ import {
   rawPack,
 } from "./diff-text.ts";
 import { hex32 } from "./log-text.ts";
+import { renamed } from "./named.ts";
 import type { OpenInput } from "./paths.ts";
-import { openDiff, renamed, type Seekable } from "./spooled.ts";
+import { openDiff, type Seekable } from "./spooled.ts";
 import type { Tool } from "./tool.ts";
 
 /** What to hear. */

@@ -21,6 +21,7 @@ import type { DiskFile } from "../../../platform/disk.ts";
 import { lbBytes } from "../../../units.ts";
 import { checkContinues } from "./log-apply.ts";
 import { indexRecord, logAsSet, type WlogPlace } from "./log-index.ts";
+import { renamed } from "./named.ts";
 import type { OpenInput } from "./paths.ts";
 import { openNameless, spoolDirectory } from "./spooled.ts";
 import { carvedIo, type Tool } from "./tool.ts";
@@ -234,14 +235,18 @@ async function abandonOnError<R>(writer: { abandon(): Promise<void> }, work: () 
 async function withSpool<R>(tool: Tool, output: DiskFile, work: (spool: DiskFile) => Promise<R>): Promise<R> {
   const { disk } = tool.platform;
   const isFile = (await disk.info(output.path))?.kind === "file";
-  const fd = openNameless(tool, isFile ? dirname(output.path) : spoolDirectory());
+  const directory = isFile ? dirname(output.path) : spoolDirectory();
+  const fd = openNameless(tool, directory);
+  const path = `/proc/self/fd/${fd}`;
   try {
-    const spool = await disk.open(`/proc/self/fd/${fd}`, { mode: "write" });
+    const spool = await disk.open(path, { mode: "write" });
     try {
       return await work(spool);
     } finally {
       await spool.close();
     }
+  } catch (error) {
+    throw renamed(error, [{ path, name: `${directory} (temporary file)` }]);
   } finally {
     closeSync(fd);
   }

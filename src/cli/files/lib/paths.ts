@@ -1,11 +1,12 @@
 /** @module Opening what a tool reads and writes: paths, block devices, `-` for standard input and output. */
-import { closeSync, fstatSync, readFileSync } from "node:fs";
+import { chmodSync, chownSync, closeSync, fstatSync, readFileSync, statSync } from "node:fs";
 import { basename, dirname, join, resolve } from "node:path";
 import { commitDiffFile } from "../../../diff/commit.ts";
 import type { DiffInput } from "../../../diff/stream.ts";
 import { WalbError } from "../../../errors.ts";
 import type { Disk, DiskFile } from "../../../platform/disk.ts";
 import type { Platform } from "../../../platform/platform.ts";
+import { renamed } from "./named.ts";
 import { partialBegins, partialEnds } from "./partial.ts";
 import { isStandardOutput, isTerminalOutput, openStream, SequentialOutput, standardInput } from "./stdio.ts";
 
@@ -104,6 +105,7 @@ export async function openOutput(
   return {
     file,
     commit: async () => {
+      giveAccess(partial, target);
       await commitDiffFile(disk, file, target);
       partialEnds(partial);
     },
@@ -123,15 +125,27 @@ export async function withOutput<R>(
   work: (file: DiskFile) => Promise<R>,
 ): Promise<R> {
   const output = await openOutput(platform, path, options);
+  const named = { path: output.file.path, name: path };
   let result: R;
   try {
     result = await work(output.file);
   } catch (error) {
     await output.abandon();
-    throw error;
+    throw renamed(error, [named]);
   }
-  await output.commit();
+  try {
+    await output.commit();
+  } catch (error) {
+    throw renamed(error, [named]);
+  }
   return result;
+}
+
+/** The new file may be read by whom the one it replaces may be; a file that replaces none by whom the umask says. */
+function giveAccess(path: string, target: string): void {
+  const old = statSync(target, { throwIfNoEntry: false });
+  if (old !== undefined && process.getuid?.() === 0) chownSync(path, old.uid, old.gid);
+  chmodSync(path, old === undefined ? 0o666 & ~process.umask() : old.mode & 0o7777);
 }
 
 /** Runs `work` on an input and closes it. */

@@ -12,6 +12,7 @@ import { superblockOffsetBytes } from "../../../log/geometry.ts";
 import type { Memory } from "../../../native/memory.ts";
 import type { DiskFile } from "../../../platform/disk.ts";
 import { kib, mib } from "../../../units.ts";
+import { renamed } from "./named.ts";
 import { type OpenInput, openInput, withFile, withInput } from "./paths.ts";
 import type { Tool } from "./tool.ts";
 
@@ -245,18 +246,4 @@ export async function withReadable<R>(tool: Tool, path: string, work: (file: Dis
 /** Whether the first bytes of a pipe may be those of a log device: its superblock is checked when all is there. */
 function hasSuperblock(head: Uint8Array): boolean {
   return head[superblockOffsetBytes] === 1 && head[superblockOffsetBytes + 1] === 0;
-}
-
-/** The error with the name the user gave instead of that of a temporary file. */
-export function renamed(error: unknown, inputs: readonly Seekable[]): unknown {
-  if (!(error instanceof WalbError)) return error;
-  const input = inputs.find(({ path, name }) => path === error.where.file && path !== name);
-  if (input === undefined) return error;
-  const { what, hint, cause } = error;
-  return new WalbError(error.code, {
-    what,
-    where: { ...error.where, file: input.name },
-    ...(hint === undefined ? {} : { hint }),
-    ...(cause === undefined ? {} : { cause }),
-  });
 }

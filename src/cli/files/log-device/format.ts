@@ -1,11 +1,13 @@
 /** @module `walb log-device format LOG` */
 import { WalbError } from "../../../errors.ts";
 import { formatLogDevice } from "../../../log/format.ts";
+import type { Superblock } from "../../../log/superblock.ts";
 import { lbBytes } from "../../../units.ts";
 import { asInt, asPath, asSize, asText, option, optionOr, toggle } from "../../flags.ts";
 import { defineVerb } from "../../verb.ts";
 import { blocksOf, tell, toolFlags } from "../common.ts";
 import { superblockFields, superblockLines } from "../lib/log-text.ts";
+import { partialBegins, partialEnds } from "../lib/partial.ts";
 import { withFile } from "../lib/paths.ts";
 import { type Tool, withTool } from "../lib/tool.ts";
 
@@ -30,20 +32,21 @@ export const verb = defineVerb({
     const path = args[0]!;
     const superblock = await withTool(io, "format", flags, async (tool) => {
       const deviceSizeLb = await volumeSizeLb(tool, flags.data, flags.size);
-      if (flags.create !== undefined) await createFile(tool, path, flags.create);
-      else if (!flags.overwrite) await checkEmpty(tool, path);
-      return withFile(tool.platform.disk, path, "write", (file) =>
-        formatLogDevice(
-          file,
-          {
-            name: flags.name,
-            pbsBytes: flags["block-size"] ?? file.physicalBlockBytes,
-            deviceSizeLb,
-            discard: flags.zero,
-          },
-          tool.platform,
-        ),
-      );
+      if (flags.create === undefined && !flags.overwrite) await checkEmpty(tool, path);
+      const format = (): Promise<Superblock> =>
+        withFile(tool.platform.disk, path, "write", (file) =>
+          formatLogDevice(
+            file,
+            {
+              name: flags.name,
+              pbsBytes: flags["block-size"] ?? file.physicalBlockBytes,
+              deviceSizeLb,
+              discard: flags.zero,
+            },
+            tool.platform,
+          ),
+        );
+      return flags.create === undefined ? format() : inNewFile(tool, path, flags.create, format);
     });
     tell(flags, io, { log: path, ...superblockFields(superblock) }, superblockLines(superblock));
     return 0;
@@ -63,13 +66,24 @@ async function volumeSizeLb(tool: Tool, data: string | undefined, size: number |
   return Math.floor(info.sizeBytes / lbBytes);
 }
 
-async function createFile(tool: Tool, path: string, sizeBytes: number): Promise<void> {
-  const file = await tool.platform.disk.open(path, { mode: "create" });
+/** Makes a file for `work`, which is not left when that fails. */
+async function inNewFile<R>(tool: Tool, path: string, sizeBytes: number, work: () => Promise<R>): Promise<R> {
+  const { disk } = tool.platform;
+  const file = await disk.open(path, { mode: "create" });
+  partialBegins(path);
   try {
-    await file.truncate(sizeBytes);
-    await file.sync();
+    try {
+      await file.truncate(sizeBytes);
+      await file.sync();
+    } finally {
+      await file.close();
+    }
+    return await work();
+  } catch (error) {
+    await disk.remove(path);
+    throw error;
   } finally {
-    await file.close();
+    partialEnds(path);
   }
 }
 
