@@ -11,7 +11,7 @@ export type Role = z.output<typeof roleSchema>;
 
 const serverSchema = z.strictObject({
   role: roleSchema,
-  address: addressTextSchema,
+  address: addressTextSchema.refine((text) => !/:0+$/.test(text), "port 0 is nobody's: write the one the daemon listens on"),
   /** Archives: backups go here; others get their data by replication. */
   primary: z.boolean().optional(),
 });
@@ -19,7 +19,14 @@ const serverSchema = z.strictObject({
 const volumeEntrySchema = z.strictObject({
   storage: z.string().optional(),
   device: z.string().min(1).optional(),
-  keep: z.record(z.string(), z.union([z.string(), z.int()])).optional(),
+  keep: z
+    .record(
+      z.string(),
+      z.union([z.string(), z.int()], {
+        error: ({ input }) => `${JSON.stringify(input)} is no time like "3d" or "forever", and no whole number of seconds`,
+      }),
+    )
+    .optional(),
   replicate: z.array(z.string()).optional(),
   drill: z.strictObject({ every: z.string(), command: z.string().optional() }).optional(),
 });
@@ -97,7 +104,9 @@ export function readFleetText(
     const problems = parsed.error.issues.map((issue) => {
       // Of a name, what is wrong with it stands below.
       const inner = issue.code === "invalid_key" ? issue.issues[0]?.message : undefined;
-      return { field: issue.path.join("."), what: inner ?? issue.message };
+      const isMissing = issue.code === "invalid_type" && valueAt(raw, issue.path) === undefined;
+      const what = isMissing ? `it is missing: a ${issue.expected}` : (inner ?? issue.message);
+      return { field: issue.path.join("."), what };
     });
     return { fleet: undefined, problems };
   }
@@ -128,6 +137,13 @@ export function readFleetText(
   const { worker } = parsed.data;
   const fleet = { file, servers, volumes, worker, ...(clusterKey === undefined ? {} : { clusterKey }) };
   return { fleet, problems };
+}
+
+function valueAt(raw: unknown, path: readonly PropertyKey[]): unknown {
+  return path.reduce<unknown>(
+    (value, key) => (typeof value === "object" && value !== null ? Reflect.get(value, key) : undefined),
+    raw,
+  );
 }
 
 /** The fleet with all its servers reached with a key. @param clusterKey absolute path of the key's file. */

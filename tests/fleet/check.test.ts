@@ -52,6 +52,8 @@ const inFile: readonly (readonly [string, string, string, RegExp])[] = [
   ["an unknown role", changed('role = "proxy"', 'role = "relay"'), "servers.p0.role", /storage.*proxy.*archive/],
   ["an address without a port", changed('"pc1:10000"', '"pc1"'), "servers.s0.address", /host:port/],
   ["an impossible port", changed("pc1:10000", "pc1:70000"), "servers.s0.address", /65535/],
+  ["port 0", changed("pc1:10000", "pc1:0"), "servers.s0.address", /port 0/],
+  ["a server without an address", changed('address = "pc1:10000"\n', ""), "servers.s0.address", /missing/],
   [
     "two primaries",
     changed('address = "pc3:10200"', 'address = "pc3:10200"\nprimary = true'),
@@ -85,6 +87,15 @@ const inFile: readonly (readonly [string, string, string, RegExp])[] = [
     "volumes.vol0.keep.daily",
     /shorter than its interval/,
   ],
+  [
+    "a coarse rule that ends before a finer one",
+    changed('daily = "14d"', 'daily = "2d"'),
+    "volumes.vol0.keep.daily",
+    /adds nothing: hourly keeps more points, for 3/,
+  ],
+  ["a rule that is no text", changed('"14d"', "true"), "volumes.vol0.keep.daily", /true is no time/],
+  ["a worker's time that is missing", changed('{ every = "1h" }', "{ }"), "worker.merge.every", /missing: a time like/],
+  ["a worker's time that is a list", changed('{ every = "1h" }', "{ every = [] }"), "worker.merge.every", /a time like/],
   [
     "a drill without a duration",
     changed('every = "7d"', 'every = "weekly"'),
@@ -120,6 +131,14 @@ describe("walb check finds in the file", () => {
     const found = checkText(text).find((finding) => finding.place === place);
     expect(found?.what ?? JSON.stringify(checkText(text))).toMatch(words);
   });
+});
+
+test("walb check names every wrong rule of a volume, and says how a missing time is written", () => {
+  const text = changed('hourly = "3d"', 'hourly = "never"').replace('"14d"', '"long"').replace('all = "2h"', "al = 1");
+  const places = checkText(text).map(({ place }) => place);
+  expect(places).toEqual(["volumes.vol0.keep.al", "volumes.vol0.keep.hourly", "volumes.vol0.keep.daily"]);
+  const missing = checkText(changed('{ every = "1h" }', "{ }"));
+  expect(missing.map(({ hint }) => hint)).toEqual(['for example every = "1h"']);
 });
 
 const info = (role: "storage" | "proxy" | "archive", nodeId: string) => ({

@@ -352,4 +352,15 @@ describe("the commands of a proxy", () => {
     await bench.delivered(1_500);
     bench.world.close();
   });
+
+  test("waits no longer than ten seconds behind a backup that an archive was busy with, however long that took", async () => {
+    const bench = await new ProxyBench(13).open();
+    bench.archive.state = "HashSync";
+    await bench.complete(() => bench.send([io(0, 8, 1)]));
+    await bench.world.run(2_000_000);
+    expect(bench.archive.applied).toHaveLength(0);
+    bench.archive.state = "Archived";
+    await bench.delivered(11_000);
+    bench.world.close();
+  });
 });

@@ -26,6 +26,10 @@ export function checkFleetFile(text: string, file: string, readers: Readers): { 
 function hintOf(field: string): string | undefined {
   if (/^servers\.[^.]+\.address$/.test(field)) return 'for example address = "backup1:10200"';
   if (/^servers\.[^.]+\.role$/.test(field)) return 'role is "storage", "proxy" or "archive"';
+  if (/^worker\.(apply|merge|replicate)\.every$/.test(field)) return 'for example every = "1h"';
+  if (field === "worker.apply.keep") return 'for example keep = "14d"';
+  if (/^volumes\.[^.]+\.keep\b/.test(field)) return 'for example keep = { all = "2h", daily = "14d" }';
+  if (/^volumes\.[^.]+\.drill\.every$/.test(field)) return 'for example drill = { every = "7d" }';
   return undefined;
 }
 
@@ -101,23 +105,40 @@ function checkKeep(
   readers: Readers,
   findings: Findings,
 ): void {
-  const parsed = trySettings(findings, () => parseKeep(rules, readers.duration, `${place}.keep`));
-  if (parsed === undefined) return;
+  // One by one, so that a wrong one hides no other.
+  const entries = Object.entries(rules);
+  const parsed = entries.flatMap(
+    ([name, value]) => trySettings(findings, () => parseKeep({ [name]: value }, readers.duration, `${place}.keep`)) ?? [],
+  );
+  if (parsed.length < entries.length) return;
   if (parsed.length === 0)
     findings.error(`${place}.keep`, "there are no rules in it", 'for example { all = "2h", daily = "14d" }');
   const longest = Math.max(0, ...parsed.map(({ forMs }) => forMs));
   if (parsed.length > 0 && longest < 3_600_000) {
     findings.warn(`${place}.keep`, `no point is kept for longer than ${formatDuration(longest)}`, "is that meant?");
   }
-  for (const { name, forMs, intervalStartMs } of parsed) {
+  const spans = parsed.map(({ name, forMs, intervalStartMs }) => {
     const intervalMs = name === "all" ? pointsApartMs : nextStart(intervalStartMs) - intervalStartMs(0);
+    return { name, forMs, intervalMs };
+  });
+  for (const { name, forMs, intervalMs } of spans) {
+    const field = `${place}.keep.${name}`;
     if (forMs < intervalMs) {
       findings.error(
-        `${place}.keep.${name}`,
+        field,
         `it keeps points for ${formatDuration(forMs)}, which is shorter than its interval`,
         `keep them for at least ${formatDuration(intervalMs)}`,
       );
+      continue;
     }
+    const finer = spans.find((other) => other.intervalMs < intervalMs && other.forMs >= forMs);
+    if (finer === undefined) continue;
+    const finerText = Number.isFinite(finer.forMs) ? `for ${formatDuration(finer.forMs)}` : "forever";
+    findings.warn(
+      field,
+      `it adds nothing: ${finer.name} keeps more points, ${finerText}`,
+      `leave ${name} out, or let it keep points for longer than ${finer.name}`,
+    );
   }
 }
 

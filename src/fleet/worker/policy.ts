@@ -4,8 +4,13 @@ import { compressionSchema } from "../../control/schemas.ts";
 import { WalbError } from "../../errors.ts";
 import { gib } from "../../units.ts";
 
-const periodSchema = z.union([z.string(), z.int().positive()]);
-const sizeSchema = z.union([z.string(), z.int().positive()]);
+/** What a value must be, in words: those of a union say nothing. */
+const textOrNumber = (what: string) =>
+  z.union([z.string(), z.int().positive()], {
+    error: ({ input }) => `${input === undefined ? "it is missing" : `${JSON.stringify(input)} is none`}: ${what}`,
+  });
+const periodSchema = textOrNumber('a time like "10m" or "14d", or a number of seconds above 0');
+const sizeSchema = textOrNumber('a size like "128M" or "1G", or a number of bytes above 0');
 
 /** The table as it is written. */
 export const workerTableSchema = z.strictObject({
