@@ -1,7 +1,7 @@
 /** @module Commands that act on a volume at one server or along its whole path: one step per server, told as it is done. */
-import { WalbError } from "../errors.ts";
-import type { FleetServer } from "../fleet/fleet.ts";
-import { type ClientFlagValues, callOptions, print, remark } from "./common.ts";
+import { asWalbError, WalbError } from "../errors.ts";
+import { type FleetServer, serversOf } from "../fleet/fleet.ts";
+import { type ClientFlagValues, callOptions, loadFleet, print, remark } from "./common.ts";
 import { archiveClient, pathOf, proxyClient, storageClient } from "./servers.ts";
 import type { Io } from "./verb.ts";
 
@@ -18,22 +18,52 @@ export interface PathStep {
   run(): Promise<unknown>;
 }
 
-/** The servers of a volume's path (or the one of --server) with its state there. */
+/**
+ * The servers of a volume's path (or the one of --server) with its state there: its storage, the proxies, and every archive
+ * that is to have it, that a proxy feeds, or that has it in fact.
+ */
 export async function statesOf(flags: ClientFlagValues, io: Io, volume: string): Promise<PathServer[]> {
-  const servers = await pathOf(flags, io, volume);
+  const first = await Promise.all((await pathOf(flags, io, volume)).map((server) => ask(server, flags, io, volume)));
+  const known: PathServer[] = first.map(({ server, state }) => ({ ...server, state }));
+  if (flags.server !== undefined) return known;
+  const fleet = loadFleet(flags, io);
+  const isKnown = ({ name }: { readonly name: string }): boolean => known.some((server) => server.name === name);
+  for (const { archiveName, address } of first.flatMap(({ feeds }) => feeds)) {
+    const named = fleet.servers.find((server) => server.name === archiveName || server.address === address);
+    const { clusterKey } = fleet;
+    const key = clusterKey === undefined ? {} : { clusterKey };
+    const archive = named ?? { name: archiveName, role: "archive", address, isPrimary: false, ...key };
+    if (isKnown(archive)) continue;
+    const { state } = await ask(archive, flags, io, volume);
+    known.push({ ...archive, state });
+  }
+  for (const archive of serversOf(fleet, "archive")) {
+    if (isKnown(archive)) continue;
+    try {
+      const { state } = await ask(archive, flags, io, volume);
+      if (state !== "Clear") known.push({ ...archive, state });
+    } catch (thrown) {
+      const error = asWalbError(thrown);
+      if (error.code === "cancelled") throw error;
+      // It is not meant to have the volume, and must not keep the others from it.
+      remark(flags, io, `going on without ${archive.name}, which may have ${volume}: ${error.what}`);
+    }
+  }
+  return known;
+}
+
+/** The state at one server; of a proxy also the archives that it feeds. */
+async function ask(server: FleetServer, flags: ClientFlagValues, io: Io, volume: string) {
   const options = callOptions(flags, io);
-  return Promise.all(
-    servers.map(async (server) => {
-      const client =
-        server.role === "storage"
-          ? storageClient(server).call("status", { volume }, options)
-          : server.role === "proxy"
-            ? proxyClient(server).call("status", { volume }, options)
-            : archiveClient(server).call("status", { volume }, options);
-      const { volumes } = await client;
-      return { ...server, state: volumes[0]?.state ?? "Clear" };
-    }),
-  );
+  if (server.role === "proxy") {
+    const { volumes } = await proxyClient(server).call("status", { volume }, options);
+    return { server, state: volumes[0]?.state ?? "Clear", feeds: volumes[0]?.archives ?? [] };
+  }
+  const { volumes } =
+    server.role === "storage"
+      ? await storageClient(server).call("status", { volume }, options)
+      : await archiveClient(server).call("status", { volume }, options);
+  return { server, state: volumes[0]?.state ?? "Clear", feeds: [] };
 }
 
 /**

@@ -117,6 +117,32 @@ test(
 );
 
 test(
+  "stop and start of the whole path reach an archive that the proxies feed though the fleet file does not name it for the volume",
+  async () => {
+    expect(await Bun.file(fleet.path("walb.toml")).text()).not.toContain("replicate");
+    await fleet.must("stop vol0 --empty");
+    const states = async () => Promise.all(["s0", "p0", "p1", "a0", "a1"].map((name) => fleet.stateAt(name, "vol0")));
+    expect(await states()).toEqual(Array.from({ length: 5 }, () => "Stopped"));
+    const dry = await fleet.must("reset vol0 --dry-run");
+    expect(dry).toContain("would delete all backups of vol0 at a1");
+    expect(await fleet.must("clear vol0 --dry-run")).toContain("would delete all backups of vol0 at a1");
+    await fleet.must("start vol0");
+    expect(await states()).toEqual(["Target", "Started", "Started", "Archived", "Archived"]);
+    // What proxies do not feed, but what has a copy, is reached, too; one that is away and has nothing to do with it is told.
+    await fleet.must("desynchronize vol0 --from a1");
+    expect(await fleet.must("stop vol0 --empty")).toContain("stop vol0 at a1");
+    await fleet.must("start vol0");
+    await fleet.kill("a1");
+    expect(await fleet.must("stop vol0")).toContain("going on without a1");
+    await fleet.run("a1");
+    await fleet.must("start vol0");
+    await fleet.must("synchronize vol0 --to a1");
+    await proves();
+  },
+  limitMs,
+);
+
+test(
   "M4, M5, M6: merge and apply keep the points they should; a volume grows on the whole path",
   async () => {
     const before = await fleet.snapshot("vol0");
