@@ -156,3 +156,8 @@ function placeText(where: ErrorPlace): string {
 function causeText(cause: unknown): string {
   return cause instanceof Error ? cause.message : String(cause);
 }
+
+/** A noun of a message with its article: `an archive`. */
+export function withArticle(noun: string): string {
+  return `${/^[aeiou]/.test(noun) ? "an" : "a"} ${noun}`;
+}

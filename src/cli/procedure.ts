@@ -1,6 +1,6 @@
 /** @module Runs a procedure: its plan with reasons, then step by step; what ends it on its way leaves it to be repeated. */
 import { readFileSync, renameSync, writeFileSync } from "node:fs";
-import { asWalbError, WalbError } from "../errors.ts";
+import { asWalbError, WalbError, withArticle } from "../errors.ts";
 import { editFleet, editText, type FleetEdit } from "../fleet/edit.ts";
 import type { Fleet, FleetServer } from "../fleet/fleet.ts";
 import { collectView, volumesAt } from "../fleet/procedures/collect.ts";
@@ -82,7 +82,7 @@ export function serverNamed(fleet: Fleet, name: string, role?: FleetServer["role
     what:
       server === undefined
         ? `the fleet has no server ${JSON.stringify(name)}`
-        : `${name} is a ${server.role} server, this needs a server that is ${role}`,
+        : `${name} is ${withArticle(server.role)} server, this needs a server that is ${role}`,
     hint: `write one of ${names.join(", ") || "its servers"}, or add it to walb.toml: [servers.${name}] role = "${role ?? "archive"}" address = "host:port"`,
   });
 }

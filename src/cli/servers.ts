@@ -1,6 +1,6 @@
 /** @module Which servers a command talks to, and clients for them. */
 import { commonCommands } from "../control/common.ts";
-import { WalbError } from "../errors.ts";
+import { WalbError, withArticle } from "../errors.ts";
 import { type Fleet, type FleetServer, primaryArchive, type Role, serversOf, storageOf } from "../fleet/fleet.ts";
 import { Client } from "../http/client.ts";
 import { type ClientFlagValues, callOptions, loadFleet } from "./common.ts";
@@ -40,8 +40,8 @@ export async function serverFor(flags: ClientFlagValues, io: Io, role: Role, vol
     const server = await namedServer(flags, io, flags.server);
     if (server.role === role) return server;
     throw new WalbError("usage", {
-      what: `${flags.server} is a ${server.role} server, this needs the ${role} server`,
-      hint: `leave --server out, or name a ${role} server`,
+      what: `${flags.server} is ${withArticle(server.role)} server, this needs the ${role} server`,
+      hint: `leave --server out, or name ${withArticle(role)} server`,
     });
   }
   const fleet = loadFleet(flags, io);

@@ -11,7 +11,10 @@ export type Role = z.output<typeof roleSchema>;
 
 const serverSchema = z.strictObject({
   role: roleSchema,
-  address: addressTextSchema.refine((text) => !/:0+$/.test(text), "port 0 is nobody's: write the one the daemon listens on"),
+  address: addressTextSchema.refine(
+    (text) => !/:0+$/.test(text),
+    "port 0 is nobody's: write the one the daemon listens on",
+  ),
   /** Archives: backups go here; others get their data by replication. */
   primary: z.boolean().optional(),
 });
@@ -23,7 +26,8 @@ const volumeEntrySchema = z.strictObject({
     .record(
       z.string(),
       z.union([z.string(), z.int()], {
-        error: ({ input }) => `${JSON.stringify(input)} is no time like "3d" or "forever", and no whole number of seconds`,
+        error: ({ input }) =>
+          `${JSON.stringify(input)} is no time like "3d" or "forever", and no whole number of seconds`,
       }),
     )
     .optional(),

@@ -1,6 +1,6 @@
 /** @module Asks a peer for its role over the wire protocol: is it there, and is it what it was taken for. */
 import type { Logger } from "../control/logger.ts";
-import { asWalbError, WalbError } from "../errors.ts";
+import { asWalbError, WalbError, withArticle } from "../errors.ts";
 import { type Address, addressText } from "../platform/net.ts";
 import type { Platform } from "../platform/platform.ts";
 import { runGet } from "../wire/get.ts";
@@ -25,7 +25,7 @@ export async function probeRole(
     const found = String(await runGet(stream, "host-type", [], probeTimeoutMs));
     if (found === role) return;
     throw new WalbError("protocol", {
-      what: `a ${found} answers where a ${role} was expected`,
+      what: `${withArticle(found)} answers where ${withArticle(role)} was expected`,
       where: { peer: addressText(address) },
       hint: `correct the ${role === "proxy" ? "addresses" : "address"} given with --${role}`,
     });

@@ -3,7 +3,7 @@
  *
  * The wire does not say the kind of a value: both ends know it from the target. Source: `docs/protocol.md`, get targets.
  */
-import { WalbError } from "../errors.ts";
+import { WalbError, withArticle } from "../errors.ts";
 import { readParameters, replyValue, runCommand } from "./commands.ts";
 import { type Encoder, serializerLimits } from "./serializer.ts";
 import type { WireStream } from "./stream.ts";
@@ -129,7 +129,7 @@ export async function readGet(stream: WireStream, role: GetRole): Promise<GetReq
     throw new PeerError(
       `runGetCommandServer:no such target:${name}`,
       new WalbError("bad-parameter", {
-        what: `a ${role} has no target ${JSON.stringify(name)} to get`,
+        what: `${withArticle(role)} has no target ${JSON.stringify(name)} to get`,
         hint: `the targets are ${names.join(", ")}`,
       }),
     );

@@ -1,7 +1,8 @@
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { workerLockFile } from "../../src/cli/daemon/worker-lock.ts";
 import type { RunningRole } from "../../src/control/role.ts";
 import { createHttpFactory } from "../../src/http/server.ts";
 import { addressText } from "../../src/platform/net.ts";
@@ -145,6 +146,19 @@ describe("the worker, once", () => {
     } finally {
       await held.close();
     }
+  });
+
+  test("has its lock where cron and systemd meet, and leaves nothing in the directory for temporary files", async () => {
+    const root = workerLockFile("/etc/walb/walb.toml", { uid: 0, homedir: "/root" });
+    expect(root).toMatch(/^\/run\/walb\/worker-[0-9a-f]{12}\.lock$/);
+    const other = workerLockFile("/etc/walb/walb.toml", { uid: 7, homedir: "/home/op" });
+    expect(other).toBe(root.replace("/run/walb", "/home/op/.local/state/walb"));
+    expect(workerLockFile("/srv/walb.toml", { uid: 0, homedir: "/root" })).not.toBe(root);
+    const locks = () =>
+      readdirSync(tmpdir()).filter((name) => name.startsWith("walb-worker-") && name.endsWith(".lock"));
+    const before = locks();
+    expect((await walb(["worker", "--once", "--volume", "plain"])).code).toBe(0);
+    expect(locks()).toEqual(before);
   });
 
   test("says which field of the fleet file is wrong", async () => {

@@ -1,4 +1,5 @@
 import { afterAll, beforeAll, expect, test } from "bun:test";
+import { runIn } from "../cli/fleet-fixture.ts";
 import { ProcedureFleet } from "../helpers/procedure-fleet.ts";
 
 const limitMs = 120_000;
@@ -71,6 +72,51 @@ test(
     const { code, out, err } = await fleet.verb("snapshot vol0 nosuch --wait");
     expect([code, out, err]).toEqual([1, expect.stringMatching(/^vol0 \d+ /), expect.stringContaining("nosuch")]);
     await fleet.must("forget vol1 --yes");
+  },
+  limitMs,
+);
+
+test(
+  "kick reaches the others when one proxy is down, says which, and ends with its exit code",
+  async () => {
+    await fleet.kill("p0");
+    const { code, out, err } = await fleet.verb("kick vol0 --json");
+    const { servers, failed } = JSON.parse(out) as { servers: string[]; failed: { server: string }[] };
+    expect([code, servers, failed.map(({ server }) => server)]).toEqual([3, ["s0", "p1"], ["p0"]]);
+    expect(err).toContain("cannot reach server p0");
+    expect((await fleet.verb("kick vol0 --server p0")).code).toBe(3);
+    await fleet.run("p0");
+  },
+  limitMs,
+);
+
+test(
+  "a snapshot or backup that is waited for says when the proxy does not know the volume, and what to type",
+  async () => {
+    for (const name of ["p0", "p1"]) {
+      await fleet.proxy(name).call("stop", { volume: "vol0", mode: "force" });
+      await fleet.proxy(name).call("clear", { volume: "vol0" });
+    }
+    const { code, err } = await fleet.verb("snapshot vol0 --wait --timeout 2s");
+    expect([code, err]).toEqual([8, expect.stringContaining("make it known: walb init vol0 --device NAME")]);
+    await fleet.must("init vol0 --device vol0");
+    await proves("a0", "s0");
+  },
+  limitMs,
+);
+
+test(
+  "a device is made by the daemon that WALB_DEVICE_SOCKET or --device-socket names",
+  async () => {
+    const socket = fleet.path("d0/control.sock");
+    await fleet.must(`device create dev1 --size 1M --log-size 1M --device-socket ${socket}`);
+    const env = { WALB_DEVICE_SOCKET: socket };
+    const made = await runIn(fleet.directory, ["device", "create", "dev2", "--size", "1M", "--log-size", "1M"], {
+      env,
+    });
+    expect([made.err, made.code]).toEqual(["", 0]);
+    const { out } = await runIn(fleet.directory, ["device", "list", "--json"], { env });
+    expect(out).toMatch(/"dev1".*"dev2"/s);
   },
   limitMs,
 );

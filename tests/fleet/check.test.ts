@@ -95,7 +95,12 @@ const inFile: readonly (readonly [string, string, string, RegExp])[] = [
   ],
   ["a rule that is no text", changed('"14d"', "true"), "volumes.vol0.keep.daily", /true is no time/],
   ["a worker's time that is missing", changed('{ every = "1h" }', "{ }"), "worker.merge.every", /missing: a time like/],
-  ["a worker's time that is a list", changed('{ every = "1h" }', "{ every = [] }"), "worker.merge.every", /a time like/],
+  [
+    "a worker's time that is a list",
+    changed('{ every = "1h" }', "{ every = [] }"),
+    "worker.merge.every",
+    /a time like/,
+  ],
   [
     "a drill without a duration",
     changed('every = "7d"', 'every = "weekly"'),

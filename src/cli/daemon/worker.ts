@@ -1,10 +1,6 @@
 /** @module `walb worker`: applies the policies of the fleet file. */
-import { createHash } from "node:crypto";
-import { mkdirSync } from "node:fs";
-import { tmpdir } from "node:os";
-import { dirname, resolve } from "node:path";
 import { createLogger, type Logger } from "../../control/logger.ts";
-import { asWalbError, exitCodes, WalbError } from "../../errors.ts";
+import { asWalbError, exitCodes } from "../../errors.ts";
 import type { Fleet } from "../../fleet/fleet.ts";
 import { type CollectFailure, collectViews, newWorkerMemory } from "../../fleet/worker/collect.ts";
 import { performTask, taskText } from "../../fleet/worker/perform.ts";
@@ -19,6 +15,7 @@ import { parseSize } from "../text/size.ts";
 import { formatDuration, parseDuration } from "../text/time.ts";
 import { defineVerb, type Io } from "../verb.ts";
 import { notifySystemd } from "./notify.ts";
+import { takeWorkerLock } from "./worker-lock.ts";
 
 const flags = {
   once: toggle("do what there is to do, then end: for cron"),
@@ -66,7 +63,7 @@ export const verb = defineVerb({
         },
       );
       if (given["dry-run"]) return await dryRun(host, policy, given, io, failures);
-      const lock = await takeLock(platform, given.lock, fleet, io);
+      const lock = await takeWorkerLock(platform, given.lock, fleet.file, io);
       try {
         if (given.once) return await runOnce(host, given, io, failures);
         await notifySystemd(io.env.NOTIFY_SOCKET, "READY=1");
@@ -202,34 +199,4 @@ function planText(plan: WorkerPlan, policy: WorkerPolicy): string {
   const waiting = plan.waiting.map(({ volume, reason }) => `${volume} waits: ${reason}`);
   const all = [...lines, ...waiting];
   return all.length === 0 ? "nothing to do\n" : `${all.join("\n")}\n`;
-}
-
-/** @throws WalbError `locked`. */
-async function takeLock(
-  platform: Platform,
-  path: string | undefined,
-  fleet: Fleet,
-  io: Io,
-): Promise<{ close(): Promise<void> }> {
-  const file = path === undefined ? defaultLock(fleet) : resolve(io.cwd, path);
-  mkdirSync(dirname(file), { recursive: true });
-  try {
-    return await platform.disk.open(file, { mode: "createOrOpen", lock: true });
-  } catch (cause) {
-    const error = asWalbError(cause);
-    if (error.code !== "locked") throw error;
-    throw new WalbError("locked", {
-      what: "another worker is at work for this fleet",
-      where: { file },
-      hint: "let it go on, or stop it first",
-    });
-  }
-}
-
-function defaultLock(fleet: Fleet): string {
-  const key = createHash("sha256")
-    .update(fleet.file ?? "default")
-    .digest("hex")
-    .slice(0, 12);
-  return `${tmpdir()}/walb-worker-${process.getuid?.() ?? 0}-${key}.lock`;
 }

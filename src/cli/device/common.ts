@@ -19,6 +19,7 @@ export const deviceFlags = {
   quiet: toggle("no remarks", { alias: "q" }),
   kernel: toggle("a device of the kernel driver, /dev/walb/NAME, instead of the device daemon's"),
   "device-data": optionOr("DIR", "data directory of the walb device daemon", asPath, defaultDataDir("device")),
+  "device-socket": option("PATH", "control socket of that daemon; default: the one in its data directory", asPath),
   timeout: option("TIME", "give up after this time", asDuration),
 };
 
@@ -26,6 +27,8 @@ export const deviceFlags = {
 export interface DeviceFlagValues {
   readonly kernel: boolean;
   readonly "device-data": string;
+  /** Counts more than the data directory. */
+  readonly "device-socket": string | undefined;
   readonly timeout: number | undefined;
 }
 
@@ -75,7 +78,9 @@ async function withDaemon<Result>(
   io: Io,
   work: (admin: DeviceAdmin) => Promise<Result>,
 ): Promise<Result> {
-  const client = await deviceControlClient(platform, controlSocketPath(resolve(io.cwd, flags["device-data"])));
+  const { "device-data": data, "device-socket": socket } = flags;
+  const path = socket === undefined ? controlSocketPath(resolve(io.cwd, data)) : resolve(io.cwd, socket);
+  const client = await deviceControlClient(platform, path);
   try {
     return await work(client);
   } finally {

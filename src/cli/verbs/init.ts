@@ -121,7 +121,9 @@ export const verb = defineVerb({
 
     /** A device that is there already is taken: the command was repeated. */
     async function makeDevice(): Promise<void> {
-      const admin = { kernel: false, "device-data": flags["device-data"], timeout: flags.timeout };
+      const { timeout } = flags;
+      const place = { "device-data": flags["device-data"], "device-socket": flags["device-socket"] };
+      const admin = { kernel: false, ...place, timeout };
       const { size, data, "log-size": logSizeBytes } = flags;
       const isThere = (await withDevices(admin, io, (client) => client.list())).some(({ name }) => name === volume);
       if (isThere) return remark(flags, io, `device ${volume} is there already`);

@@ -1,5 +1,5 @@
 /** @module `walb replicate VOL --to SERVER`: brings another archive up to date. */
-import { asWalbError, WalbError } from "../../errors.ts";
+import { asWalbError, WalbError, withArticle } from "../../errors.ts";
 import { clientFlags, loadFleet, print, remark } from "../common.ts";
 import { asAddressText, asCompression, asGid, asText, asVolume, option, required, toggle } from "../flags.ts";
 import { runJob } from "../job.ts";
@@ -77,7 +77,9 @@ export const verb = defineVerb({
         });
       }
       if (known !== undefined && known.role !== "archive") {
-        throw new WalbError("usage", { what: `${known.name} is a ${known.role} server, --to needs an archive` });
+        throw new WalbError("usage", {
+          what: `${known.name} is ${withArticle(known.role)} server, --to needs an archive`,
+        });
       }
       return known === undefined
         ? { name: flags.to, to: asAddressText(flags.to) }

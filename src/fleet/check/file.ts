@@ -108,7 +108,8 @@ function checkKeep(
   // One by one, so that a wrong one hides no other.
   const entries = Object.entries(rules);
   const parsed = entries.flatMap(
-    ([name, value]) => trySettings(findings, () => parseKeep({ [name]: value }, readers.duration, `${place}.keep`)) ?? [],
+    ([name, value]) =>
+      trySettings(findings, () => parseKeep({ [name]: value }, readers.duration, `${place}.keep`)) ?? [],
   );
   if (parsed.length < entries.length) return;
   if (parsed.length === 0)
