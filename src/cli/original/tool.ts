@@ -9,6 +9,8 @@ export interface OriginalContext {
   readonly tool: Tool;
   /** Writes a line to standard output. */
   print(line: string): void;
+  /** Lets lines be seen at once that are printed for who watches. */
+  flush(): void;
   /** Writes a line to standard error, as it is. */
   printError(line: string): void;
   /** Writes a log line to standard error. */
