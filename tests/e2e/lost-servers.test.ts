@@ -165,6 +165,8 @@ test(
     expect([refused.code, refused.err]).toEqual([3, expect.stringContaining("walb replace s0 --with s1 --lost")]);
     await fleet.must("replace s0 --with s1 --lost");
     expect(await Bun.file(fleet.path("walb.toml")).text()).toContain('storage = "s1"');
+    const status = await fleet.verb("status");
+    expect([status.code, status.out.split("cannot reach server s0").length]).toEqual([1, 2]);
     fleet.takeOut("s0");
     await proves("a1", "s1");
     expect(await fleet.stateAt("s1", "vol0")).toBe("Target");

@@ -30,8 +30,8 @@ export function renderStatus({ rows, reports, nowMs }: FleetStatus): string {
     for (const warning of warnings) text += `${volume}: warning: ${warning}\n`;
   }
   for (const { server, error } of reports) {
-    // The path of a volume tells it already.
-    if (error !== undefined && rows.length === 0) text += `${server.name}: ${error.message}\n`;
+    // The path of a volume may tell it already; a server on no path counts for the exit code, too.
+    if (error !== undefined && !text.includes(error.message)) text += `${server.name}: ${error.message}\n`;
   }
   for (const { server, security } of reports) {
     if (security !== "insecure") continue;
