@@ -51,6 +51,27 @@ export const diffOutputFlags = {
   "max-io": optionOr("SIZE", "largest record; 0 for no limit", asSize, "1M"),
 };
 
+/** Runs `work`; what it says of a value that a flag gave is told of the flag, as a wrong command line. */
+export async function tellingFlags<R>(
+  flagOfField: Readonly<Record<string, string>>,
+  work: () => Promise<R>,
+): Promise<R> {
+  try {
+    return await work();
+  } catch (error) {
+    if (!(error instanceof WalbError) || !["out-of-range", "bad-parameter"].includes(error.code)) throw error;
+    const { field = "" } = error.where;
+    const flag = Object.hasOwn(flagOfField, field) ? flagOfField[field] : undefined;
+    if (flag === undefined) throw error;
+    const what = error.what.replaceAll(field, `--${flag}`);
+    throw new WalbError("usage", {
+      what,
+      where: { field: flag },
+      ...(error.hint === undefined ? {} : { hint: error.hint }),
+    });
+  }
+}
+
 /** Largest record in blocks. @throws WalbError `usage` when it is no number of blocks. */
 export function blocksOf(sizeBytes: number, flag: string): number {
   if (sizeBytes % lbBytes === 0) return sizeBytes / lbBytes;

@@ -3,7 +3,7 @@ import { exitCodes } from "../../../errors.ts";
 import { compareImages } from "../../../image/compare.ts";
 import { asSize, optionOr, toggle } from "../../flags.ts";
 import { defineVerb } from "../../verb.ts";
-import { toolFlags, withLines } from "../common.ts";
+import { tellingFlags, toolFlags, withLines } from "../common.ts";
 import { withInput } from "../lib/paths.ts";
 import { withTool } from "../lib/tool.ts";
 
@@ -27,14 +27,16 @@ export const verb = defineVerb({
       withLines(io, flags.json, (lines) =>
         withInput(tool.platform.disk, args[0]!, (a) =>
           withInput(tool.platform.disk, args[1]!, async (b) => {
-            const compared = await compareImages(tool.platform, a, b, {
-              blockBytes: flags["block-size"],
-              signal: tool.signal,
-              onProgress: (doneBytes) => tool.progress(doneBytes, a.sizeBytes),
-              onDifference: ({ block }) => {
-                if (flags.blocks) lines.line({ type: "block", block }, () => `block ${block} differs`);
-              },
-            });
+            const compared = await tellingFlags({ blockBytes: "block-size" }, () =>
+              compareImages(tool.platform, a, b, {
+                blockBytes: flags["block-size"],
+                signal: tool.signal,
+                onProgress: (doneBytes) => tool.progress(doneBytes, a.sizeBytes),
+                onDifference: ({ block }) => {
+                  if (flags.blocks) lines.line({ type: "block", block }, () => `block ${block} differs`);
+                },
+              }),
+            );
             const { differing, blocks } = compared;
             const text = differing === 0 ? `equal: ${blocks} blocks` : `${differing} of ${blocks} blocks differ`;
             lines.line({ type: "result", ...compared }, () => text);

@@ -3,7 +3,7 @@ import { blockHash, limitInput, skipInput, toolHashes } from "../../../image/has
 import { lbBytes } from "../../../units.ts";
 import { asChoice, asSize, option, optionOr } from "../../flags.ts";
 import { defineVerb } from "../../verb.ts";
-import { toolFlags, withLines } from "../common.ts";
+import { tellingFlags, toolFlags, withLines } from "../common.ts";
 import { withInput } from "../lib/paths.ts";
 import { withTool } from "../lib/tool.ts";
 
@@ -41,7 +41,9 @@ export const verb = defineVerb({
             const limited = flags.size === undefined ? input : limitInput(input, flags.size);
             const onProgress = (doneBytes: number): void => tool.progress(doneBytes, flags.size ?? input.sizeBytes);
             if (flags.kind === "blocks") {
-              const hash = await blockHash(platform, limited, flags["block-size"], { signal, onProgress });
+              const hash = await tellingFlags({ bulkBytes: "block-size" }, () =>
+                blockHash(platform, limited, flags["block-size"], { signal, onProgress }),
+              );
               lines.line({ hash, blockBytes: flags["block-size"] }, () => hash);
               return;
             }

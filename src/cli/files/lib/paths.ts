@@ -37,6 +37,11 @@ export async function openInput(disk: Disk, path: string, offsetBytes = 0): Prom
   }
   const file = await disk.open(path, { mode: "read" });
   const sizeBytes = await file.size();
+  if (offsetBytes > sizeBytes) {
+    await file.close();
+    const what = `it has only ${sizeBytes} bytes, fewer than the offset ${offsetBytes}`;
+    throw new WalbError("out-of-range", { what, where: { file: path, field: "offset" } });
+  }
   let at = offsetBytes;
   return {
     name: path,

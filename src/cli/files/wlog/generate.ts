@@ -5,11 +5,23 @@ import { fileOutput } from "../../../log/wlogfile.ts";
 import { asChoice, asInt, asSize, option, optionOr, toggle } from "../../flags.ts";
 import { formatSize } from "../../text/size.ts";
 import { defineVerb } from "../../verb.ts";
-import { asLsid, outputFlags, tell, toolFlags } from "../common.ts";
+import { asLsid, outputFlags, tell, tellingFlags, toolFlags } from "../common.ts";
 import { withOutput } from "../lib/paths.ts";
 import { withTool } from "../lib/tool.ts";
 
 const plain = { isFromEnvironment: false } as const;
+
+const flagOfField = {
+  deviceBytes: "size",
+  pbsBytes: "block-size",
+  minIoBytes: "min-io",
+  maxIoBytes: "max-io",
+  minDiscardBytes: "min-discard",
+  maxDiscardBytes: "max-discard",
+  maxPackBytes: "max-pack",
+  logBytes: "log-size",
+  beginLsid: "lsid",
+};
 
 export const verb = defineVerb({
   summary: "Makes a wlog of random writes and discards, for tests and benchmarks",
@@ -55,11 +67,13 @@ export const verb = defineVerb({
         content: flags.content,
         order: flags.order,
       };
-      const wlog = await withOutput(platform, flags.output, flags, (output) =>
-        generateWlog(fileOutput(output), platform.memory, options, seed, {
-          signal: tool.signal,
-          onProgress: (doneBytes) => tool.progress(doneBytes, flags["log-size"]),
-        }),
+      const wlog = await tellingFlags(flagOfField, () =>
+        withOutput(platform, flags.output, flags, (output) =>
+          generateWlog(fileOutput(output), platform.memory, options, seed, {
+            signal: tool.signal,
+            onProgress: (doneBytes) => tool.progress(doneBytes, flags["log-size"]),
+          }),
+        ),
       );
       return { seed, ...wlog };
     });
