@@ -4,7 +4,7 @@ import type { troubleSchema } from "../../control/schemas.ts";
 import { asWalbError, type ErrorCode, errorCodes, WalbError } from "../../errors.ts";
 import type { Fleet, FleetServer } from "../../fleet/fleet.ts";
 import { collectView } from "../../fleet/procedures/collect.ts";
-import { planAfterBackup, planPrepareBackup } from "../../fleet/procedures/plan-storages.ts";
+import { planAfterBackup, planGoOn, planPrepareBackup } from "../../fleet/procedures/plan-storages.ts";
 import { type Step, stepText } from "../../fleet/procedures/step.ts";
 import { callOptions, clientFlags, loadFleet, print, remark } from "../common.ts";
 import { asVolume, toggle } from "../flags.ts";
@@ -93,6 +93,11 @@ export const verb = defineVerb({
     const storage = storageClient(at);
     const archive = archiveClient(archivesOf(fleet, volume)[0]!);
     const asked = flags.full ? "full" : flags.hash ? "hash" : undefined;
+    const begun = asked === undefined ? await goOn() : [];
+    if (begun.length > 0) {
+      print(flags, io, { volume, isGoneOnWith: true }, `the backup of ${volume} that was begun before is done\n`);
+      return 0;
+    }
     const chosen: Choice = asked === undefined ? await chooseMode() : { mode: asked, why: "as asked" };
     remark(flags, io, `${chosen.mode} backup of ${volume}: ${chosen.why}`);
     const view = await collectView(fleetWith(fleet, at), volume, { signal: io.signal });
@@ -122,6 +127,20 @@ export const verb = defineVerb({
     const next = flags.wait ? `walb restore ${volume} --to ${volume}.img${more}` : `walb status ${volume}${more}`;
     remark(flags, io, `next: ${next}`);
     return 0;
+
+    /** Does what is left of a backup that somebody began, who may have been killed. @returns what was done. */
+    async function goOn(): Promise<readonly Step[]> {
+      const seen = await collectView(fleetWith(fleet, at), volume, { signal: io.signal });
+      const rest = planGoOn(seen, at.name) ?? [];
+      const action = { kind: "settle", archive: archivesOf(fleet, volume)[0]! } as const;
+      const isMore = flags.wait && rest.length > 0 && rest.every((step) => step.action.kind !== "settle");
+      const all: Step[] = isMore ? [...rest, { at, volume, action, why: "it is to be restorable" }] : rest;
+      for (const step of all) {
+        remark(flags, io, `${stepText(step)} (${step.why})`);
+        await doStep(step, { ...flags, "dry-run": false }, io);
+      }
+      return all;
+    }
 
     /** The backup itself is done: an archive that does not come along is told, and how it does later. */
     async function bringAlong(steps: readonly Step[]): Promise<void> {

@@ -153,6 +153,24 @@ export function planAfterBackup(view: VolumeView, doneGid?: bigint): Step[] {
   });
 }
 
+/**
+ * What is left of a backup that somebody began: its end, and the archives that it left behind.
+ * @returns no steps when all is done; undefined when a backup is yet to begin. @throws WalbError that the storage did not answer.
+ */
+export function planGoOn(view: VolumeView, name: string): Step[] | undefined {
+  const { volume, primary } = view;
+  const { server: at, volume: known } = storageAt(view, name);
+  const settle: Step = { at, volume, action: { kind: "settle", archive: primary }, why: "others get it from there" };
+  if (known.state === "Target") {
+    const cutOff = planAfterBackup(view, known.doneGid);
+    return cutOff.length === 0 ? [] : [settle, ...cutOff];
+  }
+  if (known.state !== "FullSync" && known.state !== "HashSync") return undefined;
+  const after = planAfterBackup(view);
+  const wait: Step = { at, volume, action: { kind: "await-sync" }, why: `it is ${known.state} already` };
+  return after.length === 0 ? [wait] : [wait, settle, ...after];
+}
+
 export interface SwitchOptions {
   readonly isForced: boolean;
   /** Of the volume at the new storage, when it does not know the volume; default: as at the old one. */
@@ -167,21 +185,11 @@ export function planSwitch(view: VolumeView, to: FleetServer, { isForced, device
   const olds = view.storages.filter(
     (storage) => storage.server.name !== to.name && [...targetStates, "Stopped"].includes(storage.volume.state),
   );
-  const settle: Step = {
-    at: to,
-    volume,
-    action: { kind: "settle", archive: primary },
-    why: "others get it from there",
-  };
-  if (next.volume.state === "Target" && olds.length === 0) {
-    const cutOff = planAfterBackup(view, next.volume.doneGid);
-    return cutOff.length === 0 ? [] : [settle, ...cutOff];
+  if (olds.length === 0 || next.volume.state !== "Target") {
+    const rest = planGoOn(view, to.name);
+    if (rest !== undefined) return rest;
   }
   const after = planAfterBackup(view);
-  if (next.volume.state === "FullSync" || next.volume.state === "HashSync") {
-    const wait: Step = { at: to, volume, action: { kind: "await-sync" }, why: `it is ${next.volume.state} already` };
-    return after.length === 0 ? [wait] : [wait, settle, ...after];
-  }
   const steps = [
     ...sendThere(view, next, olds),
     ...olds.flatMap(({ server }) => planStandby(view, server.name, isForced)),
