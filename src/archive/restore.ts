@@ -9,9 +9,10 @@ import type { restoreResult } from "../control/archive.ts";
 import { applyDiffs } from "../diff/apply.ts";
 import { type MergePlan, planMerge } from "../diff/merge.ts";
 import { checkAborted, type DiffIo } from "../diff/types.ts";
+import { writtenRanges } from "../diff/written.ts";
 import { asWalbError, WalbError } from "../errors.ts";
 import { copyImage } from "../image/copy.ts";
-import { baseImage, type CloneMethod, type ImageId, snapshotImage } from "../image/image.ts";
+import { baseImage, type CloneMethod, type CopyOptions, type ImageId, snapshotImage } from "../image/image.ts";
 import type { DiskFile } from "../platform/disk.ts";
 import type { DiffSet } from "../snapshot/diffset.ts";
 import { pointAt, pointOfGid, type RestorePoint, restoreRound } from "../snapshot/restore.ts";
@@ -284,7 +285,8 @@ class RestoreRun {
         copiedBytes = doneBytes;
         this.#context.progress({ doneBytes, totalBytes, step: "copying the base image" });
       };
-      const method = await images.clone(this.#source, restoring, { sizeBytes, signal, onProgress });
+      const options = { sizeBytes, signal, onProgress, ...this.#leftOut() };
+      const method = await images.clone(this.#source, restoring, options);
       const file = await images.open(restoring, "write");
       let diffBytes: number;
       try {
@@ -319,7 +321,8 @@ class RestoreRun {
         copiedBytes = doneBytes;
         this.#context.progress({ doneBytes, totalBytes, step: "copying the base image" });
       };
-      const method = await images.cloneToFile(this.#source, target.partialPath, { signal, onProgress });
+      const options = { signal, onProgress, ...this.#leftOut() };
+      const method = await images.cloneToFile(this.#source, target.partialPath, options);
       const allocated = (await disk.info(target.partialPath))?.allocatedBytes ?? copiedBytes;
       // Through the page cache: many small writes into holes of a new file are several times as fast.
       const file = await disk.open(target.partialPath, { mode: "write" });
@@ -356,6 +359,7 @@ class RestoreRun {
           sizeBytes,
           memory: this.#io.memory,
           signal: this.#context.signal,
+          ...this.#leftOut(),
           onProgress: (doneBytes) =>
             this.#context.progress({ doneBytes, totalBytes: sizeBytes, step: "copying the base image" }),
         });
@@ -368,6 +372,12 @@ class RestoreRun {
     } finally {
       await device.close();
     }
+  }
+
+  /** What the diffs will write need not be copied. In rounds nobody knows yet what the later ones write. */
+  #leftOut(): Pick<CopyOptions, "nextWritten"> {
+    const plan = this.#onlyRound?.plan;
+    return plan === undefined ? {} : { nextWritten: writtenRanges(plan, this.#volume.settings.discard) };
   }
 
   /** Writes the diffs over a copy of the base image. @returns bytes written. */

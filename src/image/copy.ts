@@ -8,7 +8,8 @@ import type { CopyOptions } from "./image.ts";
 import { openForBlocks } from "./open.ts";
 
 const partBytes = mib;
-const partsInFlightMax = 8;
+/** Parts may be short between ranges that are left out. */
+const partsInFlightMax = 16;
 /** Longest range zeroed by one call, so that cancelling stays lively. */
 const zeroBytesMax = gib;
 
@@ -21,6 +22,8 @@ export interface CopyParts {
   readonly memory: MemoryPool;
   readonly signal?: AbortSignal | undefined;
   readonly onProgress: (doneBytes: number) => void;
+  /** See {@link CopyOptions}. */
+  readonly nextWritten?: CopyOptions["nextWritten"];
   /** The target is a new file: what is not written is a hole. Default false. */
   readonly isFresh?: boolean;
 }
@@ -31,7 +34,7 @@ export async function copyToFile(
   memory: MemoryPool,
   from: string,
   to: string,
-  { signal, onProgress }: CopyOptions,
+  { signal, onProgress, nextWritten }: CopyOptions,
 ): Promise<void> {
   const source = await openForBlocks(disk, from, "read");
   try {
@@ -41,7 +44,9 @@ export async function copyToFile(
       const sizeBytes = await source.size();
       await target.truncate(sizeBytes);
       const progress = (doneBytes: number): void => onProgress?.(doneBytes, sizeBytes);
-      await copyImage({ from: source, to: target, sizeBytes, memory, signal, onProgress: progress, isFresh: true });
+      const skip = nextWritten === undefined ? {} : { nextWritten };
+      const ends = { from: source, to: target, sizeBytes };
+      await copyImage({ ...ends, memory, signal, onProgress: progress, isFresh: true, ...skip });
       await target.sync();
       await target.close();
       await disk.syncDirectory(dirname(to));
@@ -56,7 +61,8 @@ export async function copyToFile(
 }
 
 interface Part {
-  readonly kind: "data" | "hole";
+  /** `left`: will be written anyway. */
+  readonly kind: "data" | "hole" | "left";
   readonly offsetBytes: number;
   readonly sizeBytes: number;
 }
@@ -92,7 +98,7 @@ export async function copyImage(parts: CopyParts): Promise<number> {
   return dataBytes;
 }
 
-async function* piecesOf({ from, sizeBytes }: CopyParts): AsyncGenerator<Part, void> {
+async function* piecesOf({ from, sizeBytes, nextWritten }: CopyParts): AsyncGenerator<Part, void> {
   const readable = Math.min(sizeBytes, await from.size());
   let at = 0;
   while (at < sizeBytes) {
@@ -105,14 +111,19 @@ async function* piecesOf({ from, sizeBytes }: CopyParts): AsyncGenerator<Part, v
     at = holeEnd;
     if (extent === undefined || at >= sizeBytes) continue;
     const dataEnd = Math.min(Math.max(extent.endBytes, at + 512), readable);
-    for (; at < dataEnd; at += partBytes) {
-      yield { kind: "data", offsetBytes: at, sizeBytes: Math.min(partBytes, dataEnd - at) };
+    while (at < dataEnd) {
+      const written = nextWritten?.(at);
+      const isLeft = written !== undefined && written.startBytes <= at;
+      const end = Math.min(dataEnd, (isLeft ? written.endBytes : written?.startBytes) ?? dataEnd);
+      const size = isLeft ? end - at : Math.min(partBytes, end - at);
+      yield { kind: isLeft ? "left" : "data", offsetBytes: at, sizeBytes: size };
+      at += size;
     }
-    at = dataEnd;
   }
 }
 
 async function copyPart({ from, to, memory, isFresh }: CopyParts, part: Part): Promise<Part> {
+  if (part.kind === "left") return part;
   if (part.kind === "hole") {
     if (isFresh !== true) await to.zero(part.offsetBytes, part.sizeBytes);
     return part;

@@ -6,8 +6,14 @@
 import type { WalbError } from "../errors.ts";
 import type { DiskFile } from "../platform/disk.ts";
 
-/** Progress of a copy, bytes. */
+/** How to copy. */
 export interface CopyOptions {
+  /**
+   * The next range at or after an offset that will be written as a whole before anybody reads the copy, so that it need not
+   * be copied; asked with ascending offsets. Where blocks are shared it says nothing.
+   */
+  readonly nextWritten?: (offsetBytes: number) => ByteRange | undefined;
+  /** Progress, bytes. */
   readonly signal?: AbortSignal;
   readonly onProgress?: (copiedBytes: number, totalBytes: number) => void;
 }

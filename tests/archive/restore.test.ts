@@ -12,9 +12,10 @@ import {
   symlinkSync,
   writeFileSync,
 } from "node:fs";
+import { RecordKind } from "../../src/diff/types.ts";
 import { codeOf, expectSame, gidsOf, run, statusOf } from "./harness.ts";
 import { History } from "./model.ts";
-import { sendImage, startS } from "./peers.ts";
+import { sendDiff, sendImage, startS } from "./peers.ts";
 import { archived, deliver, platform, restored, type Scene, withArchive } from "./real.ts";
 
 describe("a restore", () => {
@@ -212,6 +213,26 @@ describe("a restore", () => {
       const { damage } = await run(control, "verify", { volume: "vol0" });
       const message = expect.stringMatching(/was registered under this name.*lost: gid 3/);
       expect(damage).toMatchObject([{ file: last, message }]);
+    });
+  });
+
+  test("of a volume that was largely rewritten copies only what the diffs leave of the base image", async () => {
+    await withArchive(async (scene) => {
+      const sizeLb = 16 * 2048;
+      const image = new Uint8Array(sizeLb * 512).fill(3, 0, 6 * 1024 * 1024);
+      await run(scene.role.control, "init", { volume: "vol0" });
+      await sendImage(scene.peer, image, { gidE: 0n, bulkLb: 128 });
+      const data = (lb: number) => new Uint8Array(lb * 512).fill(5);
+      const records = [
+        { addressLb: 9, blocksLb: 4000, kind: RecordKind.normal, data: data(4000) },
+        { addressLb: 4009, blocksLb: 4000, kind: RecordKind.allZero, data: new Uint8Array(4000 * 512) },
+        { addressLb: 8100, blocksLb: 900, kind: RecordKind.discard, data: new Uint8Array(900 * 512) },
+        { addressLb: 11 * 2048, blocksLb: 3000, kind: RecordKind.normal, data: data(3000) },
+      ];
+      await sendDiff(scene.peer, 0, 1, records, { sizeLb });
+      expectSame(await restored(scene, { gid: 0 }), image, "gid 0");
+      for (const record of records) image.set(record.data, record.addressLb * 512);
+      expectSame(await restored(scene), image, "gid 1");
     });
   });
 
