@@ -11,8 +11,12 @@ export interface Limits {
   /** The same into allocated blocks. */
   readonly diskOverwrite: Beside;
   readonly diskRead: Beside;
+  /** From a file into a new one on the same disk, O_DIRECT, synced; bytes copied. */
+  readonly diskCopy: Beside;
   /** Into new pages of the page cache, not synced. */
   readonly cacheWrite: Beside;
+  /** The same with the fsync behind it. */
+  readonly syncedWrite: Beside;
   readonly cacheRead: Beside;
   /** Loopback TCP between two processes. */
   readonly tcp: Beside;
@@ -26,6 +30,12 @@ export type LimitName = keyof Limits;
 /** The lowest of the limits that a path is bound by. */
 export function lowest(limits: Limits, ...names: readonly LimitName[]): Beside {
   return names.map((name) => limits[name]).reduce((low, limit) => (limit.rate < low.rate ? limit : low));
+}
+
+/** For notes: what a rate is of the disk's write limit, in both ways of writing, whatever it had to read meanwhile. */
+export function shareOfWriting(rate: number, { diskWrite, syncedWrite }: Limits): string {
+  const share = (limit: Beside): string => (rate / limit.rate).toFixed(2);
+  return `${share(diskWrite)} of the disk's write limit (${share(syncedWrite)} buffered with fsync)`;
 }
 
 /** Measures all limits. */
@@ -47,7 +57,9 @@ export async function measureLimits(
 
   const diskBytes = (isQuick ? 256 : 1024) * mib;
   const disk = await runProgram<
-    Program<"read" | "write" | "overwrite" | "cacheWrite" | "cacheRead"> & { isDirect: boolean }
+    Program<"read" | "write" | "overwrite" | "copy" | "cacheWrite" | "syncedWrite" | "cacheRead"> & {
+      isDirect: boolean;
+    }
   >("disk", {
     path: join(directory, "limit"),
     sizeBytes: diskBytes,
@@ -57,6 +69,8 @@ export async function measureLimits(
   const diskWrite = add(`disk write, ${kind}`, diskBytes, disk.write, disk.peakMib);
   const diskOverwrite = add(`disk overwrite, ${kind}`, diskBytes, disk.overwrite, disk.peakMib);
   const diskRead = add(`disk read, ${kind}`, diskBytes, disk.read, disk.peakMib);
+  const diskCopy = add(`disk copy, ${kind}`, diskBytes, disk.copy, disk.peakMib);
+  const syncedWrite = add("disk write, buffered, then fsync", diskBytes, disk.syncedWrite, disk.peakMib);
   const cacheWrite = add("page cache write", diskBytes, disk.cacheWrite, disk.peakMib);
   const cacheRead = add("page cache read", diskBytes, disk.cacheRead, disk.peakMib);
 
@@ -74,7 +88,8 @@ export async function measureLimits(
   const encode = add("snappy encode", codecBytes, codec.encode, codec.peakMib, ratio);
   const decode = add("snappy decode", codecBytes, codec.decode, codec.peakMib);
   const checksum = add("walb checksum", codecBytes, codec.checksum, codec.peakMib);
-  return { limits: { diskWrite, diskOverwrite, diskRead, cacheWrite, cacheRead, tcp, encode, decode, checksum }, rows };
+  const disks = { diskWrite, diskOverwrite, diskRead, diskCopy, syncedWrite, cacheWrite, cacheRead };
+  return { limits: { ...disks, tcp, encode, decode, checksum }, rows };
 }
 
 async function tcpRun(sizeBytes: number): Promise<Measured & { readonly peakMib: number }> {

@@ -1,7 +1,7 @@
 /** @module A full backup from end to end: device, storage, archive; until the volume can be restored. */
 import { type Bench, gib, median, mib, type Path, type Row, timed } from "../lib/bench.ts";
 import { makeFilledVolume, pidsOf, withFleet } from "../lib/fleet.ts";
-import { lowest } from "../lib/limits.ts";
+import { lowest, shareOfWriting } from "../lib/limits.ts";
 import { largest, watch } from "../lib/processes.ts";
 
 async function run(bench: Bench): Promise<Row[]> {
@@ -25,12 +25,12 @@ async function run(bench: Bench): Promise<Row[]> {
         path: `full backup: ${sizeBytes / mib} MiB`,
         rate: median(rates),
         unit: "MiB/s",
-        beside: lowest(bench.limits, "diskRead", "encode", "tcp", "decode", "diskWrite"),
+        beside: lowest(bench.limits, "diskCopy", "encode", "tcp", "decode"),
         cpuSPerGib: median(results.map(({ usage }) => usage.cpuS / (sizeBytes / gib))),
         peakMib: largest(results.map(({ usage }) => usage.peakMib)),
         runs: rates.length,
         rates,
-        note: `${sentMib} MiB sent; restorable ${restorableS} s after the command`,
+        note: `${sentMib} MiB sent; restorable ${restorableS} s after the command; ${shareOfWriting(median(rates), bench.limits)}`,
       },
     ];
   });

@@ -13,7 +13,7 @@ import { logUuid, packOf, sendImage, startS } from "../../archive/peers.ts";
 import { freePort, spawnDaemon, untilReady } from "../../helpers/fleet.ts";
 import { type Bench, gib, median, mib, type Path, type Row, timed } from "../lib/bench.ts";
 import { fillData } from "../lib/data.ts";
-import { lowest } from "../lib/limits.ts";
+import { lowest, shareOfWriting } from "../lib/limits.ts";
 import { largest, watch } from "../lib/processes.ts";
 
 const volume = "recv0";
@@ -89,7 +89,7 @@ async function run(bench: Bench): Promise<Row[]> {
         peakMib: largest(results.map(({ usage }) => usage.peakMib)),
         runs: rates.length,
         rates,
-        note: `each diff durable before it is acknowledged; ${count} a run`,
+        note: `each diff durable before it is acknowledged; ${count} a run; ${shareOfWriting(median(rates), bench.limits)}`,
       },
     ];
   } finally {
