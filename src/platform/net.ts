@@ -94,9 +94,19 @@ export interface Net {
   connect(address: Address, options: { readonly timeoutMs: number }): Promise<Connection>;
 }
 
+/** A unix socket that has a name in the kernel alone: there is no file of it, and it is gone with its process. */
+export function abstractAddress(name: string): Address & { readonly kind: "unix" } {
+  return { kind: "unix", path: `\0${name}` };
+}
+
+/** Whether a unix socket has no file. */
+export function isAbstract(address: Address & { readonly kind: "unix" }): boolean {
+  return address.path.startsWith("\0");
+}
+
 /** Text of an address as users write it. */
 export function addressText(address: Address): string {
-  if (address.kind === "unix") return `unix:${address.path}`;
+  if (address.kind === "unix") return `unix:${address.path.replace("\0", "@")}`;
   return address.host.includes(":") ? `[${address.host}]:${address.port}` : `${address.host}:${address.port}`;
 }
 

@@ -11,8 +11,9 @@ import { attributePath } from "./sysfs.ts";
 const gapMs = 20;
 /** How soon after a change it is looked again. */
 const lookMsMin = 100;
-/** How seldom while log is left, and while the log is empty or the device not there. */
-const lookMsMax = 1_000;
+/** How seldom while log is left, which delays the news of a write by so much, and while the log is empty or the device
+ * not there. */
+const lookMsMax = 250;
 const lookMsIdle = 5_000;
 
 /** The watchers of one device. */

@@ -26,7 +26,7 @@ export function controlHandlers(volumes: VolumeSet, nodeId: string): ControlHand
       volumes.engine(name).melt();
       return {};
     },
-    resetLog: async ({ name }) => volumes.engine(name).resetLog(),
+    resetLog: ({ name }) => volumes.resetLog(name),
     info: async ({ name }) => volumes.engine(name).deviceInfo(),
     status: async ({ name }) => volumes.engine(name).deviceStatus(),
     checkpointInterval: async ({ name, intervalMs }) => {

@@ -1,6 +1,5 @@
 /** @module The volumes of a device daemon: opening, creating, deleting, reporting. */
 import { asWalbError, WalbError } from "../../errors.ts";
-import { type Address, addressText } from "../../platform/net.ts";
 import type { Platform } from "../../platform/platform.ts";
 import { lbBytes } from "../../units.ts";
 import type { DeviceInfo } from "../device.ts";
@@ -9,8 +8,10 @@ import type { DeleteOptions } from "./control/admin.ts";
 import { type CreateVolume, createVolumeSchema, maxVolumes, type VolumeReport } from "./control/schema.ts";
 import { badParameter } from "./control/server.ts";
 import type { EngineTuning } from "./daemon.ts";
+import { LogClaims } from "./daemon-claims.ts";
 import { type VolumeConfig, VolumeConfigs } from "./daemon-config.ts";
 import { tooManyVolumes, volumeLimits } from "./daemon-memory.ts";
+import { reportOf, type Volume, type VolumeUse } from "./daemon-report.ts";
 import { makeStores, removeOwnStores, type StoreWishes } from "./daemon-stores.ts";
 import { openEngine, type WriteAheadEngine } from "./engine.ts";
 import type { NbdExports } from "./nbd/exports.ts";
@@ -19,24 +20,10 @@ import type { NbdExports } from "./nbd/exports.ts";
 const closingAtOnce = 4;
 
 /** The rest of the daemon as the volumes see it. */
-export interface VolumeSetHost {
+export interface VolumeSetHost extends VolumeUse {
   changed(name: string): void;
   problem(error: WalbError): void;
-  connectionsOf(name: string): number;
-  watchersOf(name: string): number;
-  addresses(): readonly Address[];
-  /** NBD over TCP takes TLS only. */
-  readonly isTcpTls: boolean;
   disconnect(name: string): Promise<void>;
-}
-
-interface Volume {
-  readonly name: string;
-  /** Undefined when the file could not be understood. */
-  config: VolumeConfig | undefined;
-  engine: WriteAheadEngine | undefined;
-  failure: WalbError | undefined;
-  unwatch: () => void;
 }
 
 /** All volumes of a daemon, running or failed. */
@@ -46,8 +33,7 @@ export class VolumeSet implements NbdExports {
   private readonly busy = new Set<string>();
   private readonly configs: VolumeConfigs;
   private isClosing = false;
-  /** Logs of volumes that are being opened, by name of the volume. */
-  private readonly claims = new Map<string, string>();
+  private readonly claims: LogClaims;
   /** Volumes that hold the memory of an engine, or are taking it. */
   private engines = 0;
 
@@ -58,6 +44,7 @@ export class VolumeSet implements NbdExports {
     private readonly host: VolumeSetHost,
   ) {
     this.configs = new VolumeConfigs(platform.disk, dataDir);
+    this.claims = new LogClaims(platform.net);
   }
 
   /** Reads every configuration, finishes what a crash interrupted, opens the volumes. */
@@ -187,6 +174,7 @@ export class VolumeSet implements NbdExports {
         // Given up, its content matters no more; kept, it is redone from the log. But it is worth knowing.
         this.host.problem(asWalbError(error, { volume: name, step: "delete" }));
       }
+      await this.claims.release(name);
       if (volume.engine !== undefined) this.engines -= 1;
       volume.engine = undefined;
       // Without the mark, a crash now must not leave a volume without its stores; rather stores without a volume.
@@ -220,13 +208,39 @@ export class VolumeSet implements NbdExports {
     return await this.alone(name, async () => {
       const volume = this.volume(name);
       const info = await this.engine(name).resize(sizeBytes / lbBytes);
-      if (volume.config !== undefined) {
-        volume.config = { ...volume.config, sizeBytes: info.sizeLb * lbBytes };
-        await this.configs.save(volume.config);
-      }
+      await this.noteSize(volume, info.sizeLb * lbBytes);
       this.host.changed(name);
       return info;
     });
+  }
+
+  /** Empties the log, which is another one from then on. */
+  async resetLog(name: string): Promise<DeviceInfo> {
+    return await this.alone(name, async () => {
+      const info = await this.engine(name).resetLog();
+      try {
+        await this.claims.take(name, info.uuid);
+        await this.claims.release(name, info.uuid);
+      } catch (error) {
+        // The log has been reset: only copies of it would not be noticed.
+        this.host.problem(asWalbError(error, { volume: name, step: "reset-log" }));
+      }
+      return info;
+    });
+  }
+
+  /**
+   * Notes the size for when the volume cannot be opened. The superblock of the log decides and has it by now: when the
+   * note finds no space, the volume has grown all the same, and the next start makes up for it.
+   */
+  private async noteSize(volume: Volume, sizeBytes: number): Promise<void> {
+    if (volume.config === undefined || volume.config.sizeBytes === sizeBytes) return;
+    volume.config = { ...volume.config, sizeBytes };
+    try {
+      await this.configs.save(volume.config);
+    } catch (error) {
+      this.host.problem(asWalbError(error, { volume: volume.name, step: "noting the size" }));
+    }
   }
 
   meltAll(): void {
@@ -244,6 +258,7 @@ export class VolumeSet implements NbdExports {
       } catch (error) {
         failures.push(asWalbError(error, { volume: volume.name, step: "stop" }));
       }
+      await this.claims.release(volume.name);
     });
     this.volumes.clear();
     if (failures.length > 0) throw failures[0];
@@ -277,54 +292,23 @@ export class VolumeSet implements NbdExports {
       overflow,
       dataPath: this.configs.resolve(config.dataPath),
       logPath: this.configs.resolve(config.logPath),
-      claim: (uuid: string) => this.claim(name, uuid),
+      claim: (uuid: string) => this.claims.take(name, uuid),
     };
     try {
       const engine = await openEngine(this.platform, options);
       const unwatch = engine.watch(() => this.host.changed(name));
-      this.volumes.set(name, { name, config, engine, failure: undefined, unwatch });
+      const volume: Volume = { name, config, engine, failure: undefined, unwatch };
+      this.volumes.set(name, volume);
+      await this.noteSize(volume, engine.sizeBytes);
     } catch (error) {
       this.engines -= 1;
+      await this.claims.release(name);
       throw error;
-    } finally {
-      this.claims.delete(name);
     }
-  }
-
-  /** A copied log store would take two volumes for one: their consumers could not tell them apart. */
-  private claim(name: string, uuid: string): void {
-    const running = this.sorted().filter(({ engine }) => engine?.deviceInfo().uuid === uuid);
-    const other = running[0]?.name ?? [...this.claims].find(([, claimed]) => claimed === uuid)?.[0];
-    if (other !== undefined) {
-      throw new WalbError("busy", {
-        what: `its log is a copy of the log of the volume ${other}, which is open`,
-        where: { volume: name, field: "uuid" },
-        hint: "give the volume a log of its own: create it without --reuse-log on an empty log store",
-      });
-    }
-    this.claims.set(name, uuid);
   }
 
   private report(volume: Volume): VolumeReport {
-    const { name, engine, config, failure } = volume;
-    const info = engine?.deviceInfo();
-    const status = engine?.deviceStatus();
-    const reason = failure?.message ?? status?.readOnlyReason;
-    return {
-      name,
-      state: stateOf(volume),
-      ...(reason === undefined ? {} : { reason }),
-      sizeBytes: info === undefined ? (config?.sizeBytes ?? 0) : info.sizeLb * lbBytes,
-      overflow: config?.overflow ?? "keep-writing",
-      dataPath: config === undefined ? "" : this.configs.resolve(config.dataPath),
-      logPath: config === undefined ? "" : this.configs.resolve(config.logPath),
-      connections: this.host.connectionsOf(name),
-      watchers: this.host.watchersOf(name),
-      uris:
-        engine === undefined ? [] : this.host.addresses().map((address) => nbdUri(address, name, this.host.isTcpTls)),
-      ...(info === undefined ? {} : { info, logCapacityPb: info.ringSizePb }),
-      ...(status === undefined ? {} : { status, logUsagePb: status.lsids.latest - status.lsids.oldest }),
-    };
+    return reportOf(volume, this.host, (path) => this.configs.resolve(path));
   }
 
   private volume(name: string): Volume {
@@ -398,19 +382,6 @@ export class VolumeSet implements NbdExports {
 
 function failed(name: string, failure: WalbError, config?: VolumeConfig): Volume {
   return { name, config, failure, engine: undefined, unwatch: () => undefined };
-}
-
-function stateOf(volume: Volume): VolumeReport["state"] {
-  if (volume.engine === undefined) return "failed";
-  if (volume.engine.readOnlyReason !== undefined) return "read-only";
-  return volume.engine.isFrozen ? "frozen" : "running";
-}
-
-/** Where a client reaches a volume, as libnbd and qemu take it. */
-function nbdUri(address: Address, name: string, isTcpTls: boolean): string {
-  return address.kind === "unix"
-    ? `nbd+unix:///${encodeURIComponent(name)}?socket=${encodeURIComponent(address.path)}`
-    : `${isTcpTls ? "nbds" : "nbd"}://${addressText(address)}/${encodeURIComponent(name)}`;
 }
 
 /** Runs work on all items, a few at a time; the work itself must not throw, or the first failure ends it. */

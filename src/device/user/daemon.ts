@@ -150,7 +150,7 @@ class Daemon implements DeviceDaemon {
   checkpoint: DeviceAdmin["checkpoint"] = async (name) => this.volumes.engine(name).checkpoint();
   freeze: DeviceAdmin["freeze"] = async (name, options = {}) => this.volumes.engine(name).freeze(options);
   melt: DeviceAdmin["melt"] = async (name) => this.volumes.engine(name).melt();
-  resetLog: DeviceAdmin["resetLog"] = async (name) => this.volumes.engine(name).resetLog();
+  resetLog: DeviceAdmin["resetLog"] = (name) => this.volumes.resetLog(name);
 
   close(): Promise<void> {
     this.closing ??= this.shutDown();

@@ -2,7 +2,7 @@
 import { rmSync, statSync } from "node:fs";
 import { type ErrorPlace, WalbError } from "../../errors.ts";
 import { errnoOf } from "../../native/errno.ts";
-import { type Address, addressText, type Connection, type Listener, type Net } from "../net.ts";
+import { type Address, addressText, type Connection, isAbstract, type Listener, type Net } from "../net.ts";
 import { type RawSocket, RealConnection, type SocketData, socketHandlers } from "./connection.ts";
 
 /** The real {@link Net}. */
@@ -11,7 +11,8 @@ export function createNet(): Net {
 }
 
 async function listen(address: Address, accept: (connection: Connection) => void): Promise<Listener> {
-  if (address.kind === "unix") await removeStaleSocket(address);
+  const hasFile = address.kind === "unix" && !isAbstract(address);
+  if (hasFile) await removeStaleSocket(address);
   const socket = socketHandlers((opened) => {
     const connection = adopt(opened, address);
     accept(connection);
@@ -27,7 +28,7 @@ async function listen(address: Address, accept: (connection: Connection) => void
       if (isClosed) return;
       isClosed = true;
       server.stop(false);
-      if (address.kind === "unix") rmSync(address.path, { force: true });
+      if (hasFile) rmSync(address.path, { force: true });
     },
   };
 }

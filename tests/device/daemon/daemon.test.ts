@@ -1,5 +1,15 @@
 import { afterAll, afterEach, beforeEach, describe, expect, test } from "bun:test";
-import { existsSync, mkdtempSync, readFileSync, rmSync, statSync, truncateSync, writeFileSync } from "node:fs";
+import {
+  copyFileSync,
+  existsSync,
+  linkSync,
+  mkdtempSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  truncateSync,
+  writeFileSync,
+} from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { connectUserDevice, deviceControlClient } from "../../../src/device/user/control/client.ts";
@@ -12,6 +22,7 @@ import { RawNbd, request } from "../nbd/raw.ts";
 const mib = 1024 * 1024;
 const platform = createPlatform({ memoryBudgetBytes: 512 * mib, threads: 2 });
 const nbdMemory = platform.memory.carve(128 * mib);
+const otherMemory = platform.memory.carve(64 * mib);
 afterAll(() => closePlatform(platform));
 
 /** The code a call fails with. */
@@ -248,6 +259,43 @@ describe("the device daemon", () => {
     await daemon.resetLog("first");
     expect((await daemon.create(copy)).info!.uuid).toBe(report.info!.uuid);
     expect((await read("second", 0, 512))[0]).toBe(1);
+  });
+
+  test("shares no store with another daemon, and opens no copy of a log that another one has open", async () => {
+    const report = await daemon.create({ name: "first", ...small });
+    const other = await openDeviceDaemon(platform, {
+      dataDir: join(directory, "other"),
+      nbdListeners: [{ kind: "unix", path: join(directory, "other.sock") }],
+      nodeId: "node0",
+      nbdMemory: otherMemory,
+    });
+    try {
+      const { dataPath, logPath } = report;
+      const [copiedData, copiedLog] = [join(directory, "copied.data"), join(directory, "copied.log")];
+      copyFileSync(dataPath, copiedData);
+      copyFileSync(logPath, copiedLog);
+      const before = readFileSync(copiedLog);
+      const attempt = async (stores: { dataPath: string; logPath: string }): Promise<string | undefined> =>
+        await codeOf(other.create({ name: "second", reuseLog: true, ...stores }));
+      expect(await attempt({ dataPath, logPath })).toBe("locked");
+      // By another name it is the same file.
+      linkSync(logPath, join(directory, "linked.log"));
+      expect(await attempt({ dataPath: copiedData, logPath: join(directory, "linked.log") })).toBe("locked");
+      expect(await attempt({ dataPath, logPath: copiedLog })).toBe("locked");
+      expect(await attempt({ dataPath: copiedData, logPath: copiedLog })).toBe("busy");
+      expect(Buffer.compare(readFileSync(copiedLog), before)).toBe(0);
+      expect(await other.list()).toEqual([]);
+      // The log of the reset is claimed, the one before is free.
+      await daemon.resetLog("first");
+      copyFileSync(logPath, join(directory, "new.log"));
+      expect(await attempt({ dataPath: copiedData, logPath: join(directory, "new.log") })).toBe("busy");
+      expect(await attempt({ dataPath: copiedData, logPath: copiedLog })).toBeUndefined();
+      await other.delete("second");
+      await daemon.delete("first", { keepStores: true });
+      expect(await attempt({ dataPath: copiedData, logPath: join(directory, "new.log") })).toBeUndefined();
+    } finally {
+      await other.close();
+    }
   });
 
   test("refuses what cannot be, and leaves nothing of it", async () => {

@@ -1,5 +1,15 @@
 import { afterAll, afterEach, beforeEach, describe, expect, test } from "bun:test";
-import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync } from "node:fs";
+import {
+  closeSync,
+  mkdirSync,
+  mkdtempSync,
+  openSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  writeSync,
+} from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { type DeviceDaemon, type EngineTuning, openDeviceDaemon } from "../../../src/device/user/daemon.ts";
@@ -50,6 +60,7 @@ describe("the limits of a device", () => {
   let directory: string;
   let address: Address;
   let daemon: DeviceDaemon | undefined;
+  const problems: WalbError[] = [];
 
   const start = async (engine: EngineTuning = {}, disk: Disk = platform.disk): Promise<DeviceDaemon> => {
     const parts = { ...platform, disk };
@@ -60,6 +71,7 @@ describe("the limits of a device", () => {
       nodeId: "n",
       nbdMemory,
       engine,
+      onProblem: (error) => problems.push(error),
     });
     return daemon;
   };
@@ -259,6 +271,34 @@ describe("the limits of a device", () => {
       expect(readdirSync(small).filter((name) => name.startsWith("vol."))).toEqual([]);
       await device.create({ name: "vol", sizeBytes: 16 * mib, logSizeBytes: 8 * mib });
       await device.close();
+    } finally {
+      unmount(small);
+    }
+  });
+
+  test("a volume on a full file system grows, says so, and remembers its size", async () => {
+    const small = mountTmpfs(join(directory, "d"), "12M");
+    if (small === undefined) return console.log("skipping: mounting a file system needs root");
+    try {
+      const device = await start();
+      await device.create({ name: "vol", sizeBytes: 2 * mib, logSizeBytes: 4 * mib });
+      const rest = openSync(join(small, "rest"), "w");
+      expect(() => {
+        for (let i = 0; i < 32; i++) writeSync(rest, Buffer.alloc(mib));
+      }).toThrow("ENOSPC");
+      closeSync(rest);
+      problems.length = 0;
+      expect((await device.resize("vol", 8 * mib)).sizeLb).toBe((8 * mib) / 512);
+      // Only the note for people found no room.
+      expect(problems).toMatchObject([{ code: "no-space", where: { volume: "vol" } }]);
+      expect((await device.show("vol")).sizeBytes).toBe(8 * mib);
+      rmSync(join(small, "rest"));
+      await device.close();
+      const again = await start();
+      expect(await again.show("vol")).toMatchObject({ state: "running", sizeBytes: 8 * mib });
+      const noted: unknown = JSON.parse(readFileSync(join(small, "volumes", "vol.json"), "utf8"));
+      expect(noted).toMatchObject({ sizeBytes: 8 * mib });
+      await again.close();
     } finally {
       unmount(small);
     }

@@ -1,5 +1,5 @@
 /** @module The engine itself: requests come in, the parts do the work, control steers. */
-import { assert, WalbError } from "../../../errors.ts";
+import { assert } from "../../../errors.ts";
 import { ceilPb, maxDiscardLb } from "../../../log/geometry.ts";
 import type { Lease, Memory } from "../../../native/memory.ts";
 import type { Timer } from "../../../platform/clock.ts";
@@ -12,9 +12,10 @@ import { Applier } from "./applier.ts";
 import { Checkpointer } from "./checkpointer.ts";
 import { eraseLog, growVolume, infoOf, startLogAfresh } from "./control.ts";
 import type { EngineCore, PendingWrite, WriteRequest } from "./core.ts";
-import { maxPieceLbOf, pieceOf } from "./packer.ts";
+import { cutRequest, maxPieceLbOf } from "./packer.ts";
 import { LogPreparer } from "./preparer.ts";
 import { readVolume, volumeAllocation } from "./reads.ts";
+import { closedError, refuseSoon, stateError } from "./refusals.ts";
 import { LogSyncer } from "./syncer.ts";
 import type { EngineCounters, WriteAheadEngine } from "./volume.ts";
 import { Watchers } from "./watchers.ts";
@@ -126,7 +127,7 @@ export class Engine implements WriteAheadEngine {
   read(offsetBytes: number, target: Memory, done: Done): void {
     this.#checkPlace(offsetBytes, target.sizeBytes);
     if (this.#isClosing) {
-      refuseSoon(done, this.#closedError());
+      refuseSoon(done, closedError(this.name));
       return;
     }
     this.#core.counters.readCount += 1;
@@ -156,7 +157,7 @@ export class Engine implements WriteAheadEngine {
 
   flush(done: Done): void {
     if (this.#isClosing) {
-      refuseSoon(done, this.#closedError());
+      refuseSoon(done, closedError(this.name));
       return;
     }
     this.#core.counters.flushCount += 1;
@@ -238,7 +239,8 @@ export class Engine implements WriteAheadEngine {
     return this.#checkpointer.exclusive(async () => {
       this.#checkOpen();
       if (this.#isFrozen) {
-        throw this.#stateError("the log of a frozen device cannot be reset", `melt it: walb device melt ${this.name}`);
+        const hint = `melt it: walb device melt ${this.name}`;
+        throw stateError(this.name, "the log of a frozen device cannot be reset", hint);
       }
       const core = this.#core;
       this.#isResetting = true;
@@ -293,7 +295,7 @@ export class Engine implements WriteAheadEngine {
     }
     await this.#checkpointer.stop();
     await this.#preparer.stop();
-    this.#syncer.abandon(this.#closedError());
+    this.#syncer.abandon(closedError(this.name));
     this.#applier.abandon();
     this.#watchers.stop();
     // Jobs in flight use memory of this engine and of its callers: the files wait for them.
@@ -339,7 +341,7 @@ export class Engine implements WriteAheadEngine {
     }
     if (core.failure !== undefined || this.#isClosing) {
       source?.release();
-      refuseSoon(done, core.failure === undefined ? this.#closedError() : core.refusal());
+      refuseSoon(done, core.failure === undefined ? closedError(this.name) : core.refusal());
       return;
     }
     const sizeLb = sizeBytes / lbBytes;
@@ -358,18 +360,7 @@ export class Engine implements WriteAheadEngine {
       error: undefined,
     };
     core.admit(request);
-    for (let i = 0; i < pieceCount; i += 1) {
-      const atLb = i * pieceLb;
-      const takeLb = Math.min(pieceLb, sizeLb - atLb);
-      this.#appender.push({
-        request,
-        offsetLb: offsetBytes / lbBytes + atLb,
-        sizeLb: takeLb,
-        memory: source === undefined ? undefined : pieceOf(source, atLb, takeLb, core.ring.pbsBytes),
-        startLsid: Number.POSITIVE_INFINITY,
-        endLsid: Number.POSITIVE_INFINITY,
-      });
-    }
+    cutRequest(request, offsetBytes / lbBytes, pieceLb, core.ring.pbsBytes, (write) => this.#appender.push(write));
     if (core.isPressed) this.#applier.notePermanent();
   }
 
@@ -400,19 +391,7 @@ export class Engine implements WriteAheadEngine {
   }
 
   #checkOpen(): void {
-    if (this.#isClosing) throw this.#closedError();
+    if (this.#isClosing) throw closedError(this.name);
     if (this.#core.failure !== undefined) throw this.#core.refusal();
   }
-
-  #closedError(): WalbError {
-    return this.#stateError("the device is being stopped", "start it again, then repeat the request");
-  }
-
-  #stateError(what: string, hint: string): WalbError {
-    return new WalbError("state", { what, where: { volume: this.name }, hint });
-  }
-}
-
-function refuseSoon(done: Done, error: WalbError): void {
-  queueMicrotask(() => done(error));
 }

@@ -38,7 +38,7 @@ export async function openEngine(parts: EngineParts, options: EngineOptions): Pr
     const isDataDirect = direct === "auto" ? await isBlockDevice(parts, settings.dataPath) : direct;
     data = await openStore(parts, settings.dataPath, isDataDirect, async () => lbBytes);
     const superblock = await readSuperblock(log, parts.memory);
-    settings.claim(superblock.uuid);
+    await settings.claim(superblock.uuid);
     await checkSizes(data, superblock);
     const redone = await redoLog({
       log,

@@ -48,7 +48,7 @@ export interface EngineOptions {
    * Told the uuid of the log before anything is redone or written; throws when it must not be opened, since a copy of it
    * is in use.
    */
-  readonly claim?: (uuid: string) => void;
+  readonly claim?: (uuid: string) => Promise<void>;
 }
 
 /** Options with every default filled in. */
@@ -63,7 +63,7 @@ export function settingsOf(options: EngineOptions): EngineSettings {
     checkpointIntervalMs: 10_000,
     maxPackBytes: mib,
     direct: "auto",
-    claim: () => {},
+    claim: () => Promise.resolve(),
     ...options,
   };
 }

@@ -7,7 +7,7 @@ import { walbChecksum } from "../../../log/checksum.ts";
 import { ceilPb, lsidOffsetBytes, maxRecordLb } from "../../../log/geometry.ts";
 import type { Lease, Memory } from "../../../native/memory.ts";
 import { kib, lbBytes, mib } from "../../../units.ts";
-import type { EngineCore, PendingWrite } from "./core.ts";
+import type { EngineCore, PendingWrite, WriteRequest } from "./core.ts";
 import type { Fifo } from "./fifo.ts";
 import { unsyncedWindowBytes } from "./options.ts";
 
@@ -64,8 +64,31 @@ export function maxPieceLbOf(core: EngineCore): number {
   return piecePb * lbPerPb;
 }
 
+/** Cuts a request into pieces of at most `pieceLb`, in order of their place. */
+export function cutRequest(
+  request: WriteRequest,
+  offsetLb: number,
+  pieceLb: number,
+  pbsBytes: number,
+  take: (write: PendingWrite) => void,
+): void {
+  const { source, sizeLb: totalLb, pieceCount } = request;
+  for (let i = 0; i < pieceCount; i += 1) {
+    const atLb = i * pieceLb;
+    const sizeLb = Math.min(pieceLb, totalLb - atLb);
+    take({
+      request,
+      offsetLb: offsetLb + atLb,
+      sizeLb,
+      memory: source === undefined ? undefined : pieceOf(source, atLb, sizeLb, pbsBytes),
+      startLsid: Number.POSITIVE_INFINITY,
+      endLsid: Number.POSITIVE_INFINITY,
+    });
+  }
+}
+
 /** The memory of one piece, up to the end of its last block. */
-export function pieceOf(source: Lease, atLb: number, sizeLb: number, pbsBytes: number): Memory {
+function pieceOf(source: Lease, atLb: number, sizeLb: number, pbsBytes: number): Memory {
   const spaceBytes = ceilPb(sizeLb, pbsBytes) * pbsBytes;
   if (atLb === 0 && spaceBytes === source.sizeBytes) return source;
   return source.slice(atLb * lbBytes, spaceBytes);

@@ -1,0 +1,56 @@
+/**
+ * @module Which logs are in use on this host, by uuid. A copied log store would take two volumes for one, whose consumers
+ * could not tell them apart; the locks of the stores do not tell, since the copies are files of their own.
+ */
+import { asWalbError, WalbError } from "../../errors.ts";
+import { abstractAddress, type Listener, type Net } from "../../platform/net.ts";
+
+interface Claim {
+  readonly volume: string;
+  readonly uuid: string;
+  readonly listener: Promise<Listener>;
+}
+
+/**
+ * The logs that the volumes of a daemon have claimed. A claim is a unix socket of an abstract name: the kernel gives it to
+ * one process of the host (of a network namespace), and takes it back with the process, however that ends.
+ */
+export class LogClaims {
+  /** By uuid. */
+  readonly #claims = new Map<string, Claim>();
+
+  constructor(readonly net: Net) {}
+
+  /** @throws WalbError `busy` when a volume of this daemon, or of another one, has a log of this uuid open. */
+  async take(volume: string, uuid: string): Promise<void> {
+    const other = this.#claims.get(uuid)?.volume;
+    if (other !== undefined) throw inUse(volume, `the volume ${other}, which is open`);
+    const listener = this.net.listen(abstractAddress(`walb-log-${uuid}`), (connection) => connection.close());
+    this.#claims.set(uuid, { volume, uuid, listener });
+    try {
+      await listener;
+    } catch (error) {
+      this.#claims.delete(uuid);
+      if (asWalbError(error).code !== "port-in-use") throw error;
+      throw inUse(volume, "a volume that another device daemon of this host has open");
+    }
+  }
+
+  /** Gives up all that a volume has claimed, but for the log it has now, if any. */
+  async release(volume: string, keptUuid?: string): Promise<void> {
+    for (const claim of [...this.#claims.values()]) {
+      if (claim.volume !== volume || claim.uuid === keptUuid) continue;
+      const listener = await claim.listener.catch(() => undefined);
+      await listener?.close();
+      if (this.#claims.get(claim.uuid) === claim) this.#claims.delete(claim.uuid);
+    }
+  }
+}
+
+function inUse(volume: string, what: string): WalbError {
+  return new WalbError("busy", {
+    what: `its log is a copy of the log of ${what}`,
+    where: { volume, field: "uuid" },
+    hint: "give the volume a log of its own: create it without --reuse-log on an empty log store",
+  });
+}

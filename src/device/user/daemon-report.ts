@@ -1,0 +1,61 @@
+/** @module What a device daemon tells of a volume. */
+import type { WalbError } from "../../errors.ts";
+import { type Address, addressText } from "../../platform/net.ts";
+import { lbBytes } from "../../units.ts";
+import type { VolumeReport } from "./control/schema.ts";
+import type { VolumeConfig } from "./daemon-config.ts";
+import type { WriteAheadEngine } from "./engine.ts";
+
+/** A volume of the daemon, running or failed. */
+export interface Volume {
+  readonly name: string;
+  /** Undefined when the file could not be understood. */
+  config: VolumeConfig | undefined;
+  engine: WriteAheadEngine | undefined;
+  failure: WalbError | undefined;
+  unwatch: () => void;
+}
+
+/** Who uses a volume, and where. */
+export interface VolumeUse {
+  connectionsOf(name: string): number;
+  watchersOf(name: string): number;
+  addresses(): readonly Address[];
+  /** NBD over TCP takes TLS only. */
+  readonly isTcpTls: boolean;
+}
+
+/** `resolve` makes paths of the configuration absolute. */
+export function reportOf(volume: Volume, use: VolumeUse, resolve: (path: string) => string): VolumeReport {
+  const { name, engine, config, failure } = volume;
+  const info = engine?.deviceInfo();
+  const status = engine?.deviceStatus();
+  const reason = failure?.message ?? status?.readOnlyReason;
+  return {
+    name,
+    state: stateOf(volume),
+    ...(reason === undefined ? {} : { reason }),
+    sizeBytes: info === undefined ? (config?.sizeBytes ?? 0) : info.sizeLb * lbBytes,
+    overflow: config?.overflow ?? "keep-writing",
+    dataPath: config === undefined ? "" : resolve(config.dataPath),
+    logPath: config === undefined ? "" : resolve(config.logPath),
+    connections: use.connectionsOf(name),
+    watchers: use.watchersOf(name),
+    uris: engine === undefined ? [] : use.addresses().map((address) => nbdUri(address, name, use.isTcpTls)),
+    ...(info === undefined ? {} : { info, logCapacityPb: info.ringSizePb }),
+    ...(status === undefined ? {} : { status, logUsagePb: status.lsids.latest - status.lsids.oldest }),
+  };
+}
+
+function stateOf(volume: Volume): VolumeReport["state"] {
+  if (volume.engine === undefined) return "failed";
+  if (volume.engine.readOnlyReason !== undefined) return "read-only";
+  return volume.engine.isFrozen ? "frozen" : "running";
+}
+
+/** Where a client reaches a volume, as libnbd and qemu take it. */
+function nbdUri(address: Address, name: string, isTcpTls: boolean): string {
+  return address.kind === "unix"
+    ? `nbd+unix:///${encodeURIComponent(name)}?socket=${encodeURIComponent(address.path)}`
+    : `${isTcpTls ? "nbds" : "nbd"}://${addressText(address)}/${encodeURIComponent(name)}`;
+}
