@@ -211,4 +211,7 @@ test("a mutated recipe is the writes it tells, or is refused naming the line", a
     },
   });
   expect(Math.min(refused, taken)).toBeGreaterThan(0);
+  const [beyond, last] = [2 ** 44 - 8, 2 ** 44 - 9];
+  expect(() => parseRecipe(`0 8 1\n${beyond} 8 1fe3a870`, "/recipe")).toThrow("line 2 ends at block");
+  expect(parseRecipe(`${last} 8 1fe3a870`, "/recipe")).toEqual([{ offsetLb: last, sizeLb: 8, checksum: 0x1fe3_a870 }]);
 }, 600_000);

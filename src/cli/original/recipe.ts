@@ -13,6 +13,9 @@ export interface RecipeIo {
   readonly checksum: number;
 }
 
+/** Volumes end here, so that every byte offset is exact. */
+const endLbMax = 2 ** 44 - 1;
+
 /** Reads a recipe. @throws WalbError `bad-format` naming the line. */
 export function parseRecipe(text: string, file: string): RecipeIo[] {
   const ios: RecipeIo[] = [];
@@ -26,7 +29,12 @@ export function parseRecipe(text: string, file: string): RecipeIo[] {
         hint: "a line is offset and size in blocks and the checksum in hex: 1024 8 1fe3a870",
       });
     }
-    ios.push({ offsetLb: Number(match[1]), sizeLb: Number(match[2]), checksum: Number.parseInt(match[3]!, 16) });
+    const io = { offsetLb: Number(match[1]), sizeLb: Number(match[2]), checksum: Number.parseInt(match[3]!, 16) };
+    if (io.offsetLb + io.sizeLb > endLbMax) {
+      const what = `line ${i + 1} ends at block ${io.offsetLb + io.sizeLb}, beyond all volumes`;
+      throw new WalbError("bad-format", { what, where: { file, field: "recipe" } });
+    }
+    ios.push(io);
   }
   return ios;
 }
