@@ -222,6 +222,11 @@ test(
 test(
   "M1: another storage becomes the target, and the old one a standby; and back",
   async () => {
+    const wrong = await fleet.verb("switch vol0 --to s1 --device nosuch");
+    expect([wrong.code === 0, await fleet.stateAt("s0", "vol0")]).toEqual([false, "Target"]);
+    expect(wrong.err).toContain(
+      "nothing was changed before; go on with the same command: walb switch vol0 --to s1 --device nosuch",
+    );
     await fleet.makeDevice("s1", "vol0", "4M");
     await fleet.must(`device resize vol0 6M --device-data ${fleet.path("d1")}`);
     await fleet.must("standby vol0 --server s1 --device vol0");

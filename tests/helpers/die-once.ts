@@ -5,9 +5,9 @@
  */
 import { appendFileSync, existsSync, readFileSync } from "node:fs";
 
-const file = process.env["DIE_ONCE_LIST"];
+const file = process.env.DIE_ONCE_LIST;
 if (file === undefined) throw new Error("DIE_ONCE_LIST is missing");
-const ways = (process.env["DIE_ONCE_AT"] ?? "sent,answered").split(",");
+const ways = (process.env.DIE_ONCE_AT ?? "sent,answered").split(",");
 const asking = ["status", "volumes", "version", "diffs", "snapshots"];
 const seen = existsSync(file) ? readFileSync(file, "utf8").trim().split("\n") : [];
 const send = globalThis.fetch;

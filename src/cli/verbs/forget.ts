@@ -22,7 +22,7 @@ export const verb = defineVerb({
     const archives = new Set(steps.filter(({ at }) => at.role === "archive").map(({ at }) => at.name));
     const what = archives.size === 0 ? "" : `, with all its backups at ${[...archives].join(" and ")}`;
     await runProcedure(flags, io, fleet, {
-      command: `walb forget ${volume} --yes`,
+      command: `walb forget ${volume}${flags.without.map((name) => ` --without ${name}`).join("")} --yes`,
       steps,
       question: `This is going to forget ${volume}${what}.`,
       nothing: `no server knows ${volume}`,

@@ -27,8 +27,9 @@ export const verb = defineVerb({
     const { fleet, view } = await lookAt(flags, io, volume);
     const to = serverNamed(fleet, flags.to, "storage");
     const device = flags.device === undefined ? undefined : deviceReference(flags.device, undefined, io);
+    const named = flags.device === undefined ? "" : ` --device ${flags.device}`;
     await runProcedure(flags, io, fleet, {
-      command: `walb switch ${volume} --to ${to.name}${flags.force ? " --force" : ""}`,
+      command: `walb switch ${volume} --to ${to.name}${named}${flags.force ? " --force" : ""}`,
       steps: planSwitch(view, to, { isForced: flags.force, device }),
       edits: [{ kind: "storage", volume, storage: to.name }],
       nothing: `${to.name} ships ${volume} already`,

@@ -190,10 +190,7 @@ export function planSwitch(view: VolumeView, to: FleetServer, { isForced, device
     if (rest !== undefined) return rest;
   }
   const after = planAfterBackup(view);
-  const steps = [
-    ...sendThere(view, next, olds),
-    ...olds.flatMap(({ server }) => planStandby(view, server.name, isForced)),
-  ];
+  const steps = sendThere(view, next, olds);
   if (next.volume.state === "Clear") {
     const found = device ?? olds[0]?.volume.device ?? deviceElsewhere(view, next);
     if (found === undefined) {
@@ -206,8 +203,10 @@ export function planSwitch(view: VolumeView, to: FleetServer, { isForced, device
     // A socket is a path on the other host.
     const there: DeviceReference = device ?? { kind: found.kind, name: found.name };
     const action = { kind: "init-storage", device: there } as const;
+    // Before the old one stops: a device that is not there is found out while nothing is changed.
     steps.push({ at: to, volume, action, why: `${to.name} does not know ${volume}` });
   }
+  steps.push(...olds.flatMap(({ server }) => planStandby(view, server.name, isForced)));
   const idle = view.storages.map((storage) =>
     olds.includes(storage) ? { ...storage, volume: { ...storage.volume, state: "Standby" } } : storage,
   );
