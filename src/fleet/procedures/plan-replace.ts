@@ -96,8 +96,9 @@ function replaceStorage(
     const isElsewhere = view.storages.some(
       ({ server: { name } }) => ![from.name, to.name].includes(name) && isShippedBy(name),
     );
-    // Of one that is lost, what the fleet file says counts; or that nobody else ships what the proxies know.
-    const owner = volumes[view.volume]?.storage ?? (isLost && !isElsewhere ? from.name : undefined);
+    // What the fleet file says counts; or that nobody else ships what the old one, or a proxy of a lost one, knows.
+    const isKnown = view.storages.some(({ server, volume }) => server.name === from.name && volume.state !== "Clear");
+    const owner = volumes[view.volume]?.storage ?? ((isLost || isKnown) && !isElsewhere ? from.name : undefined);
     if (!isShippedBy(from.name) && owner !== from.name) continue;
     const device = isLost ? deviceNamed(volumes[view.volume]?.device ?? view.volume) : undefined;
     steps.push(...planSwitch(view, to, { isForced: false, device }));
