@@ -216,6 +216,8 @@ export type JournalEvent =
       readonly bytes: Uint8Array;
     }
   | { readonly kind: "written"; readonly id: number; readonly path: string }
+  /** Done at once; durable as a write is. */
+  | { readonly kind: "resized"; readonly id: number; readonly path: string; readonly sizeBytes: number }
   | { readonly kind: "sync"; readonly id: number; readonly path: string }
   | { readonly kind: "synced"; readonly id: number; readonly path: string }
   | { readonly kind: "note"; readonly note: string; readonly value: number };
@@ -382,6 +384,8 @@ class TestFile implements DiskFile {
     const next = new Uint8Array(sizeBytes);
     next.set(this.#content.subarray(0, sizeBytes));
     this.disk.files.set(this.path, next);
+    const { journal } = this.disk.hooks;
+    journal?.events.push({ kind: "resized", id: journal.nextId++, path: this.path, sizeBytes });
     return Promise.resolve();
   }
 

@@ -15,10 +15,12 @@ import {
 import { settle } from "../../../log/helpers.ts";
 import { openOn } from "../harness.ts";
 
+/** Size of a volume when it is made, and that it never grows beyond. */
 export const sizeLb = 96;
+export const sizeLbMax = 128;
 const stepsPerLife = 45;
 
-/** Each block holds the number of the write that wrote it; 0 for zeroes. */
+/** Each block up to `sizeLbMax` holds the number of the write that wrote it; 0 for zeroes, and beyond the end. */
 export type Picture = Uint32Array;
 /** By path. */
 export type Stores = Map<string, Uint8Array>;
@@ -33,6 +35,7 @@ interface Operation {
 export interface Life {
   /** At its begin. */
   readonly stores: Stores;
+  readonly startLb: number;
   readonly events: readonly JournalEvent[];
   /** The volume after each number of writes, in the order of their arrival. */
   readonly pictures: readonly Picture[];
@@ -43,6 +46,8 @@ export interface Work {
   readonly options: Partial<EngineOptions>;
   /** Whether some writes are of zeroes. */
   readonly hasZeroes: boolean;
+  /** Whether the volume grows. */
+  readonly grows: boolean;
   /** What a careless engine leaves undone. */
   readonly forgets?: DiskHooks["forgets"];
 }
@@ -61,7 +66,12 @@ export function benchOn<Pool extends MemoryPool>(stores: Stores, seed: number, m
 let nextValue = 1;
 
 /** Opens the stores (redo is part of the record) and works on them. */
-export async function live(stores: Stores, start: Picture, seed: number, work: Work): Promise<Life> {
+export async function live(
+  stores: Stores,
+  start: { readonly picture: Picture; readonly sizeLb: number },
+  seed: number,
+  work: Work,
+): Promise<Life> {
   const initial = copyOf(stores);
   const bench = benchOn(stores, seed, new TestPool(64 << 20));
   const { random } = bench;
@@ -82,7 +92,7 @@ export async function live(stores: Stores, start: Picture, seed: number, work: W
   let ackedCount = 0;
   const submit = (): void => {
     const wanted = random.between(1, random.chance(0.1) ? 20 : 5);
-    const offsetLb = random.between(0, sizeLb - wanted);
+    const offsetLb = random.between(0, engine.sizeBytes / 512 - wanted);
     const isFua = isSteady || random.chance(0.1);
     const kind = random.fraction();
     const isDiscard = kind >= 0.8 && (kind < 0.95 || !work.hasZeroes);
@@ -119,6 +129,11 @@ export async function live(stores: Stores, start: Picture, seed: number, work: W
     });
   };
   const ignore = (): void => {};
+  const grow = (): void => {
+    const wantedLb = Math.min(sizeLbMax, engine.sizeBytes / 512 + random.between(0, 12));
+    journal.note("growing", wantedLb);
+    engine.resize(wantedLb).then(({ sizeLb: grownLb }) => journal.note("grown", grownLb), ignore);
+  };
   for (let step = 0; step < stepsPerLife; step += 1) {
     const choice = random.fraction();
     if (choice < 0.3) for (let n = random.between(1, 4); n > 0; n -= 1) submit();
@@ -129,11 +144,13 @@ export async function live(stores: Stores, start: Picture, seed: number, work: W
     else if (choice < 0.515) engine.resetLog().catch(ignore);
     else if (choice < 0.53) engine.freeze({ timeoutMs: random.between(1, 60) }).catch(ignore);
     else if (choice < 0.55) engine.melt();
+    else if (choice < 0.565 && work.grows) grow();
     else for (let n = random.between(1, 4); n > 0; n -= 1) fate.step();
     await settle(2);
   }
   if (engine.readOnlyReason !== undefined) throw new Error(`read-only: ${engine.readOnlyReason}`);
-  return { stores: initial, events: [...journal.events], pictures: picturesOf(start, operations) };
+  const events = [...journal.events];
+  return { stores: initial, startLb: start.sizeLb, events, pictures: picturesOf(start.picture, operations) };
 }
 
 function picturesOf(start: Picture, operations: readonly Operation[]): Picture[] {

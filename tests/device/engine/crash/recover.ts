@@ -3,7 +3,7 @@ import { LogDeviceReader } from "../../../../src/log/reader.ts";
 import type { Lease, MemoryPool } from "../../../../src/native/memory.ts";
 import { TestPool, testCompute } from "../../../log/doubles.ts";
 import { openOn } from "../harness.ts";
-import { benchOn, type Picture, type Stores, sizeLb, type Work } from "./life.ts";
+import { benchOn, type Picture, type Stores, sizeLbMax, type Work } from "./life.ts";
 
 /** A pool that hands the same memory out again, with what was in it: making it would take most of the time. */
 class RecyclingPool implements MemoryPool {
@@ -51,11 +51,17 @@ function copyToScratch(stores: Stores): void {
   }
 }
 
+/** A volume as it is found after a crash. */
+export interface Recovered {
+  readonly picture: Picture;
+  readonly sizeLb: number;
+}
+
 /**
- * Opens a copy of the stores, and returns the picture of the volume.
+ * Opens a copy of the stores, and returns what the volume is.
  * @throws when the engine does not open, or the lsids or the log are not in order.
  */
-export async function recover(crashed: Stores, work: Work): Promise<Picture> {
+export async function recover(crashed: Stores, work: Work): Promise<Recovered> {
   copyToScratch(crashed);
   const bench = benchOn(scratch, 1, pool);
   bench.disk.hooks.forgets = work.forgets;
@@ -70,15 +76,16 @@ export async function recover(crashed: Stores, work: Work): Promise<Picture> {
     for await (const batch of reader.packs(oldest, latest)) batch.release();
     await file.close();
   }
+  const { sizeLb } = engine.deviceInfo();
   await engine.close();
   if (pool.leasedBytes !== 0) throw new Error(`${pool.leasedBytes} bytes of memory are lost`);
-  return pictureOf(scratch.get("data")!);
+  return { picture: pictureOf(scratch.get("data")!), sizeLb };
 }
 
 function pictureOf(data: Uint8Array): Picture {
-  const picture = new Uint32Array(sizeLb);
+  const picture = new Uint32Array(sizeLbMax);
   const words = new Uint32Array(data.buffer, data.byteOffset, data.length / 4);
-  for (let block = 0; block < sizeLb; block += 1) {
+  for (let block = 0; block < data.length / 512; block += 1) {
     const value = words[block * 128]!;
     for (let i = 1; i < 128; i += 1) if (words[block * 128 + i] !== value) throw new Error(`block ${block} is torn`);
     picture[block] = value;

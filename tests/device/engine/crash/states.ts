@@ -14,6 +14,8 @@ interface StoreWrite {
   readonly id: number;
   readonly path: string;
   readonly sectors: readonly Sector[];
+  /** The store has this size from then on; undefined for writes. */
+  readonly sizeBytes?: number;
   /** Number of the event of its end; a sync that began later makes it durable. */
   writtenAt: number;
 }
@@ -29,6 +31,9 @@ export interface CrashState {
   /** Writes that were flushed at least, and submitted at most. */
   readonly durableCount: number;
   readonly submittedCount: number;
+  /** Size of the volume: what was answered at least, and asked for at most. */
+  readonly grownLb: number;
+  readonly growingLb: number;
 }
 
 /**
@@ -41,6 +46,8 @@ export function* crashStates(life: Life, random: TestRandom, samples: number): G
   const syncBegan = new Map<number, number>();
   let durableCount = 0;
   let submittedCount = 0;
+  let grownLb = life.startLb;
+  let growingLb = life.startLb;
   for (const [at, event] of life.events.entries()) {
     switch (event.kind) {
       case "write":
@@ -49,6 +56,9 @@ export function* crashStates(life: Life, random: TestRandom, samples: number): G
       case "written":
         unsynced.find(({ id }) => id === event.id)!.writtenAt = at;
         continue;
+      case "resized":
+        unsynced.push({ ...event, sectors: [], writtenAt: at });
+        continue;
       case "sync":
         syncBegan.set(event.id, at);
         yield* statesOf(at);
@@ -56,7 +66,10 @@ export function* crashStates(life: Life, random: TestRandom, samples: number): G
       case "synced": {
         const beganAt = syncBegan.get(event.id)!;
         const isDurable = ({ path, writtenAt }: StoreWrite): boolean => path === event.path && writtenAt < beganAt;
-        for (const write of unsynced.filter(isDurable)) for (const sector of write.sectors) put(base, sector);
+        for (const write of unsynced.filter(isDurable)) {
+          resize(base, write);
+          for (const sector of write.sectors) put(base, sector);
+        }
         unsynced = unsynced.filter((write) => !isDurable(write));
         yield* statesOf(at + 1);
         continue;
@@ -64,6 +77,10 @@ export function* crashStates(life: Life, random: TestRandom, samples: number): G
       case "note":
         if (event.note === "submitted") {
           submittedCount = event.value;
+        } else if (event.note === "growing" || event.note === "grown") {
+          growingLb = Math.max(growingLb, event.value);
+          if (event.note === "grown") grownLb = Math.max(grownLb, event.value);
+          yield* statesOf(at + 1);
         } else if (event.value > durableCount) {
           durableCount = event.value;
           yield* statesOf(at + 1);
@@ -73,22 +90,28 @@ export function* crashStates(life: Life, random: TestRandom, samples: number): G
   yield* statesOf(life.events.length);
 
   function* statesOf(at: number): Generator<CrashState> {
-    const counts = { at, durableCount, submittedCount };
+    const counts = { at, durableCount, submittedCount, grownLb, growingLb };
     const stores = copyOf(base);
     yield { ...counts, what: "nothing unsynced kept", stores };
     let kept = 0;
-    for (const { sectors } of unsynced) {
-      for (const sector of sectors) {
+    for (const write of unsynced) {
+      if (resize(stores, write)) yield { ...counts, what: `${kept} unsynced sectors and a size kept`, stores };
+      for (const sector of write.sectors) {
         put(stores, sector);
         kept += 1;
         yield { ...counts, what: `the first ${kept} unsynced sectors kept`, stores };
       }
     }
     for (let sample = 0; sample < samples && kept > 1; sample += 1) {
-      for (const [path, bytes] of base) stores.get(path)!.set(bytes);
-      for (const { sectors } of unsynced) {
+      for (const [path, bytes] of base) {
+        if (stores.get(path)!.length === bytes.length) stores.get(path)!.set(bytes);
+        else stores.set(path, bytes.slice());
+      }
+      for (const write of unsynced) {
+        const { sectors } = write;
         const fate = sample % 2 === 0 ? 0.9 : random.fraction();
         if (fate < 0.3) continue;
+        resize(stores, write);
         for (const sector of sectors) if (fate <= 0.7 || random.chance(0.5)) put(stores, sector);
       }
       yield { ...counts, what: sample % 2 === 0 ? "any sectors kept" : "some writes lost, some torn", stores };
@@ -102,6 +125,15 @@ function sectorsOf({ path, offsetBytes, bytes }: Sector): Sector[] {
     sectors.push({ path, offsetBytes: offsetBytes + at, bytes: bytes.subarray(at, at + sectorBytes) });
   }
   return sectors;
+}
+
+/** Makes a store as large as the event says. False when it says nothing. */
+function resize(stores: Stores, { path, sizeBytes }: StoreWrite): boolean {
+  if (sizeBytes === undefined) return false;
+  const bytes = new Uint8Array(sizeBytes);
+  bytes.set(stores.get(path)!.subarray(0, sizeBytes));
+  stores.set(path, bytes);
+  return true;
 }
 
 function put(stores: Stores, { path, offsetBytes, bytes }: Sector): void {
