@@ -7,7 +7,7 @@
 import { WalbError } from "../errors.ts";
 import type { Memory } from "../native/memory.ts";
 import type { DiskFile } from "../platform/disk.ts";
-import { checkRange, lbBytes } from "../units.ts";
+import { alignDown, alignUp, checkRange, lbBytes } from "../units.ts";
 import { ImageCache } from "./cache.ts";
 import { batchBytesMax, batchEnd, planImages, sliceOf } from "./images.ts";
 import { checkImages, expandedOf, leaseBatch, readImages } from "./load.ts";
@@ -28,6 +28,8 @@ export class VirtualImage {
   readonly #base: DiskFile;
   readonly #baseBytes: number;
   readonly #cache: ImageCache;
+  /** Data of the base that was found last: many pieces may lie in it. */
+  #baseHeld = { startBytes: 0, endBytes: 0 };
 
   private constructor(io: DiffIo, set: DiffSet, plan: MergePlan, base: DiskFile, baseBytes: number, sizeBytes: number) {
     this.#io = io;
@@ -118,23 +120,40 @@ export class VirtualImage {
   }
 
   /**
-   * A multiple of 512 at or after `offsetBytes`, which is one, before which the image reads as zeroes; Infinity when it
-   * does to its end. Costs no reading of data.
+   * The next range at or after `offsetBytes`, a multiple of 512, that may hold data; undefined when all that follows
+   * reads as zeroes. What lies before it does. Whole blocks; costs no reading of data.
    */
-  async nextDataBytes(offsetBytes: number): Promise<number> {
+  async nextData(offsetBytes: number): Promise<{ readonly startBytes: number; readonly endBytes: number } | undefined> {
     const { pieces, records } = this.#plan;
     let atLb = offsetBytes / lbBytes;
     for (let i = this.#firstPieceEndingAfter(atLb); ; i++) {
       const pieceLb = i < pieces.count ? pieces.addressLb[i]! : Number.POSITIVE_INFINITY;
       if (atLb < pieceLb) {
-        const held = atLb * lbBytes < this.#baseBytes ? await this.#base.nextData(atLb * lbBytes) : undefined;
-        const heldLb = held === undefined ? Number.POSITIVE_INFINITY : Math.floor(held.startBytes / lbBytes);
-        if (heldLb < pieceLb) return heldLb * lbBytes;
-        if (i >= pieces.count) return Number.POSITIVE_INFINITY;
+        const held = await this.#nextOfBase(atLb * lbBytes);
+        if (held !== undefined && held.startBytes < pieceLb * lbBytes) {
+          return { startBytes: held.startBytes, endBytes: Math.min(held.endBytes, pieceLb * lbBytes) };
+        }
+        if (i >= pieces.count) return undefined;
       }
-      if (records.kind[pieces.record[i]!] === RecordKind.normal) return Math.max(atLb, pieceLb) * lbBytes;
-      atLb = pieceLb + pieces.blocksLb[i]!;
+      const endLb = pieceLb + pieces.blocksLb[i]!;
+      if (records.kind[pieces.record[i]!] === RecordKind.normal) {
+        return { startBytes: Math.max(atLb, pieceLb) * lbBytes, endBytes: endLb * lbBytes };
+      }
+      atLb = endLb;
     }
+  }
+
+  /** Data of the base at or after an offset, in whole blocks. */
+  async #nextOfBase(offsetBytes: number): Promise<{ startBytes: number; endBytes: number } | undefined> {
+    if (offsetBytes >= this.#baseBytes) return undefined;
+    if (this.#baseHeld.startBytes <= offsetBytes && offsetBytes < this.#baseHeld.endBytes) {
+      return { startBytes: offsetBytes, endBytes: this.#baseHeld.endBytes };
+    }
+    const held = await this.#base.nextData(offsetBytes);
+    if (held === undefined || held.startBytes >= this.#baseBytes) return undefined;
+    const startBytes = Math.max(offsetBytes, alignDown(held.startBytes, lbBytes));
+    this.#baseHeld = { startBytes, endBytes: Math.min(this.#baseBytes, alignUp(held.endBytes, lbBytes)) };
+    return this.#baseHeld;
   }
 
   #firstPieceEndingAfter(addressLb: number): number {

@@ -5,18 +5,16 @@ import { inOrder, settleAll } from "../../../diff/window.ts";
 import type { Compute } from "../../../native/codec.ts";
 import type { Lease, Memory } from "../../../native/memory.ts";
 import type { DiskFile, PlacedWrite } from "../../../platform/disk.ts";
-import { alignDown, kib, mib } from "../../../units.ts";
+import { kib, mib } from "../../../units.ts";
 import { SequentialOutput } from "./stdio.ts";
 import type { Tool } from "./tool.ts";
 
 const copiesMax = 4;
 
-/** What was read of an image: nothing where it is all zero up to `endBytes` and need not be written. */
-interface ReadPart {
-  readonly lease: Lease | undefined;
-  readonly data: Memory | undefined;
-  readonly at: number;
-  readonly endBytes: number;
+/** A part of an image. */
+interface Part {
+  readonly atBytes: number;
+  readonly sizeBytes: number;
 }
 
 /**
@@ -33,46 +31,75 @@ export async function copyImage(
 ): Promise<void> {
   const { memory, compute } = tool.platform;
   const isSparse = !output.isBlockDevice && !(output instanceof SequentialOutput);
-  let next = startBytes;
-  const readNext = async (atBytes: number, sizeBytes: number): Promise<ReadPart> => {
-    const at = atBytes - startBytes;
-    if (isSparse) {
-      const heldBytes = await image.nextDataBytes(atBytes);
-      if (heldBytes >= atBytes + sizeBytes) {
-        // Whole bulks only, so that what follows is read as if all had been.
-        const skipBytes = alignDown(Math.min(heldBytes, endBytes) - atBytes, bulkBytes);
-        next = Math.max(next, atBytes + skipBytes);
-        return { lease: undefined, data: undefined, at, endBytes: at + Math.max(sizeBytes, skipBytes) };
-      }
+  const parts = isSparse
+    ? dataParts(image, startBytes, endBytes, bulkBytes)
+    : allParts(startBytes, endBytes, bulkBytes);
+  let isDone = false;
+  const readNext = async (): Promise<{ lease: Lease; data: Memory; at: number } | undefined> => {
+    const step = await parts.next();
+    if (step.done === true) {
+      isDone = true;
+      return undefined;
     }
+    const { atBytes, sizeBytes } = step.value;
     const lease = await memory.lease(sizeBytes);
     try {
       const data = lease.slice(0, sizeBytes);
       await image.read(atBytes, data);
-      return { lease, data, at, endBytes: at + sizeBytes };
+      return { lease, data, at: atBytes - startBytes };
     } catch (error) {
       lease.release();
       throw error;
     }
   };
   const start = (): ReturnType<typeof readNext> | undefined => {
-    if (next >= endBytes) return undefined;
     checkAborted(tool.signal, "reading the image");
-    const sizeBytes = Math.min(bulkBytes, endBytes - next);
-    next += sizeBytes;
-    return readNext(next - sizeBytes, sizeBytes);
+    return isDone ? undefined : readNext();
   };
-  for await (const part of inOrder(start, copiesMax, (read) => read.lease?.release())) {
-    const { lease, data, at } = part;
+  for await (const read of inOrder(start, copiesMax, (result) => result?.lease.release())) {
+    if (read === undefined) continue;
+    const { lease, data, at } = read;
     try {
-      if (data !== undefined && isSparse) await writeSparse(output, at, data, compute);
-      else if (data !== undefined) await output.write(at, data);
+      if (isSparse) await writeSparse(output, at, data, compute);
+      else await output.write(at, data);
     } finally {
-      lease?.release();
+      lease.release();
     }
-    tool.progress(part.endBytes, endBytes - startBytes);
+    tool.progress(at + data.sizeBytes, endBytes - startBytes);
   }
   if (isSparse) await output.truncate(endBytes - startBytes);
+}
+
+async function* allParts(startBytes: number, endBytes: number, bulkBytes: number): AsyncGenerator<Part, void> {
+  for (let at = startBytes; at < endBytes; at += bulkBytes) {
+    yield { atBytes: at, sizeBytes: Math.min(bulkBytes, endBytes - at) };
+  }
+}
+
+/** Smaller gaps between data are read with it. */
+const gapBytesMax = 64 * kib;
+
+/** Parts of a range that hold all of its data, cut where bulks would be. */
+async function* dataParts(
+  image: VirtualImage,
+  startBytes: number,
+  endBytes: number,
+  bulkBytes: number,
+): AsyncGenerator<Part, void> {
+  let next = await image.nextData(startBytes);
+  while (next !== undefined && next.startBytes < endBytes) {
+    const from = next.startBytes;
+    const limit = Math.min(endBytes, from + bulkBytes - ((from - startBytes) % bulkBytes));
+    let to = Math.min(next.endBytes, limit);
+    if (next.endBytes > limit) next = { startBytes: limit, endBytes: next.endBytes };
+    else next = await image.nextData(next.endBytes);
+    while (next !== undefined && next.startBytes < limit && next.startBytes - to <= gapBytesMax) {
+      to = Math.min(next.endBytes, limit);
+      next =
+        next.endBytes > limit ? { startBytes: limit, endBytes: next.endBytes } : await image.nextData(next.endBytes);
+    }
+    yield { atBytes: from, sizeBytes: to - from };
+  }
 }
 
 /** Smallest hole that is kept: many small ones would cost more than they save. */
