@@ -66,6 +66,8 @@ static int64_t run(struct job *job) {
         return io_read_many(job->fd, items, job->count, &job->result2);
     case OP_ALLOCATE:
         return io_allocate(job->fd, offset, size);
+    case OP_START_WRITEBACK:
+        return io_start_writeback(job->fd, offset, size);
     case OP_FDATASYNC:
         return fdatasync(job->fd) == 0 ? 0 : -errno;
     case OP_FSYNC_PATH:

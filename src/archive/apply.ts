@@ -85,7 +85,7 @@ async function applyOneRound(volume: ArchiveVolume, io: DiffIo, round: Round, co
   const report = (step: string) => (doneLb: number) =>
     context.progress({ doneBytes: doneLb * lbBytes, totalBytes, step });
   await verifyPlan(volume, io, round, plan, context.signal, report("checking the diffs"));
-  const image = await volume.images.open(baseImage(volume.name), "write");
+  const image = await volume.images.open(baseImage(volume.name), "overlay");
   let result: Awaited<ReturnType<typeof applyDiffs>>;
   let moveOn: () => Promise<void>;
   try {

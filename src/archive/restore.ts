@@ -287,7 +287,7 @@ class RestoreRun {
       };
       const options = { sizeBytes, signal, onProgress, ...this.#leftOut() };
       const method = await images.clone(this.#source, restoring, options);
-      const file = await images.open(restoring, "write");
+      const file = await images.open(restoring, "overlay");
       let diffBytes: number;
       try {
         diffBytes = await this.#applyTo(file);

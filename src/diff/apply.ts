@@ -25,6 +25,9 @@ const zeroLbMax = gib / lbBytes;
 /** Raw data written by one job: few jobs, since a file takes one write at a time. */
 const rawJobBytes = 4 * mib;
 
+/** The disk begins with what was written whenever so much has come together: it works while the next is expanded. */
+const writebackBytes = 16 * mib;
+
 /** How to apply. */
 export interface ApplyOptions {
   /** Size of the volume: records beyond it are refused before anything is written. The image may be larger. */
@@ -104,7 +107,12 @@ async function applyFrom(
     return applyBatch(io, set, files, records, pieces, from, next, image, discard, options);
   };
   let doneLb = 0;
+  const writeback = new Writeback(image);
   for await (const { from, to } of inOrder(start, options.inFlightMax ?? 4, () => undefined)) {
+    writeback.wrote(
+      pieces.addressLb[from]! * lbBytes,
+      (pieces.addressLb[to - 1]! + pieces.blocksLb[to - 1]!) * lbBytes,
+    );
     for (let i = from; i < to; i++) {
       const blocksLb = pieces.blocksLb[i]!;
       const kind = records.kind[pieces.record[i]!];
@@ -115,8 +123,35 @@ async function applyFrom(
     }
     options.onProgress?.({ doneLb, totalLb: plan.totalLb });
   }
+  await writeback.end();
   if (options.isSyncedLater !== true) await image.sync();
   return result;
+}
+
+/** Keeps the disk busy with what is in the page cache, so that the sync in the end is short. Ranges are ascending. */
+class Writeback {
+  readonly #image: DiskFile;
+  #fromBytes: number | undefined;
+  #last: Promise<void> = Promise.resolve();
+
+  constructor(image: DiskFile) {
+    this.#image = image;
+  }
+
+  wrote(fromBytes: number, toBytes: number): void {
+    this.#fromBytes ??= fromBytes;
+    const startBytes = this.#fromBytes;
+    if (this.#image.startWriteback === undefined || toBytes - startBytes < writebackBytes) return;
+    this.#fromBytes = undefined;
+    // One after the other: a full queue of the disk must not take all threads for slow work.
+    this.#last = this.#last.then(() => this.#image.startWriteback?.(startBytes, toBytes - startBytes));
+    this.#last.catch(() => undefined);
+  }
+
+  /** Nothing of it runs any more. */
+  async end(): Promise<void> {
+    await this.#last.catch(() => undefined);
+  }
 }
 
 function checkTarget(plan: MergePlan, image: DiskFile, sizeLb: number): void {

@@ -83,8 +83,11 @@ export interface ImageStore {
   createEmpty(volume: string, sizeBytes: number): Promise<EmptyContent>;
   /** Nothing to do when it is as large or larger. The added range reads as zeroes. */
   grow(image: ImageId, sizeBytes: number): Promise<void>;
-  /** Opens for reading and writing, or reading only. The caller closes. */
-  open(image: ImageId, mode: "read" | "write"): Promise<DiskFile>;
+  /**
+   * Opens for reading and writing, or reading only; `overlay` is for writes here and there, which a file takes through the
+   * page cache. The caller closes.
+   */
+  open(image: ImageId, mode: "read" | "write" | "overlay"): Promise<DiskFile>;
   /** Fine when it is not there. Its name is gone when this resolves; its space may come back a little later. */
   remove(image: ImageId): Promise<void>;
   /** Bytes still to be allocated before these ranges (ascending) can be written; 0 where that cannot be told. */

@@ -36,6 +36,7 @@ export const Op = {
   expand: 31,
   transfer: 32,
   recode: 33,
+  startWriteback: 34,
 } as const;
 export type Op = (typeof Op)[keyof typeof Op];
 

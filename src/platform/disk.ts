@@ -155,6 +155,9 @@ export interface DiskFile {
   /** Reserves the space of a range of a regular file, which reads back as before. False where this cannot be done.
    * @throws WalbError `no-space`. Absent where space is never short. */
   allocate?(offsetBytes: number, sizeBytes: number): Promise<boolean>;
+  /** Lets the disk begin with what was written to a range, and does not wait for it, so that the next {@link sync} is
+   * short. It promises nothing. Absent where writes go past a cache. */
+  startWriteback?(offsetBytes: number, sizeBytes: number): Promise<void>;
   /** Makes all completed writes durable (fdatasync; the size too). */
   sync(): Promise<void>;
   /** Makes a range read back as zeroes: hole punch or BLKZEROOUT, plain zero writes where neither is supported. */

@@ -54,7 +54,7 @@ async function writeImage(volume: ArchiveVolume, io: DiffIo, signal: AbortSignal
   const id = baseImage(name);
   await forgetBaseHashes(volume);
   if ((await images.sizeBytes(id)) < sizeBytes) await images.grow(id, sizeBytes);
-  const image = await images.open(id, "write");
+  const image = await images.open(id, "overlay");
   try {
     await withPending(volume, io, async (open, plan) => {
       await applyDiffs(io, open, plan, image, {

@@ -86,7 +86,8 @@ export function createFileImageStore(disk: Disk, memory: MemoryPool, dataDir: st
       await disk.syncDirectory(directoryOf(volume));
       return "zeroes";
     },
-    open: (image, mode) => openForBlocks(disk, pathOf(image), mode),
+    open: (image, mode) =>
+      mode === "overlay" ? disk.open(pathOf(image), { mode: "write" }) : openForBlocks(disk, pathOf(image), mode),
     async missingBytes(image, ranges) {
       const file = await disk.open(pathOf(image), { mode: "read" });
       try {

@@ -91,7 +91,8 @@ class LvmImageStore implements ImageStore {
     await this.#zero(image, found.sizeBytes, (await this.#require(image)).sizeBytes);
   }
 
-  async open(image: ImageId, mode: "read" | "write"): Promise<DiskFile> {
+  async open(image: ImageId, use: "read" | "write" | "overlay"): Promise<DiskFile> {
+    const mode = use === "overlay" ? "write" : use;
     const path = this.pathOf(image);
     if ((await this.#disk.info(path)) === undefined) {
       await this.#require(image);

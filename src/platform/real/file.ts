@@ -166,6 +166,17 @@ export class RealDiskFile implements DiskFile {
     throw errnoError(`reserving ${sizeBytes} bytes`, -result, this.#place(offsetBytes));
   }
 
+  async startWriteback(offsetBytes: number, sizeBytes: number): Promise<void> {
+    checkRange(offsetBytes + sizeBytes, 0, Number.MAX_SAFE_INTEGER, "end of the range");
+    if (this.isDirect || sizeBytes === 0) return;
+    await this.run("starting to write back", {
+      op: Op.startWriteback,
+      isSlow: true,
+      offset: offsetBytes,
+      size: sizeBytes,
+    });
+  }
+
   async sync(): Promise<void> {
     await this.run("fdatasync", { op: Op.fdatasync, isSlow: true });
   }
