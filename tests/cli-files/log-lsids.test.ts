@@ -150,3 +150,17 @@ test("a device does not go on with such a log, and says which field keeps it and
     hint: expect.stringContaining("log-device redo"),
   });
 });
+
+test("an end_lsid between 2^53 and 2^64 - 1 is kept and told to the last digit", async () => {
+  const end = 2n ** 53n + 3n;
+  await logAt("ended", 0n, "512");
+  await good(walb("wlog", "update", at("ended.wlog"), "--end", String(end)));
+  expect(await good(walb("wlog", "show", at("ended.wlog"), "--json"))).toContain(`"beginLsid":0,"endLsid":${end}}`);
+  expect(await good(original("wlog-show", "-stat", at("ended.wlog")))).toContain(`endLsid ${end}\n`);
+  expect(await good(walb("wlog", "verify", at("ended.wlog")))).toContain("good");
+  for (const verb of ["export", "show"]) {
+    const output = verb === "export" ? ["-o", at("ended.out")] : [];
+    await good(walb("log-device", verb, at("ended"), "--to", String(end), ...output));
+  }
+  expect(await good(original("wlog-show", "-head", at("ended.out")))).toContain(` lsid 0 ${end}\n`);
+});

@@ -16,6 +16,8 @@ export interface OpenInput extends DiffInput {
   readonly sizeBytes: number | undefined;
   /** Where what was read can be read again, at any place; undefined for a pipe. */
   readonly again?: { readonly path: string; readonly offsetBytes: number } | undefined;
+  /** Passes over bytes without reading them; the answer is less only at the end. Not there for a pipe. */
+  skip?(sizeBytes: number): number;
   close(): Promise<void>;
 }
 
@@ -47,6 +49,11 @@ export async function openInput(disk: Disk, path: string, offsetBytes = 0): Prom
     name: path,
     sizeBytes: Math.max(0, sizeBytes - offsetBytes),
     again: { path, offsetBytes },
+    skip: (wantedBytes) => {
+      const takeBytes = Math.max(0, Math.min(wantedBytes, sizeBytes - at));
+      at += takeBytes;
+      return takeBytes;
+    },
     read: async (target) => {
       const takeBytes = Math.max(0, Math.min(target.sizeBytes, sizeBytes - at));
       if (takeBytes > 0) await file.read(at, target.slice(0, takeBytes));

@@ -44,15 +44,21 @@ export interface WalkEnd {
   readonly hasEndBlock: boolean;
 }
 
+/** What can be walked; data that nobody looks at is passed over where that goes. */
+export interface WalkInput extends DiffInput {
+  readonly sizeBytes?: number | undefined;
+  skip?(sizeBytes: number): number;
+}
+
 /** Walks concatenated wlogs: `nextHeader`, all of `packs`, and again. Must be released. */
 export class WlogWalker {
   readonly #platform: Platform;
-  readonly #input: DiffInput;
+  readonly #input: WalkInput;
   #lease: Lease | undefined;
   #header: WlogHeader | undefined;
   #offsetBytes = 0;
 
-  constructor(platform: Platform, input: DiffInput) {
+  constructor(platform: Platform, input: WalkInput) {
     this.#platform = platform;
     this.#input = input;
   }
@@ -113,6 +119,12 @@ export class WlogWalker {
       const sizeBytes = recordDataPb(record, pbsBytes) * pbsBytes;
       const meantBytes = checkData && record.kind === "data" ? record.sizeLb * lbBytes : 0;
       const offsetBytes = this.#offsetBytes;
+      if (meantBytes === 0 && this.#input.skip !== undefined) {
+        const skippedBytes = this.#input.skip(sizeBytes);
+        this.#offsetBytes += skippedBytes;
+        if (skippedBytes < sizeBytes) throw this.#cut("inside the data of a pack", offsetBytes);
+        continue;
+      }
       let running = salt;
       let checksum = 0;
       for (let done = 0; done < sizeBytes; ) {

@@ -1,5 +1,4 @@
 /** @module What wlog files hold: shown, counted, checked. */
-import type { DiffInput } from "../../../diff/stream.ts";
 import type { WalbError } from "../../../errors.ts";
 import { IntervalIndex } from "../../../log/intervals.ts";
 import { innerLsid, wholeLsid } from "../../../log/lsid.ts";
@@ -7,7 +6,7 @@ import type { WlogHeader } from "../../../log/wlogheader.ts";
 import { lbBytes, u64Max } from "../../../units.ts";
 import { countPack, emptyLogCounts, type LogCounts } from "./log-text.ts";
 import type { Tool } from "./tool.ts";
-import { badDataError, emptyLogError, missingEndError, type WalkedPack, WlogWalker } from "./walk.ts";
+import { badDataError, emptyLogError, missingEndError, type WalkedPack, type WalkInput, WlogWalker } from "./walk.ts";
 
 /** What to hear while a wlog is walked. */
 export interface WlogShowOptions {
@@ -31,11 +30,7 @@ export interface WlogShowOptions {
  * Walks the wlogs of an input. @returns how many there were.
  * @throws WalbError `damaged` after everything before the damage was told; `bad-format` for an empty input.
  */
-export async function showWlog(
-  tool: Tool,
-  input: DiffInput & { readonly sizeBytes?: number | undefined },
-  options: WlogShowOptions,
-): Promise<number> {
+export async function showWlog(tool: Tool, input: WalkInput, options: WlogShowOptions): Promise<number> {
   const walker = new WlogWalker(tool.platform, input);
   let wlogs = 0;
   let isDone = false;
@@ -68,7 +63,7 @@ async function walkPacks(
   walker: WlogWalker,
   header: WlogHeader,
   counts: LogCounts,
-  input: DiffInput & { readonly sizeBytes?: number | undefined },
+  input: WalkInput,
   options: WlogShowOptions,
 ): Promise<boolean> {
   const { lenient } = options;
