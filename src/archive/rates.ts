@@ -1,5 +1,5 @@
 /** @module Limits on the rate of large work, which may be changed while it runs. */
-import type { Rates } from "../control/archive.ts";
+import type { Rates } from "../control/archive-schemas.ts";
 import type { Clock } from "../platform/clock.ts";
 
 /** Longest sleep, so that a new limit counts soon. */

@@ -5,7 +5,7 @@
  */
 import { dirname } from "node:path";
 import type { z } from "zod";
-import type { restoreResult } from "../control/archive.ts";
+import type { restoreResult } from "../control/archive-schemas.ts";
 import { applyDiffs } from "../diff/apply.ts";
 import { type MergePlan, planMerge } from "../diff/merge.ts";
 import { checkAborted, type DiffIo } from "../diff/types.ts";

@@ -1,5 +1,5 @@
 /** @module What an archive tells about its volumes. */
-import type { ArchiveVolume as VolumeReport } from "../control/archive.ts";
+import type { ArchiveVolume as VolumeReport } from "../control/archive-schemas.ts";
 import { WalbError } from "../errors.ts";
 import { baseImage } from "../image/image.ts";
 import { snapshotText, stateText } from "../snapshot/text.ts";

@@ -1,5 +1,5 @@
 /** @module Is a volume protected, and how far behind is what could be restored? Decided from what its servers say: pure. */
-import type { ArchiveVolume } from "../control/archive.ts";
+import type { ArchiveVolume } from "../control/archive-schemas.ts";
 import type { ProxyVolume } from "../control/proxy.ts";
 import type { StorageVolume } from "../control/storage.ts";
 import type { ErrorCode } from "../errors.ts";

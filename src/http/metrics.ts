@@ -1,5 +1,5 @@
 /** @module Prometheus metrics, made from the status of a daemon. */
-import { archiveStatusSchema } from "../control/archive.ts";
+import { archiveStatusSchema } from "../control/archive-schemas.ts";
 import type { Control } from "../control/control.ts";
 import { proxyStatusSchema } from "../control/proxy.ts";
 import { storageStatusSchema } from "../control/storage.ts";

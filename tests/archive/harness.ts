@@ -1,7 +1,7 @@
 /** @module Opens archives for tests, runs their commands, compares restores with the model. */
 import { expect } from "bun:test";
 import { openArchive } from "../../src/archive/server.ts";
-import type { RestorablePoint } from "../../src/control/archive.ts";
+import type { RestorablePoint } from "../../src/control/archive-schemas.ts";
 import type { Control } from "../../src/control/control.ts";
 import { errorFromReport } from "../../src/control/error.ts";
 import { createLogger, silentLogger } from "../../src/control/logger.ts";

@@ -1,7 +1,8 @@
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { choosePoint } from "../../src/cli/restore/point.ts";
 import type { Io } from "../../src/cli/verb.ts";
-import { type ArchiveCommands, archiveCommands, type RestorablePoint } from "../../src/control/archive.ts";
+import { type ArchiveCommands, archiveCommands } from "../../src/control/archive.ts";
+import type { RestorablePoint } from "../../src/control/archive-schemas.ts";
 import type { Handlers } from "../../src/control/command.ts";
 import { createControl } from "../../src/control/control.ts";
 import { silentLogger } from "../../src/control/logger.ts";

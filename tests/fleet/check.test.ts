@@ -1,7 +1,7 @@
 import { describe, expect, test } from "bun:test";
 import { parseSize } from "../../src/cli/text/size.ts";
 import { parseDuration } from "../../src/cli/text/time.ts";
-import type { ArchiveStatus } from "../../src/control/archive.ts";
+import type { ArchiveStatus } from "../../src/control/archive-schemas.ts";
 import type { ProxyStatus } from "../../src/control/proxy.ts";
 import type { StorageStatus } from "../../src/control/storage.ts";
 import { checkFleetFile } from "../../src/fleet/check/file.ts";

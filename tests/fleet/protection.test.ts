@@ -1,6 +1,6 @@
 import { describe, expect, test } from "bun:test";
 import fc from "fast-check";
-import type { ArchiveVolume } from "../../src/control/archive.ts";
+import type { ArchiveVolume } from "../../src/control/archive-schemas.ts";
 import type { ProxyVolume } from "../../src/control/proxy.ts";
 import type { StorageVolume } from "../../src/control/storage.ts";
 import { judgeProtection, measurePath, type Protection, type VolumePath } from "../../src/fleet/protection.ts";

@@ -2,7 +2,7 @@
  * @module A small model of a fleet with one volume, that does the steps of procedures as real servers do, call by call: it
  * refuses what their states do not allow, and knows whether anything that was acknowledged is missing.
  */
-import type { ArchiveVolume } from "../../src/control/archive.ts";
+import type { ArchiveVolume } from "../../src/control/archive-schemas.ts";
 import type { ProxyVolume } from "../../src/control/proxy.ts";
 import type { StorageVolume } from "../../src/control/storage.ts";
 import type { FleetEdit } from "../../src/fleet/edit.ts";

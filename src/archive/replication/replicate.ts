@@ -1,6 +1,6 @@
 /** @module Replicates a volume to another archive: once, or following each new diff until it is cancelled. */
 import type { z } from "zod";
-import type { replicateParams, replicateResult } from "../../control/archive.ts";
+import type { replicateParams, replicateResult } from "../../control/archive-schemas.ts";
 import { asWalbError, WalbError } from "../../errors.ts";
 import { parseCompressOption } from "../../native/compress-option.ts";
 import { gib, lbBytes } from "../../units.ts";

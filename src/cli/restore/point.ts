@@ -1,5 +1,5 @@
 /** @module Which restorable point somebody means: pure. */
-import type { RestorablePoint } from "../../control/archive.ts";
+import type { RestorablePoint } from "../../control/archive-schemas.ts";
 import { WalbError } from "../../errors.ts";
 import { formatTime } from "../text/time.ts";
 

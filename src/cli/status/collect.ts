@@ -1,5 +1,5 @@
 /** @module Asks the servers of the fleet for `walb status`, and puts together what they say of each volume. */
-import type { ArchiveVolume } from "../../control/archive.ts";
+import type { ArchiveVolume } from "../../control/archive-schemas.ts";
 import { commonCommands, type ServerInfo } from "../../control/common.ts";
 import type { JobInfo } from "../../control/job.ts";
 import type { ProxyVolume } from "../../control/proxy.ts";

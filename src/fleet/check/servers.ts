@@ -1,5 +1,5 @@
 /** @module Checks what the servers of a fleet say against the fleet file and against each other. Pure. */
-import type { ArchiveStatus } from "../../control/archive.ts";
+import type { ArchiveStatus } from "../../control/archive-schemas.ts";
 import type { ServerInfo } from "../../control/common.ts";
 import type { ProxyStatus } from "../../control/proxy.ts";
 import type { StorageStatus } from "../../control/storage.ts";

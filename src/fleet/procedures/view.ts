@@ -1,5 +1,5 @@
 /** @module What all servers of a fleet say of one volume at this moment: what procedures are planned from. */
-import type { ArchiveVolume } from "../../control/archive.ts";
+import type { ArchiveVolume } from "../../control/archive-schemas.ts";
 import type { ArchiveEntry, ProxyVolume } from "../../control/proxy.ts";
 import type { StorageVolume } from "../../control/storage.ts";
 import { WalbError } from "../../errors.ts";

@@ -1,5 +1,5 @@
 /** @module What the worker knows: every volume of the primary archive, its points, diffs and replicas. */
-import type { ArchiveVolume } from "../../control/archive.ts";
+import type { ArchiveVolume } from "../../control/archive-schemas.ts";
 import { asWalbError } from "../../errors.ts";
 import { parseSnapshot } from "../../snapshot/text.ts";
 import { archiveClient, proxyClient } from "../clients.ts";

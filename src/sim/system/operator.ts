@@ -2,7 +2,7 @@
  * @module Whoever looks after the site: keeps a backup in place by the documented procedures, takes snapshots, and gives
  * commands at random.
  */
-import type { ArchiveStatus, RestorablePoint } from "../../control/archive.ts";
+import type { ArchiveStatus, RestorablePoint } from "../../control/archive-schemas.ts";
 import type { ProxyStatus } from "../../control/proxy.ts";
 import type { StorageStatus } from "../../control/storage.ts";
 import { WalbError } from "../../errors.ts";

@@ -2,7 +2,7 @@
  * @module What must hold: every point of the archive is the volume at one moment of its history, in order, with all that
  * was written before its snapshot; no snapshot that was acknowledged is lost.
  */
-import type { ArchiveStatus, RestorablePoint } from "../../control/archive.ts";
+import type { ArchiveStatus, RestorablePoint } from "../../control/archive-schemas.ts";
 import type { RunningRole } from "../../control/role.ts";
 import type { SimRandom, SimWorld } from "../api.ts";
 import type { Match, VolumeModel } from "./model.ts";
