@@ -3,6 +3,7 @@ import { afterAll, beforeAll, expect, test } from "bun:test";
 import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { sealBlock } from "../../src/log/checksum.ts";
 import { original, walb } from "./tools.ts";
 
 let directory = "";
@@ -114,4 +115,24 @@ test("a range that begins at the end of the log is empty, and one at a damaged p
     "--overwrite",
   );
   expect(bad.err).toContain(`a good pack at ${lsids[3]}`);
+});
+
+test("a log whose written_lsid lies inside a pack is damaged, naming the field", async () => {
+  const log = readFileSync(at("log"));
+  new DataView(log.buffer, log.byteOffset).setBigUint64(4096 + 88, BigInt(lsids[2]! + 1), true);
+  sealBlock(log.subarray(4096, 4608), 4, 0);
+  writeFileSync(at("inside"), log);
+  const { code, err } = await walb("log-device", "check", at("inside"));
+  expect([code, err]).toEqual([5, expect.stringContaining(`lies inside the pack at ${lsids[2]}`)]);
+  expect(err).toContain("offset 4096, field written_lsid");
+});
+
+test("redo tells what it cleared behind the end of a log", async () => {
+  const bad = damaged(2);
+  writeFileSync(at("data"), Buffer.alloc(2 * 1024 * 1024));
+  const { code, out } = await walb("log-device", "redo", bad, at("data"));
+  expect([code, out]).toEqual([
+    0,
+    expect.stringMatching(/: 2 packs; cleared [1-9]\d* leftovers of a crash behind its end/),
+  ]);
 });

@@ -1,6 +1,7 @@
 /** @module Reading log devices: their packs shown, checked, and extracted as a wlog. */
 import { WalbError } from "../../../errors.ts";
 import type { PackBatch, PackPart } from "../../../log/batch.ts";
+import { superblockOffsetBytes } from "../../../log/geometry.ts";
 import {
   encodePackHeader,
   isPackFault,
@@ -125,6 +126,9 @@ export async function checkLogDevice(
   const stop = await scan(tool, device, oldestLsid, oldestLsid + ringSizePb, (batch) => {
     for (const part of batch.parts) {
       if (!part.isLast) continue;
+      if (part.header.lsid < writtenLsid && nextPackLsid(part.header) > writtenLsid) {
+        throw insidePack(device, part.header.lsid);
+      }
       packs += 1;
       onPack?.(part.header);
     }
@@ -140,6 +144,15 @@ export async function checkLogDevice(
     isTorn: stop.kind === "data",
     strayLsid: await strayBehind(tool, device, stop.lsid),
   };
+}
+
+function insidePack(device: LogDevice, packLsid: number): WalbError {
+  const { file, superblock } = device;
+  return new WalbError("damaged", {
+    what: `written_lsid ${toldLsid(device, superblock.writtenLsid)} lies inside the pack at ${toldLsid(device, packLsid)}`,
+    where: { file: file.path, offsetBytes: superblockOffsetBytes, field: "written_lsid" },
+    hint: "redo finds nothing there: restore the log device from a copy, or make a new backup of the volume",
+  });
 }
 
 /** How to extract a log. */

@@ -45,7 +45,8 @@ export const verb = defineVerb({
       ),
     );
     const cut = done.isShrunk ? "; the last one was cut" : "";
-    const text = `replayed lsid ${done.fromLsid} to ${done.endLsid}: ${done.packs} packs${cut}`;
+    const cleared = done.staleHeaders === 0 ? "" : `; cleared ${done.staleHeaders} leftovers of a crash behind its end`;
+    const text = `replayed lsid ${done.fromLsid} to ${done.endLsid}: ${done.packs} packs${cut}${cleared}`;
     tell(flags, io, { log, data, ...done }, text);
     return 0;
   },
