@@ -105,7 +105,7 @@ function makeHost(parts: HostParts, log: Logger, failed: (failures: readonly Col
     clock: { ...platform.clock, nowMs: io.nowMs },
     policy,
     async views() {
-      const readers = { readDuration: parseDuration, timeoutMs };
+      const readers = { readDuration: parseDuration, timeoutMs, nowMs: io.nowMs };
       const { views, failures } = await collectViews({ fleet, memory, ...readers, ...only, signal: io.signal });
       // A replica that does not answer is as much a failure: what it lacks was not sent.
       const silent = views.flatMap(({ volume: name, replicas }) =>

@@ -51,7 +51,8 @@ export const verb = defineVerb({
     const policy = workerPolicy(undefined, { duration: parseDuration, size: parseSize });
     const timeoutMs = flags.timeout ?? 90_000;
     const look = async (): Promise<VolumeView> => {
-      const options = { fleet, memory, readDuration: parseDuration, volume, signal: io.signal, timeoutMs };
+      const readers = { readDuration: parseDuration, timeoutMs, nowMs: io.nowMs };
+      const options = { fleet, memory, ...readers, volume, signal: io.signal };
       const { views, failures } = await collectViews(options);
       if (failures[0] !== undefined) throw failures[0].error;
       const view = views.find((found) => found.volume === volume);

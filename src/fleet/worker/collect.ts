@@ -1,6 +1,7 @@
 /** @module What the worker knows: every volume of the primary archive, its points, diffs and replicas. */
 import type { ArchiveVolume } from "../../control/archive-schemas.ts";
-import { asWalbError } from "../../errors.ts";
+import { asWalbError, WalbError } from "../../errors.ts";
+import type { CallOptions } from "../../http/client.ts";
 import { parseSnapshot } from "../../snapshot/text.ts";
 import { archiveClient, proxyClient } from "../clients.ts";
 import { type Fleet, type FleetServer, primaryArchive, serversOf } from "../fleet.ts";
@@ -9,6 +10,8 @@ import type { ReplicaView, VolumeView } from "./plan.ts";
 
 /** Requests to one server at once. */
 const inFlightMax = 8;
+/** A server that let us wait for its answer in vain is asked again after this time: each task would wait as long. */
+const silentMs = 60_000;
 
 /** When the worker did what; it lives as long as the worker. */
 export interface WorkerMemory {
@@ -16,11 +19,13 @@ export interface WorkerMemory {
   readonly mergeMs: Map<string, number>;
   /** By volume, then by archive. */
   readonly replicateMs: Map<string, Map<string, number>>;
+  /** Servers that did not answer in time, by name. */
+  readonly silent: Map<string, { readonly untilMs: number; readonly error: WalbError }>;
 }
 
 /** An empty memory. */
 export function newWorkerMemory(): WorkerMemory {
-  return { applyMs: new Map(), mergeMs: new Map(), replicateMs: new Map() };
+  return { applyMs: new Map(), mergeMs: new Map(), replicateMs: new Map(), silent: new Map() };
 }
 
 /** What to look at. */
@@ -32,6 +37,7 @@ export interface CollectOptions {
   readonly volume?: string;
   readonly signal: AbortSignal;
   readonly timeoutMs: number;
+  readonly nowMs: () => number;
 }
 
 /** Something that could not be asked; the others are served all the same. */
@@ -117,7 +123,7 @@ export function keepOf(
 /** Asks each server once for all volumes. */
 class ReplicaLookup {
   readonly #options: CollectOptions;
-  readonly #archives = new Map<string, Promise<ReadonlyMap<string, ArchiveVolume>>>();
+  readonly #archives = new Map<string, Promise<ReadonlyMap<string, ArchiveVolume> | WalbError>>();
   #synchronizing: Promise<ReadonlySet<string>> | undefined;
 
   constructor(options: CollectOptions) {
@@ -125,45 +131,63 @@ class ReplicaLookup {
   }
 
   async find(volume: string, name: string): Promise<ReplicaView> {
-    const { fleet, signal, timeoutMs } = this.#options;
+    const { fleet } = this.#options;
     const server = fleet.servers.find((known) => known.name === name)!;
     let asked = this.#archives.get(name);
     if (asked === undefined) {
-      asked = archiveClient(server)
-        .call("status", {}, { signal, timeoutMs })
-        .then(({ volumes }) => new Map(volumes.map((status) => [status.volume, status])));
+      asked = this.#askArchive(server);
       this.#archives.set(name, asked);
     }
     this.#synchronizing ??= this.#askProxies();
-    const isSynchronizing = (await this.#synchronizing).has(`${volume} ${server.address}`);
+    // Both at once: a rejection that nobody waits for yet would be told as one that nobody handles.
+    const [answer, synchronizing] = await Promise.all([asked, this.#synchronizing]);
+    const isSynchronizing = synchronizing.has(`${volume} ${server.address}`);
+    if (answer instanceof WalbError) return { server: name, state: undefined, failure: answer.what, isSynchronizing };
+    const status = answer.get(volume);
+    const latest = status?.latest === undefined ? undefined : parseSnapshot(status.latest);
+    return {
+      server: name,
+      state: status?.state ?? "Clear",
+      isSynchronizing,
+      ...present("latestGid", latest?.gidE),
+      ...present("archiveUuid", status?.archiveUuid),
+    };
+  }
+
+  /** All volumes of an archive by name, or why it does not tell them. */
+  #askArchive(server: FleetServer): Promise<ReadonlyMap<string, ArchiveVolume> | WalbError> {
+    return this.#ask(server, async (call) => {
+      const { volumes } = await archiveClient(server).call("status", {}, call);
+      return new Map(volumes.map((status) => [status.volume, status]));
+    });
+  }
+
+  /** Asks a server, unless it let us wait in vain a short while ago. */
+  async #ask<Answer>(server: FleetServer, ask: (call: CallOptions) => Promise<Answer>): Promise<Answer | WalbError> {
+    const { memory, signal, timeoutMs, nowMs } = this.#options;
+    const before = memory.silent.get(server.name);
+    if (before !== undefined && nowMs() < before.untilMs) return before.error;
+    memory.silent.delete(server.name);
     try {
-      const status = (await asked).get(volume);
-      const latest = status?.latest === undefined ? undefined : parseSnapshot(status.latest);
-      return {
-        server: name,
-        state: status?.state ?? "Clear",
-        isSynchronizing,
-        ...present("latestGid", latest?.gidE),
-        ...present("archiveUuid", status?.archiveUuid),
-      };
-    } catch (error) {
-      return { server: name, state: undefined, failure: asWalbError(error).what, isSynchronizing };
+      return await ask({ signal, timeoutMs });
+    } catch (thrown) {
+      const error = asWalbError(thrown);
+      if (error.code === "timed-out") memory.silent.set(server.name, { untilMs: nowMs() + silentMs, error });
+      return error;
     }
   }
 
   /** `VOL ADDRESS` of every archive a proxy sends to; a proxy that does not answer tells nothing. */
   async #askProxies(): Promise<ReadonlySet<string>> {
-    const { fleet, signal, timeoutMs } = this.#options;
+    const { fleet } = this.#options;
     const known = new Set<string>();
     await Promise.all(
       serversOf(fleet, "proxy").map(async (proxy) => {
-        try {
-          const { volumes } = await proxyClient(proxy).call("status", {}, { signal, timeoutMs });
-          for (const { volume, archives } of volumes) {
-            for (const { address } of archives) known.add(`${volume} ${address}`);
-          }
-        } catch {
-          // A dead proxy sends nothing.
+        const answer = await this.#ask(proxy, (call) => proxyClient(proxy).call("status", {}, call));
+        // A dead proxy sends nothing.
+        if (answer instanceof WalbError) return;
+        for (const { volume, archives } of answer.volumes) {
+          for (const { address } of archives) known.add(`${volume} ${address}`);
         }
       }),
     );
