@@ -160,7 +160,8 @@ async function isZeroStub(io: DiffIo, files: SourceFiles, source: number, window
   return io.compute.isZeroNow(all.bytes);
 }
 
-function zeroStubError(path: string): WalbError {
+/** The error for them. */
+export function zeroStubError(path: string): WalbError {
   return new WalbError("bad-format", {
     what: "there are only 24 zero bytes, not a diff",
     where: { file: path, offsetBytes: 0, field: "checksum" },

@@ -254,3 +254,13 @@ describe("command lines", () => {
     expect(err).toContain(at("nowhere"));
   });
 });
+
+test("24 zero bytes, which the original leaves of an indexed diff without IO, are told for what they are", async () => {
+  writeFileSync(at("zeroes"), Buffer.alloc(24));
+  for (const words of [["show"], ["merge", "-o", at("none")], ["verify"]]) {
+    const [verb, ...rest] = words as [string, ...string[]];
+    const { code, out, err } = await walb("wdiff", verb, at("zeroes"), ...rest);
+    expect({ verb, code, text: out + err }).toEqual({ verb, code: 5, text: expect.stringContaining("24 zero bytes") });
+  }
+  expect((await walb("wdiff", "verify", "--lenient", at("zeroes"))).code).toBe(0);
+});

@@ -12,6 +12,7 @@ import {
   truncated,
 } from "../../../diff/format.ts";
 import { RecordIndex } from "../../../diff/record-index.ts";
+import { zeroStubError } from "../../../diff/set.ts";
 import { countRecord, emptyStats } from "../../../diff/stats.ts";
 import { addressLbMax, DiffFileKind, type DiffStats, RecordKind } from "../../../diff/types.ts";
 import { asWalbError, WalbError } from "../../../errors.ts";
@@ -182,6 +183,9 @@ class DiffWalk {
       const header = lease.slice(0, fileHeaderBytes);
       const gotBytes = await this.#source.take(header);
       const place = { file: this.#source.name, offsetBytes: 0 };
+      if (gotBytes === indexSuperBytes && compute.isZeroNow(header.bytes.subarray(0, gotBytes))) {
+        throw zeroStubError(this.#source.name);
+      }
       if (gotBytes < fileHeaderBytes) throw truncated("the file is shorter than a diff header", place);
       const { kind, uuid } = parseFileHeader(header.bytes, compute, place);
       const told: RawDiffHeader = {
