@@ -51,6 +51,6 @@ function inUse(volume: string, what: string): WalbError {
   return new WalbError("busy", {
     what: `its log is a copy of the log of ${what}`,
     where: { volume, field: "uuid" },
-    hint: "give the volume a log of its own: create it without --reuse-log on an empty log store",
+    hint: "bring it onto the copy of the data with walb log-device redo LOG DATA, then create the volume on an empty log store, without --reuse-log",
   });
 }
