@@ -1,5 +1,5 @@
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
-import type { Address, Connection, Listener } from "../../src/platform/net.ts";
+import { type Address, abstractAddress, type Connection, type Listener } from "../../src/platform/net.ts";
 import { ServerCertificates } from "../../src/secure/authority.ts";
 import { context, testKeys } from "../secure/fixture.ts";
 import { type Backend, backends, codeOf } from "./backends.ts";
@@ -262,6 +262,19 @@ for (const { name, make, isTls } of kinds) {
         await until(() => sink.sizeBytes === 300_000);
         expect(await codeOf(backend.platform.net.listen(address, () => {}))).toBe("port-in-use");
       }, address);
+    });
+
+    check("a socket of an abstract name has one holder at a time, and connects", async () => {
+      const { net } = backend.platform;
+      const address = abstractAddress(`walb-test-${process.pid}-${name}-${isTls}`);
+      await pair(async (client, server) => {
+        const sink = new Sink(server).start();
+        await client.send(pattern(100_000, 0));
+        await until(() => sink.sizeBytes === 100_000);
+        expect(await codeOf(net.listen(address, () => {}))).toBe("port-in-use");
+      }, address);
+      await (await net.listen(address, () => {})).close();
+      expect(await codeOf(net.connect(address, { timeoutMs: 1000 }))).toBe("unreachable");
     });
   });
 }
