@@ -9,8 +9,8 @@ import { inOrder } from "../diff/window.ts";
 import { asWalbError, WalbError } from "../errors.ts";
 import { pointsInTime } from "../snapshot/restore.ts";
 import type { DiffMeta } from "../snapshot/types.ts";
+import type { StoredDiff } from "./diff-rows.ts";
 import { pointsText } from "./plan.ts";
-import type { StoredDiff } from "./store.ts";
 import type { ArchiveVolume } from "./volume.ts";
 
 /** Most diffs of a round when nothing else is said, and most of their records: about 160 MiB of index. */

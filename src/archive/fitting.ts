@@ -5,8 +5,8 @@ import { WalbError } from "../errors.ts";
 import { type ByteRange, baseImage } from "../image/image.ts";
 import { diffText } from "../snapshot/text.ts";
 import { lbBytes, mib } from "../units.ts";
+import type { StoredDiff } from "./diff-rows.ts";
 import { openRound, type Round } from "./diffs.ts";
-import type { StoredDiff } from "./store.ts";
 import type { ArchiveVolume } from "./volume.ts";
 
 /** What is kept free for databases and manifests while diffs are applied. */

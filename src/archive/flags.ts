@@ -6,7 +6,7 @@
  */
 import { WalbError } from "../errors.ts";
 import { diffFileName } from "../snapshot/filename.ts";
-import type { StoredDiff } from "./store.ts";
+import type { StoredDiff } from "./diff-rows.ts";
 import { type ArchiveVolume, activeStates } from "./volume.ts";
 
 /**

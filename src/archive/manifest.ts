@@ -8,7 +8,8 @@ import type { Disk } from "../platform/disk.ts";
 import { parseState, stateTimeText } from "../snapshot/text.ts";
 import type { ArchiveState } from "../snapshot/types.ts";
 import type { Cold } from "./colds.ts";
-import type { Label, SteadyState } from "./store.ts";
+import type { Label } from "./label-rows.ts";
+import type { SteadyState } from "./store.ts";
 
 /** Name of the manifest in a volume's directory. */
 export const manifestName = "volume.json";

@@ -10,7 +10,7 @@ import { type ArchiveState, type DiffMeta, isClean, isCleanDiff, type Snapshot, 
 import type { WdiffRequest } from "../wire/wdiff-transfer.ts";
 import { accept, type Decision, refuse, refuseWith } from "../wire/words.ts";
 import type { Cold } from "./colds.ts";
-import type { Label } from "./store.ts";
+import type { Label } from "./label-rows.ts";
 
 /** What decides about a diff that is offered to an idle archived volume. */
 export interface DiffSituation {

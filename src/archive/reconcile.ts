@@ -14,12 +14,12 @@ import { snapshotText } from "../snapshot/text.ts";
 import { isSameSnapshot } from "../snapshot/types.ts";
 import { forgetBaseHashes } from "./base-hashes.ts";
 import { reconcileImages } from "./cold.ts";
+import type { StoredDiff } from "./diff-rows.ts";
 import type { Manifest } from "./manifest.ts";
 import { mergingPrefix } from "./merge.ts";
 import { pointsText } from "./plan.ts";
 import { moveToQuarantine, quarantineName } from "./quarantine.ts";
 import { receivingPrefix } from "./receive.ts";
-import type { StoredDiff } from "./store.ts";
 import type { ArchiveVolume } from "./volume.ts";
 
 /** What was found; for the log and the tests. */

@@ -21,10 +21,11 @@ import { lbBytes, mib } from "../units.ts";
 import type { JobContext } from "./apply.ts";
 import { keepCold, removeColds } from "./cold.ts";
 import type { Cold } from "./colds.ts";
+import type { StoredDiff } from "./diff-rows.ts";
 import { explained, openRound, type Round } from "./diffs.ts";
+import type { Loss } from "./losses.ts";
 import { removePartial } from "./partials.ts";
 import { advanced, planStart } from "./plan.ts";
-import type { Loss, StoredDiff } from "./store.ts";
 import { alreadyThere, checkTarget, openDevice, type RestoreTarget } from "./target.ts";
 import type { ArchiveVolume } from "./volume.ts";
 

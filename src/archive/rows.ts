@@ -1,7 +1,7 @@
 /** @module Rows of an archive volume's database as the values they stand for. */
 import { type ArchiveState, diffMeta, snapshot } from "../snapshot/types.ts";
+import type { StoredDiff } from "./diff-rows.ts";
 import type { diffTable, volumeTable } from "./schema.ts";
-import type { StoredDiff } from "./store.ts";
 
 /** A diff as its row says. */
 export function storedDiff(row: typeof diffTable.$inferSelect): StoredDiff {

@@ -2,20 +2,22 @@
  * @module What an archive volume remembers: its state, the base image's state, the diffs, labels, losses. Every change
  * is one durable transaction; reads are served from memory.
  */
-import { eq, inArray } from "drizzle-orm";
 import { WalbError } from "../errors.ts";
 import type { Databases } from "../platform/database.ts";
-import { DiffSet } from "../snapshot/diffset.ts";
+import type { DiffSet } from "../snapshot/diffset.ts";
 import { diffText } from "../snapshot/text.ts";
 import type { ArchiveState, DiffMeta } from "../snapshot/types.ts";
 import { openVolumeDatabase, type VolumeDatabase, volumeDatabaseName } from "../volume/database.ts";
 import { Colds } from "./colds.ts";
+import { DiffRows, type StoredDiff } from "./diff-rows.ts";
 import { FullCopyRow } from "./full-copy.ts";
 import { KnownLogs } from "./known-logs.ts";
+import { type Label, LabelRows } from "./label-rows.ts";
+import { type Loss, Losses } from "./losses.ts";
 import type { Manifest } from "./manifest.ts";
 import { Partials } from "./partials.ts";
 import { RetiredLogs } from "./retired-logs.ts";
-import { baseColumns, baseOf, storedDiff } from "./rows.ts";
+import { baseColumns, baseOf } from "./rows.ts";
 import {
   coldTable,
   diffTable,
@@ -35,27 +37,6 @@ import { Verifications } from "./verifications.ts";
 /** States that are kept across restarts. */
 export type SteadyState = "SyncReady" | "Archived" | "Stopped";
 
-/** A diff with its file. */
-export interface StoredDiff {
-  readonly fileName: string;
-  /** `dataSizeBytes` is the size of the file. */
-  readonly meta: DiffMeta;
-  /** uuid of the log it came from, 32 hex digits. */
-  readonly uuid: string;
-  /** LB that applying it writes. */
-  readonly contentLb: number;
-}
-
-/** What somebody said about a snapshot. */
-export interface Label {
-  readonly gid: bigint;
-  readonly label: string | undefined;
-  readonly isProtected: boolean;
-}
-
-/** A diff that is lost. */
-export type Loss = typeof lossTable.$inferSelect;
-
 /** What a full backup commits. */
 export interface FullBackup {
   readonly sizeLb: number;
@@ -64,9 +45,6 @@ export interface FullBackup {
   readonly base: ArchiveState;
   readonly lastSyncMs: number;
 }
-
-/** SQLite takes so many variables in one statement, with room to spare. */
-const namesPerStatement = 500;
 
 /** The metadata of one archive volume. */
 export class ArchiveStore {
@@ -86,10 +64,9 @@ export class ArchiveStore {
   readonly #database: VolumeDatabase;
   #row: typeof volumeTable.$inferSelect;
   #base: ArchiveState | undefined;
-  #set: DiffSet;
-  readonly #diffs = new Map<string, StoredDiff>();
-  readonly #labels = new Map<bigint, Label>();
-  readonly #losses = new Map<string, Loss>();
+  readonly #diffs: DiffRows;
+  readonly #labels: LabelRows;
+  readonly #losses: Losses;
   #resyncFile: string | undefined;
 
   private constructor(database: VolumeDatabase, volume: string) {
@@ -107,14 +84,9 @@ export class ArchiveStore {
     }
     this.#row = row;
     this.#base = baseOf(row);
-    for (const diff of database.orm.select().from(diffTable).orderBy(diffTable.fileName).all()) {
-      this.#diffs.set(keyOf(storedDiff(diff).meta), storedDiff(diff));
-    }
-    this.#set = DiffSet.from([...this.#diffs.values()].map((diff) => diff.meta));
-    for (const { gid, label, isProtected } of database.orm.select().from(labelTable).all()) {
-      this.#labels.set(gid, { gid, label: label ?? undefined, isProtected });
-    }
-    for (const loss of database.orm.select().from(lossTable).all()) this.#losses.set(loss.fileName, loss);
+    this.#diffs = new DiffRows(database);
+    this.#labels = new LabelRows(database);
+    this.#losses = new Losses(database);
     this.#resyncFile = database.orm.select().from(resyncTable).get()?.fileName;
   }
 
@@ -201,22 +173,22 @@ export class ArchiveStore {
   }
   /** The diffs, an immutable version: later changes make another one. */
   get set(): DiffSet {
-    return this.#set;
+    return this.#diffs.set;
   }
   get diffs(): StoredDiff[] {
-    return [...this.#diffs.values()];
+    return this.#diffs.all;
   }
   /** By gid. */
   get labels(): ReadonlyMap<bigint, Label> {
-    return this.#labels;
+    return this.#labels.all;
   }
   get losses(): Loss[] {
-    return [...this.#losses.values()];
+    return this.#losses.all;
   }
 
   /** The file of a diff. @throws WalbError `internal` when there is none. */
   diff(meta: DiffMeta): StoredDiff {
-    const diff = this.#diffs.get(keyOf(meta));
+    const diff = this.#diffs.find(meta);
     if (diff === undefined) throw new WalbError("internal", { what: `the diff ${diffText(meta)} has no row` });
     return diff;
   }
@@ -233,7 +205,7 @@ export class ArchiveStore {
       archiveUuid: this.archiveUuid,
       base: this.base,
       diffUuids: [...uuids].sort(),
-      labels: [...this.#labels.values()].sort((a, b) => (a.gid < b.gid ? -1 : 1)),
+      labels: [...this.labels.values()].sort((a, b) => (a.gid < b.gid ? -1 : 1)),
       colds: this.colds.all,
       lastSyncMs: this.lastSyncMs,
       resyncFile: this.resyncFile,
@@ -292,7 +264,7 @@ export class ArchiveStore {
         .update(volumeTable)
         .set({ state: "Archived", ...rest, ...baseColumns(base) })
         .run();
-      for (const diff of diffs) this.#insertRow(diff);
+      for (const diff of diffs) this.#addRow(diff);
       this.#database.orm.insert(resyncTable).values({ id: 1, fileName }).run();
     });
     this.#reload();
@@ -321,19 +293,17 @@ export class ArchiveStore {
     const values = { lastReceivedMs: receivedMs, ...(isNext ? { logUuid: nextLogUuid } : {}) };
     // A log that nothing ever came from was only announced: its diffs may follow.
     const isRetired = isNext && before !== undefined && this.knownLogs.has(before);
-    const bridged = this.losses.filter((loss) => loss.toB <= diff.meta.to.gidB);
+    const bridged = this.losses.filter((loss) => loss.toB <= diff.meta.to.gidB).map(({ fileName }) => fileName);
     this.#database.transaction(() => {
-      this.#deleteRows(gone);
-      for (const { fileName } of bridged) {
-        this.#database.orm.delete(lossTable).where(eq(lossTable.fileName, fileName)).run();
-      }
-      this.#insertRow(diff);
+      this.#diffs.delete(gone);
+      this.#losses.delete(bridged);
+      this.#addRow(diff);
       if (isRetired) this.retiredLogs.add(before);
       this.#database.orm.update(volumeTable).set(values).run();
     });
     this.#row = { ...this.#row, ...values };
-    for (const { fileName } of bridged) this.#losses.delete(fileName);
-    this.#forget(gone);
+    this.#losses.forget(bridged);
+    this.#diffs.forget(gone);
     this.#put(diff);
   }
 
@@ -345,20 +315,19 @@ export class ArchiveStore {
   /** Registers several in one transaction. @returns those that were replaced. */
   addDiffs(diffs: readonly StoredDiff[], receivedMs?: number): StoredDiff[] {
     // Of several with the same ends the last one counts.
-    const added = new Map(diffs.map((diff) => [keyOf(diff.meta), diff]));
-    const replaced = [...added.keys()].flatMap((key) => this.#diffs.get(key) ?? []);
+    const added = new Map(diffs.map((diff) => [diffText(diff.meta), diff]));
+    const replaced = [...added.values()].flatMap(({ meta }) => this.#diffs.find(meta) ?? []);
     this.#database.transaction(() => {
-      this.#deleteRows(replaced);
+      this.#diffs.delete(replaced);
       for (const diff of added.values()) {
-        this.#insertRow(diff);
-        if (!this.#losses.has(diff.fileName)) continue;
-        this.#database.orm.delete(lossTable).where(eq(lossTable.fileName, diff.fileName)).run();
+        this.#addRow(diff);
+        if (this.#losses.has(diff.fileName)) this.#losses.delete([diff.fileName]);
       }
       if (receivedMs !== undefined) this.#database.orm.update(volumeTable).set({ lastReceivedMs: receivedMs }).run();
     });
     if (receivedMs !== undefined) this.#row = { ...this.#row, lastReceivedMs: receivedMs };
     for (const diff of added.values()) {
-      this.#losses.delete(diff.fileName);
+      this.#losses.forget([diff.fileName]);
       this.#put(diff);
     }
     return replaced;
@@ -372,7 +341,7 @@ export class ArchiveStore {
     const sync = lastSyncMs === undefined ? {} : { lastSyncMs };
     const before = this.logUuid;
     this.#database.transaction(() => {
-      this.#insertRow(diff);
+      this.#addRow(diff);
       if (before !== undefined && before !== diff.uuid) this.retiredLogs.add(before);
       this.#database.orm.delete(lossTable).run();
       this.#database.orm
@@ -381,85 +350,74 @@ export class ArchiveStore {
         .run();
     });
     this.#row = { ...this.#row, logUuid: diff.uuid, ...sync };
-    this.#losses.clear();
+    this.#losses.forgetAll();
     this.#put(diff);
   }
 
   /** Puts a merged diff in the place of others. */
   replaceDiffs(merged: StoredDiff, gone: readonly StoredDiff[]): void {
     this.#database.transaction(() => {
-      this.#deleteRows(gone);
-      this.#insertRow(merged);
+      this.#diffs.delete(gone);
+      this.#addRow(merged);
     });
-    this.#forget(gone);
+    this.#diffs.forget(gone);
     this.#put(merged);
   }
 
   /** Diffs got other flags, and so other file names. */
   renameDiffs(changes: readonly { readonly before: StoredDiff; readonly after: StoredDiff }[]): void {
     this.#database.transaction(() => {
-      this.#deleteRows(changes.map(({ before }) => before));
-      for (const { after } of changes) this.#insertRow(after);
+      this.#diffs.delete(changes.map(({ before }) => before));
+      for (const { after } of changes) this.#addRow(after);
     });
     for (const { after } of changes) this.#put(after);
   }
 
   /** Forgets diffs that no point needs. */
   dropDiffs(gone: readonly StoredDiff[]): void {
-    this.#database.transaction(() => this.#deleteRows(gone));
-    this.#forget(gone);
+    this.#database.transaction(() => this.#diffs.delete(gone));
+    this.#diffs.forget(gone);
   }
 
   /** Forgets diffs whose files are gone, and says what that cost. */
   loseDiff(diff: StoredDiff, loss: Loss): void {
     this.#database.transaction(() => {
-      this.#deleteRows([diff]);
-      this.#putLossRow(loss);
+      this.#diffs.delete([diff]);
+      this.#losses.insert(loss);
     });
-    this.#forget([diff]);
-    this.#losses.set(loss.fileName, loss);
+    this.#diffs.forget([diff]);
+    this.#losses.put(loss);
   }
 
   /** Remembers a file that could not be used. */
   addLoss(loss: Loss): void {
-    this.#putLossRow(loss);
-    this.#losses.set(loss.fileName, loss);
+    this.#losses.insert(loss);
+    this.#losses.put(loss);
   }
 
   /** The image is being brought, or was brought, to a new state; diffs it does not need any more go with that. */
   setBase(base: ArchiveState, gone: readonly StoredDiff[] = []): void {
-    const losses = this.losses.filter((loss) => base.to === undefined && loss.toB <= base.from.gidB);
+    const isSteady = base.to === undefined;
+    const losses = this.losses.flatMap(({ fileName, toB }) => (isSteady && toB <= base.from.gidB ? [fileName] : []));
     this.#database.transaction(() => {
       this.#database.orm.update(volumeTable).set(baseColumns(base)).run();
-      this.#deleteRows(gone);
-      for (const { fileName } of losses) {
-        this.#database.orm.delete(lossTable).where(eq(lossTable.fileName, fileName)).run();
-      }
+      this.#diffs.delete(gone);
+      this.#losses.delete(losses);
     });
     this.#row = { ...this.#row, ...baseColumns(base) };
     this.#base = base;
-    for (const { fileName } of losses) this.#losses.delete(fileName);
-    this.#forget(gone);
+    this.#losses.forget(losses);
+    this.#diffs.forget(gone);
   }
 
   /** Sets what is said about a snapshot; nothing is said any more without a label and protection. */
   setLabel(label: Label): void {
-    this.setLabels([label]);
+    this.#labels.set([label]);
   }
 
   /** Sets several, in one transaction. */
   setLabels(labels: readonly Label[]): void {
-    const isEmpty = ({ label, isProtected }: Label): boolean => label === undefined && !isProtected;
-    this.#database.transaction(() => {
-      for (const label of labels) {
-        this.#database.orm.delete(labelTable).where(eq(labelTable.gid, label.gid)).run();
-        if (!isEmpty(label)) this.#database.orm.insert(labelTable).values(label).run();
-      }
-    });
-    for (const label of labels) {
-      if (isEmpty(label)) this.#labels.delete(label.gid);
-      else this.#labels.set(label.gid, label);
-    }
+    this.#labels.set(labels);
   }
 
   /** Forgets all backups: SyncReady. Files are deleted behind it, until {@link endReset}. */
@@ -505,51 +463,20 @@ export class ArchiveStore {
   }
 
   #forgetAll(): void {
-    this.#set = DiffSet.empty;
-    this.#diffs.clear();
-    this.#labels.clear();
-    this.#losses.clear();
+    this.#diffs.forgetAll();
+    this.#labels.forgetAll();
+    this.#losses.forgetAll();
     this.colds.forget();
     this.knownLogs.refresh();
   }
 
   #put(diff: StoredDiff): void {
-    this.#set = this.#set.erase(diff.meta).add(diff.meta);
+    this.#diffs.put(diff);
     if (!this.knownLogs.has(diff.uuid)) this.knownLogs.refresh();
-    this.#diffs.set(keyOf(diff.meta), diff);
   }
 
-  #forget(gone: readonly StoredDiff[]): void {
-    for (const { meta } of gone) this.#diffs.delete(keyOf(meta));
-    this.#set = this.#set.eraseAll(gone.map((diff) => diff.meta));
+  #addRow(diff: StoredDiff): void {
+    this.knownLogs.insert(diff.uuid);
+    this.#diffs.insert(diff);
   }
-
-  #insertRow({ fileName, meta, uuid, contentLb }: StoredDiff): void {
-    const { from, to, isMergeable, isCompared, timestampS, dataSizeBytes: sizeBytes } = meta;
-    this.knownLogs.insert(uuid);
-    const gids = { fromB: from.gidB, fromE: from.gidE, toB: to.gidB, toE: to.gidE };
-    this.#database.orm
-      .insert(diffTable)
-      .values({ fileName, ...gids, isMergeable, isCompared, timestampS, sizeBytes, uuid, contentLb })
-      .run();
-  }
-
-  #deleteRows(diffs: readonly StoredDiff[]): void {
-    for (let at = 0; at < diffs.length; at += namesPerStatement) {
-      const names = diffs.slice(at, at + namesPerStatement).map((diff) => diff.fileName);
-      this.#database.orm.delete(diffTable).where(inArray(diffTable.fileName, names)).run();
-    }
-  }
-
-  #putLossRow(loss: Loss): void {
-    this.#database.orm
-      .insert(lossTable)
-      .values(loss)
-      .onConflictDoUpdate({ target: lossTable.fileName, set: loss })
-      .run();
-  }
-}
-
-function keyOf(meta: DiffMeta): string {
-  return diffText(meta);
 }

@@ -15,12 +15,12 @@ import { alignDown, alignUp, mib } from "../units.ts";
 import { defaultBulkLb } from "../wire/grammar.ts";
 import type { JobContext } from "./apply.ts";
 import { groupBytes } from "./base-hashes.ts";
+import type { StoredDiff } from "./diff-rows.ts";
 import { explained, requireSame } from "./diffs.ts";
 import { checkBaseImage } from "./image-check.ts";
 import type { ArchiveMemory } from "./memory.ts";
 import { planStart, pointsText } from "./plan.ts";
 import { SnapshotImage } from "./scan.ts";
-import type { StoredDiff } from "./store.ts";
 import type { ArchiveVolume } from "./volume.ts";
 
 /** Small diffs are read side by side. */

@@ -10,12 +10,13 @@ import type { ArchiveState } from "../snapshot/types.ts";
 import { lbBytes } from "../units.ts";
 import { VolumeMachine } from "../volume/machine.ts";
 import type { Trouble } from "../volume/trouble.ts";
+import type { StoredDiff } from "./diff-rows.ts";
 import { type Manifest, manifestName, manifestText } from "./manifest.ts";
 import { Pins } from "./pins.ts";
 import type { RateLimits } from "./rates.ts";
 import { Replicas } from "./replication/replicas.ts";
 import type { ArchiveSettings } from "./settings.ts";
-import type { ArchiveStore, StoredDiff } from "./store.ts";
+import type { ArchiveStore } from "./store.ts";
 import { archiveWayOut } from "./way-out.ts";
 
 /** All states of an archive volume, temporary ones included. */

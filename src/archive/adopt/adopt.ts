@@ -19,9 +19,10 @@ import {
   placeDatabase,
   removeOurs,
 } from "../../volume/adopt.ts";
+import type { StoredDiff } from "../diff-rows.ts";
 import { type Manifest, manifestName, manifestText } from "../manifest.ts";
 import { quarantineName } from "../quarantine.ts";
-import { ArchiveStore, type StoredDiff } from "../store.ts";
+import { ArchiveStore } from "../store.ts";
 
 const zeroUuid = "0".repeat(32);
 

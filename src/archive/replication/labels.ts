@@ -13,7 +13,7 @@ import {
 } from "../../wire/labels.ts";
 import type { WireStream } from "../../wire/stream.ts";
 import { accept, type Decision, refuse } from "../../wire/words.ts";
-import type { Label } from "../store.ts";
+import type { Label } from "../label-rows.ts";
 import { type ArchiveVolume, activeStates } from "../volume.ts";
 import type { ArchiveVolumes } from "../volumes.ts";
 

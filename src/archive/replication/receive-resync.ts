@@ -15,12 +15,12 @@ import { lbBytes } from "../../units.ts";
 import { hashBytes } from "../../wire/hash-stream.ts";
 import type { PackSink, ReceivedPack } from "../../wire/pack-stream.ts";
 import type { ReplResyncRequest } from "../../wire/repl-sync.ts";
+import type { StoredDiff } from "../diff-rows.ts";
 import { verifyPlan } from "../diffs.ts";
 import { requireGid } from "../full-sync.ts";
 import type { ArchiveMemory } from "../memory.ts";
 import { ReceivedFile, requireSpace } from "../receive.ts";
 import { SnapshotImage } from "../scan.ts";
-import type { StoredDiff } from "../store.ts";
 import type { ArchiveVolume } from "../volume.ts";
 import { removeStaged, resyncFileName, stagedName, withPending } from "./finish-resync.ts";
 

@@ -1,0 +1,84 @@
+/** @module The diffs of a volume: a row each, all of them in memory too. Changes are parts of a transaction of the store. */
+import { inArray } from "drizzle-orm";
+import { DiffSet } from "../snapshot/diffset.ts";
+import { diffText } from "../snapshot/text.ts";
+import type { DiffMeta } from "../snapshot/types.ts";
+import type { VolumeDatabase } from "../volume/database.ts";
+import { storedDiff } from "./rows.ts";
+import { diffTable } from "./schema.ts";
+
+/** A diff with its file. */
+export interface StoredDiff {
+  readonly fileName: string;
+  /** `dataSizeBytes` is the size of the file. */
+  readonly meta: DiffMeta;
+  /** uuid of the log it came from, 32 hex digits. */
+  readonly uuid: string;
+  /** LB that applying it writes. */
+  readonly contentLb: number;
+}
+
+/** SQLite takes so many variables in one statement, with room to spare. */
+const namesPerStatement = 500;
+
+/** Their rows: `insert` and `delete` change these within a transaction, `put` and `forget` what is in memory behind it. */
+export class DiffRows {
+  readonly #database: VolumeDatabase;
+  readonly #diffs = new Map<string, StoredDiff>();
+  #set: DiffSet;
+
+  constructor(database: VolumeDatabase) {
+    this.#database = database;
+    for (const row of database.orm.select().from(diffTable).orderBy(diffTable.fileName).all()) {
+      const diff = storedDiff(row);
+      this.#diffs.set(diffText(diff.meta), diff);
+    }
+    this.#set = DiffSet.from([...this.#diffs.values()].map((diff) => diff.meta));
+  }
+
+  get all(): StoredDiff[] {
+    return [...this.#diffs.values()];
+  }
+
+  /** An immutable version: later changes make another one. */
+  get set(): DiffSet {
+    return this.#set;
+  }
+
+  /** The one with the same ends. */
+  find(meta: DiffMeta): StoredDiff | undefined {
+    return this.#diffs.get(diffText(meta));
+  }
+
+  insert({ fileName, meta, uuid, contentLb }: StoredDiff): void {
+    const { from, to, isMergeable, isCompared, timestampS, dataSizeBytes: sizeBytes } = meta;
+    const gids = { fromB: from.gidB, fromE: from.gidE, toB: to.gidB, toE: to.gidE };
+    this.#database.orm
+      .insert(diffTable)
+      .values({ fileName, ...gids, isMergeable, isCompared, timestampS, sizeBytes, uuid, contentLb })
+      .run();
+  }
+
+  delete(diffs: readonly StoredDiff[]): void {
+    for (let at = 0; at < diffs.length; at += namesPerStatement) {
+      const names = diffs.slice(at, at + namesPerStatement).map((diff) => diff.fileName);
+      this.#database.orm.delete(diffTable).where(inArray(diffTable.fileName, names)).run();
+    }
+  }
+
+  put(diff: StoredDiff): void {
+    this.#set = this.#set.erase(diff.meta).add(diff.meta);
+    this.#diffs.set(diffText(diff.meta), diff);
+  }
+
+  forget(gone: readonly StoredDiff[]): void {
+    for (const { meta } of gone) this.#diffs.delete(diffText(meta));
+    this.#set = this.#set.eraseAll(gone.map((diff) => diff.meta));
+  }
+
+  /** The rows of all are gone. */
+  forgetAll(): void {
+    this.#set = DiffSet.empty;
+    this.#diffs.clear();
+  }
+}
