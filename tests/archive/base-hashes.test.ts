@@ -2,8 +2,10 @@ import { describe, expect, test } from "bun:test";
 import { closeSync, openSync, readFileSync, readSync, statSync, truncateSync, writeFileSync, writeSync } from "node:fs";
 import { baseHashesName } from "../../src/archive/base-hashes.ts";
 import { RecordKind } from "../../src/diff/types.ts";
+import { createSimWorld } from "../../src/sim/sim.ts";
 import { mib } from "../../src/units.ts";
-import { gidsOf, run, statusOf } from "./harness.ts";
+import { expectSame, gidsOf, openTestArchive, run, statusOf } from "./harness.ts";
+import { History } from "./model.ts";
 import { sendDiff, sendImage } from "./peers.ts";
 import { reopened, type restored, withArchive } from "./real.ts";
 
@@ -139,4 +141,53 @@ describe("hashes of the base image", () => {
       expect(await verify(scene)).toMatchObject({ comparedBytes: 0, damage: [] });
     });
   });
+});
+
+describe("trouble with the hashes", () => {
+  const listen = { kind: "tcp", host: "", port: 10200 } as const;
+  const steps = 12;
+
+  test("at any step of a verify or an apply costs only hashes: the work is done, or refused, and no alarm is false", async () => {
+    let hits = 0;
+    for (const effect of ["io", "no-space"] as const) {
+      for (const command of ["verify", "apply"] as const) {
+        for (let skip = 0; skip < steps; skip++) {
+          const world = createSimWorld(skip + 1);
+          try {
+            const archive = world.host("archive", { memoryBytes: 320 * mib });
+            const peer = { platform: world.host("client").platform, address: { ...listen, host: "archive" } };
+            const history = new History(300, skip + 1);
+            for (let i = 0; i < 3; i++) history.step();
+            await world.complete(async () => {
+              const { control } = await openTestArchive(archive.platform, "/data", { listen });
+              await run(control, "init", { volume });
+              await sendImage(peer, history.at(0), { gidE: 0n, bulkLb: 64 });
+              for (const gid of [0, 1, 2])
+                await sendDiff(peer, gid, gid + 1, history.diff(gid, gid + 1), { sizeLb: 300 });
+              if (command === "apply") await run(control, "verify", { volume });
+              const where = { pathIncludes: baseHashesName, skip };
+              const end = archive.storage.inject({ ...where, effect, when: () => (hits++, true) });
+              const work = run(control, command, { volume, ...(command === "apply" ? { gid: 2 } : {}) });
+              if (command === "verify") expect(await work).toMatchObject({ damage: [], lostPointCount: 0 });
+              else
+                await work.catch((error: unknown) => expect(error).toMatchObject({ where: { file: /base.hashes/ } }));
+              end();
+              for (let i = 0; i < 2; i++)
+                expect(await run(control, "verify", { volume })).toMatchObject({ damage: [] });
+              await run(control, "apply", { volume, gid: 3 });
+              for (let i = 0; i < 2; i++)
+                expect(await run(control, "verify", { volume })).toMatchObject({ damage: [] });
+              await run(control, "restore", { volume, to: "/out.img" });
+              expectSame(archive.storage.peek("/out.img", 0, 300 * 512), history.at(3), `${effect} ${command} ${skip}`);
+            });
+          } catch (error) {
+            throw new Error(`${effect} at step ${skip} of ${command}: ${String(error)}`, { cause: error });
+          } finally {
+            world.close();
+          }
+        }
+      }
+    }
+    expect(hits).toBeGreaterThan(2 * steps);
+  }, 120_000);
 });
