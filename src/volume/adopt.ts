@@ -52,6 +52,8 @@ export async function placeDatabase(place: AdoptPlace, make: (aside: string) => 
     });
   }
   await disk.syncDirectory(aside);
+  // What is left of another database would be taken for a part of this one.
+  for (const suffix of ["-wal", "-shm"]) await disk.remove(`${directory}/${volumeDatabaseName}${suffix}`);
   await disk.rename(`${aside}/${volumeDatabaseName}`, `${directory}/${volumeDatabaseName}`);
   await disk.syncDirectory(directory);
 }
@@ -70,7 +72,17 @@ export async function finishAdoption(
   }
   await disk.syncDirectory(kept);
   await disk.syncDirectory(directory);
-  return { volume, state: "", facts: ["taken over already"], warnings: [] };
+  return takenOver(volume);
+}
+
+/** Of a volume that is ours already, but maybe for the last step. */
+export function takenOver(volume: string): AdoptReport {
+  return { volume, state: "taken over already", facts: [], warnings: [] };
+}
+
+/** Of a volume that is the original's already. */
+export function givenBack(volume: string): AdoptReport {
+  return { volume, state: "given back already", facts: [], warnings: [] };
 }
 
 /** Removes our files behind the original's, which are complete: the database last, for it says whose the volume is. */

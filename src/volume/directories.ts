@@ -47,6 +47,23 @@ export interface BrokenVolume {
   readonly error: WalbError;
 }
 
+/** Files of which the original has one in each volume directory, and we have none: of a storage, a proxy, an archive. */
+const originalMarks = ["done", "size", "archive_uuid"] as const;
+
+/** What stands against opening a directory of the original as if it were none: its backups would end without a word. */
+async function foreign(disk: Disk, dataDir: string, volume: string): Promise<BrokenVolume[]> {
+  for (const mark of originalMarks) {
+    if ((await disk.info(`${dataDir}/${volume}/${mark}`))?.kind !== "file") continue;
+    const error = new WalbError("state", {
+      what: "this is a volume of walb-tools, which has not been taken over",
+      where: { volume, file: `${dataDir}/${volume}` },
+      hint: `stop this daemon, and take it over: walb adopt ${dataDir}`,
+    });
+    return [{ volume, error }];
+  }
+  return [];
+}
+
 /** Opens every volume directory that has a database. Failures are collected, not thrown. */
 export async function openVolumes<Volume>(
   disk: Disk,
@@ -59,7 +76,10 @@ export async function openVolumes<Volume>(
   for (const name of await disk.list(dataDir)) {
     if (!isVolumeId(name)) continue;
     if ((await disk.info(`${dataDir}/${name}`))?.kind !== "directory") continue;
-    if (!hasDatabase(`${dataDir}/${name}/${volumeDatabaseName}`)) continue;
+    if (!hasDatabase(`${dataDir}/${name}/${volumeDatabaseName}`)) {
+      broken.push(...(await foreign(disk, dataDir, name)));
+      continue;
+    }
     try {
       volumes.set(name, await openVolume(name));
     } catch (error) {

@@ -1,5 +1,5 @@
 import { describe, expect, test } from "bun:test";
-import { mkdirSync, mkdtempSync, readdirSync, rmSync } from "node:fs";
+import { existsSync, mkdirSync, mkdtempSync, readdirSync, renameSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { adoptArchiveVolume, planArchiveAdoption, releaseArchiveVolume } from "../../src/archive/adopt/adopt.ts";
@@ -20,6 +20,7 @@ import { createSimWorld, type SimWorld } from "../../src/sim/sim.ts";
 import { adoptStorageVolume, planStorageAdoption, releaseStorageVolume } from "../../src/storage/adopt/adopt.ts";
 import { StorageStore } from "../../src/storage/store.ts";
 import { u64Max } from "../../src/units.ts";
+import { openVolumes } from "../../src/volume/directories.ts";
 import { codeOf, expectSame, gidsOf, run, statusOf } from "../archive/harness.ts";
 import { LvmScene, withLvmScene } from "../archive/lvm-scene.ts";
 import { runIn } from "../cli/fleet-fixture.ts";
@@ -217,6 +218,30 @@ describe("a volume of the original's proxy", () => {
     bench.world.close();
   });
 
+  test("is whole after giving it back broke off while our own files went", async () => {
+    const bench = await new ProxyBench(5, 1).open();
+    for (const host of bench.archiveHosts) host.kill();
+    for (let i = 0; i < 3; i++) await bench.complete(() => bench.send([io(i * 8, 16, i + 1)]));
+    await bench.complete(() => bench.proxy.close("graceful"));
+    bench.host.kill();
+    const platform = bench.host.restart();
+    await bench.complete(async () => {
+      const { disk } = platform;
+      const database = "/proxy/vol0/volume.db";
+      await disk.link(database, "/proxy/kept.db");
+      await releaseProxyVolume(parts(platform));
+      // All is gone but the database, which goes last.
+      await disk.link("/proxy/kept.db", database);
+      await releaseProxyVolume(parts(platform));
+      const legacy = await readLegacyProxyVolume(disk, "/proxy/vol0");
+      expect(legacy.archives[0]!.pending).toHaveLength(3);
+      const before = await disk.list("/proxy/vol0");
+      expect((await releaseProxyVolume(parts(platform))).state).toBe("given back already");
+      expect(await disk.list("/proxy/vol0")).toEqual(before);
+    });
+    bench.world.close();
+  });
+
   test("is complete whatever breaks the adoption off", async () => {
     const crashes = await crashEverywhere({
       async prepare(world) {
@@ -365,6 +390,58 @@ describe("walb adopt", () => {
       const back = await runIn(directory, ["adopt", "storage", "--back", "--yes"]);
       expect(back).toMatchObject({ code: 0, err: "", out: "1 volumes given back\n" });
       expect(readdirSync(`${data}/vol0`).toSorted()).toEqual(["done", "path", "queue", "state", "uuid"]);
+    } finally {
+      rmSync(directory, { recursive: true, force: true });
+    }
+  });
+
+  test("goes on with the same command where only some volumes were taken over, or given back", async () => {
+    const directory = mkdtempSync(join(tmpdir(), "walb-adopt-"));
+    try {
+      const data = join(directory, "storage");
+      const volumes = ["vol0", "vol1"];
+      for (const name of volumes) {
+        await writeLegacyStorageVolume(platform.disk, platform.random, `${data}/${name}`, original);
+      }
+      const files = () => volumes.map((name) => readdirSync(`${data}/${name}`).toSorted());
+      const [originals] = files();
+      expect((await runIn(directory, ["adopt", "storage", "--volume", "vol0", "--yes"])).code).toBe(0);
+      // And one that broke off while its files were moved.
+      renameSync(`${data}/vol0/walb-tools/queue`, `${data}/vol0/queue`);
+      const dry = await runIn(directory, ["adopt", "storage", "--dry-run"]);
+      expect(dry).toMatchObject({ code: 0 });
+      expect(dry.err).toContain("vol0, taken over already\nvol1, Target\n");
+      for (let i = 0; i < 2; i++) {
+        expect((await runIn(directory, ["adopt", "storage", "--yes"])).code).toBe(0);
+        expect(files()).toEqual([
+          ["volume.db", "walb-tools"],
+          ["volume.db", "walb-tools"],
+        ]);
+      }
+      expect((await runIn(directory, ["adopt", "storage", "--volume", "vol0", "--back", "--yes"])).code).toBe(0);
+      for (let i = 0; i < 2; i++) {
+        expect((await runIn(directory, ["adopt", "storage", "--back", "--yes"])).code).toBe(0);
+        expect(files()).toEqual([originals!, originals!]);
+      }
+      for (const name of volumes) {
+        const found = await readLegacyStorageVolume(platform, `${data}/${name}`);
+        expect(found).toMatchObject({ state: "Target", done: original.done, queue: original.queue });
+      }
+    } finally {
+      rmSync(directory, { recursive: true, force: true });
+    }
+  });
+
+  test("is what a daemon asks for that finds volumes of the original in its directory", async () => {
+    const directory = mkdtempSync(join(tmpdir(), "walb-adopt-"));
+    try {
+      await writeLegacyStorageVolume(platform.disk, platform.random, `${directory}/vol0`, original);
+      mkdirSync(join(directory, "other"));
+      const { volumes, broken } = await openVolumes(platform.disk, directory, existsSync, async () => "opened");
+      expect(volumes.size).toBe(0);
+      expect(broken.map(({ volume: name, error }) => [name, error.code, error.hint])).toEqual([
+        ["vol0", "state", `stop this daemon, and take it over: walb adopt ${directory}`],
+      ]);
     } finally {
       rmSync(directory, { recursive: true, force: true });
     }

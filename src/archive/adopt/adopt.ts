@@ -14,10 +14,12 @@ import {
   type AdoptPlace,
   type AdoptReport,
   finishAdoption,
+  givenBack,
   isOurs,
   notBack,
   placeDatabase,
   removeOurs,
+  takenOver,
 } from "../../volume/adopt.ts";
 import type { StoredDiff } from "../diff-rows.ts";
 import { type Manifest, manifestName, manifestText } from "../manifest.ts";
@@ -43,6 +45,7 @@ const placeOf = ({ platform, directory }: ArchiveAdoptParts): AdoptPlace => ({
 
 /** What adopting does; the original must not run. @throws WalbError naming file and field, `damaged` without an image. */
 export async function planArchiveAdoption(parts: ArchiveAdoptParts): Promise<AdoptReport> {
+  if (await isOurs(placeOf(parts))) return takenOver(parts.volume);
   const found = await readLegacyArchiveVolume(parts.platform.disk, parts.directory);
   return reportOf(parts, found, await sizeOf(parts, found));
 }
@@ -79,6 +82,7 @@ export async function adoptArchiveVolume(parts: ArchiveAdoptParts): Promise<Adop
 /** Gives a volume back to the original. @throws WalbError `state` when it could not use it as it is. */
 export async function releaseArchiveVolume(parts: ArchiveAdoptParts): Promise<AdoptReport> {
   const { platform, directory, volume } = parts;
+  if (!(await isOurs(placeOf(parts)))) return givenBack(volume);
   const store = ArchiveStore.open(platform.databases, directory, volume);
   let back: Omit<LegacyArchiveVolume, "diffs" | "leftovers">;
   try {

@@ -1,5 +1,5 @@
 /** @module `walb adopt DIR`: takes over the data directory of a walb-tools daemon in place, and gives it back. */
-import { readdirSync, readFileSync } from "node:fs";
+import { readdirSync, readFileSync, readlinkSync } from "node:fs";
 import { resolve } from "node:path";
 import { adoptArchiveVolume, planArchiveAdoption, releaseArchiveVolume } from "../../archive/adopt/adopt.ts";
 import { openImages } from "../../archive/images.ts";
@@ -185,7 +185,8 @@ function requireNoDaemon(directory: string): void {
       if (!/^walb-(storage|proxy|archive)$/.test(readFileSync(`/proc/${pid}/comm`, "utf8").trim())) continue;
       const words = readFileSync(`/proc/${pid}/cmdline`, "utf8").split("\0");
       const at = words.indexOf("-b");
-      if (at < 0 || resolve(words[at + 1] ?? "") !== directory) continue;
+      const named = at < 0 ? undefined : words[at + 1];
+      if (named === undefined || resolve(readlinkSync(`/proc/${pid}/cwd`), named) !== directory) continue;
     } catch {
       // The process has ended meanwhile.
       continue;

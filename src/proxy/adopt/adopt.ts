@@ -10,9 +10,11 @@ import {
   type AdoptPlace,
   type AdoptReport,
   finishAdoption,
+  givenBack,
   isOurs,
   placeDatabase,
   removeOurs,
+  takenOver,
 } from "../../volume/adopt.ts";
 import { ProxyStore } from "../store.ts";
 
@@ -39,6 +41,7 @@ const placeOf = ({ platform, directory }: ProxyAdoptParts): AdoptPlace => ({
 
 /** What adopting does; the original must not run. @throws WalbError `bad-format` naming file and field. */
 export async function planProxyAdoption(parts: ProxyAdoptParts): Promise<AdoptReport> {
+  if (await isOurs(placeOf(parts))) return takenOver(parts.volume);
   return reportOf(parts.volume, await readLegacyProxyVolume(parts.platform.disk, parts.directory));
 }
 
@@ -83,6 +86,7 @@ async function finish(place: AdoptPlace, volume: string): Promise<AdoptReport> {
 /** Gives a volume back to the original, with the diffs that were not delivered. */
 export async function releaseProxyVolume(parts: ProxyAdoptParts): Promise<AdoptReport> {
   const { platform, directory, volume } = parts;
+  if (!(await isOurs(placeOf(parts)))) return givenBack(volume);
   const { disk } = platform;
   const store = ProxyStore.open(platform.databases, directory, volume, false);
   try {
@@ -94,8 +98,11 @@ export async function releaseProxyVolume(parts: ProxyAdoptParts): Promise<AdoptR
     for (const { name } of archives) {
       const directoryOf = `${directory}/sendto/${name}`;
       for (const { uuid, fileName } of store.pending(name)) {
+        const ours = `${directory}/diffs/${uuid}/${fileName}`;
+        // Given back before, and broken off while ours went: the link there is the only one.
+        if ((await disk.info(ours)) === undefined) continue;
         await disk.remove(`${directoryOf}/${fileName}`);
-        await disk.link(`${directory}/diffs/${uuid}/${fileName}`, `${directoryOf}/${fileName}`);
+        await disk.link(ours, `${directoryOf}/${fileName}`);
       }
       await disk.syncDirectory(directoryOf);
     }

@@ -9,10 +9,12 @@ import {
   type AdoptPlace,
   type AdoptReport,
   finishAdoption,
+  givenBack,
   isOurs,
   notBack,
   placeDatabase,
   removeOurs,
+  takenOver,
 } from "../../volume/adopt.ts";
 import type { LsidGid } from "../../wire/meta.ts";
 import { StorageStore } from "../store.ts";
@@ -37,6 +39,7 @@ const placeOf = ({ platform, directory }: StorageAdoptParts): AdoptPlace => ({
 
 /** What adopting does. @throws WalbError `locked` while the original runs, `bad-format` naming file and field. */
 export async function planStorageAdoption(parts: StorageAdoptParts): Promise<AdoptReport> {
+  if (await isOurs(placeOf(parts))) return takenOver(parts.volume);
   const found = await readLegacyStorageVolume(parts.platform, parts.directory);
   return reportOf(parts, found);
 }
@@ -64,6 +67,7 @@ export async function adoptStorageVolume(parts: StorageAdoptParts): Promise<Adop
 /** Gives a volume back to the original. @throws WalbError `state` when it could not use it. */
 export async function releaseStorageVolume(parts: StorageAdoptParts): Promise<AdoptReport> {
   const { platform, directory, volume } = parts;
+  if (!(await isOurs(placeOf(parts)))) return givenBack(volume);
   const store = StorageStore.open(platform.databases, directory, volume);
   let back: LegacyStorageVolume;
   try {
