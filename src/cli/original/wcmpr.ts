@@ -4,6 +4,7 @@
  */
 import { deflateSync, zstdCompressSync } from "node:zlib";
 import type { DiffInput } from "../../diff/stream.ts";
+import { checkAborted } from "../../diff/types.ts";
 import { WalbError } from "../../errors.ts";
 import { Codec, type CompressOption, codecNames, maxEncodedBytes } from "../../native/codec.ts";
 import type { Memory } from "../../native/memory.ts";
@@ -34,6 +35,7 @@ export async function compressUnits(
     await output.write(0, target.slice(0, head.length));
     let at = head.length;
     for (;;) {
+      checkAborted(tool.signal, "compressing");
       const gotBytes = await input.read(source.slice(0, unitBytes));
       if (gotBytes === 0) break;
       const unit = source.slice(0, gotBytes);
@@ -74,6 +76,7 @@ export async function expandUnits(tool: Tool, input: DiffInput, output: DiskFile
     }
     let at = 0;
     for (;;) {
+      checkAborted(tool.signal, "expanding");
       const control = await reader.byte();
       const originalBytes = await reader.int();
       const storedBytes = await reader.int();
