@@ -157,6 +157,22 @@ describe("devices", () => {
     expect(Number(await good("fill-bdev", "-dp", "1000", at("device")))).toBe(64);
   });
 
+  test("are discarded by trim, unit by unit, and nothing beside the range", async () => {
+    writeFileSync(at("device"), Buffer.alloc(4 * 1024 * 1024, 0x55));
+    expect(await good("trim", "-o", "1M", "-t", "2M", "-u", "512K", at("device"))).toBe("....\n");
+    const bytes = readFileSync(at("device"));
+    const isAll = (from: number, to: number, byte: number): boolean =>
+      bytes.subarray(from * 1024 * 1024, to * 1024 * 1024).every((one) => one === byte);
+    expect([isAll(0, 1, 0x55), isAll(1, 3, 0), isAll(3, 4, 0x55), bytes.length]).toEqual([
+      true,
+      true,
+      true,
+      4 * 1024 * 1024,
+    ]);
+    expect((await original("trim", "-o", "3M", "-t", "2M", at("device"))).code).toBe(1);
+    expect(await good("trim", at("device"))).toBe(".\n");
+  });
+
   test("are watched by mon-blk until it is interrupted", async () => {
     writeFileSync(at("watched"), Buffer.alloc(8192));
     const child = Bun.spawn([...runBinaryOfSource, "mon-blk", "-sleep", "10", "8", "8", at("watched")], {

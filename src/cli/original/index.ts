@@ -40,6 +40,7 @@ const tools: Readonly<Record<string, () => Promise<{ readonly tool: OriginalTool
   verify_written_data: () => import("./tools/verify-written-data.ts"),
   write_random_data: () => import("./tools/write-random-data.ts"),
   "fill-bdev": () => import("./tools/fill-bdev.ts"),
+  trim: () => import("./tools/trim.ts"),
   "mon-blk": () => import("./tools/mon-blk.ts"),
   "wait-for-lv": () => import("./tools/wait-for-lv.ts"),
   "dirtree-hash": () => import("./tools/dirtree-hash.ts"),
