@@ -1,7 +1,7 @@
 /*
- * Waits for priority events of files, such as attributes of sysfs: one thread in epoll_wait for all of them. It writes
- * the number of each file that has an event to a socketpair, where the event loop reads it. A file is silent then until
- * it is armed again, since its event stays until it is read.
+ * Waits for priority events of files, such as attributes of sysfs, and for input of sockets: one thread in epoll_wait for
+ * all of them. It writes the number of each file that has an event to a socketpair, where the event loop reads it. A file
+ * is silent then until it is armed again, since its event stays until it is read.
  */
 #define _GNU_SOURCE
 #include "walb.h"
@@ -74,6 +74,12 @@ WALB_EXPORT int walb_watch_arm(const struct watch *watch, int fd, uint32_t numbe
     char text[4096];
     if (lseek(fd, 0, SEEK_SET) < 0 || read(fd, text, sizeof(text)) < 0) return -errno;
     struct epoll_event event = {.events = EPOLLPRI | EPOLLONESHOT, .data.u32 = number};
+    return epoll_ctl(watch->epoll_fd, is_new ? EPOLL_CTL_ADD : EPOLL_CTL_MOD, fd, &event) == 0 ? 0 : -errno;
+}
+
+/* Waits once for input of a socket, or its end. 0, or -errno. */
+WALB_EXPORT int walb_watch_input(const struct watch *watch, int fd, uint32_t number, int is_new) {
+    struct epoll_event event = {.events = EPOLLIN | EPOLLRDHUP | EPOLLONESHOT, .data.u32 = number};
     return epoll_ctl(watch->epoll_fd, is_new ? EPOLL_CTL_ADD : EPOLL_CTL_MOD, fd, &event) == 0 ? 0 : -errno;
 }
 

@@ -40,6 +40,12 @@ const definitions = {
   walb_watch_create: { args: [], returns: FFIType.ptr },
   walb_watch_fd: { args: [FFIType.ptr], returns: FFIType.i32 },
   walb_watch_arm: { args: [FFIType.ptr, FFIType.i32, FFIType.u32, FFIType.i32], returns: FFIType.i32 },
+  walb_watch_input: { args: [FFIType.ptr, FFIType.i32, FFIType.u32, FFIType.i32], returns: FFIType.i32 },
+  walb_receive: {
+    args: [FFIType.i32, FFIType.ptr, FFIType.u32, FFIType.ptr, FFIType.u32],
+    returns: FFIType.i32,
+  },
+  walb_duplicate: { args: [FFIType.i32], returns: FFIType.i32 },
   walb_watch_remove: { args: [FFIType.ptr, FFIType.i32], returns: FFIType.void },
 } as const;
 
@@ -84,6 +90,14 @@ export const shim = {
   /** 0, or −errno. */
   watchArm: (watch: number, fd: number, number: number, isNew: boolean): number =>
     symbols.walb_watch_arm(watch as Pointer, fd, number, isNew ? 1 : 0),
+  /** 0, or −errno. */
+  watchInput: (watch: number, fd: number, number: number, isNew: boolean): number =>
+    symbols.walb_watch_input(watch as Pointer, fd, number, isNew ? 1 : 0),
+  /** Bytes read, first into `target`, then into `spill`; 0 at the end, or −errno. Both are only used during the call. */
+  receive: (fd: number, target: Uint8Array | null, spill: Uint8Array): number =>
+    symbols.walb_receive(fd, target, target?.byteLength ?? 0, spill, spill.byteLength),
+  /** A descriptor of the same file, or −errno. */
+  duplicate: (fd: number): number => symbols.walb_duplicate(fd),
   watchRemove: (watch: number, fd: number): void => symbols.walb_watch_remove(watch as Pointer, fd),
 };
 

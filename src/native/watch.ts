@@ -1,4 +1,4 @@
-/** @module Priority events of files, as attributes of sysfs give them: one thread of the shim waits for all. */
+/** @module Events of files: priority events, as attributes of sysfs give them, and input of sockets. One thread of the shim waits for all. */
 import { closeSync, constants, openSync } from "node:fs";
 import { WalbError } from "../errors.ts";
 import { connectDescriptor } from "./descriptor.ts";
@@ -7,14 +7,10 @@ import { shim } from "./shim.ts";
 
 const numberBytes = 4;
 
-interface Watched {
-  readonly fd: number;
-  readonly changed: () => void;
-}
-
-class PriorityWatch {
+/** The thread, and who is told by it. */
+class FileWatch {
   readonly #watch = shim.watchCreate();
-  readonly #watched = new Map<number, Watched>();
+  readonly #fired = new Map<number, () => void>();
   #next = 1;
   /** Bytes of a number that came in two pieces. */
   #rest: number[] = [];
@@ -27,50 +23,151 @@ class PriorityWatch {
       });
     }
     // It keeps no process alive: who waits for a device has a reason of its own.
-    void connectDescriptor(shim.watchFd(this.#watch), (bytes) => this.#fired(bytes)).then((socket) => socket.unref());
+    void connectDescriptor(shim.watchFd(this.#watch), (bytes) => this.#read(bytes)).then((socket) => socket.unref());
   }
 
-  add(path: string, changed: () => void): () => void {
-    const fd = openForReading(path);
-    const number = this.#next++;
-    const result = shim.watchArm(this.#watch, fd, number, true);
-    if (result < 0) {
-      closeSync(fd);
-      throw errnoError("waiting for events", -result, { file: path });
-    }
-    this.#watched.set(number, { fd, changed });
-    return () => {
-      if (!this.#watched.delete(number)) return;
-      shim.watchRemove(this.#watch, fd);
-      closeSync(fd);
-    };
+  /** Takes part under a number. */
+  enter(fired: () => void): number {
+    const number = this.#next;
+    this.#next = (this.#next % 0xffff_ffff) + 1;
+    this.#fired.set(number, fired);
+    return number;
   }
 
-  #fired(bytes: Uint8Array): void {
+  /** False when it has left before. */
+  leave(number: number): boolean {
+    return this.#fired.delete(number);
+  }
+
+  /** 0, or −errno. */
+  armPriority(fd: number, number: number, isNew: boolean): number {
+    return shim.watchArm(this.#watch, fd, number, isNew);
+  }
+
+  /** 0, or −errno. */
+  armInput(fd: number, number: number, isNew: boolean): number {
+    return shim.watchInput(this.#watch, fd, number, isNew);
+  }
+
+  /** Before the file is closed. */
+  remove(fd: number): void {
+    shim.watchRemove(this.#watch, fd);
+  }
+
+  #read(bytes: Uint8Array): void {
     for (const byte of bytes) {
       this.#rest.push(byte);
       if (this.#rest.length < numberBytes) continue;
       const [a = 0, b = 0, c = 0, d = 0] = this.#rest;
       this.#rest = [];
-      const number = (a | (b << 8) | (c << 16) | (d << 24)) >>> 0;
-      const watched = this.#watched.get(number);
-      if (watched === undefined) continue;
-      // Armed before it is told, so that nothing is missed. When the file is gone there is nothing to arm.
-      shim.watchArm(this.#watch, watched.fd, number, false);
-      watched.changed();
+      this.#fired.get((a | (b << 8) | (c << 16) | (d << 24)) >>> 0)?.();
     }
   }
 }
 
-let shared: PriorityWatch | undefined;
+let shared: FileWatch | undefined;
+
+function fileWatch(): FileWatch {
+  shared ??= new FileWatch();
+  return shared;
+}
 
 /**
  * Calls back when a file has a priority event (EPOLLPRI), and when it is gone. The answer ends it.
  * @throws WalbError `not-found`, or `io` when the file gives no events.
  */
 export function watchPriority(path: string, changed: () => void): () => void {
-  shared ??= new PriorityWatch();
-  return shared.add(path, changed);
+  const watch = fileWatch();
+  const fd = openForReading(path);
+  const number = watch.enter(() => {
+    // Armed before it is told, so that nothing is missed. When the file is gone there is nothing to arm.
+    watch.armPriority(fd, number, false);
+    changed();
+  });
+  const result = watch.armPriority(fd, number, true);
+  if (result < 0) {
+    watch.leave(number);
+    closeSync(fd);
+    throw errnoError("waiting for events", -result, { file: path });
+  }
+  return () => {
+    if (!watch.leave(number)) return;
+    watch.remove(fd);
+    closeSync(fd);
+  };
+}
+
+/** What comes behind the target of a read at once: headers, so that they cost no read of their own. */
+const spillBytes = 4 * 1024;
+const chunkBytesMax = 256 * 1024;
+/** Used only during a call. */
+const scratch = new Uint8Array(chunkBytesMax);
+const spill = scratch.subarray(0, spillBytes);
+const noBytes = new Uint8Array(0);
+const errnoAgain = 11;
+
+/** What a read gave. */
+export interface Received {
+  /** Bytes in the target. */
+  readonly targetBytes: number;
+  /** What followed them: a copy. */
+  readonly rest: Uint8Array;
+}
+
+/** Reads a socket that the event loop does not read, through a descriptor of its own. */
+export class SocketInput {
+  readonly #fd: number;
+  readonly #number: number;
+  #isNew = true;
+  #isArmed = false;
+  #isClosed = false;
+
+  private constructor(fd: number, ready: () => void) {
+    this.#fd = fd;
+    this.#number = fileWatch().enter(() => {
+      this.#isArmed = false;
+      ready();
+    });
+  }
+
+  /** `ready` is called after {@link arm}, when there is something to read. undefined when the process has no descriptor left. */
+  static open(socketFd: number, ready: () => void): SocketInput | undefined {
+    const fd = shim.duplicate(socketFd);
+    return fd < 0 ? undefined : new SocketInput(fd, ready);
+  }
+
+  /**
+   * Reads what has arrived, into the target and a little beyond it; without one, a chunk of up to `chunkBytes`.
+   * @returns `again` when nothing has arrived, `end` behind the last byte; else an errno.
+   */
+  read(target: Uint8Array | undefined, chunkBytes: number): Received | "again" | "end" | number {
+    if (this.#isClosed) return "end";
+    const into = target === undefined ? scratch.subarray(0, Math.min(chunkBytes, chunkBytesMax)) : spill;
+    const gotBytes = shim.receive(this.#fd, target ?? null, into);
+    if (gotBytes === -errnoAgain) return "again";
+    if (gotBytes <= 0) return gotBytes === 0 ? "end" : -gotBytes;
+    const targetBytes = Math.min(gotBytes, target?.length ?? 0);
+    const restBytes = gotBytes - targetBytes;
+    return { targetBytes, rest: restBytes === 0 ? noBytes : into.slice(0, restBytes) };
+  }
+
+  /** Asks to be told once when there is something to read. False when that is not possible. */
+  arm(): boolean {
+    if (this.#isArmed || this.#isClosed) return true;
+    if (fileWatch().armInput(this.#fd, this.#number, this.#isNew) < 0) return false;
+    this.#isNew = false;
+    this.#isArmed = true;
+    return true;
+  }
+
+  close(): void {
+    if (this.#isClosed) return;
+    this.#isClosed = true;
+    const watch = fileWatch();
+    watch.leave(this.#number);
+    if (!this.#isNew) watch.remove(this.#fd);
+    closeSync(this.#fd);
+  }
 }
 
 function openForReading(path: string): number {

@@ -11,6 +11,14 @@ export type Address =
 export interface ConnectionReader {
   /** A chunk; the callee owns it and may keep it. */
   data(chunk: Uint8Array): void;
+  /**
+   * Memory that the next bytes belong into. A connection that can reads straight into it and tells by {@link filled};
+   * others, and for undefined all, call {@link data}. "nothing": no bytes are wanted before `readNow()`; the connection
+   * may still bring some.
+   */
+  target?(): Uint8Array | "nothing" | undefined;
+  /** So many bytes are in the {@link target} that was asked for last. */
+  filled?(sizeBytes: number): void;
   /** The peer half-closed: no more data follows. */
   end(): void;
   /** The connection is gone, with an error or by close(). Called once, last. */
@@ -57,6 +65,9 @@ export interface Connection {
   setReader(reader: ConnectionReader): void;
   pause(): void;
   resume(): void;
+  /** Reads what has arrived into the reader's target before it returns, when the target is large and that is possible. To be
+   * called when the reader wants bytes again; never from inside of the reader. */
+  readNow?(): void;
   /** Gives bytes back that the reader got and did not use: they are read again, before all others. */
   putBack(bytes: Uint8Array): void;
   /**

@@ -29,6 +29,8 @@ function giveBack(buffer: ArrayBufferLike): void {
 export interface ReceiveBufferEvents {
   pause(): void;
   resume(): void;
+  /** Bytes are wanted again: those that have arrived are to be brought at once, if that is possible. */
+  wanted(): void;
   /** Bytes came, in the buffer or the bulk target. */
   arrived(sizeBytes: number): void;
   /** No more bytes will come. */
@@ -58,6 +60,8 @@ export class ReceiveBuffer implements ConnectionReader {
   #isOver = false;
   #isPaused = false;
   #isDiscarding = false;
+  /** Somebody waits for a value. */
+  #isWanted = false;
   #onOver: (() => void) | undefined;
 
   constructor(events: ReceiveBufferEvents) {
@@ -106,6 +110,19 @@ export class ReceiveBuffer implements ConnectionReader {
     this.#events.arrived(arrivedBytes);
   }
 
+  target(): Uint8Array | "nothing" | undefined {
+    if (this.#isDiscarding) return undefined;
+    if (this.#target === undefined) return this.#isWanted ? undefined : "nothing";
+    return this.#targetUsed < this.#target.length ? this.#target.subarray(this.#targetUsed) : "nothing";
+  }
+
+  filled(sizeBytes: number): void {
+    if (this.#isDiscarding) return;
+    this.#targetUsed += sizeBytes;
+    this.progressBytes += sizeBytes;
+    this.#events.arrived(sizeBytes);
+  }
+
   end(): void {
     this.#finish();
   }
@@ -125,6 +142,7 @@ export class ReceiveBuffer implements ConnectionReader {
   discard(): void {
     this.abandon();
     this.resumeIfLow();
+    this.#events.wanted();
   }
 
   /** Forgets everything: the stream has failed. */
@@ -160,13 +178,25 @@ export class ReceiveBuffer implements ConnectionReader {
     return true;
   }
 
-  /** Moves what is buffered into `target` and lets chunks go straight into the rest of it. */
-  setTarget(target: Uint8Array): void {
+  /** Asks for bytes for a value, or no longer. */
+  want(isWanted: boolean): void {
+    if (this.#isWanted === isWanted) return;
+    this.#isWanted = isWanted;
+    if (isWanted) this.#events.wanted();
+  }
+
+  /**
+   * Moves what is buffered into `target`, and what has arrived, where the connection can; chunks go straight into the
+   * rest of it. @returns true when it is full.
+   */
+  setTarget(target: Uint8Array): boolean {
     assert(this.#target === undefined, "one bulk target at a time");
     this.#targetUsed = Math.min(target.length, this.#bufferedBytes);
     this.#take(target, this.#targetUsed);
     this.#target = target;
     this.progressBytes = 0;
+    this.#events.wanted();
+    return this.#targetUsed === target.length;
   }
 
   clearTarget(): void {

@@ -79,6 +79,7 @@ export class WireStream {
     this.#in = new ReceiveBuffer({
       pause: () => connection.pause(),
       resume: () => connection.resume(),
+      wanted: () => connection.readNow?.(),
       arrived: (sizeBytes) => this.#arrived(sizeBytes),
       over: () => this.#checkWaiter(),
     });
@@ -219,7 +220,10 @@ export class WireStream {
   /** Fills `target` with the next bytes: chunks of the socket are copied straight into it. */
   async readInto(target: Uint8Array, step: string): Promise<void> {
     if (this.tryReadInto(target)) return;
-    this.#in.setTarget(target);
+    if (this.#in.setTarget(target)) {
+      this.#in.clearTarget();
+      return;
+    }
     try {
       const deadlineAtMs =
         this.#deadlineMs === 0 ? Number.POSITIVE_INFINITY : this.clock.monotonicMs() + this.#deadlineMs;
@@ -322,9 +326,7 @@ export class WireStream {
       this.#timer = undefined;
       this.connection.close();
       this.#in.abandon();
-      const waiter = this.#waiter;
-      this.#waiter = undefined;
-      waiter?.reject(error);
+      this.#takeWaiter()?.reject(error);
     }
     return error;
   }
@@ -351,6 +353,7 @@ export class WireStream {
       this.#waiter = { step, neededBytes, deadlineMs, deadlineAtMs, resolve, reject };
       this.#armTimer();
       this.#in.resumeIfLow();
+      this.#in.want(true);
       this.#checkWaiter();
     });
   }
@@ -366,15 +369,23 @@ export class WireStream {
     if (waiter === undefined) return;
     const target = this.#in.targetRestBytes;
     if (target === undefined ? this.#in.bufferedBytes >= waiter.neededBytes : target === 0) {
-      this.#waiter = undefined;
+      this.#takeWaiter();
       waiter.resolve();
     } else if (this.#in.isOver) {
-      this.#waiter = undefined;
+      this.#takeWaiter();
       waiter.reject(this.#fail(this.#goneError(waiter.step)));
     } else if (target !== undefined && this.#in.progressBytes >= bulkProgressBytes && waiter.deadlineMs > 0) {
       this.#in.progressBytes = 0;
       waiter.deadlineAtMs = this.clock.monotonicMs() + waiter.deadlineMs;
     }
+  }
+
+  /** Whoever waits gets its answer now: nothing more is read for it. */
+  #takeWaiter(): Waiter | undefined {
+    const waiter = this.#waiter;
+    this.#waiter = undefined;
+    this.#in.want(false);
+    return waiter;
   }
 
   #goneError(step: string): WalbError {

@@ -146,6 +146,16 @@ export class NbdConnection implements ConnectionReader, HandshakeHost, Transmiss
     this.pump();
   }
 
+  target(): Uint8Array | undefined {
+    return this.isEnding || this.isClosed || this.input.availableBytes > 0 ? undefined : this.transmission?.payloadRest;
+  }
+
+  filled(sizeBytes: number): void {
+    if (this.isEnding || this.isClosed) return;
+    this.transmission?.filled(sizeBytes);
+    this.pump();
+  }
+
   end(): void {
     this.hasPeerEnded = true;
     if (this.isEnding || this.transmission === undefined) this.close();

@@ -76,6 +76,17 @@ export class Transmission {
     return this.state === "payload";
   }
 
+  /** Where the rest of a write's payload belongs, while one is waited for. */
+  get payloadRest(): Uint8Array | undefined {
+    if (this.state !== "payload" || this.lease === undefined) return undefined;
+    return this.lease.bytes.subarray(this.filledBytes, this.request!.sizeBytes);
+  }
+
+  /** So much of {@link payloadRest} has come. */
+  filled(sizeBytes: number): void {
+    this.filledBytes += sizeBytes;
+  }
+
   /** True when more input would only be kept: the socket is not to be read. */
   get isBlocked(): boolean {
     return this.state === "waiting" || this.state === "stopped" || (this.state === "header" && this.isFull);
