@@ -141,11 +141,9 @@ export function decodeSuperblock(block: Uint8Array, file: string): Superblock {
   }
 }
 
-/** 16 bytes as 32 lower-case hex digits. */
+/** Bytes as lower-case hex digits: a uuid as 32 of them. */
 export function hexOf(bytes: Uint8Array): string {
-  let text = "";
-  for (const byte of bytes) text += byte.toString(16).padStart(2, "0");
-  return text;
+  return bytes.toHex();
 }
 
 /** 32 hex digits as 16 bytes. @throws WalbError `bad-parameter`. */
@@ -156,7 +154,5 @@ export function uuidBytes(uuid: string): Uint8Array {
       where: { field: "uuid" },
     });
   }
-  const bytes = new Uint8Array(16);
-  for (let i = 0; i < 16; i += 1) bytes[i] = Number.parseInt(uuid.slice(2 * i, 2 * i + 2), 16);
-  return bytes;
+  return Uint8Array.fromHex(uuid);
 }

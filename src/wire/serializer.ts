@@ -5,6 +5,7 @@
  * Source of the format: `docs/formats.md`, generic serializer.
  */
 import { WalbError } from "../errors.ts";
+import { hexOf, uuidBytes } from "../log/superblock.ts";
 import { safeNumber } from "../units.ts";
 
 /** Bounds of what is read from a peer before it is allocated. */
@@ -317,7 +318,7 @@ export class Decoder {
 
   /** 16 raw bytes as 32 lower-case hex digits. */
   uuid(): string {
-    return uuidText(this.raw(16));
+    return hexOf(this.raw(16));
   }
 
   /** @throws WalbError `protocol` unless every byte was consumed. */
@@ -385,22 +386,6 @@ export function decodeAll<T>(bytes: Uint8Array, field: string, read: (decoder: D
 /** A peer's value that cannot be: names the field. */
 export function badField(field: string, problem: string): WalbError {
   return new WalbError("protocol", { what: `${field} ${problem}`, where: { field } });
-}
-
-/** 16 bytes as 32 lower-case hex digits. */
-export function uuidText(bytes: Uint8Array): string {
-  return bytes.toHex();
-}
-
-/** @throws WalbError `bad-parameter` unless the text is exactly 32 hex digits. */
-export function uuidBytes(hex: string): Uint8Array {
-  if (!/^[0-9a-fA-F]{32}$/.test(hex)) {
-    throw new WalbError("bad-parameter", {
-      what: `"${hex}" is not a uuid`,
-      hint: "a uuid is 32 hex digits without dashes",
-    });
-  }
-  return Uint8Array.fromHex(hex);
 }
 
 function checkWhole(value: number, min: number, max: number, field: string): number {
