@@ -3,7 +3,12 @@ import { afterAll, beforeAll, expect, test } from "bun:test";
 import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { showLogDevice } from "../../src/cli/files/lib/log-device.ts";
+import { openLogDevice } from "../../src/cli/files/lib/log-range.ts";
+import { plainTool } from "../../src/cli/files/lib/tool.ts";
 import { sealBlock } from "../../src/log/checksum.ts";
+import type { Memory } from "../../src/native/memory.ts";
+import { closePlatform, createPlatform } from "../../src/platform/real/index.ts";
 import { original, walb } from "./tools.ts";
 
 let directory = "";
@@ -135,4 +140,36 @@ test("redo tells what it cleared behind the end of a log", async () => {
     0,
     expect.stringMatching(/: 2 packs; cleared [1-9]\d* leftovers of a crash behind its end/),
   ]);
+});
+
+test("a log that is written while it is read has no remark: what lies behind its end came later", async () => {
+  const platform = createPlatform({ memoryBudgetBytes: 64 * 1024 * 1024, threads: 2 });
+  const tool = plainTool(platform);
+  const file = await platform.disk.open(at("log"), { mode: "read" });
+  const endBytes = (10 + lsids[2]!) * 512;
+  try {
+    for (const isWritten of [true, false]) {
+      let isThere = false;
+      const read = async (offsetBytes: number, target: Memory): Promise<void> => {
+        await file.read(offsetBytes, target);
+        if (isWritten && offsetBytes === endBytes + 512) isThere = true;
+        const startBytes = endBytes - offsetBytes;
+        if (!isThere && startBytes >= 0 && startBytes < target.sizeBytes)
+          target.bytes.fill(0, startBytes, startBytes + 512);
+      };
+      const growing = new Proxy(file, {
+        get: (target, key) => {
+          const value: unknown = key === "read" ? read : Reflect.get(target, key);
+          return typeof value === "function" && key !== "read" ? value.bind(target) : value;
+        },
+      });
+      const device = await openLogDevice(tool, growing);
+      const shown = await showLogDevice(tool, device, {}, () => undefined);
+      expect({ isThere, end: shown.counts.reallyEndLsid }).toEqual({ isThere: isWritten, end: BigInt(lsids[2]!) });
+      expect(shown.strayLsid).toBe(isWritten ? undefined : BigInt(lsids[3]!));
+    }
+  } finally {
+    await file.close();
+    await closePlatform(platform);
+  }
 });

@@ -21,6 +21,7 @@ import {
   checkBoundary,
   type LogDevice,
   type LsidRange,
+  packReachPb,
   placeOf,
   rangeOf,
   readerOf,
@@ -62,7 +63,7 @@ export async function showLogDevice(
     const error = packFaultError(end.fault, toldLsid(device, end.lsid), placeOf(device, end.lsid));
     return { ...told, damage: error };
   }
-  return { ...told, strayLsid: await strayBehind(tool, device, end.lsid) };
+  return { ...told, strayLsid: await leftBehind(tool, device, end.lsid) };
 }
 
 /** Tells the packs of a range up to its end, or up to a block that is no pack, and why it is none. */
@@ -142,7 +143,7 @@ export async function checkLogDevice(
     endLsid: toldLsid(device, stop.lsid),
     packs,
     isTorn: stop.kind === "data",
-    strayLsid: await strayBehind(tool, device, stop.lsid),
+    strayLsid: await leftBehind(tool, device, stop.lsid),
   };
 }
 
@@ -153,6 +154,16 @@ function insidePack(device: LogDevice, packLsid: number): WalbError {
     where: { file: file.path, offsetBytes: superblockOffsetBytes, field: "written_lsid" },
     hint: "redo finds nothing there: restore the log device from a copy, or make a new backup of the volume",
   });
+}
+
+/** A good pack behind the end of a log; of a log that is being written the end may have moved meanwhile. */
+async function leftBehind(tool: Tool, device: LogDevice, endLsid: number): Promise<bigint | undefined> {
+  const strayLsid = await strayBehind(tool, device, endLsid);
+  if (strayLsid === undefined) return undefined;
+  const { oldestLsid, ringSizePb } = device.superblock;
+  const limitLsid = Math.min(endLsid + packReachPb, oldestLsid + ringSizePb);
+  const again = await scan(tool, device, endLsid, limitLsid, () => Promise.resolve());
+  return again.lsid === endLsid ? strayLsid : undefined;
 }
 
 /** How to extract a log. */
@@ -189,7 +200,7 @@ export async function exportLog(
   const probeLsid = Math.max(fromLsid, Math.min(writtenLsid, limitLsid));
   const whole = await scanToEnd(tool, device, probeLsid, limitLsid);
   const shrunk = options.noShrink === true ? undefined : planRedoEnd(whole, pbsBytes).rewrite;
-  const strayLsid = (await isEndOfLog(tool, device, whole)) ? await strayBehind(tool, device, whole.lsid) : undefined;
+  const strayLsid = (await isEndOfLog(tool, device, whole)) ? await leftBehind(tool, device, whole.lsid) : undefined;
   const header = { pbsBytes, salt, uuid, beginLsid: fromLsid, endLsid: options.toLsid, lsidBase };
   const ring = geometryOf(superblock);
   const writer = new WlogWriter(output, header, tool.platform.memory, (lsid, target) =>

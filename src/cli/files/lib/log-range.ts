@@ -56,7 +56,7 @@ export function readerOf(tool: Tool, { file, superblock }: LogDevice): LogDevice
 }
 
 /** A pack reaches no further. */
-const packReachPb = 1 + maxPackDataPb;
+export const packReachPb = 1 + maxPackDataPb;
 
 /**
  * The next good pack behind the end of a log, where one pack may have lain between: a crash leaves some, but a damaged
