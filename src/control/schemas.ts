@@ -23,7 +23,10 @@ export const gidSchema = z
 export const addressTextSchema = z
   .string()
   .max(300)
-  .regex(/^(\[[0-9A-Fa-f:.%a-z]+\]|[^\s:[\]]+):[0-9]{1,5}$/, "host:port, e.g. backup1:10200")
+  .regex(/^(\[[0-9A-Fa-f:.%a-z]+\]|[^\s:[\]]+):[0-9]{1,5}$/, {
+    error: "host:port, e.g. backup1:10200",
+    abort: true,
+  })
   .refine((text) => Number(text.slice(text.lastIndexOf(":") + 1)) <= 65535, "a port is at most 65535");
 
 /** `codec:level:threads` as the original writes it; level and threads may be left out, level 0 is the codec's default. */

@@ -1,5 +1,5 @@
 import { expect, test } from "bun:test";
-import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { chmodSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { runIn, startFakeFleet } from "./fleet-fixture.ts";
@@ -58,6 +58,15 @@ test("walb check names a key file that is missing or open to others, and every m
     const open = await runIn(directory, ["check", "--timeout", "2s"]);
     expect(open.out).toContain("chmod 600");
     expect((await runIn(directory, ["check", "--fleet", "nothing.toml"])).code).toBe(2);
+    // The key is a part of the file's rights and wrongs: no server is asked for it.
+    chmodSync(join(directory, "walb.key"), 0o600);
+    const damaged = await runIn(directory, ["check", "--file-only"]);
+    expect(damaged.out).toMatch(/error: cluster-key: \S+walb.key: .* no cluster key, or is damaged\n/);
+    rmSync(join(directory, "walb.key"));
+    mkdirSync(join(directory, "walb.key"));
+    const folder = await runIn(directory, ["check", "--file-only"]);
+    expect(folder.out).toMatch(/error: cluster-key: .* is not a file\n/);
+    expect(folder.out).not.toContain("chmod");
   } finally {
     rmSync(directory, { recursive: true, force: true });
   }

@@ -30,7 +30,6 @@ storage = "s0"
 device = "vol0"
 keep = { all = "2h", hourly = "3d", daily = "14d" }
 replicate = ["a1"]
-drill = { every = "7d", command = "fsck -fn {device}" }
 [worker]
 merge = { every = "1h" }
 `;
@@ -103,9 +102,15 @@ const inFile: readonly (readonly [string, string, string, RegExp])[] = [
   ],
   [
     "a drill without a duration",
-    changed('every = "7d"', 'every = "weekly"'),
+    changed('replicate = ["a1"]', 'drill = { every = "weekly" }'),
     "volumes.vol0.drill.every",
     /not a duration/,
+  ],
+  [
+    "a drill, which has no effect",
+    changed('replicate = ["a1"]', 'drill = { every = "7d" }'),
+    "volumes.vol0.drill",
+    /no effect/,
   ],
   [
     "a worker's time that is none",
@@ -128,6 +133,37 @@ const inFile: readonly (readonly [string, string, string, RegExp])[] = [
     "volumes.vol1.device",
     /device of vol0/,
   ],
+  [
+    "a device of two volumes by its path",
+    `${good}\n[volumes.vol1]\nstorage = "s0"\ndevice = "/dev/walb/vol0"`,
+    "volumes.vol1.device",
+    /device of vol0/,
+  ],
+  [
+    "a device that another volume has by its name",
+    `${changed('device = "vol0"', 'device = "vol1"')}\n[volumes.vol1]\nstorage = "s0"`,
+    "volumes.vol1.device",
+    /device of vol0/,
+  ],
+  ["an address nobody is reached at", changed("pc1:10000", "0.0.0.0:10000"), "servers.s0.address", /nobody is reached/],
+  [
+    "a worker without rest",
+    changed('merge = { every = "1h" }', 'poll = "0s"'),
+    "worker.poll",
+    /not a duration above 0/,
+  ],
+  [
+    "a worker that keeps nothing",
+    changed('merge = { every = "1h" }', 'apply = { keep = "0s" }'),
+    "worker.apply.keep",
+    /not a duration above 0/,
+  ],
+  [
+    "merges of nothing",
+    changed('every = "1h"', 'every = "1h", max-size = "0"'),
+    "worker.merge.max-size",
+    /not a size above 0/,
+  ],
   ["a volume name that cannot be", changed("[volumes.vol0]", '[volumes."vol 0"]'), "volumes.vol 0", /letters, digits/],
 ];
 
@@ -136,6 +172,10 @@ describe("walb check finds in the file", () => {
     const found = checkText(text).find((finding) => finding.place === place);
     expect(found?.what ?? JSON.stringify(checkText(text))).toMatch(words);
   });
+});
+
+test("walb check names one mistake once", () => {
+  expect(checkText(changed('"pc1:10000"', '"pc1"'))).toHaveLength(1);
 });
 
 test("walb check names every wrong rule of a volume, and says how a missing time is written", () => {
@@ -289,7 +329,7 @@ const atServers: readonly (readonly [string, (all: Answers) => void, string, Reg
     "a storage that cannot reach its proxy",
     (all) => set(all.s0.storage, { proxies: [{ address: "pc2:10100", isAvailable: false }] }),
     "server s0",
-    /cannot reach/,
+    /could not reach/,
   ],
   ["an archive that is nearly full", (all) => set(all.a0.archive, { freeBytes: 1 }), "server a0", /only 1B of 100B/],
   [

@@ -1,5 +1,5 @@
 /** @module `walb check`: are the fleet file and the servers as they should be. */
-import { existsSync, readFileSync, statSync } from "node:fs";
+import { existsSync, readFileSync } from "node:fs";
 import { dirname, resolve } from "node:path";
 import { commonCommands } from "../../control/common.ts";
 import { asWalbError, exitCodes, WalbError } from "../../errors.ts";
@@ -11,6 +11,7 @@ import { defaultFleet, type Fleet, type FleetServer, withClusterKey } from "../.
 import { Client } from "../../http/client.ts";
 import { clientFlags, print } from "../common.ts";
 import { toggle } from "../flags.ts";
+import { readKeys } from "../key/file.ts";
 import { parseSize } from "../text/size.ts";
 import { parseDuration } from "../text/time.ts";
 import { defineVerb, type Io } from "../verb.ts";
@@ -33,8 +34,8 @@ export const verb = defineVerb({
   exits: { 1: "something is wrong; warnings alone do not count" },
   async run({ flags, io }) {
     const { file, fleet, findings } = readFile(flags, io);
-    if (fleet !== undefined && !flags["file-only"]) {
-      const keyed = keyedFleet(fleet, flags["cluster-key"], io, findings);
+    const keyed = fleet === undefined ? undefined : keyedFleet(fleet, flags["cluster-key"], io, findings);
+    if (keyed !== undefined && !flags["file-only"]) {
       const timeoutMs = flags.timeout ?? probeTimeoutMs;
       const probes = await Promise.all(keyed.servers.map((server) => probe(server, io, timeoutMs)));
       checkServers(keyed, probes, findings);
@@ -76,8 +77,12 @@ function keyedFleet(fleet: Fleet, given: string | undefined, io: Io, findings: F
     findings.error("cluster-key", `there is no ${path}`, "make one: walb key new FILE, and copy it to every host");
     return fleet;
   }
-  if ((statSync(path).mode & 0o077) !== 0) {
-    findings.error("cluster-key", `others can read ${path}`, `chmod 600 ${path}`);
+  try {
+    readKeys(io, path);
+  } catch (thrown) {
+    const { what, hint } = asWalbError(thrown);
+    findings.error("cluster-key", `${path}: ${what}`, hint);
+    return fleet;
   }
   return withClusterKey(fleet, path);
 }

@@ -53,6 +53,14 @@ function checkServers(fleet: Fleet, findings: Findings): void {
     }
     seen.set(key, name);
   }
+  for (const { name, address } of fleet.servers) {
+    if (!/^(0\.0\.0\.0|\[::\]):/.test(address)) continue;
+    findings.error(
+      `servers.${name}.address`,
+      `${address} stands for all addresses of a host, which a daemon may listen on; nobody is reached there`,
+      "write the name or address of the host",
+    );
+  }
   const isLocal = ({ address }: { address: string }): boolean => /^(localhost|127\.|\[::1\])/i.test(address);
   const local = fleet.servers.filter(isLocal);
   if (local.length > 0 && local.length < fleet.servers.length) {
@@ -79,12 +87,14 @@ function checkVolumes(fleet: Fleet, readers: Readers, findings: Findings): void 
         hint,
       );
     }
-    const device = `${entry.storage ?? storages[0]?.name ?? ""} ${entry.device ?? volume}`;
-    const twin = devices.get(device);
-    if (entry.device !== undefined && twin !== undefined) {
-      findings.error(`${place}.device`, `${entry.device} is the device of ${twin}, too`, "a device is one volume");
+    // Without a device it is that of the volume's name, and /dev/walb/NAME is NAME.
+    const device = (entry.device ?? volume).replace(/^\/dev\/walb\//, "");
+    const key = `${entry.storage ?? storages[0]?.name ?? ""} ${device}`;
+    const twin = devices.get(key);
+    if (twin !== undefined) {
+      findings.error(`${place}.device`, `${device} is the device of ${twin}, too`, "a device is one volume");
     }
-    devices.set(device, volume);
+    devices.set(key, volume);
     const replicas = entry.replicate ?? [];
     if (serversOf(fleet, "archive").length > 0 && replicas.includes(primaryArchive(fleet).name)) {
       findings.error(`${place}.replicate`, "the primary archive has it already", "name other archives only");
@@ -95,6 +105,7 @@ function checkVolumes(fleet: Fleet, readers: Readers, findings: Findings): void 
     if (entry.drill !== undefined) {
       const { every } = entry.drill;
       trySettings(findings, () => durationOf(every, `${place}.drill.every`, readers));
+      findings.warn(`${place}.drill`, "nothing drills yet: it has no effect", "until then run from cron: walb verify");
     }
   }
 }

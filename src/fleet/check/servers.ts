@@ -124,7 +124,11 @@ function checkStorage(fleet: Fleet, server: FleetServer, status: StorageStatus, 
         `add it, or start it with another --proxy`,
       );
     } else if (!isAvailable)
-      findings.error(place, `it cannot reach the proxy ${address}`, "look at the network between them");
+      findings.error(
+        place,
+        `it could not reach the proxy ${address}`,
+        "if that was started only now, check again in 10 s; else look at the network between them",
+      );
   }
   for (const proxy of proxies) {
     if (status.proxies.some(({ address }) => isSameAddress(proxy.address, address))) continue;

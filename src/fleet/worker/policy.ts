@@ -75,10 +75,13 @@ export function workerPolicy(table: WorkerTable | undefined, readers: Readers): 
     if (value === undefined) return undefined;
     if (typeof value === "number") return kind === "duration" ? value * 1000 : value;
     try {
-      return readers[kind](value);
+      const number = readers[kind](value);
+      // 0 would be a loop without rest, points that go at once, merges of nothing; of what is sent it is no limit.
+      if (number > 0 || field.startsWith("replicate.max-")) return number;
+      throw new WalbError("usage", { what: "it is 0" });
     } catch (cause) {
       throw new WalbError("usage", {
-        what: `the fleet file is wrong: ${JSON.stringify(value)} is not a ${kind}`,
+        what: `the fleet file is wrong: ${JSON.stringify(value)} is not a ${kind}${field.startsWith("replicate.max-") ? "" : " above 0"}`,
         where: { field: `worker.${field}` },
         hint: kind === "duration" ? 'for example "10m" or "14d"' : 'for example "128M" or "1G"',
         cause,
