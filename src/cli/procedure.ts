@@ -3,7 +3,7 @@ import { readFileSync, renameSync, writeFileSync } from "node:fs";
 import { asWalbError, WalbError, withArticle } from "../errors.ts";
 import { editFleet, editText, type FleetEdit } from "../fleet/edit.ts";
 import type { Fleet, FleetServer } from "../fleet/fleet.ts";
-import { collectView, volumesAt } from "../fleet/procedures/collect.ts";
+import { type AskOptions, askTimeoutMs, collectView, volumesAt } from "../fleet/procedures/collect.ts";
 import { perform } from "../fleet/procedures/perform.ts";
 import { type Step, stepText } from "../fleet/procedures/step.ts";
 import type { VolumeView } from "../fleet/procedures/view.ts";
@@ -57,19 +57,35 @@ export async function lookAt(
   volume: string,
 ): Promise<{ readonly fleet: Fleet; readonly view: VolumeView }> {
   const fleet = loadFleet(flags, io);
-  return { fleet, view: await collectView(fleet, volume, { signal: io.signal }) };
+  return { fleet, view: await collectView(fleet, volume, askOptions(flags, io)) };
+}
+
+/** When the first thing was asked in a run of a command: from then on --timeout counts, for all of it. */
+const beganMs = new WeakMap<Io, number>();
+
+/** Time until --timeout is over, at least 1 ms: what is begun then ends as timed out. */
+function leftMs(flags: Pick<ClientFlagValues, "timeout">, io: Io): number | undefined {
+  if (!beganMs.has(io)) beganMs.set(io, io.nowMs());
+  return flags.timeout === undefined ? undefined : Math.max(1, beganMs.get(io)! + flags.timeout - io.nowMs());
+}
+
+/** How to ask what there is: within the time that is left, when that is less than usual. */
+export function askOptions(flags: Pick<ClientFlagValues, "timeout">, io: Io): AskOptions {
+  const timeoutMs = Math.min(askTimeoutMs, leftMs(flags, io) ?? askTimeoutMs);
+  return { signal: io.signal, timeoutMs };
 }
 
 /** All volumes that these servers know, and what the fleet says of each. */
 export async function lookAtAll(
+  flags: ProcedureFlagValues,
   fleet: Fleet,
   io: Io,
   servers: readonly FleetServer[],
   excused: readonly string[] = [],
 ): Promise<VolumeView[]> {
-  const volumes = await volumesAt(servers, { signal: io.signal }, excused);
+  const volumes = await volumesAt(servers, askOptions(flags, io), excused);
   const views: VolumeView[] = [];
-  for (const volume of volumes) views.push(await collectView(fleet, volume, { signal: io.signal }));
+  for (const volume of volumes) views.push(await collectView(fleet, volume, askOptions(flags, io)));
   return views;
 }
 
@@ -133,16 +149,18 @@ export async function runProcedure(
 
 /** Does one step, with progress. */
 export function doStep(step: Step, flags: ProcedureFlagValues, io: Io): Promise<string | undefined> {
-  const client = clientOf(flags);
+  const client = (): ClientFlagValues => ({ ...clientOf(flags), timeout: leftMs(flags, io) });
   return perform(step, {
     signal: io.signal,
+    leftMs: () => leftMs(flags, io),
     async sleep(ms) {
       if (io.signal.aborted) throw new WalbError("cancelled", { what: "interrupted" });
+      if (leftMs(flags, io) === 1) throw new WalbError("timed-out", { what: "--timeout is over" });
       await Bun.sleep(ms);
     },
     remark: (text) => remark(flags, io, `    ${text}`),
-    runJob: (at, name, params) => runJob(at, name, params, client, io),
-    waitRestorable: (archive, volume, gid) => waitRestorable(archiveClient(archive), volume, gid, client, io),
+    runJob: (at, name, params) => runJob(at, name, params, client(), io),
+    waitRestorable: (archive, volume, gid) => waitRestorable(archiveClient(archive), volume, gid, client(), io),
   });
 }
 

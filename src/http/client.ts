@@ -10,7 +10,8 @@ import { parseWith, toJson } from "../control/schemas.ts";
 import { WalbError } from "../errors.ts";
 
 /** Deadline of a request when nobody gave one: longer than a stop may take. */
-const defaultTimeoutMs = 90_000;
+/** Of a call that says no other. */
+export const defaultTimeoutMs = 90_000;
 /** A silent event stream is checked after this time. */
 const quietMs = 20_000;
 /** How often in a row a job's events may break off before we give up. */

@@ -57,6 +57,53 @@ test(
 );
 
 test(
+  "a procedure ends when --timeout is over, also in a step that waits for as long as it takes; the same command goes on",
+  async () => {
+    await fleet.add("a9");
+    const line = "synchronize vol0 --to a9";
+    const { code, err } = await stoppedAt("p0", "stop", `${line} --timeout 3s`);
+    fleet.signal("p0", "SIGCONT");
+    expect([code, err]).toEqual([8, expect.stringContaining(`go on with the same command: walb ${line}`)]);
+    await fleet.must(line);
+    expect([await fleet.stateAt("p0", "vol0"), await fleet.fed("p0", "vol0")]).toEqual(["Started", ["a0", "a9"]]);
+    await fleet.must("desynchronize vol0 --from a9");
+    await fleet.lose("a9");
+    fleet.takeOut("a9");
+  },
+  limitMs,
+);
+
+test(
+  "a proxy whose stopping is given up goes on sending",
+  async () => {
+    await fleet.add("a9");
+    const interrupt = new AbortController();
+    const send = globalThis.fetch;
+    const watching = (input: string | URL | Request, init?: RequestInit): Promise<Response> => {
+      const answer = send(input, init);
+      if (input !== `http://${fleet.address("p0")}/api/stop`) return answer;
+      // The proxy has stopped, and we never hear of it.
+      return answer.then((response) => {
+        interrupt.abort();
+        init?.signal?.throwIfAborted();
+        return response;
+      });
+    };
+    globalThis.fetch = Object.assign(watching, { preconnect: send.preconnect });
+    try {
+      expect((await fleet.verb("synchronize vol0 --to a9", interrupt.signal)).code).toBe(130);
+    } finally {
+      globalThis.fetch = send;
+    }
+    expect(await fleet.stateAt("p0", "vol0")).toBe("Started");
+    await fleet.lose("a9");
+    fleet.takeOut("a9");
+    await proves("a0", "s0");
+  },
+  limitMs,
+);
+
+test(
   "snapshots of several volumes are each restorable; one that cannot be taken does not keep the others",
   async () => {
     await fleet.makeDevice("s0", "vol1");

@@ -9,7 +9,7 @@ import { type Step, stepText } from "../../fleet/procedures/step.ts";
 import { callOptions, clientFlags, loadFleet, print, remark } from "../common.ts";
 import { asVolume, toggle } from "../flags.ts";
 import { runJob } from "../job.ts";
-import { doStep } from "../procedure.ts";
+import { askOptions, doStep } from "../procedure.ts";
 import { archiveClient, archivesOf, serverFor, storageClient } from "../servers.ts";
 import { formatSize } from "../text/size.ts";
 import { formatDuration } from "../text/time.ts";
@@ -100,7 +100,7 @@ export const verb = defineVerb({
     }
     const chosen: Choice = asked === undefined ? await chooseMode() : { mode: asked, why: "as asked" };
     remark(flags, io, `${chosen.mode} backup of ${volume}: ${chosen.why}`);
-    const view = await collectView(fleetWith(fleet, at), volume, { signal: io.signal });
+    const view = await collectView(fleetWith(fleet, at), volume, askOptions(flags, io));
     const procedureFlags = { ...flags, "dry-run": false };
     for (const { server, error } of view.missing) remark(flags, io, `going on without ${server.name}: ${error.what}`);
     for (const step of planPrepareBackup(view, at.name, { isAsked: asked !== undefined })) {
@@ -130,7 +130,7 @@ export const verb = defineVerb({
 
     /** Does what is left of a backup that somebody began, who may have been killed. @returns what was done. */
     async function goOn(): Promise<readonly Step[]> {
-      const seen = await collectView(fleetWith(fleet, at), volume, { signal: io.signal });
+      const seen = await collectView(fleetWith(fleet, at), volume, askOptions(flags, io));
       const rest = planGoOn(seen, at.name) ?? [];
       const action = { kind: "settle", archive: archivesOf(fleet, volume)[0]! } as const;
       const isMore = flags.wait && rest.length > 0 && rest.every((step) => step.action.kind !== "settle");

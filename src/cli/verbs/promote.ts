@@ -20,7 +20,7 @@ export const verb = defineVerb({
     const to = serverNamed(fleet, args[0]!, "archive");
     const old = primaryArchive(fleet);
     const askable = [...serversOf(fleet, "storage"), ...serversOf(fleet, "proxy"), to];
-    const views = await lookAtAll(fleet, io, askable);
+    const views = await lookAtAll(flags, fleet, io, askable);
     const plan = planPromote(views, to, { isLost: flags.lost });
     const desynchronize = views.map(({ volume }) => `walb desynchronize ${volume} --from ${old.name}`);
     const stays = old.name === to.name || flags.lost ? [] : desynchronize;

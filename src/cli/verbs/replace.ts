@@ -28,7 +28,7 @@ export const verb = defineVerb({
     if (from.name === to.name) throw new WalbError("usage", { what: "a server cannot take its own place" });
     const isLost = flags.lost;
     const askable = [...serversOf(fleet, "storage"), ...serversOf(fleet, "proxy"), from, to];
-    const views = await lookAtAll(fleet, io, askable, isLost ? [from.name] : []).catch((thrown: unknown) => {
+    const views = await lookAtAll(flags, fleet, io, askable, isLost ? [from.name] : []).catch((thrown: unknown) => {
       throw lostOrAway(asWalbError(thrown), from.name, to.name);
     });
     await runProcedure(flags, io, fleet, {

@@ -4,7 +4,8 @@ import { archiveClient, proxyClient, storageClient } from "../clients.ts";
 import { type Fleet, type FleetServer, primaryArchive } from "../fleet.ts";
 import type { ArchiveView, Missing, ProxyView, StorageView, VolumeView } from "./view.ts";
 
-const askTimeoutMs = 15_000;
+/** How long a server is waited for. */
+export const askTimeoutMs = 15_000;
 
 export interface AskOptions {
   readonly signal?: AbortSignal;

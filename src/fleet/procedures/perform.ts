@@ -1,7 +1,7 @@
 /** @module Does the steps of a procedure: one call, or a few that belong together, at one server. */
 import type { CallParams, CallResult, Commands, JobNames } from "../../control/command.ts";
 import { asWalbError, WalbError } from "../../errors.ts";
-import type { Client } from "../../http/client.ts";
+import { type CallOptions, type Client, defaultTimeoutMs } from "../../http/client.ts";
 import { archiveClient, proxyClient, sharedClient, storageClient } from "../clients.ts";
 import type { FleetServer } from "../fleet.ts";
 import type { Action, Step } from "./step.ts";
@@ -10,6 +10,9 @@ import { gidOf } from "./view.ts";
 /** What doing needs. */
 export interface DoingContext {
   readonly signal: AbortSignal;
+  /** Time until it is given up; missing: never. */
+  leftMs?(): number | undefined;
+  /** @throws WalbError `cancelled`, `timed-out`. */
   sleep(ms: number): Promise<void>;
   remark(text: string): void;
   /** Runs a job to its end, shows how far it is, and cancels it when we are interrupted. */
@@ -25,15 +28,24 @@ export interface DoingContext {
 /** Stops wait for as long as there is something to finish. */
 const stopTimeoutMs = 20 * 86_400_000;
 const undoTimeoutMs = 30_000;
+/** For one that may not answer at all, when somebody waits for us to end. */
+const takeBackTimeoutMs = 5_000;
 const pollMs = 300;
 const sayMs = 60_000;
+
+/** Options of a call that takes at most so long, and no longer than there is time. */
+function within(context: DoingContext, mostMs?: number): CallOptions {
+  const leftMs = context.leftMs?.();
+  const timeoutMs = leftMs === undefined ? mostMs : Math.min(leftMs, mostMs ?? defaultTimeoutMs);
+  return { signal: context.signal, ...(timeoutMs === undefined ? {} : { timeoutMs }) };
+}
 
 type Of<Kind extends Action["kind"]> = Extract<Action, { kind: Kind }>;
 
 /** Does one step. @returns what is worth telling, if anything. */
 export async function perform(step: Step, context: DoingContext): Promise<string | undefined> {
   const { at, volume, action } = step;
-  const options = { signal: context.signal };
+  const options = within(context);
   switch (action.kind) {
     case "init-storage":
       await storageClient(at).call("init", { volume, device: action.device }, options);
@@ -51,7 +63,7 @@ export async function perform(step: Step, context: DoingContext): Promise<string
       await sharedClient(at).call("start", { volume }, options);
       return;
     case "stop":
-      await sharedClient(at).call("stop", { volume, mode: action.mode }, { ...options, timeoutMs: stopTimeoutMs });
+      await sharedClient(at).call("stop", { volume, mode: action.mode }, within(context, stopTimeoutMs));
       return;
     case "stop-empty":
       await stopEmpty(at, volume, context);
@@ -102,9 +114,9 @@ export async function perform(step: Step, context: DoingContext): Promise<string
 /** Everything is delivered, then the proxy is stopped. Given up, it is as before. */
 async function stopEmpty(at: FleetServer, volume: string, context: DoingContext): Promise<void> {
   const client = proxyClient(at);
-  await client.call("kick", { volume }, { signal: context.signal });
+  await client.call("kick", { volume }, within(context));
   try {
-    await client.call("stop", { volume, mode: "empty" }, { signal: context.signal, timeoutMs: stopTimeoutMs });
+    await client.call("stop", { volume, mode: "empty" }, within(context, stopTimeoutMs));
   } catch (error) {
     // Only one that still waits can be started; a failure of the undoing must not hide the first one.
     await client.call("start", { volume }, { timeoutMs: undoTimeoutMs }).catch(() => undefined);
@@ -123,11 +135,21 @@ async function changeProxy(
   context: DoingContext,
 ): Promise<void> {
   const client = proxyClient(at);
-  const status = await client.call("status", { volume }, { signal: context.signal });
+  const status = await client.call("status", { volume }, within(context));
   const { state = "Clear", archives = [] } = status.volumes[0] ?? {};
   if (state === "Clear" && action.kind === "unregister") return;
+  const start = (timeoutMs: number): Promise<unknown> => client.call("start", { volume }, { timeoutMs });
   if (state !== "Clear" && state !== "Stopped") {
-    await client.call("stop", { volume, mode: "graceful" }, { signal: context.signal, timeoutMs: stopTimeoutMs });
+    try {
+      await client.call("stop", { volume, mode: "graceful" }, within(context, stopTimeoutMs));
+    } catch (error) {
+      // It may come to its end without us.
+      await start(takeBackTimeoutMs).catch(() => {
+        const command = `walb start ${volume} --server ${at.name}`;
+        context.remark(`${at.name} may have stopped ${volume}; if this is not repeated, say: ${command}`);
+      });
+      throw error;
+    }
   }
   const { name: archiveName, address } = action.archive;
   let failure: WalbError | undefined;
@@ -147,7 +169,7 @@ async function changeProxy(
   }
   const isThere = state !== "Clear" || failure === undefined;
   if (isThere) {
-    await client.call("start", { volume }, { timeoutMs: undoTimeoutMs }).catch((error: unknown) => {
+    await start(undoTimeoutMs).catch((error: unknown) => {
       failure ??= asWalbError(error);
     });
   }
@@ -165,7 +187,7 @@ async function replicateOnce(
     return (await context.runJob(archiveClient(at), "replicate", { volume, to: to.address })).gid;
   } catch (error) {
     if (asWalbError(error).code !== "busy") throw error;
-    const known = (await archiveClient(at).call("status", { volume })).volumes[0];
+    const known = (await archiveClient(at).call("status", { volume }, within(context))).volumes[0];
     if (known?.replicas?.some((one) => one.to === to.address) !== true) throw error;
     return undefined;
   }
@@ -184,20 +206,19 @@ async function gidOfRunning(at: FleetServer, volume: string, to: FleetServer): P
  * and the other one has it from there, does what the proxies send later lead on.
  */
 async function catchUp(at: FleetServer, volume: string, action: Of<"catch-up">, context: DoingContext): Promise<void> {
-  const options = { signal: context.signal };
   const newestAt = async (archive: FleetServer): Promise<bigint> => {
-    const { volumes } = await archiveClient(archive).call("status", { volume }, options);
+    const { volumes } = await archiveClient(archive).call("status", { volume }, within(context));
     return volumes[0] === undefined ? -1n : gidOf(volumes[0]);
   };
   let goal = await newestAt(at);
   for (const proxy of action.proxies) {
-    const { volumes } = await proxyClient(proxy).call("status", { volume }, options);
+    const { volumes } = await proxyClient(proxy).call("status", { volume }, within(context));
     const waiting = volumes[0]?.archives.find(({ archiveName }) => archiveName === at.name);
     if (waiting === undefined || waiting.pendingCount === 0) continue;
     if (waiting.latestGid !== undefined && waiting.latestGid > goal) goal = waiting.latestGid;
     // One that is stopped meanwhile has nothing to try, and is waited for.
     await proxyClient(proxy)
-      .call("kick", { volume }, options)
+      .call("kick", { volume }, within(context))
       .catch(() => undefined);
   }
   for (let quietMs = 0; ; quietMs += pollMs) {
@@ -212,18 +233,17 @@ async function catchUp(at: FleetServer, volume: string, action: Of<"catch-up">, 
   }
   for (const proxy of action.proxies) {
     await proxyClient(proxy)
-      .call("kick", { volume }, options)
+      .call("kick", { volume }, within(context))
       .catch(() => undefined);
   }
 }
 
 /** @throws WalbError `state` when a backup did not come to its end. */
 async function awaitSync(at: FleetServer, volume: string, context: DoingContext): Promise<void> {
-  const options = { signal: context.signal };
   const ask = () =>
     at.role === "storage"
-      ? storageClient(at).call("status", { volume }, options)
-      : archiveClient(at).call("status", { volume }, options);
+      ? storageClient(at).call("status", { volume }, within(context))
+      : archiveClient(at).call("status", { volume }, within(context));
   for (;;) {
     const known = (await ask()).volumes[0];
     const state = known?.state ?? "Clear";
