@@ -8,8 +8,7 @@ import type { CopyOptions } from "./image.ts";
 import { openForBlocks } from "./open.ts";
 
 const partBytes = mib;
-/** Parts may be short between ranges that are left out. */
-const partsInFlightMax = 16;
+const partsInFlightMax = 8;
 /** Longest range zeroed by one call, so that cancelling stays lively. */
 const zeroBytesMax = gib;
 

@@ -3,6 +3,7 @@ import { existsSync, mkdirSync, mkdtempSync, readdirSync, renameSync, rmSync } f
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { adoptArchiveVolume, planArchiveAdoption, releaseArchiveVolume } from "../../src/archive/adopt/adopt.ts";
+import { baseHashesName } from "../../src/archive/base-hashes.ts";
 import { Lvm } from "../../src/image/lvm/lvm.ts";
 import { openLvmImageStore } from "../../src/image/lvm/store.ts";
 import { readLegacyArchiveVolume } from "../../src/legacy/archive.ts";
@@ -296,6 +297,7 @@ describe.each([
     ] as const)
       await scene.diff(from, to, to !== 4);
     await scene.command("restore", { gid: 4 });
+    await scene.command("verify");
     await scene.role.close("graceful");
   };
 
@@ -303,6 +305,8 @@ describe.each([
     await withLvmScene(11, pool, async (scene) => {
       await fill(scene);
       await releaseArchiveVolume(await partsOf(scene));
+      // The original will write to the image: what it held before says nothing any more.
+      expect(await scene.platform().disk.info(`/data/vol0/${baseHashesName}`)).toBeUndefined();
       const legacy = await readLegacyArchiveVolume(scene.platform().disk, "/data/vol0");
       expect(legacy.diffs.map(({ meta }) => [meta.from.gidB, meta.to.gidB, meta.isMergeable])).toEqual([
         [0n, 3n, true],

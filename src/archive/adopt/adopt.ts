@@ -21,6 +21,7 @@ import {
   removeOurs,
   takenOver,
 } from "../../volume/adopt.ts";
+import { baseHashesName } from "../base-hashes.ts";
 import type { StoredDiff } from "../diff-rows.ts";
 import { type Manifest, manifestName, manifestText } from "../manifest.ts";
 import { quarantineName } from "../quarantine.ts";
@@ -57,6 +58,7 @@ export async function adoptArchiveVolume(parts: ArchiveAdoptParts): Promise<Adop
   if (await isOurs(place)) return finishAdoption(place, parts.volume, isOriginalFile);
   const found = await readLegacyArchiveVolume(platform.disk, directory);
   const sizeLb = await sizeOf(parts, found);
+  await platform.disk.remove(`${directory}/${baseHashesName}`);
   const diffs: StoredDiff[] = [];
   for (const file of found.diffs) diffs.push(await storedDiffOf(platform, directory, file));
   const manifest = manifestOf(parts, found, sizeLb, diffs);
@@ -110,6 +112,9 @@ export async function releaseArchiveVolume(parts: ArchiveAdoptParts): Promise<Ad
   if ((await platform.disk.info(quarantine)) !== undefined && (await platform.disk.list(quarantine)).length > 0) {
     throw notBack(volume, `there are files in ${quarantine}`, "look at them, and move them away");
   }
+  // The original writes to the image and says nothing to the hashes: they go before it can.
+  await platform.disk.remove(`${directory}/${baseHashesName}`);
+  await platform.disk.syncDirectory(directory);
   await writeLegacyArchiveVolume(platform.disk, directory, back);
   await removeOurs(placeOf(parts), [quarantineName, manifestName]);
   const found = await readLegacyArchiveVolume(platform.disk, directory);
