@@ -64,6 +64,12 @@ int64_t io_start_writeback(int fd, uint64_t offset, uint64_t size) {
     return 0;
 }
 
+/* As above, and waits for the disk. An error it meets is told here, and not again by the sync behind it. */
+int64_t io_write_back(int fd, uint64_t offset, uint64_t size) {
+    unsigned how = SYNC_FILE_RANGE_WAIT_BEFORE | SYNC_FILE_RANGE_WRITE | SYNC_FILE_RANGE_WAIT_AFTER;
+    return sync_file_range(fd, (off64_t)offset, (off64_t)size, how) == 0 ? 0 : -errno;
+}
+
 int64_t io_discard(int fd, uint64_t offset, uint64_t size, int is_block) {
     if (size == 0) return 0;
     if (!is_block) {

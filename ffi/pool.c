@@ -68,6 +68,8 @@ static int64_t run(struct job *job) {
         return io_allocate(job->fd, offset, size);
     case OP_START_WRITEBACK:
         return io_start_writeback(job->fd, offset, size);
+    case OP_WRITE_BACK:
+        return io_write_back(job->fd, offset, size);
     case OP_FDATASYNC:
         return fdatasync(job->fd) == 0 ? 0 : -errno;
     case OP_FSYNC_PATH:

@@ -77,6 +77,7 @@ enum op {
     OP_TRANSFER,
     OP_RECODE,
     OP_START_WRITEBACK,
+    OP_WRITE_BACK,
 };
 
 enum { FLAG_ALWAYS = 1, FLAG_BLOCK_DEVICE = 2, FLAG_VERIFIED = 4, FLAG_SYNC = 8 };
@@ -116,6 +117,7 @@ int64_t io_read_scatter(int fd, const struct item *items, uint32_t count, uint64
 int64_t io_write_zeroes(int fd, uint64_t offset, uint64_t size);
 int64_t io_zero(int fd, uint64_t offset, uint64_t size, int is_block);
 int64_t io_start_writeback(int fd, uint64_t offset, uint64_t size);
+int64_t io_write_back(int fd, uint64_t offset, uint64_t size);
 int64_t io_allocate(int fd, uint64_t offset, uint64_t size);
 int64_t io_discard(int fd, uint64_t offset, uint64_t size, int is_block);
 int64_t io_next_data(int fd, uint64_t offset, double *end);

@@ -37,6 +37,7 @@ export const Op = {
   transfer: 32,
   recode: 33,
   startWriteback: 34,
+  writeBack: 35,
 } as const;
 export type Op = (typeof Op)[keyof typeof Op];
 

@@ -158,6 +158,9 @@ export interface DiskFile {
   /** Lets the disk begin with what was written to a range, and does not wait for it, so that the next {@link sync} is
    * short. It promises nothing. Absent where writes go past a cache. */
   startWriteback?(offsetBytes: number, sizeBytes: number): Promise<void>;
+  /** Writes a range back and waits for it, so that the next {@link sync} has that much less to do; only that makes it
+   * durable. Absent where writes go past a cache. @throws WalbError as sync does, which does not tell of it again. */
+  writeBack?(offsetBytes: number, sizeBytes: number): Promise<void>;
   /** Makes all completed writes durable (fdatasync; the size too). */
   sync(): Promise<void>;
   /** Makes a range read back as zeroes: hole punch or BLKZEROOUT, plain zero writes where neither is supported. */

@@ -237,7 +237,9 @@ export interface DiskHooks {
   fate?: Fate | undefined;
   journal?: Journal | undefined;
   /** Throws to make an operation fail. */
-  fault?: ((operation: "read" | "write" | "sync" | "zero", path: string, offsetBytes: number) => void) | undefined;
+  fault?:
+    | ((operation: "read" | "write" | "sync" | "zero" | "writeBack", path: string, offsetBytes: number) => void)
+    | undefined;
   alignmentBytes?: number | undefined;
   /** There is a page cache, which takes an access at once when this says so. */
   cached?: (() => boolean) | undefined;
@@ -371,6 +373,12 @@ class TestFile implements DiskFile {
     journal?.events.push({ kind: "sync", id, path: this.path });
     await this.disk.hooks.fate?.wait();
     journal?.events.push({ kind: "synced", id, path: this.path });
+  }
+
+  /** It may keep anything and makes nothing durable, as the time before a crash does. */
+  async writeBack(offsetBytes: number): Promise<void> {
+    this.disk.hooks.fault?.("writeBack", this.path, offsetBytes);
+    await this.disk.hooks.fate?.wait();
   }
 
   async zero(offsetBytes: number, sizeBytes: number): Promise<void> {

@@ -74,6 +74,18 @@ for (const direct of [false, true]) {
       });
     });
 
+    test("writes back a range, holes and what is behind the end in it, and leaves what is there", async () => {
+      await withFile(direct, async (file) => {
+        const data = filled(64 * kib, 1);
+        await file.write(1024 * kib, data);
+        await file.writeBack?.(0, 4096 * kib);
+        const found = empty(64 * kib);
+        await file.read(1024 * kib, found);
+        expect(Buffer.compare(found.bytes, data.bytes)).toBe(0);
+        expect(await file.size()).toBe(1088 * kib);
+      });
+    });
+
     test("keeps data beyond 4 GiB and 8 TiB at its place", async () => {
       await withFile(direct, async (file, path) => {
         const offsets = [0, 4 * gib - 4 * kib, 4 * gib, 8 * 1024 * gib + 4 * kib];

@@ -177,6 +177,15 @@ export class RealDiskFile implements DiskFile {
     });
   }
 
+  async writeBack(offsetBytes: number, sizeBytes: number): Promise<void> {
+    checkRange(offsetBytes + sizeBytes, 0, Number.MAX_SAFE_INTEGER, "end of the range");
+    if (this.isDirect || sizeBytes === 0) return;
+    const job = { op: Op.writeBack, isSlow: true, offset: offsetBytes, size: sizeBytes };
+    const { result } = await this.raw(job);
+    if (result < 0 && !errnoUnsupported.has(-result))
+      throw errnoError("writing back", -result, this.#place(offsetBytes));
+  }
+
   async sync(): Promise<void> {
     await this.run("fdatasync", { op: Op.fdatasync, isSlow: true });
   }

@@ -28,7 +28,12 @@ async function crashSeed(
   const random = new TestRandom(seed);
   const pbsBytes = random.chance(0.7) ? 512 : 4096;
   const work: Work = {
-    options: { overflow: "keep-writing", maxPackBytes: random.chance(0.5) ? 4 * pbsBytes : 1 << 20 },
+    options: {
+      overflow: "keep-writing",
+      maxPackBytes: random.chance(0.5) ? 4 * pbsBytes : 1 << 20,
+      // Some see checkpoints by time, too.
+      checkpointIntervalMs: seed % 2 === 0 ? 60 : 10_000,
+    },
     // Redo cannot tell zeroes that were written from a discard that a careless one leaves out.
     hasZeroes: forgets === undefined,
     grows,

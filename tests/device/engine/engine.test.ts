@@ -548,3 +548,61 @@ test("direct I/O at 512 bytes keeps alignment, and stores with 4096 fall back wh
     expect((await picture(bench, second)).slice(2, 9)).toEqual([0, 8, 0, 8, 8, 8, 0]);
   }
 });
+
+describe("a checkpoint by time", () => {
+  /** What happened to the data store, in order. */
+  async function checkpointed(fault?: (operation: string) => void) {
+    const bench = await makeBench({ sizeLb: 8192, ringPb: 20_000 });
+    const engine = await openOn(bench);
+    for (let i = 0; i < 4; i += 1) await write(bench, engine, i * 2048, blocks(2047, i + 1));
+    await flush(engine);
+    bench.clock.advance(50);
+    await settle();
+    const { written } = engine.deviceStatus().lsids;
+    const seen: string[] = [];
+    bench.disk.hooks.fault = (operation, path, offsetBytes) => {
+      if (path !== "data") return;
+      seen.push(operation === "writeBack" ? `writeBack ${offsetBytes / 512}` : operation);
+      fault?.(operation);
+    };
+    expect(written).toBeGreaterThan(4 * 2047);
+    bench.clock.advance(10_000);
+    await settle(20);
+    return { bench, engine, seen, written };
+  }
+
+  test("writes the data store back a little at a time before the sync, so that syncs of the log get their turn", async () => {
+    const { engine, seen, written } = await checkpointed();
+    expect(seen).toEqual(["writeBack 0", "writeBack 2048", "writeBack 4096", "writeBack 6144", "sync"]);
+    expect(engine.deviceStatus().lsids.prevWritten).toBe(written);
+  });
+
+  test("makes haste as soon as somebody waits for the superblock", async () => {
+    const bench = await makeBench({ sizeLb: 8192, ringPb: 20_000 });
+    const engine = await openOn(bench);
+    for (let i = 0; i < 4; i += 1) await write(bench, engine, i * 2048, blocks(2047, i + 1));
+    await flush(engine);
+    bench.clock.advance(50);
+    await settle();
+    const seen: string[] = [];
+    let asked: Promise<void> | undefined;
+    bench.disk.hooks.fault = (operation, path) => {
+      if (path !== "data") return;
+      seen.push(operation);
+      asked ??= engine.checkpoint();
+    };
+    bench.clock.advance(10_000);
+    await settle(20);
+    await asked;
+    expect(seen).toEqual(["writeBack", "sync"]);
+  });
+
+  test("that hears of a failure while it writes back names nothing in the superblock: the sync would not tell it again", async () => {
+    const { bench, engine } = await checkpointed((operation) => {
+      if (operation === "writeBack") throw new WalbError("io", { what: "writing back failed" });
+    });
+    expect(engine.readOnlyReason).toContain("syncing the data store failed");
+    expect(superblockOf(bench).writtenLsid).toBe(0);
+    expect((await read(bench, engine, 2048, 1))[0]).toBe(2);
+  });
+});

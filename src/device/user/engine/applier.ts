@@ -107,6 +107,11 @@ export class Applier {
         core.data.isDirect ? parallelDirect : parallelCached,
       );
       core.counters.appliedBytes += bytesOf(operations);
+      if (core.data.writeBack !== undefined && !core.data.isDirect) {
+        for (const { kind, offsetLb, sizeLb } of operations) {
+          if (kind === "write") core.dirty.note(offsetLb * lbBytes, sizeLb * lbBytes);
+        }
+      }
       for (const write of round) {
         this.#pending.shift();
         core.overlay.remove(write.offsetLb, write.offsetLb + write.sizeLb, write);

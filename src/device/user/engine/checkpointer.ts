@@ -10,6 +10,8 @@ export class Checkpointer {
   #tail: Promise<unknown> = Promise.resolve();
   #timer: Timer | undefined;
   #isRequested = false;
+  /** Somebody waits for the superblock: what is written back is not to be spread. */
+  #isHurried = false;
   #intervalMs: number;
   /** While held no checkpoint is made by time. */
   isHeld = false;
@@ -35,6 +37,11 @@ export class Checkpointer {
 
   /** Runs an action that changes the superblock, after those before it. */
   exclusive<T>(action: () => Promise<T>): Promise<T> {
+    this.#isHurried = true;
+    return this.#queue(action);
+  }
+
+  #queue<T>(action: () => Promise<T>): Promise<T> {
     const result = this.#tail.then(action);
     this.#tail = result.catch(() => {});
     return result;
@@ -52,8 +59,30 @@ export class Checkpointer {
     if (lsids.written === lsids.prevWritten) return;
     this.#timer = parts.clock.timer(this.#intervalMs, () => {
       this.#timer = undefined;
-      if (!this.isHeld) this.request();
+      if (!this.isHeld) this.#checkpointGently();
     });
+  }
+
+  /**
+   * A checkpoint that nobody waits for. A sync of all at once would fill the queue of the disk, and each sync of the log
+   * would wait behind it: so the data store is written back a little at a time before.
+   */
+  #checkpointGently(): void {
+    this.#isHurried = false;
+    this.#queue(async () => {
+      const core = this.#core;
+      const { data } = core;
+      try {
+        for (const { offsetBytes, sizeBytes } of core.dirty.take()) {
+          if (this.#isHurried || core.failure !== undefined) break;
+          await data.writeBack?.(offsetBytes, sizeBytes);
+        }
+      } catch (error) {
+        // The sync would not tell of it: what was lost must not be checkpointed.
+        core.fail(error, "syncing the data store");
+      }
+      await this.save({});
+    }).catch(() => {});
   }
 
   /** A checkpoint of what is written, soon; a failure makes the engine read-only. */
@@ -78,7 +107,10 @@ export class Checkpointer {
     const writtenLsid = lsids.written;
     if (writtenLsid === lsids.prevWritten && Object.keys(changes).length === 0) return;
     try {
-      if (writtenLsid !== lsids.prevWritten) await core.data.sync();
+      if (writtenLsid !== lsids.prevWritten) {
+        core.dirty.clear();
+        await core.data.sync();
+      }
     } catch (error) {
       core.fail(error, "syncing the data store");
       throw core.refusal();

@@ -7,6 +7,7 @@ import type { Lease, Memory } from "../../../native/memory.ts";
 import type { DiskFile } from "../../../platform/disk.ts";
 import type { Lsids } from "../../device.ts";
 import type { Done } from "../block.ts";
+import { DirtyRegions } from "./dirty.ts";
 import type { EngineParts, EngineSettings } from "./options.ts";
 
 /** A request to write, from its arrival until all of it is on the data store. */
@@ -70,6 +71,8 @@ export class EngineCore {
   failure: WalbError | undefined;
   /** Newest completed, not yet applied write of each block. */
   readonly overlay = new IntervalIndex<PendingWrite>();
+  /** Of the data store, written and not synced. */
+  readonly dirty = new DirtyRegions();
   pendingBytes = 0;
   /** Space of the log that is being prepared begins here: nothing may be appended at or behind it meanwhile. */
   preparingLsid = Number.POSITIVE_INFINITY;
