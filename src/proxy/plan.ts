@@ -68,7 +68,7 @@ export function planSend(pending: readonly DiffRow[], limits: SendLimits): SendP
     chosen.push(best);
   }
   const diffs = chosen.map((index) => rows[index]!);
-  return { diffs, merged: chosen.length === 1 ? metas[first]! : { ...merged, dataSizeBytes: 0 }, uuid };
+  return { diffs, merged: chosen.length === 1 ? metas[first]! : { ...merged, dataSizeBytes: bytes }, uuid };
 }
 
 function byStart(a: DiffRow, b: DiffRow): number {

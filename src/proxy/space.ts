@@ -4,6 +4,7 @@
  */
 import { WalbError } from "../errors.ts";
 import { gib, mib } from "../units.ts";
+import { noRoomText } from "../wire/words.ts";
 
 /** Kept free beyond what a log needs, so that the databases can be written and deliveries can make room. */
 const reserveBytesMax = 256 * mib;
@@ -61,7 +62,7 @@ export function judgeSpace(
   if (freeBytes < neededBytes) {
     const others = claimedBytes === 0 ? "" : `, and ${Math.ceil(claimedBytes / mib)} MiB for logs on their way in`;
     const reserve = Math.ceil((neededBytes - logBytes) / mib);
-    const what = `the proxy has ${freeMib} MiB free, but needs ${Math.ceil(logBytes / mib)} MiB for this log and ${reserve} MiB in reserve${others}`;
+    const what = `${noRoomText}the proxy has ${freeMib} MiB free, but needs ${Math.ceil(logBytes / mib)} MiB for this log and ${reserve} MiB in reserve${others}`;
     return { kind: "refuse", error: new WalbError("no-space", { what, where: place, hint }) };
   }
   if (freeBytes >= warnBytes) return { kind: "enough" };

@@ -8,7 +8,7 @@ import { type Address, addressText } from "../platform/net.ts";
 import { finishRange, type LogPoint, type RangePlan, rangeDiffMeta, undelivered } from "../snapshot/split.ts";
 import { connectWire } from "../wire/handshake.ts";
 import { runWlogTransfer } from "../wire/wlog-transfer.ts";
-import { refusedError } from "../wire/words.ts";
+import { isNoRoom, refusedError } from "../wire/words.ts";
 import { dumpFileName, dumpLogHeader } from "./dump-header.ts";
 import type { TransferMemory } from "./memory.ts";
 import type { ProxyList } from "./proxies.ts";
@@ -23,10 +23,14 @@ interface Shipment {
   readonly info: DeviceInfo;
   readonly memory: TransferMemory;
   readonly signal: AbortSignal;
+  /** Where ranges are cut, PB. */
+  readonly cutPb: number;
   /** Packs of the range, in batches, from the start. */
   readonly packs: () => AsyncGenerator<PackBatch, void, undefined>;
   /** What is wrong with our own log: no reason to try another proxy. */
   logFailure: WalbError | undefined;
+  /** A proxy has no room for so much log. */
+  isTooLarge: boolean;
 }
 
 /**
@@ -49,10 +53,21 @@ export async function sendLogRange(
     const reader = new LogDeviceReader({ file, ring: info, pool: memory.reading, compute: volume.platform.compute });
     const done = volume.requireDone();
     const packs = () => reader.packs(range.fromLsid, readLimitLsid, signal);
-    const shipment: Shipment = { volume, range, done, info, memory, signal, packs, logFailure: undefined };
-    const maxPb = volume.store.cutPb ?? volume.maxPb(info.pbsBytes);
-    if (!range.isWhole) volume.store.setCutPb(maxPb);
+    const cutPb = volume.store.cutPb ?? volume.maxPb(info.pbsBytes);
+    const shipment: Shipment = {
+      volume,
+      range,
+      done,
+      info,
+      memory,
+      signal,
+      packs,
+      cutPb,
+      logFailure: undefined,
+      isTooLarge: false,
+    };
     const endLsid = await offer(shipment, proxies);
+    volume.noteRoom();
     const { done: after } = finishRange(done, range, endLsid);
     volume.store.setDone(after, undelivered(after, volume.store.queue));
   } finally {
@@ -79,6 +94,7 @@ async function offer(shipment: Shipment, proxies: ProxyList): Promise<number> {
       failures.push(failure);
     }
   }
+  if (shipment.isTooLarge) volume.noteNoRoom((range.limitLsid - range.fromLsid) * shipment.info.pbsBytes);
   throw failureOf(failures, volume.name);
 }
 
@@ -123,12 +139,16 @@ async function transferTo(shipment: Shipment, address: Address): Promise<number>
     };
     const parts = { pool: memory.sending, compute: platform.compute };
     const answer = await runWlogTransfer(stream, request, parts, {
-      batches: () =>
-        watched(shipment, (lsid) => {
+      batches: () => {
+        // From now on the cut may arrive. What was refused has not, so it binds nobody.
+        if (!range.isWhole) volume.store.setCutPb(shipment.cutPb);
+        return watched(shipment, (lsid) => {
           endLsid = lsid;
-        }),
+        });
+      },
       diff: () => rangeDiffMeta(finishRange(done, range, endLsid).diff),
     });
+    shipment.isTooLarge ||= isNoRoom(answer);
     if (answer.kind !== "accept") throw refusedError(stream.peerName, "the log transfer", answer);
     return endLsid;
   } finally {
@@ -156,7 +176,10 @@ async function* watched(shipment: Shipment, onEnd: (lsid: number) => void): Asyn
     }
   } catch (error) {
     // Nothing can have been cut with a limit that not even one pack fits into.
-    if (shipment.logFailure?.code === "out-of-range") volume.store.setCutPb(undefined);
+    if (shipment.logFailure?.code === "out-of-range") {
+      volume.store.setCutPb(undefined);
+      volume.noteRoom();
+    }
     if (shipment.logFailure?.code === "damaged") await keepHeader(shipment, goodLsid);
     throw error;
   } finally {

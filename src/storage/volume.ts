@@ -4,6 +4,7 @@ import type { DeviceInfo, DeviceStatus, WalbDevice } from "../device/device.ts";
 import { type ErrorCode, WalbError } from "../errors.ts";
 import type { Platform } from "../platform/platform.ts";
 import { type LogPoint, nextPoint } from "../snapshot/split.ts";
+import { mib } from "../units.ts";
 import { VolumeMachine } from "../volume/machine.ts";
 import type { Trouble } from "../volume/trouble.ts";
 import type { StorageSettings } from "./settings.ts";
@@ -35,6 +36,9 @@ const flushPollMs = 20;
 /** What no other host can mend. */
 const lastingCodes: readonly ErrorCode[] = ["log-overflow", "different-uuid", "damaged", "bad-format", "read-only"];
 
+/** Transfers are not made smaller than this for proxies without room. */
+const roomBytesMin = 2 * mib;
+
 /** A volume of a running storage. */
 export class StorageVolume {
   readonly machine: VolumeMachine<StorageState, StorageAction>;
@@ -44,6 +48,8 @@ export class StorageVolume {
   lastSentMs: number | undefined;
   /** Wall clock of when the log was last seen with nothing to deliver: what waits was written since. */
   caughtUpMs = 0;
+  /** Bytes of log that proxies are believed to have room for. */
+  #roomBytes = Number.POSITIVE_INFINITY;
   /** How far the backup under way is. */
   backupProgress: { readonly doneBytes: number; readonly totalBytes: number } | undefined;
   /** Gives up the backup under way, when one is. */
@@ -78,9 +84,21 @@ export class StorageVolume {
     this.caughtUpMs = Math.max(this.caughtUpMs, this.platform.clock.nowMs() - agoMs);
   }
 
-  /** PB of the largest transfer, for this volume's block size. */
+  /** PB of the largest transfer, for this volume's block size; less while proxies have no room for that. */
   maxPb(pbsBytes: number): number {
-    return Math.max(1, Math.floor(this.settings.wlogSendBytesMax / pbsBytes));
+    const { wlogSendBytesMax } = this.settings;
+    return Math.max(1, Math.floor(Math.min(wlogSendBytesMax, this.#roomBytes) / pbsBytes));
+  }
+
+  /** Proxies had no room for so much log: the next transfer is half of it. */
+  noteNoRoom(logBytes: number): void {
+    this.#roomBytes = Math.max(roomBytesMin, Math.floor(Math.min(this.#roomBytes, logBytes) / 2));
+  }
+
+  /** More of the log may go at once again: a transfer went well, or a pack is larger than what was tried. */
+  noteRoom(): void {
+    this.#roomBytes =
+      this.#roomBytes >= this.settings.wlogSendBytesMax ? Number.POSITIVE_INFINITY : 2 * this.#roomBytes;
   }
 
   /**

@@ -109,6 +109,14 @@ export function reasonOf(text: string): string {
   return (ours?.slice(ourMark.length) ?? lines[0] ?? "").trim();
 }
 
+/** In a refusal of a log: the sender may try with less of it. */
+export const noRoomText = "no room for this log: ";
+
+/** Whether a log was refused because of its size. */
+export function isNoRoom(answer: Answer): boolean {
+  return answer.kind === "text" && answer.text.includes(noRoomText);
+}
+
 /** The error that a refusal by a peer is to whoever asked. */
 export function refusedError(peer: string, request: string, answer: Answer): WalbError {
   const reason = answer.kind === "text" ? answer.text : answer.kind === "word" ? answer.word : "accepted";

@@ -43,7 +43,10 @@ describe("the next transfer of a proxy", () => {
     const rows = [row(1, 0, 1, { sizeBytes: 99 }), row(2, 1, 2), row(3, 2, 3), row(4, 3, 4)];
     expect(idsOf(planSend(rows, { bytesMax: 50, countMax: 9 })?.diffs)).toEqual([1]);
     expect(idsOf(planSend(rows, { bytesMax: 110, countMax: 9 })?.diffs)).toEqual([1, 2]);
-    expect(idsOf(planSend(rows, { bytesMax: 999, countMax: 3 })?.diffs)).toEqual([1, 2, 3]);
+    const three = planSend(rows, { bytesMax: 999, countMax: 3 })!;
+    expect(idsOf(three.diffs)).toEqual([1, 2, 3]);
+    // Archives are told how much comes at most.
+    expect(three.merged.dataSizeBytes).toBe(99 + 10 + 10);
   });
 
   test("stops before a diff that may not be merged, and at a gap", () => {
