@@ -158,7 +158,8 @@ export class DiffReception implements PackSink {
     const meta = { ...this.#diff, dataSizeBytes: sizeBytes };
     const fileName = diffFileName(meta);
     const uuid = this.#uuid;
-    const isNewUuid = !store.manifest().diffUuids.includes(uuid);
+    // The manifest names the logs of all diffs, and the one that is followed.
+    const isNewUuid = uuid !== store.logUuid && !store.diffs.some((diff) => diff.uuid === uuid);
     await this.#file.commit(fileName);
     volume.pins.keep(fileName);
     const replaced = store.addDiff({ fileName, meta, uuid, contentLb }, platform.clock.nowMs());
