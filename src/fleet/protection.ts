@@ -156,6 +156,20 @@ function judgeStorage({ volume, storage }: VolumePath, { reasons, warnings }: Fi
   }
 }
 
+/** What the servers of a path say themselves that is wrong, where not enough of them were asked for a verdict. */
+export function troublesOf({ storage, proxies, primary, replicas }: VolumePath): string[] {
+  const heard = [
+    ...[storage].map((one) => ["storage", one] as const),
+    ...proxies.map((one) => ["proxy", one] as const),
+    ...[primary, ...replicas].map((one) => ["archive", one] as const),
+  ];
+  return heard.flatMap(([role, one]) => {
+    if (one?.status?.trouble === undefined) return [];
+    const { state, trouble } = one.status;
+    return [`${role} ${one.server}: ${state === "Broken" ? "state Broken: " : ""}${told(state, trouble)}`];
+  });
+}
+
 /** What is wrong; of a volume that cannot be opened also the way out, which only its server knows. */
 function told(state: string, { message, hint }: { readonly message: string; readonly hint?: string | undefined }) {
   return state === "Broken" && hint !== undefined ? `${message}; ${hint}` : message;

@@ -90,6 +90,20 @@ describe("a volume's life through the verbs", () => {
     expect(fleet.calls).toEqual([]);
   });
 
+  test("status of one server tells what that server cannot open, and the way out", async () => {
+    for (const [role, name] of [
+      ["storage", "s0"],
+      ["proxy", "p0"],
+      ["archive", "a0"],
+    ] as const) {
+      Object.assign(fleet.states, { storage: "Target", proxy: "Started", archive: "Archived", [role]: "Broken" });
+      const { out } = await fleet.run(["status", "--server", name]);
+      expect(out).toContain(
+        `vol0: warning: ${role} ${name}: state Broken: volume.db is no database; move volume.db aside`,
+      );
+    }
+  });
+
   test("init makes a volume anew at a proxy that lost its database", async () => {
     Object.assign(fleet.states, { storage: "Target", proxy: "Broken", archive: "Archived" });
     expect((await fleet.run(["init", "vol0", "--device", "dev0"])).code).toBe(0);

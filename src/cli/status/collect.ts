@@ -13,6 +13,7 @@ import {
   measurePath,
   type PathMeasure,
   type Protection,
+  troublesOf,
   type VolumePath,
 } from "../../fleet/protection.ts";
 import { Client } from "../../http/client.ts";
@@ -135,7 +136,10 @@ function judge(
 ): { row: VolumeRow; isOnlyLate: boolean } {
   const measure = measurePath(path, nowMs);
   if (named !== undefined)
-    return { row: { ...path, isProtected: null, reasons: [], warnings: [], measure }, isOnlyLate: false };
+    return {
+      row: { ...path, isProtected: null, reasons: [], warnings: troublesOf(path), measure },
+      isOnlyLate: false,
+    };
   const { isOnlyLate, ...verdict } = judgeProtection(path, limits, nowMs);
   return { row: { ...path, ...verdict, measure }, isOnlyLate };
 }
