@@ -46,10 +46,25 @@ function readFleet(flags: Pick<ClientFlagValues, "fleet">, io: Io): Fleet {
   const candidates = flags.fleet === undefined ? ["walb.toml", "/etc/walb/walb.toml"] : [flags.fleet];
   for (const candidate of candidates) {
     const path = resolve(io.cwd, candidate);
-    if (existsSync(path)) return parseFleet(readFileSync(path, "utf8"), path);
+    if (existsSync(path)) return parseFleet(readFleetFile(path), path);
   }
   if (flags.fleet === undefined) return defaultFleet;
   throw new WalbError("usage", { what: "the fleet file is not there", where: { file: resolve(io.cwd, flags.fleet) } });
+}
+
+/** The text of a fleet file that is there. @throws WalbError `usage` naming it, when it cannot be read. */
+export function readFleetFile(file: string): string {
+  try {
+    return readFileSync(file, "utf8");
+  } catch (cause) {
+    const why = cause instanceof Error && "code" in cause ? `: ${String(cause.code)}` : "";
+    throw new WalbError("usage", {
+      what: `the fleet file cannot be read${why}`,
+      where: { file },
+      hint: "it is a text file that the user who runs this may read",
+      cause,
+    });
+  }
 }
 
 /** Options of a call from the flags. */

@@ -1,7 +1,7 @@
 /** @module The fleet: which servers there are and which volumes they protect; parsed from walb.toml and checked. */
 import { z } from "zod";
 import { addressTextSchema, volumeSchema } from "../control/schemas.ts";
-import { WalbError } from "../errors.ts";
+import { WalbError, withArticle } from "../errors.ts";
 import { type WorkerTable, workerTableSchema } from "./worker/policy.ts";
 
 /** Names of servers; the proxy uses those of archives as directory names. */
@@ -108,9 +108,10 @@ export function readFleetText(
     const problems = parsed.error.issues.map((issue) => {
       // Of a name, what is wrong with it stands below.
       const inner = issue.code === "invalid_key" ? issue.issues[0]?.message : undefined;
-      const isMissing = issue.code === "invalid_type" && valueAt(raw, issue.path) === undefined;
-      const what = isMissing ? `it is missing: a ${issue.expected}` : (inner ?? issue.message);
-      return { field: issue.path.join("."), what };
+      if (issue.code !== "invalid_type") return { field: issue.path.join("."), what: inner ?? issue.message };
+      const kind = withArticle(issue.expected === "record" ? "table" : issue.expected);
+      const isMissing = valueAt(raw, issue.path) === undefined;
+      return { field: issue.path.join("."), what: isMissing ? `it is missing: ${kind}` : `it must be ${kind}` };
     });
     return { fleet: undefined, problems };
   }

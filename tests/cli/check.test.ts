@@ -20,6 +20,22 @@ test("walb check asks the servers, says what is wrong and what to do, and exits 
   }
 });
 
+test("a fleet file that cannot be read is named", async () => {
+  const directory = mkdtempSync(join(tmpdir(), "walb-check-"));
+  try {
+    mkdirSync(join(directory, "walb.toml"));
+    for (const verb of ["check", "status"]) {
+      const { code, err } = await runIn(directory, [verb]);
+      expect([code, err]).toEqual([
+        2,
+        expect.stringContaining(`file ${directory}/walb.toml: the fleet file cannot be`),
+      ]);
+    }
+  } finally {
+    rmSync(directory, { recursive: true, force: true });
+  }
+});
+
 test("walb check tells to repeat init, as it can be typed, where a proxy or archive does not know a volume", async () => {
   const fleet = await startFakeFleet();
   try {

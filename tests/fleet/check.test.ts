@@ -47,6 +47,9 @@ test("a file without mistakes has no findings", () => {
 /** What is wrong; the file with the mistake; the place and the words by which it is named. */
 const inFile: readonly (readonly [string, string, string, RegExp])[] = [
   ["no TOML", "[servers", "the file", /not TOML/],
+  ["an empty file", "", "servers", /it is missing: a table/],
+  ["a list of servers", '[[servers]]\nname = "s0"', "servers", /it must be a table/],
+  ["a primary that is text", changed("primary = true", 'primary = "yes"'), "servers.a0.primary", /must be a boolean/],
   ["a misspelt key", changed("primary = true", "primry = true"), "servers.a0", /primry/],
   ["an unknown role", changed('role = "proxy"', 'role = "relay"'), "servers.p0.role", /storage.*proxy.*archive/],
   ["an address without a port", changed('"pc1:10000"', '"pc1"'), "servers.s0.address", /host:port/],

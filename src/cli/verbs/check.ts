@@ -1,5 +1,5 @@
 /** @module `walb check`: are the fleet file and the servers as they should be. */
-import { existsSync, readFileSync } from "node:fs";
+import { existsSync } from "node:fs";
 import { dirname, resolve } from "node:path";
 import { commonCommands } from "../../control/common.ts";
 import { asWalbError, exitCodes, WalbError } from "../../errors.ts";
@@ -9,7 +9,7 @@ import { checkServers, type Probe } from "../../fleet/check/servers.ts";
 import { archiveClient, proxyClient, storageClient } from "../../fleet/clients.ts";
 import { defaultFleet, type Fleet, type FleetServer, withClusterKey } from "../../fleet/fleet.ts";
 import { Client } from "../../http/client.ts";
-import { clientFlags, print } from "../common.ts";
+import { clientFlags, print, readFleetFile } from "../common.ts";
 import { toggle } from "../flags.ts";
 import { readKeys } from "../key/file.ts";
 import { parseSize } from "../text/size.ts";
@@ -52,7 +52,7 @@ function readFile(flags: { readonly fleet: string | undefined }, io: Io) {
   for (const candidate of candidates) {
     const file = resolve(io.cwd, candidate);
     if (!existsSync(file)) continue;
-    const { fleet, findings } = checkFleetFile(readFileSync(file, "utf8"), file, {
+    const { fleet, findings } = checkFleetFile(readFleetFile(file), file, {
       duration: parseDuration,
       size: parseSize,
     });

@@ -25,6 +25,7 @@ export function checkFleetFile(text: string, file: string, readers: Readers): { 
 
 function hintOf(field: string): string | undefined {
   if (/^servers\.[^.]+\.address$/.test(field)) return 'for example address = "backup1:10200"';
+  if (field === "servers") return 'for example [servers.a0] role = "archive" address = "backup1:10200"';
   if (/^servers\.[^.]+\.role$/.test(field)) return 'role is "storage", "proxy" or "archive"';
   if (/^worker\.(apply|merge|replicate)\.every$/.test(field)) return 'for example every = "1h"';
   if (field === "worker.apply.keep") return 'for example keep = "14d"';
