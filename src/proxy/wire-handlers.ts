@@ -33,12 +33,20 @@ const turnWaitMs = 3_000;
 
 /** A log that comes slower than this is given up: it would keep its volume, and a place, from others without end. */
 const slowest = { bytes: 64 * kib, windowMs: 60_000 };
+/** One that brings less is crawling, and gives its place to others; it may go on, since it takes next to nothing. */
+const crawling = { bytes: 2560 * kib, windowMs: 10_000 };
+/** So many may crawl at once, beyond the places; one more is given up. */
+const crawlingMax = 8;
 /** With another log of the volume waiting, one that brings less meanwhile does not move. */
 const movingBytes = 16 * kib;
 
 /** Handlers by protocol or command name. */
 export function proxyWireHandlers(parts: WireParts): ReadonlyMap<string, WireHandler> {
-  const admission: Admission = { turns: new Limiter(parts.settings.maxForegroundTasks), claims: new SpaceClaims() };
+  const admission: Admission = {
+    turns: new Limiter(parts.settings.maxForegroundTasks),
+    claims: new SpaceClaims(),
+    crawlers: new Set(),
+  };
   return new Map<string, WireHandler>([
     ["wlog-transfer", (stream) => receiveLog(parts, stream, admission)],
     ...legacyHandlers(parts.legacy),
@@ -49,6 +57,8 @@ export function proxyWireHandlers(parts: WireParts): ReadonlyMap<string, WireHan
 interface Admission {
   readonly turns: Limiter;
   readonly claims: SpaceClaims;
+  /** Receptions that have given their place back. */
+  readonly crawlers: Set<WireStream>;
 }
 
 /** A reception that was let in. */
@@ -105,7 +115,7 @@ async function admit(
   parts: WireParts,
   stream: WireStream,
   request: WlogRequest,
-  { turns, claims }: Admission,
+  { turns, claims, crawlers }: Admission,
   undo: (() => void)[],
 ): Promise<Admitted> {
   const { settings, volumes, io } = parts;
@@ -114,7 +124,8 @@ async function admit(
   machine.requireNotStopping("receive a log");
   await endStalled(volume);
   machine.require(["Started"], "receive a log");
-  undo.push(await takeTurn(volume, turns, settings.maxForegroundTasks));
+  const leaveTurn = await takeTurn(volume, turns, settings.maxForegroundTasks);
+  undo.push(leaveTurn);
   machine.requireNotStopping("receive a log");
   const transition = machine.begin(["Started"], "WlogRecv", "receive a log");
   undo.push(() => transition.commit("Started"));
@@ -122,7 +133,7 @@ async function admit(
   undo.push(() => {
     volume.receiving = undefined;
   });
-  undo.push(watchPace(volume, stream));
+  undo.push(watchPace(volume, stream, { leaveTurn, crawlers }));
   try {
     // Made before the answer, so that a lack of space is told in it.
     return { volume, reception: await Reception.begin(volume, request, io, claims) };
@@ -132,28 +143,56 @@ async function admit(
   }
 }
 
-/** Ends a reception whose peer sends next to nothing. @returns how to stop watching. */
-function watchPace(volume: ProxyVolume, stream: WireStream): () => void {
+/** A reception's place, and those that have none. */
+interface Place {
+  readonly leaveTurn: () => void;
+  readonly crawlers: Set<WireStream>;
+}
+
+/**
+ * Takes the place of a reception whose peer crawls, and ends one whose peer sends next to nothing: whoever sends slowly
+ * must not keep others out. @returns how to stop watching.
+ */
+function watchPace(volume: ProxyVolume, stream: WireStream, { leaveTurn, crawlers }: Place): () => void {
   const { clock } = volume.platform;
+  const windowsMax = slowest.windowMs / crawling.windowMs;
+  const windows: number[] = [];
   let seenBytes = stream.readBytes;
   const look = (): void => {
-    const came = stream.readBytes - seenBytes;
-    seenBytes += came;
+    windows.push(stream.readBytes - seenBytes);
+    seenBytes = stream.readBytes;
+    if (windows.length > windowsMax) windows.shift();
     // Not when it is we who are slow.
-    if (came < slowest.bytes && stream.isReading && volume.receiving?.isCommitting === false) {
-      stream.close(
-        new WalbError("timed-out", {
-          what: `only ${came} bytes of the log came within ${slowest.windowMs / 1000} s`,
-          where: { volume: volume.name, peer: stream.peerName },
-          hint: "look at the network and at the load of the storage; it sends the log again by itself",
-        }),
-      );
-      return;
+    if (stream.isReading && volume.receiving?.isCommitting === false) {
+      const came = windows.reduce((sum, bytes) => sum + bytes, 0);
+      if (windows.length === windowsMax && came < slowest.bytes) {
+        giveUp(`only ${came} bytes of the log came within ${slowest.windowMs / 1000} s`);
+        return;
+      }
+      if (windows.at(-1)! < crawling.bytes && !crawlers.has(stream)) {
+        if (crawlers.size >= crawlingMax) {
+          giveUp(`the log comes slowly, and so do ${crawlers.size} others`);
+          return;
+        }
+        crawlers.add(stream);
+        leaveTurn();
+      }
     }
-    timer = clock.timer(slowest.windowMs, look);
+    timer = clock.timer(crawling.windowMs, look);
   };
-  let timer = clock.timer(slowest.windowMs, look);
-  return () => timer.cancel();
+  const giveUp = (what: string): void =>
+    stream.close(
+      new WalbError("timed-out", {
+        what,
+        where: { volume: volume.name, peer: stream.peerName },
+        hint: "look at the network and at the load of the storage; it sends the log again by itself",
+      }),
+    );
+  let timer = clock.timer(crawling.windowMs, look);
+  return () => {
+    timer.cancel();
+    crawlers.delete(stream);
+  };
 }
 
 /** A place among the receptions, in the order of asking. */

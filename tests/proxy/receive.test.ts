@@ -1,5 +1,7 @@
 import { describe, expect, test } from "bun:test";
+import type { ProxyStatus } from "../../src/control/proxy.ts";
 import { spaceNeeded } from "../../src/proxy/space.ts";
+import type { WireStream } from "../../src/wire/stream.ts";
 import { call } from "../helpers/backup-path.ts";
 import { sendTestLog } from "../helpers/fake-storage.ts";
 import { payload } from "../helpers/wire.ts";
@@ -231,6 +233,109 @@ describe("many storages at once", () => {
     expect(state).toBe("Started");
     expect(trouble?.message).toContain("of the log came within 60 s");
     await bench.complete(() => bench.send([io(0, 8, 2)]));
+    await bench.delivered();
+    bench.world.close();
+  });
+
+  test("that crawl do not keep the others out, however many they are, and go on as long as there is room for them", async () => {
+    const bench = new ProxyBench(11, 1, { maxForegroundTasks: 2 });
+    await bench.open();
+    const count = 14;
+    await bench.complete(async () => {
+      for (let i = 1; i < count; i++) {
+        await call(bench.proxy, "add-archive", { volume: `v${i}`, archiveName: "a0", address: "a0:10200" });
+        await call(bench.proxy, "start", { volume: `v${i}` });
+      }
+    });
+    const begun: string[] = [];
+    const release = Promise.withResolvers<void>();
+    const crawl = (name: string) => {
+      const log = { volume: name, fromGid: 0n, toGid: 1n, ios: [io(0, 8, 1)] };
+      const beforeEnd = (): Promise<void> => {
+        begun.push(name);
+        return release.promise;
+      };
+      return sendTestLog(bench.source.platform, proxyAddress, { ...log, beforeEnd });
+    };
+    const send = (name: string, fromGid: bigint) =>
+      bench.complete(() =>
+        sendTestLog(bench.source.platform, proxyAddress, { volume: name, fromGid, toGid: fromGid + 1n, ios: [] }),
+      );
+    const first: Promise<unknown>[] = [];
+    bench.world.after(0, () => {
+      first.push(crawl("v1"), crawl("v2"));
+      for (const one of first) one.catch(() => undefined);
+    });
+    await bench.world.run(1_000);
+    expect(begun.toSorted()).toEqual(["v1", "v2"]);
+    await expect(send("v3", 0n)).rejects.toThrow("which is the limit");
+    await bench.world.run(12_000);
+    await send("v3", 0n);
+    // What crawls is not lost by that.
+    release.resolve();
+    await bench.complete(() => Promise.all(first));
+    // More and more of them: those for whom there is no room are given up, and others still get in.
+    for (let i = 4; i < count; i++) {
+      const never = {
+        volume: `v${i}`,
+        fromGid: 0n,
+        toGid: 1n,
+        ios: [io(0, 8, 1)],
+        beforeEnd: () => new Promise<void>(() => {}),
+      };
+      bench.world.after(0, () => {
+        sendTestLog(bench.source.platform, proxyAddress, never).catch(() => undefined);
+      });
+      if (i % 2 === 1) await bench.world.run(10_500);
+    }
+    await bench.world.run(1_000);
+    const { volumes } = await bench.complete(() => call<ProxyStatus>(bench.proxy, "status"));
+    const stateOf = (name: string) => volumes.find((one) => one.volume === name)!.state;
+    expect([stateOf("v4"), stateOf("v11"), stateOf("v12"), stateOf("v13")]).toEqual([
+      ...["WlogRecv", "WlogRecv"],
+      ...["Started", "Started"],
+    ]);
+    await send("v3", 1n);
+    bench.world.close();
+  });
+
+  test("that begin a log of a volume again take the place of one that hardly comes, not of one that moves", async () => {
+    const bench = new ProxyBench(12);
+    await bench.open();
+    const trickle = (bytesPerS: number, name: string) => {
+      const beforeEnd = async (stream: WireStream): Promise<void> => {
+        stream.put((encoder) =>
+          encoder
+            .u8(0)
+            .u32(0)
+            .u32(1 << 20),
+        );
+        for (let second = 0; second < 30; second++) {
+          await stream.sendBulk(new Uint8Array(bytesPerS / 10), "a trickle");
+          await stream.flush();
+          await bench.source.platform.clock.sleep(100);
+        }
+      };
+      const log = { volume, fromGid: 0n, toGid: 1n, ios: [io(0, 8, 1)], beforeEnd };
+      let isOver = false;
+      bench.world.after(0, () => {
+        sendTestLog(bench.source.platform, proxyAddress, log).catch(() => {
+          isOver = true;
+        });
+      });
+      return { name, isOver: () => isOver };
+    };
+    const moving = trickle(100_000, "moving");
+    await bench.world.run(300);
+    await expect(bench.complete(() => bench.send([io(0, 8, 2)]))).rejects.toThrow();
+    expect(moving.isOver()).toBe(false);
+    await bench.world.run(60_000);
+    expect(moving.isOver()).toBe(true);
+    const crawling = trickle(1_000, "crawling");
+    await bench.world.run(300);
+    await bench.complete(() => bench.send([io(0, 8, 2)]));
+    await bench.world.run(1_000);
+    expect(crawling.isOver()).toBe(true);
     await bench.delivered();
     bench.world.close();
   });

@@ -178,6 +178,28 @@ describe("clients that behave badly", () => {
     expect(await state("p0")).toBe("Started");
   });
 
+  test("that sleep are eight at most, told so, and make room when they have slept", async () => {
+    const asleep: ReturnType<typeof listen>[] = [];
+    for (let i = 0; i < 9; i++) {
+      const connection = await site.connect("a0");
+      asleep.push(listen(connection));
+      connection.write(requestOf("sleep", (encoder) => encoder.u64(20)));
+    }
+    await site.world.run(2_000);
+    const refused = asleep.filter((answer) => answer.isEnded());
+    expect(refused.map((answer) => answer.text().includes("8 clients sleep here already"))).toEqual([true]);
+    await site.world.run(25_000);
+    for (let round = 0; round < 2; round++) {
+      const { answer, isEnded } = await site.raw(
+        "a0",
+        requestOf("sleep", (encoder) => encoder.u64(1)),
+        15_000,
+      );
+      expect(isEnded).toBe(true);
+      expect(Buffer.from(answer).toString("latin1")).not.toContain("sleep here already");
+    }
+  });
+
   test("are dropped when they say a part and then nothing", async () => {
     const connection = await site.connect("a0");
     const answer = listen(connection);
