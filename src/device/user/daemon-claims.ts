@@ -23,8 +23,8 @@ export class LogClaims {
 
   /** @throws WalbError `busy` when a volume of this daemon, or of another one, has a log of this uuid open. */
   async take(volume: string, uuid: string): Promise<void> {
-    const other = this.#claims.get(uuid)?.volume;
-    if (other !== undefined) throw inUse(volume, `the volume ${other}, which is open`);
+    const holder = this.#claims.get(uuid)?.volume;
+    if (holder !== undefined) throw inUse(volume, `the volume ${holder}`);
     const listener = this.net.listen(abstractAddress(`walb-log-${uuid}`), (connection) => connection.close());
     this.#claims.set(uuid, { volume, uuid, listener });
     try {
@@ -32,7 +32,7 @@ export class LogClaims {
     } catch (error) {
       this.#claims.delete(uuid);
       if (asWalbError(error).code !== "port-in-use") throw error;
-      throw inUse(volume, "a volume that another device daemon of this host has open");
+      throw inUse(volume, "a volume of another device daemon on this host");
     }
   }
 
@@ -47,10 +47,10 @@ export class LogClaims {
   }
 }
 
-function inUse(volume: string, what: string): WalbError {
+function inUse(volume: string, other: string): WalbError {
   return new WalbError("busy", {
-    what: `its log is a copy of the log of ${what}`,
+    what: `${other} has the same log and is open`,
     where: { volume, field: "uuid" },
-    hint: "bring it onto the copy of the data with walb log-device redo LOG DATA, then create the volume on an empty log store, without --reuse-log",
+    hint: "if this is the copy: bring it onto the copy of the data with walb log-device redo LOG DATA, then create the volume on an empty log store, without --reuse-log; if it is the original: delete the other volume, then restart this daemon",
   });
 }
