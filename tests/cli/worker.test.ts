@@ -1,5 +1,5 @@
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
-import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { mkdtempSync, readdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { workerLockFile } from "../../src/cli/daemon/worker-lock.ts";
@@ -154,6 +154,14 @@ describe("the worker, once", () => {
     const other = workerLockFile("/etc/walb/walb.toml", { uid: 7, homedir: "/home/op" });
     expect(other).toBe(root.replace("/run/walb", "/home/op/.local/state/walb"));
     expect(workerLockFile("/srv/walb.toml", { uid: 0, homedir: "/root" })).not.toBe(root);
+    // A file that a link leads to is the same fleet.
+    const file = join(directory, "linked.toml");
+    writeFileSync(file, "");
+    symlinkSync(file, join(directory, "link.toml"));
+    const [byFile, byLink] = ["linked.toml", "link.toml"].map((name) =>
+      workerLockFile(join(directory, name), { uid: 0, homedir: "/root" }),
+    );
+    expect(byLink).toBe(byFile!);
     const locks = () =>
       readdirSync(tmpdir()).filter((name) => name.startsWith("walb-worker-") && name.endsWith(".lock"));
     const before = locks();

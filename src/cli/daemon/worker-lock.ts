@@ -1,6 +1,6 @@
 /** @module The lock that lets one worker run for each fleet file. */
 import { createHash } from "node:crypto";
-import { mkdirSync } from "node:fs";
+import { existsSync, mkdirSync, realpathSync } from "node:fs";
 import { tmpdir, userInfo } from "node:os";
 import { dirname, resolve } from "node:path";
 import { asWalbError, WalbError } from "../../errors.ts";
@@ -56,9 +56,11 @@ function usableDefault(fleetFile: string | undefined): string {
   }
 }
 
+/** The same for a file by whatever name: one that links lead to is one fleet. */
 function keyOf(fleetFile: string | undefined): string {
+  const isThere = fleetFile !== undefined && existsSync(fleetFile);
   return createHash("sha256")
-    .update(fleetFile ?? "default")
+    .update(isThere ? realpathSync(fleetFile) : (fleetFile ?? "default"))
     .digest("hex")
     .slice(0, 12);
 }

@@ -121,6 +121,9 @@ function makeHost(parts: HostParts, log: Logger, failed: (failures: readonly Col
   };
 }
 
+/** No volume has this name. */
+const primaryKey = "";
+
 function tell(event: WorkerEvent, log: Logger, waiting: Map<string, string>): void {
   switch (event.kind) {
     case "started":
@@ -136,10 +139,13 @@ function tell(event: WorkerEvent, log: Logger, waiting: Map<string, string>): vo
       });
       return;
     case "blind":
+      if (waiting.get(primaryKey) === event.error.message) return;
+      waiting.set(primaryKey, event.error.message);
       log.error("the primary archive could not be asked; trying again", { error: event.error });
       return;
     case "planned":
       // Said once, not in every round.
+      if (waiting.delete(primaryKey)) log.info("the primary archive answers again");
       for (const { volume, reason } of event.plan.waiting) {
         if (waiting.get(volume) === reason) continue;
         waiting.set(volume, reason);
