@@ -1,11 +1,14 @@
 /*
- * Reading sockets straight into memory that JavaScript chose: what the event loop reads passes through two more buffers.
+ * What JavaScript's sockets cannot: keep-alive with all its times, and reading straight into memory that was chosen
+ * before: what the event loop reads passes through two more buffers.
  * Readiness is told by the thread of watch.c.
  */
 #define _GNU_SOURCE
 #include "walb.h"
 #include <errno.h>
 #include <fcntl.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <sys/socket.h>
 #include <sys/uio.h>
 
@@ -27,4 +30,15 @@ WALB_EXPORT int32_t walb_receive(int32_t fd, void *target, uint32_t size, void *
 WALB_EXPORT int32_t walb_duplicate(int32_t fd) {
     int copy = fcntl(fd, F_DUPFD_CLOEXEC, 0);
     return copy < 0 ? -errno : copy;
+}
+
+/* Has the kernel ask a silent TCP peer whether it is still there: after `idle` seconds, each `interval`, `count` times. */
+WALB_EXPORT int32_t walb_keep_alive(int32_t fd, int32_t idle, int32_t interval, int32_t count) {
+    const struct { int level, name, value; } options[] = {{SOL_SOCKET, SO_KEEPALIVE, 1},
+                                                          {IPPROTO_TCP, TCP_KEEPIDLE, idle},
+                                                          {IPPROTO_TCP, TCP_KEEPINTVL, interval},
+                                                          {IPPROTO_TCP, TCP_KEEPCNT, count}};
+    for (int i = 0; i < 4; i++)
+        if (setsockopt(fd, options[i].level, options[i].name, &options[i].value, sizeof(int)) != 0) return -errno;
+    return 0;
 }

@@ -2,8 +2,8 @@
 import type { LegacyRole } from "../control/legacy/command.ts";
 import { type Situation, volumeName } from "../control/legacy/refusal.ts";
 import { keepAliveText, sizeText, stopStateText, uuidOrZero } from "../control/legacy/text.ts";
-import type { KeepAlive } from "../control/role.ts";
 import { baseImage } from "../image/image.ts";
+import type { KeepAlive } from "../platform/net.ts";
 import { restorable } from "../snapshot/restore.ts";
 import { snapshotText, stateText } from "../snapshot/text.ts";
 import { timeText } from "../snapshot/time.ts";

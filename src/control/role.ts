@@ -6,7 +6,7 @@
  * makes its {@link Control} with `createControl`, listens, and gives every connection whose first bytes are not the wire
  * protocol to `options.http?.(control, log).accept`.
  */
-import type { Address, Connection } from "../platform/net.ts";
+import type { Address, Connection, KeepAlive } from "../platform/net.ts";
 import type { Control } from "./control.ts";
 import type { Logger } from "./logger.ts";
 
@@ -57,13 +57,6 @@ export interface RoleOptions {
   readonly process?: PeerProcess;
   /** What peers are told of TCP keep-alive; missing is off. */
   readonly keepAlive?: KeepAlive;
-}
-
-/** TCP keep-alive, with the times of the original's options. */
-export interface KeepAlive {
-  readonly idleS: number;
-  readonly intervalS: number;
-  readonly count: number;
 }
 
 /** Retry delays: the first, doubled after each failure up to the longest. Defaults 1 000 and 300 000. */

@@ -45,6 +45,7 @@ const definitions = {
     args: [FFIType.i32, FFIType.ptr, FFIType.u32, FFIType.ptr, FFIType.u32],
     returns: FFIType.i32,
   },
+  walb_keep_alive: { args: [FFIType.i32, FFIType.i32, FFIType.i32, FFIType.i32], returns: FFIType.i32 },
   walb_duplicate: { args: [FFIType.i32], returns: FFIType.i32 },
   walb_watch_remove: { args: [FFIType.ptr, FFIType.i32], returns: FFIType.void },
 } as const;
@@ -96,6 +97,9 @@ export const shim = {
   /** Bytes read, first into `target`, then into `spill`; 0 at the end, or −errno. Both are only used during the call. */
   receive: (fd: number, target: Uint8Array | null, spill: Uint8Array): number =>
     symbols.walb_receive(fd, target, target?.byteLength ?? 0, spill, spill.byteLength),
+  /** 0, or −errno. Times are seconds. */
+  keepAlive: (fd: number, idleS: number, intervalS: number, count: number): number =>
+    symbols.walb_keep_alive(fd, idleS, intervalS, count),
   /** A descriptor of the same file, or −errno. */
   duplicate: (fd: number): number => symbols.walb_duplicate(fd),
   watchRemove: (watch: number, fd: number): void => symbols.walb_watch_remove(watch as Pointer, fd),

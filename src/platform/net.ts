@@ -31,6 +31,15 @@ export interface CertificatePair {
   readonly keyPem: string;
 }
 
+/** TCP keep-alive: how a peer whose host or network is gone is found out though nothing is sent. */
+export interface KeepAlive {
+  /** Silence before the first probe. */
+  readonly idleS: number;
+  readonly intervalS: number;
+  /** Probes without an answer after which the connection is broken. */
+  readonly count: number;
+}
+
 /** How to speak TLS. */
 export interface TlsOptions {
   readonly isServer: boolean;

@@ -2,8 +2,8 @@
 import type { LegacyRole } from "../control/legacy/command.ts";
 import { type Situation, volumeName } from "../control/legacy/refusal.ts";
 import { keepAliveText, sizeText, stopStateText } from "../control/legacy/text.ts";
-import type { KeepAlive } from "../control/role.ts";
 import { WalbError } from "../errors.ts";
+import type { KeepAlive } from "../platform/net.ts";
 import type { Platform } from "../platform/platform.ts";
 import { diffLineText } from "../snapshot/text.ts";
 import { timeText } from "../snapshot/time.ts";

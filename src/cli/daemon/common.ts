@@ -5,15 +5,19 @@ import { createLogger, type Logger, logLevels } from "../../control/logger.ts";
 import type { RoleOptions } from "../../control/role.ts";
 import { WalbError } from "../../errors.ts";
 import { createHttpFactory } from "../../http/server.ts";
-import { type Address, addressText } from "../../platform/net.ts";
+import { type Address, addressText, type KeepAlive } from "../../platform/net.ts";
 import type { Platform } from "../../platform/platform.ts";
 import { createClock } from "../../platform/real/clock.ts";
 import { closePlatform, createPlatform } from "../../platform/real/index.ts";
+import { keepConnectionsAlive } from "../../platform/real/net.ts";
 import { asChoice, asDuration, asInt, asPath, asSize, asText, list, option, optionOr, toggle } from "../flags.ts";
 import type { Io } from "../verb.ts";
 import { type ExecScope, programRunner } from "./exec.ts";
 import { notifySystemd } from "./notify.ts";
 import { openSecurity, type Security, type SecurityFlagValues, securityOf } from "./security.ts";
+
+/** What Linux takes. */
+const keepAliveSecondsMax = 32_767;
 
 /** Flags of every daemon. */
 export const daemonFlags = {
@@ -39,6 +43,9 @@ export const roleFlags = {
   "max-foreground-tasks": option("COUNT", "large commands at once, default 2", asInt(1, 1000)),
   "max-background-tasks": option("COUNT", "transfers at once, default 1", asInt(1, 1000)),
   "socket-timeout": option("TIME", "deadline of every step with a peer, default 10s", asDuration),
+  "keep-alive": option("TIME", "TCP keep-alive: probe peers that were silent for so long; default off", asDuration),
+  "keep-alive-interval": optionOr("TIME", "between probes", asDuration, "60s"),
+  "keep-alive-count": optionOr("COUNT", "probes without an answer that break a connection", asInt(1, 100), "10"),
   "allow-exec": optionOr(
     "WHAT",
     "what walbc exec may run here: none, wdevc (our own, no shell), or any, which needs --insecure",
@@ -69,6 +76,9 @@ interface RoleFlagValues extends DaemonFlagValues {
   readonly "max-foreground-tasks": number | undefined;
   readonly "max-background-tasks": number | undefined;
   readonly "socket-timeout": number | undefined;
+  readonly "keep-alive": number | undefined;
+  readonly "keep-alive-interval": number;
+  readonly "keep-alive-count": number;
   readonly "allow-exec": ExecScope;
 }
 
@@ -89,6 +99,8 @@ export function roleOptions(flags: RoleFlagValues, io: Io): Omit<RoleOptions, "h
     });
   }
   const exec = programRunner(scope);
+  const keepAlive = keepAliveOf(flags);
+  if (keepAlive !== undefined) keepConnectionsAlive(keepAlive);
   return {
     listen: { kind: "tcp", host: flags.listen, port: flags.port },
     dataDir: resolve(io.cwd, flags.data),
@@ -98,7 +110,28 @@ export function roleOptions(flags: RoleFlagValues, io: Io): Omit<RoleOptions, "h
     ...given("maxForegroundTasks", flags["max-foreground-tasks"]),
     ...given("maxBackgroundTasks", flags["max-background-tasks"]),
     ...given("socketTimeoutMs", flags["socket-timeout"]),
+    ...given("keepAlive", keepAlive),
     process: { pid: process.pid, ...given("exec", exec) },
+  };
+}
+
+/** @throws WalbError `usage` for times that no system takes. */
+function keepAliveOf(flags: RoleFlagValues): KeepAlive | undefined {
+  const idleMs = flags["keep-alive"];
+  if (idleMs === undefined) return undefined;
+  const seconds = (field: "keep-alive" | "keep-alive-interval", timeMs: number): number => {
+    const timeS = Math.ceil(timeMs / 1000);
+    if (timeS >= 1 && timeS <= keepAliveSecondsMax) return timeS;
+    throw new WalbError("usage", {
+      what: `--${field} is to be between 1s and ${keepAliveSecondsMax}s`,
+      where: { field },
+      hint: "for example --keep-alive 30m --keep-alive-interval 60s",
+    });
+  };
+  return {
+    idleS: seconds("keep-alive", idleMs),
+    intervalS: seconds("keep-alive-interval", flags["keep-alive-interval"]),
+    count: flags["keep-alive-count"],
   };
 }
 

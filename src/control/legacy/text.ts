@@ -1,8 +1,8 @@
 /** @module Pieces of the original's status texts that all roles have. */
 
+import type { KeepAlive } from "../../platform/net.ts";
 import { lbBytes } from "../../units.ts";
 import type { StopState } from "../../volume/machine.ts";
-import type { KeepAlive } from "../role.ts";
 
 /** A size with the largest unit it is a whole number of: `12m`, but `12582400`. */
 export function sizeText(sizeLb: number): string {

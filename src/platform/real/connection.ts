@@ -395,8 +395,8 @@ export class RealConnection implements Connection {
   }
 }
 
-/** The types of Bun do not know it. */
-function descriptorOf(socket: RawSocket): number {
+/** The descriptor of an open socket; the types of Bun do not know it. */
+export function descriptorOf(socket: RawSocket): number {
   const { fd } = socket as unknown as { readonly fd: number };
   return fd;
 }

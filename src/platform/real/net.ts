@@ -2,8 +2,24 @@
 import { rmSync, statSync } from "node:fs";
 import { type ErrorPlace, WalbError } from "../../errors.ts";
 import { errnoOf } from "../../native/errno.ts";
-import { type Address, addressText, type Connection, isAbstract, type Listener, type Net } from "../net.ts";
-import { type RawSocket, RealConnection, type SocketData, socketHandlers } from "./connection.ts";
+import { setKeepAlive } from "../../native/keep-alive.ts";
+import {
+  type Address,
+  addressText,
+  type Connection,
+  isAbstract,
+  type KeepAlive,
+  type Listener,
+  type Net,
+} from "../net.ts";
+import { descriptorOf, type RawSocket, RealConnection, type SocketData, socketHandlers } from "./connection.ts";
+
+let keepAlive: KeepAlive | undefined;
+
+/** From now on every TCP connection of this process probes a silent peer. */
+export function keepConnectionsAlive(times: KeepAlive): void {
+  keepAlive = times;
+}
 
 /** The real {@link Net}. */
 export function createNet(): Net {
@@ -124,6 +140,9 @@ function adopt(socket: RawSocket, address: Address): RealConnection {
     address.kind === "unix"
       ? addressText(address)
       : addressText({ kind: "tcp", host: socket.remoteAddress, port: socket.remotePort });
+  if (address.kind === "tcp" && keepAlive !== undefined) {
+    setKeepAlive(descriptorOf(socket), keepAlive.idleS, keepAlive.intervalS, keepAlive.count);
+  }
   const connection = new RealConnection(socket, peer);
   socket.data = { connection };
   return connection;

@@ -3,11 +3,12 @@ import { closeSync, mkdirSync, openSync, writeSync } from "node:fs";
 import { hostname } from "node:os";
 import { dirname, resolve } from "node:path";
 import { createLogger, type Logger } from "../../../control/logger.ts";
-import type { KeepAlive, RoleOptions, RunningRole } from "../../../control/role.ts";
+import type { RoleOptions, RunningRole } from "../../../control/role.ts";
 import { version } from "../../../control/version.ts";
 import { WalbError } from "../../../errors.ts";
 import { createHttpFactory } from "../../../http/server.ts";
-import { type Address, addressText } from "../../../platform/net.ts";
+import { type Address, addressText, type KeepAlive } from "../../../platform/net.ts";
+import { keepConnectionsAlive } from "../../../platform/real/net.ts";
 import { programRunner } from "../../daemon/exec.ts";
 import type { Io } from "../../verb.ts";
 import type { OriginalArgs, OriginalOption } from "../options.ts";
@@ -73,6 +74,7 @@ export async function runOriginalDaemon(
   const dataDir = resolve(io.cwd, args.text("b"));
   const nodeId = args.optionalText("id") ?? hostname();
   const keepAlive = keepAliveOf(args);
+  if (keepAlive !== undefined) keepConnectionsAlive(keepAlive);
   const stop = Promise.withResolvers<"graceful" | "force">();
   const onSignal = (): void => stop.resolve("force");
   if (io.signal.aborted) onSignal();
@@ -130,8 +132,9 @@ async function openOnAnyAddress(
 
 function keepAliveOf(args: OriginalArgs): KeepAlive | undefined {
   if (!args.flag("ka")) return undefined;
+  // At most what Linux takes.
   return {
-    idleS: Math.min(positive(args, "kaidle"), 86_400),
+    idleS: Math.min(positive(args, "kaidle"), 32_767),
     intervalS: Math.min(positive(args, "kaintvl"), 3600),
     count: Math.min(positive(args, "kacnt"), 100),
   };
