@@ -14,6 +14,7 @@ import { garbageBefore } from "../snapshot/collect.ts";
 import { applyRound } from "../snapshot/restore.ts";
 import { beginState, endState } from "../snapshot/state.ts";
 import { stateText } from "../snapshot/text.ts";
+import type { ArchiveState } from "../snapshot/types.ts";
 import { lbBytes } from "../units.ts";
 import { forgetChanged } from "./base-hashes.ts";
 import { promoteCold, removeOldColds } from "./cold.ts";
@@ -90,8 +91,7 @@ async function applyOneRound(volume: ArchiveVolume, io: DiffIo, round: Round, co
   let moveOn: () => Promise<void>;
   try {
     moveOn = await forgetChanged(volume, io, plan.pieces, endState(volume.requireBase(), round.metas));
-    store.setBase(beginState(volume.requireBase(), round.metas));
-    await volume.saveManifest();
+    await beginApplying(volume, beginState(volume.requireBase(), round.metas));
     const onProgress = report("applying the diffs");
     result = await applyDiffs(io, round.open, plan, image, {
       sizeLb: store.sizeLb,
@@ -112,6 +112,19 @@ async function applyOneRound(volume: ArchiveVolume, io: DiffIo, round: Round, co
   await volume.saveManifest();
   await volume.removeDiffFiles(gone);
   return (result.writtenLb + result.zeroedLb) * lbBytes;
+}
+
+/** Notes that the image is going to change. When not even that can be written, nothing has begun. */
+async function beginApplying(volume: ArchiveVolume, begun: ArchiveState): Promise<void> {
+  const { store } = volume;
+  const before = volume.requireBase();
+  store.setBase(begun);
+  try {
+    await volume.saveManifest();
+  } catch (error) {
+    store.setBase(before);
+    throw error;
+  }
 }
 
 /** Keeps the rate, and sleeps its share of the time between batches. */

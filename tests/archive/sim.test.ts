@@ -243,6 +243,20 @@ describe("a full disk", () => {
     });
   });
 
+  test("that cannot even take the note of an apply leaves the volume as it was", async () => {
+    await withScene(15, {}, async (scene) => {
+      for (let gid = 0; gid < 4; gid++) await scene.do(() => scene.diff(gid, gid + 1));
+      const { control } = scene.role;
+      scene.archive.storage.inject({ pathIncludes: "volume.json", effect: "no-space" });
+      expect(await scene.do(() => codeOf(scene.command("apply", { gid: 3 })))).toBe("no-space");
+      expect(await scene.do(() => statusOf(control))).toMatchObject({ base: "<|0|>" });
+      expect((await scene.do(() => statusOf(control))).trouble).toBeUndefined();
+      expect(await scene.do(() => gidsOf(control))).toEqual([0, 1, 2, 3, 4]);
+      await scene.do(() => scene.command("apply", { gid: 3 }));
+      expect(await scene.do(() => gidsOf(control))).toEqual([3, 4]);
+    });
+  });
+
   test("in the middle of a diff, a merge, an apply or a restore leaves nothing behind and loses nothing", async () => {
     await withScene(9, { disk: { reflink: false } }, async (scene) => {
       const { storage } = scene.archive;
