@@ -194,3 +194,19 @@ function bad(file: string, field: string, message: string): WalbError {
     where: { file, ...(field === "" ? {} : { field }) },
   });
 }
+
+/** Names may be written in several ways; only what is surely another address differs. */
+export function isSameAddress(a: string, b: string): boolean {
+  const parts = (text: string): [string, string] => {
+    const at = text.lastIndexOf(":");
+    const host = text.slice(0, at).toLowerCase();
+    return [host === "localhost" || host === "[::1]" ? "127.0.0.1" : host, text.slice(at + 1)];
+  };
+  const [hostA, portA] = parts(a);
+  const [hostB, portB] = parts(b);
+  if (portA !== portB) return false;
+  if (hostA === hostB) return true;
+  // A name and a number may be the same host.
+  const isNumber = (host: string): boolean => /^[\d.]+$|^\[/.test(host);
+  return isNumber(hostA) !== isNumber(hostB);
+}

@@ -74,6 +74,26 @@ test(
 );
 
 test(
+  "an archive that the fleet file names as primary before it has anything gets everything when it is promoted",
+  async () => {
+    await fleet.add("a9");
+    const file = fleet.path("walb.toml");
+    const text = (await Bun.file(file).text()).replace("primary = true\n", "");
+    await Bun.write(file, text.replace("[servers.a9]\n", "[servers.a9]\nprimary = true\n"));
+    expect((await fleet.verb("check")).out).toContain("walb promote a9");
+    await fleet.must("promote a9");
+    expect(await fleet.fed("p0", "vol0")).toEqual(["a0", "a9"]);
+    expect(await fleet.must("promote a9")).toContain("a9 is the primary archive already");
+    await proves("a9", "s0");
+    await fleet.must("promote a0");
+    await fleet.must("desynchronize vol0 --from a9");
+    await fleet.lose("a9");
+    fleet.takeOut("a9");
+  },
+  limitMs,
+);
+
+test(
   "a proxy whose stopping is given up goes on sending",
   async () => {
     await fleet.add("a9");

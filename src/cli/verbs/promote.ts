@@ -1,6 +1,6 @@
 /** @module `walb promote ARCHIVE`: another archive becomes the one that backups go to. */
 import { primaryArchive, serversOf } from "../../fleet/fleet.ts";
-import { planPromote } from "../../fleet/procedures/plan-archives.ts";
+import { planPromote, withFormerPrimary } from "../../fleet/procedures/plan-archives.ts";
 import { loadFleet } from "../common.ts";
 import { toggle } from "../flags.ts";
 import { lookAtAll, procedureFlags, runProcedure, serverNamed } from "../procedure.ts";
@@ -18,10 +18,10 @@ export const verb = defineVerb({
   async run({ flags, args, io }) {
     const fleet = loadFleet(flags, io);
     const to = serverNamed(fleet, args[0]!, "archive");
-    const old = primaryArchive(fleet);
     const askable = [...serversOf(fleet, "storage"), ...serversOf(fleet, "proxy"), to];
-    const views = await lookAtAll(flags, fleet, io, askable);
+    const views = withFormerPrimary(await lookAtAll(flags, fleet, io, askable), serversOf(fleet, "archive"), to);
     const plan = planPromote(views, to, { isLost: flags.lost });
+    const old = views.find(({ primary }) => primary.name !== to.name)?.primary ?? primaryArchive(fleet);
     const desynchronize = views.map(({ volume }) => `walb desynchronize ${volume} --from ${old.name}`);
     const stays = old.name === to.name || flags.lost ? [] : desynchronize;
     await runProcedure(flags, io, fleet, {

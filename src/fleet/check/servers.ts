@@ -3,7 +3,7 @@ import type { ArchiveStatus } from "../../control/archive-schemas.ts";
 import type { ServerInfo } from "../../control/common.ts";
 import type { ProxyStatus } from "../../control/proxy.ts";
 import type { StorageStatus } from "../../control/storage.ts";
-import { type Fleet, type FleetServer, primaryArchive, serversOf, storageOf } from "../fleet.ts";
+import { type Fleet, type FleetServer, isSameAddress, primaryArchive, serversOf, storageOf } from "../fleet.ts";
 import { formatDuration, formatSize } from "../format.ts";
 import type { Findings } from "./findings.ts";
 
@@ -112,7 +112,7 @@ function checkStorage(fleet: Fleet, server: FleetServer, status: StorageStatus, 
     findings.error(
       place,
       `it was started with --archive ${status.archive}, but the primary archive is ${primary.name} at ${primary.address}`,
-      `start it with --archive ${primary.address}, or mark the other archive as primary`,
+      `walb promote ${primary.name}, or mark the other archive as primary`,
     );
   }
   const proxies = serversOf(fleet, "proxy");
@@ -309,20 +309,4 @@ function ownerOf(fleet: Fleet, volume: string): string | undefined {
     // Said by the check of the file.
     return undefined;
   }
-}
-
-/** Names may be written in several ways; only what is surely another address differs. */
-function isSameAddress(a: string, b: string): boolean {
-  const parts = (text: string): [string, string] => {
-    const at = text.lastIndexOf(":");
-    const host = text.slice(0, at).toLowerCase();
-    return [host === "localhost" || host === "[::1]" ? "127.0.0.1" : host, text.slice(at + 1)];
-  };
-  const [hostA, portA] = parts(a);
-  const [hostB, portB] = parts(b);
-  if (portA !== portB) return false;
-  if (hostA === hostB) return true;
-  // A name and a number may be the same host.
-  const isNumber = (host: string): boolean => /^[\d.]+$|^\[/.test(host);
-  return isNumber(hostA) !== isNumber(hostB);
 }

@@ -1,6 +1,6 @@
 /** @module Plans about which archives the proxies feed: synchronize, desynchronize, promote. Pure. */
 import { WalbError } from "../../errors.ts";
-import type { FleetServer } from "../fleet.ts";
+import { type FleetServer, isSameAddress } from "../fleet.ts";
 import type { Step } from "./step.ts";
 import {
   archiveAt,
@@ -193,6 +193,28 @@ export function planPromote(views: readonly VolumeView[], to: FleetServer, { isL
     steps.push({ at: server, volume: "", action: { kind: "set-archive", archive: to }, why });
   }
   return { steps, next };
+}
+
+/**
+ * The same views, where somebody had made the new archive the primary of the fleet file before: with the one that storages
+ * take backups to still, when it is in the file, as long as the new one is not fed with what that has.
+ */
+export function withFormerPrimary(
+  views: readonly VolumeView[],
+  archives: readonly FleetServer[],
+  to: FleetServer,
+): VolumeView[] {
+  return views.map((view) => {
+    if (view.primary.name !== to.name) return view;
+    const target = view.archives.find(({ server }) => server.name === to.name);
+    const isThere = target !== undefined && imageStates.includes(target.volume.state);
+    if (isThere && view.proxies.every((proxy) => entryOf(proxy, to) !== undefined)) return view;
+    const told = view.storages.map(({ archive }) => archive).filter((address) => !isSameAddress(address, to.address));
+    const [former, ...others] = archives.filter(
+      ({ name, address }) => name !== to.name && told.some((other) => isSameAddress(other, address)),
+    );
+    return former === undefined || others.length > 0 ? view : { ...view, primary: former };
+  });
 }
 
 /** As synchronize; a volume without a first backup only gets its place, and its way. */
