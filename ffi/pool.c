@@ -149,6 +149,8 @@ static int64_t run(struct job *job) {
     case OP_RECODE:
         return io_recode(items, job->count, job->flags & FLAG_VERIFIED, (uint32_t)offset % 256, (uint32_t)offset / 256,
                          at(job->address), size, (uint32_t)job->extra, &job->result2);
+    case OP_FRAME:
+        return frame_items(items, job->count, at(job->address), size);
     case OP_SLEEP: {
         struct timespec span = {(time_t)(job->size / 1000), ((long)job->size % 1000) * 1000000L};
         while (nanosleep(&span, &span) != 0 && errno == EINTR) {

@@ -78,6 +78,7 @@ enum op {
     OP_RECODE,
     OP_START_WRITEBACK,
     OP_WRITE_BACK,
+    OP_FRAME,
 };
 
 enum { FLAG_ALWAYS = 1, FLAG_BLOCK_DEVICE = 2, FLAG_VERIFIED = 4, FLAG_SYNC = 8 };
@@ -137,5 +138,7 @@ int64_t io_transfer(int fd, struct item *items, uint32_t count, int is_verified,
    file_offset is RECODE_ZERO for a slice that is all zero and has no bytes. */
 int64_t io_recode(struct item *items, uint32_t count, int is_verified, uint32_t codec, uint32_t level, char *out,
                   uint64_t room, uint32_t pack_records, double *failed);
+
+int64_t frame_items(const struct item *items, uint32_t count, uint8_t *out, uint64_t room);
 
 #endif

@@ -93,6 +93,11 @@ export interface Compute {
   decode(items: readonly DecodeItem[]): Promise<Uint8Array>;
   /** Expands, and tells all that a receiver wants to know of the data. Codec none does not copy. */
   expand(items: readonly ExpandItem[]): Promise<Expanded[]>;
+  /**
+   * Units of the log stream (a zero byte, v32 compressed size or 0, v32 size, data compressed with snappy where that is
+   * smaller), one behind the other in `target`, which has {@link maxFramedBytes} for each. @returns their bytes.
+   */
+  frame(items: readonly FrameItem[], target: Memory): Promise<number>;
   /** One byte per item: 1 = the walb checksum of the bytes with the salt equals the expected one. */
   verify(items: readonly VerifyItem[]): Promise<Uint8Array>;
   /** walb checksums of the items with one salt. */
@@ -103,6 +108,17 @@ export interface Compute {
   checksumNow(memory: Uint8Array, salt: number): number;
   /** All-zero test at once on the calling thread, for small ranges. */
   isZeroNow(memory: Uint8Array): boolean;
+}
+
+/** Data to frame; zeroes where there is no memory. */
+export interface FrameItem {
+  readonly memory: Memory | undefined;
+  readonly sizeBytes: number;
+}
+
+/** Room that a framed item takes, and may need while it is compressed. */
+export function maxFramedBytes(sizeBytes: number): number {
+  return sizeBytes + Math.floor(sizeBytes / 6) + 64;
 }
 
 /** Upper bound of the encoded size of `sizeBytes` bytes for every codec. */

@@ -11,10 +11,11 @@ import {
   type Encoded,
   type Expanded,
   type ExpandItem,
+  type FrameItem,
   maxEncodedBytes,
   type VerifyItem,
 } from "./codec.ts";
-import { EncodedF64, ExpandedF64, ItemU32, itemBytes, itemF64, itemU32, JobFlag, Op } from "./layout.ts";
+import { EncodedF64, ExpandedF64, ItemF64, ItemU32, itemBytes, itemF64, itemU32, JobFlag, Op } from "./layout.ts";
 import type { Memory } from "./memory.ts";
 import { createInlineRunner, type JobPool, type JobRunner } from "./pool.ts";
 import { shim } from "./shim.ts";
@@ -131,6 +132,24 @@ class ShimCompute implements Compute {
         checksum: table.u32[i * itemU32 + ItemU32.word] ?? 0,
         storedChecksum: table.f64[i * itemF64 + ExpandedF64.storedChecksum] ?? 0,
       }));
+    });
+  }
+
+  async frame(items: readonly FrameItem[], target: Memory): Promise<number> {
+    return await withItems(items.length, async (table) => {
+      items.forEach(({ memory, sizeBytes }, i) => {
+        if (memory === undefined) {
+          table.f64[i * itemF64 + ItemF64.source] = 0;
+          table.f64[i * itemF64 + ItemF64.sourceSize] = sizeBytes;
+        } else {
+          putSource(table, i, memory);
+        }
+      });
+      const { address, sizeBytes: size } = target;
+      const job = { op: Op.frame, count: items.length, table: table.address, address, size };
+      const { result } = await this.#runner.run(job);
+      if (result < 0) throw new WalbError("internal", { what: `${items.length} units do not fit ${size} bytes` });
+      return result;
     });
   }
 

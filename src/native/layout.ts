@@ -38,6 +38,7 @@ export const Op = {
   recode: 33,
   startWriteback: 34,
   writeBack: 35,
+  frame: 36,
 } as const;
 export type Op = (typeof Op)[keyof typeof Op];
 

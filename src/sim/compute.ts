@@ -23,6 +23,7 @@ export function createSimCompute(process: SimProcess, delay: DelayRange): Comput
     encodeAlways: (items, option) => later(`encode ${items.length}`, () => inner.encodeAlways(items, option)),
     decode: (items) => later(`decode ${items.length}`, () => inner.decode(items)),
     expand: (items) => later(`expand ${items.length}`, () => inner.expand(items)),
+    frame: (items, target) => later(`frame ${items.length}`, () => inner.frame(items, target)),
     verify: (items) => later(`verify ${items.length}`, () => inner.verify(items)),
     checksums: (items, salt) => later(`checksum ${items.length}`, () => inner.checksums(items, salt)),
     hashes: (items, seed) => later(`hash ${items.length}`, () => inner.hashes(items, seed)),

@@ -8,7 +8,7 @@
  */
 import type { PackBatch } from "../log/batch.ts";
 import { recordDataPb } from "../log/pack.ts";
-import { Codec, type CodecItem, type Compute, type Encoded } from "../native/codec.ts";
+import { Codec, type CodecItem, type Compute, type Encoded, maxFramedBytes } from "../native/codec.ts";
 import type { Lease, Memory, MemoryPool } from "../native/memory.ts";
 import { mib } from "../units.ts";
 import { InOrder } from "./pipeline.ts";
@@ -34,12 +34,14 @@ interface Piece {
   readonly sizeBytes: number;
 }
 
-/** Pieces that one job compresses, and what holds their memory. */
+/** Pieces that one job compresses and lays out as they are sent, and what holds their memory. */
 interface Group {
   readonly pieces: readonly Piece[];
   readonly target: Lease;
   readonly batch: BatchHold;
   encoded: readonly Encoded[];
+  /** Bytes of the target that are ready to be sent; undefined for a lone large piece, which lies where it is. */
+  framedBytes: number | undefined;
 }
 
 /** Releases a batch when its last group is gone. */
@@ -99,19 +101,24 @@ async function startGroup(
   pipeline: InOrder<Group>,
   { pool, compute }: LogSenderOptions,
 ): Promise<void> {
+  const isFramed = pieces.every((piece) => piece.sizeBytes <= groupBytes);
   let sizeBytes = 0;
-  for (const piece of pieces) sizeBytes += piece.memory === undefined ? 0 : piece.sizeBytes;
+  for (const piece of pieces) {
+    if (isFramed) sizeBytes += maxFramedBytes(piece.sizeBytes);
+    else if (piece.memory !== undefined) sizeBytes += piece.sizeBytes;
+  }
   const target = pool.tryLease(Math.max(sizeBytes, 1)) ?? (await pool.lease(Math.max(sizeBytes, 1)));
   const items: CodecItem[] = [];
   let at = 0;
   for (const { memory, sizeBytes: pieceBytes } of pieces) {
-    if (memory === undefined) continue;
+    if (memory === undefined || isFramed) continue;
     items.push({ source: memory, target: target.slice(at, pieceBytes) });
     at += pieceBytes;
   }
-  const group: Group = { pieces, target, batch, encoded: [] };
+  const group: Group = { pieces, target, batch, encoded: [], framedBytes: undefined };
   batch.add();
   const encode = async (): Promise<void> => {
+    if (isFramed) group.framedBytes = await compute.frame(pieces, target);
     if (items.length > 0) group.encoded = await compute.encode(items, { codec: Codec.snappy, level: 0 });
   };
   pipeline.push(group, encode());
@@ -146,6 +153,10 @@ function* piecesOf(batch: PackBatch, pbsBytes: number): Generator<Piece> {
 
 async function sendGroup(stream: WireStream, group: Group): Promise<void> {
   try {
+    if (group.framedBytes !== undefined) {
+      await stream.sendBulk(group.target.bytes.subarray(0, group.framedBytes), "sending the log");
+      return;
+    }
     let item = 0;
     let at = 0;
     for (const piece of group.pieces) {

@@ -91,6 +91,7 @@ export const testCompute: Compute = {
   encodeAlways: notHere,
   decode: notHere,
   expand: notHere,
+  frame: notHere,
   verify: (items) =>
     Promise.resolve(
       Uint8Array.from(items, ({ source, salt, checksum }) => (walbChecksum(source.bytes, salt) === checksum ? 1 : 0)),
