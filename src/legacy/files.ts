@@ -41,7 +41,19 @@ export function decodeFile<T>(bytes: Uint8Array, file: string, field: string, ta
 
 /** Reads a file that holds one value. @throws WalbError `not-found`, `bad-format`, `io`. */
 export async function readValue<T>(disk: Disk, path: string, field: string, take: (decoder: Decoder) => T): Promise<T> {
-  return decodeFile(await disk.readSmall(path, metadataBytesMax), path, field, take);
+  let bytes: Uint8Array;
+  try {
+    bytes = await disk.readSmall(path, metadataBytesMax);
+  } catch (thrown) {
+    const error = asWalbError(thrown);
+    if (error.code !== "not-found") throw error;
+    throw new WalbError("not-found", {
+      what: "the file is missing, which each volume of walb-tools has",
+      where: { file: path, field },
+      hint: "a directory that is no volume: move it away, or name the others with --volume; else restore the file from another copy",
+    });
+  }
+  return decodeFile(bytes, path, field, take);
 }
 
 /** Replaces a file that holds one value, durably. */

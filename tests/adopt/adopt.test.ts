@@ -464,6 +464,11 @@ describe("walb adopt", () => {
       const queue = await platform.disk.open(`${data}/vol0/queue`, { mode: "read", lock: true });
       expect((await runIn(directory, ["adopt", "storage", "--yes"])).code).toBe(7);
       await queue.close();
+      mkdirSync(`${data}/vol1`);
+      const stranger = await runIn(directory, ["adopt", "storage", "--yes"]);
+      expect(stranger.code).toBe(1);
+      expect(stranger.err).toContain("volume vol1");
+      expect(stranger.err).toContain("name the others with --volume");
       const noGroup = await runIn(directory, ["adopt", "storage", "--role", "archive", "--yes"]);
       expect(noGroup.code).toBe(2);
       expect(noGroup.err).toContain("--images lvm:VG");
