@@ -1,8 +1,8 @@
 /**
  * @module The memory pool: shim slabs of powers of two, leased within a budget.
  *
- * Slabs are never unmapped, so that a stale view can read garbage but not crash the process; unused ones beyond the
- * budget give their pages back to the system.
+ * Slabs are never unmapped, so that a stale view can read garbage but not crash the process; unused ones beyond what
+ * was in use at once give their pages back to the system.
  */
 import { WalbError } from "../errors.ts";
 import type { Lease, Memory, MemoryPool } from "./memory.ts";
@@ -12,6 +12,12 @@ const smallestLog2 = 12;
 const largestLog2 = 26;
 /** Small slabs are cut from chunks of this size. */
 const chunkLog2 = 20;
+
+/**
+ * Used and unused slabs with pages together, as a multiple of the most that was in use at once: without a bound each size
+ * would keep its own peak. Some more than that, so that sizes in turns do not give and take pages all the time.
+ */
+const keptFactor = 1.25;
 
 interface Slab {
   readonly log2: number;
@@ -26,11 +32,11 @@ class SlabStore {
   readonly #cold: Slab[][] = Array.from({ length: largestLog2 + 1 }, () => []);
   #warmBytes = 0;
   #takenBytes = 0;
-  /** Sum of the budgets of all root pools: bound of taken and warm slabs. */
-  limitBytes = 0;
+  #takenBytesMax = 0;
 
   take(log2: number): Slab {
     this.#takenBytes += 2 ** log2;
+    this.#takenBytesMax = Math.max(this.#takenBytesMax, this.#takenBytes);
     const warm = this.#warm[log2]?.pop();
     if (warm !== undefined) {
       this.#warmBytes -= 2 ** log2;
@@ -49,8 +55,9 @@ class SlabStore {
   }
 
   #coolDown(): void {
+    const keptBytes = keptFactor * this.#takenBytesMax;
     for (let log2 = largestLog2; log2 >= smallestLog2; log2--) {
-      while (this.#takenBytes + this.#warmBytes > this.limitBytes) {
+      while (this.#takenBytes + this.#warmBytes > keptBytes) {
         const slab = this.#warm[log2]?.pop();
         if (slab === undefined) break;
         this.#warmBytes -= 2 ** log2;
@@ -232,6 +239,5 @@ export function createMemoryPool(budgetBytes: number): MemoryPool {
   if (!Number.isSafeInteger(budgetBytes) || budgetBytes < 2 ** smallestLog2) {
     throw new WalbError("bad-parameter", { what: `a memory budget of ${budgetBytes} bytes is too small` });
   }
-  store.limitBytes += budgetBytes;
   return new SlabPool(budgetBytes);
 }
