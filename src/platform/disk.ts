@@ -17,8 +17,8 @@ export interface OpenOptions {
   /** O_DIRECT where the file system has it (silently buffered where it has not, e.g. tmpfs). Then address, offset and
    * size of every read and write must be multiples of `alignmentBytes`. Default false. */
   readonly direct?: boolean;
-  /** Take an exclusive lock (flock) or fail with `locked`; on block devices also O_EXCL, and of a loop device the file
-   * it shows as well. Default false. */
+  /** Take an exclusive lock (flock) on the file that has the name once it is locked, or fail with `locked`; on block
+   * devices also O_EXCL, and of a loop device the file it shows as well. Default false. */
   readonly lock?: boolean;
 }
 

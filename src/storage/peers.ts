@@ -8,7 +8,8 @@ import { WalbError } from "../errors.ts";
 import type { Disk } from "../platform/disk.ts";
 import { type Address, addressOf, addressText } from "../platform/net.ts";
 
-const fileName = "peers.json";
+/** Name of the file in the data directory. */
+export const peersFileName = "peers.json";
 const bytesMax = 65_536;
 
 const peersSchema = z.strictObject({
@@ -38,11 +39,11 @@ export class StoragePeers {
 
   /** Reads what was told before. @throws WalbError `damaged`: guessing would send backups to a wrong place. */
   static async open(disk: Disk, dataDir: string, given: Given): Promise<StoragePeers> {
-    const path = `${dataDir}/${fileName}`;
+    const path = `${dataDir}/${peersFileName}`;
     if ((await disk.info(path)) === undefined) return new StoragePeers(disk, path, given, {});
     try {
       const text = new TextDecoder().decode(await disk.readSmall(path, bytesMax));
-      return new StoragePeers(disk, path, given, parseWith(peersSchema, JSON.parse(text), fileName));
+      return new StoragePeers(disk, path, given, parseWith(peersSchema, JSON.parse(text), peersFileName));
     } catch (cause) {
       throw new WalbError("damaged", {
         what: "the file that says where archive and proxies are cannot be read",

@@ -9,6 +9,7 @@ import { WalbError } from "../errors.ts";
 import type { Databases } from "../platform/database.ts";
 import type { Disk } from "../platform/disk.ts";
 import { volumeDatabaseName } from "./database.ts";
+import { lockFileName } from "./directories.ts";
 
 /** Where the original's files are kept. */
 export const keptName = "walb-tools";
@@ -91,6 +92,23 @@ export async function removeOurs(place: AdoptPlace, others: readonly string[]): 
   for (const name of [...others, keptName]) await disk.removeTree(`${directory}/${name}`);
   for (const suffix of ["", "-wal", "-shm"]) await disk.remove(`${directory}/${volumeDatabaseName}${suffix}`);
   await disk.syncDirectory(directory);
+}
+
+/**
+ * Removes what our daemons have beside the volumes of a data directory that has none of ours any more, their lock last.
+ * Call it with the lock held. @param others files of the role. @returns false when a volume is ours still.
+ */
+export async function leaveDataDirectory(
+  disk: Disk,
+  dataDir: string,
+  others: readonly string[] = [],
+): Promise<boolean> {
+  for (const name of await disk.list(dataDir)) {
+    if ((await disk.info(`${dataDir}/${name}/${volumeDatabaseName}`)) !== undefined) return false;
+  }
+  for (const name of [...others, lockFileName]) await disk.remove(`${dataDir}/${name}`);
+  await disk.syncDirectory(dataDir);
+  return true;
 }
 
 /** A refusal to give a volume back. */

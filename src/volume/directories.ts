@@ -2,7 +2,7 @@
  * @module The data directory of a daemon: one directory per volume, one lock, one bad volume never stops the others.
  */
 import { asWalbError, WalbError } from "../errors.ts";
-import type { Disk, DiskFile } from "../platform/disk.ts";
+import type { Disk, DiskFile, OpenOptions } from "../platform/disk.ts";
 import { volumeDatabaseName } from "./database.ts";
 
 const volumeIdPattern = /^[0-9A-Za-z-]{1,64}$/;
@@ -28,8 +28,18 @@ export const lockFileName = "walb.lock";
 /** Makes the data directory and takes its lock. @throws WalbError `locked` when another daemon has it. */
 export async function lockDataDirectory(disk: Disk, dataDir: string): Promise<DiskFile> {
   await disk.makeDirectory(dataDir);
+  return takeLock(disk, dataDir, "createOrOpen");
+}
+
+/** As {@link lockDataDirectory}, but changes nothing: undefined where no daemon of ours has ever been. */
+export async function lockUsedDataDirectory(disk: Disk, dataDir: string): Promise<DiskFile | undefined> {
+  if ((await disk.info(`${dataDir}/${lockFileName}`)) === undefined) return undefined;
+  return takeLock(disk, dataDir, "read");
+}
+
+async function takeLock(disk: Disk, dataDir: string, mode: OpenOptions["mode"]): Promise<DiskFile> {
   try {
-    return await disk.open(`${dataDir}/${lockFileName}`, { mode: "createOrOpen", lock: true });
+    return await disk.open(`${dataDir}/${lockFileName}`, { mode, lock: true });
   } catch (error) {
     const failure = asWalbError(error);
     if (failure.code !== "locked") throw failure;

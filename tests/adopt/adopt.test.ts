@@ -1,5 +1,5 @@
 import { describe, expect, test } from "bun:test";
-import { existsSync, mkdirSync, mkdtempSync, readdirSync, renameSync, rmSync } from "node:fs";
+import { existsSync, mkdirSync, mkdtempSync, readdirSync, renameSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { adoptArchiveVolume, planArchiveAdoption, releaseArchiveVolume } from "../../src/archive/adopt/adopt.ts";
@@ -384,16 +384,24 @@ describe("walb adopt", () => {
       expect(dry.err).toContain(
         "vol0, Target\n  device /dev/walb/vol0, of the kernel driver\n  delivered up to gid 7, lsid 100\n",
       );
-      expect(readdirSync(`${data}/vol0`).toSorted()).toEqual(["done", "path", "queue", "state", "uuid"]);
+      const originals = readdirSync(data, { recursive: true }).toSorted();
+      expect(originals).toEqual(["vol0", "vol0/done", "vol0/path", "vol0/queue", "vol0/state", "vol0/uuid"]);
       expect((await runIn(directory, ["adopt", "storage"])).code).toBe(2);
+      expect((await runIn(directory, ["adopt", "storage", "--back", "--dry-run"])).code).toBe(2);
+      expect(readdirSync(data, { recursive: true }).toSorted()).toEqual(originals);
       const done = await runIn(directory, ["adopt", "storage", "--yes"]);
       expect(done.out).toBe(
         `1 volumes taken over\nnow start: walb storage --data ${data} --archive HOST:PORT --proxy HOST:PORT\n`,
       );
       expect(readdirSync(`${data}/vol0`).toSorted()).toEqual(["volume.db", "walb-tools"]);
+      // What daemons make beside the volumes.
+      for (const name of [".reserved-space", "peers.json"]) writeFileSync(join(data, name), "{}");
+      const held = await platform.disk.open(`${data}/walb.lock`, { mode: "write", lock: true });
+      expect((await runIn(directory, ["adopt", "storage", "--dry-run"])).code).toBe(7);
+      await held.close();
       const back = await runIn(directory, ["adopt", "storage", "--back", "--yes"]);
       expect(back).toMatchObject({ code: 0, err: "", out: "1 volumes given back\n" });
-      expect(readdirSync(`${data}/vol0`).toSorted()).toEqual(["done", "path", "queue", "state", "uuid"]);
+      expect(readdirSync(data, { recursive: true }).toSorted()).toEqual(originals);
     } finally {
       rmSync(directory, { recursive: true, force: true });
     }
@@ -423,9 +431,11 @@ describe("walb adopt", () => {
         ]);
       }
       expect((await runIn(directory, ["adopt", "storage", "--volume", "vol0", "--back", "--yes"])).code).toBe(0);
+      expect(readdirSync(data)).toContain("walb.lock");
       for (let i = 0; i < 2; i++) {
         expect((await runIn(directory, ["adopt", "storage", "--back", "--yes"])).code).toBe(0);
         expect(files()).toEqual([originals!, originals!]);
+        expect(readdirSync(data).toSorted()).toEqual(volumes);
       }
       for (const name of volumes) {
         const found = await readLegacyStorageVolume(platform, `${data}/${name}`);
@@ -457,6 +467,7 @@ describe("walb adopt", () => {
       expect((await runIn(directory, ["adopt", "nowhere"])).code).toBe(1);
       mkdirSync(join(directory, "empty"));
       expect((await runIn(directory, ["adopt", "empty"])).code).toBe(1);
+      expect(readdirSync(join(directory, "empty"))).toEqual([]);
       mkdirSync(join(directory, "other/vol0"), { recursive: true });
       expect((await runIn(directory, ["adopt", "other"])).code).toBe(5);
       const data = join(directory, "storage");

@@ -1,13 +1,24 @@
 import { afterAll, describe, expect, test } from "bun:test";
 import { execFileSync, spawn } from "node:child_process";
-import { linkSync, readFileSync, realpathSync, statSync, symlinkSync, truncateSync, writeFileSync } from "node:fs";
+import {
+  linkSync,
+  readFileSync,
+  realpathSync,
+  statSync,
+  symlinkSync,
+  truncateSync,
+  unlinkSync,
+  writeFileSync,
+} from "node:fs";
 import { join } from "node:path";
 import { WalbError } from "../../src/errors.ts";
 import { Codec } from "../../src/native/codec.ts";
+import { Op } from "../../src/native/layout.ts";
 import type { Memory } from "../../src/native/memory.ts";
 import type { DiskFile } from "../../src/platform/disk.ts";
+import { RealDisk } from "../../src/platform/real/disk.ts";
 import { RealDiskFile } from "../../src/platform/real/file.ts";
-import { closePlatform, createPlatform } from "../../src/platform/real/index.ts";
+import { closePlatform, createPlatform, jobPoolOf } from "../../src/platform/real/index.ts";
 import { gib, kib, mib } from "../../src/units.ts";
 import { withTemporaryDirectory } from "../helpers/temporary.ts";
 
@@ -41,6 +52,26 @@ async function failure(promise: Promise<unknown>): Promise<WalbError> {
   }
   throw new Error("did not fail");
 }
+
+test("a lock is on the file that has the name, also when its holder removed it while it was opened", async () => {
+  await withTemporaryDirectory(async (directory) => {
+    const path = join(directory, "lock");
+    writeFileSync(path, "");
+    const pool = jobPoolOf(platform);
+    let removals = 0;
+    const removing = new RealDisk({
+      async run(job) {
+        const result = await pool.run(job);
+        if (job.op === Op.open && removals++ === 0) unlinkSync(path);
+        return result;
+      },
+    });
+    const late = await removing.open(path, { mode: "createOrOpen", lock: true });
+    expect((await failure(disk.open(path, { mode: "createOrOpen", lock: true }))).code).toBe("locked");
+    await late.close();
+    expect(removals).toBe(2);
+  });
+});
 
 async function withFile<T>(direct: boolean, use: (file: DiskFile, path: string) => Promise<T>): Promise<T> {
   return await withTemporaryDirectory(async (directory) => {

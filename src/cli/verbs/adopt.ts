@@ -8,8 +8,10 @@ import type { Platform } from "../../platform/platform.ts";
 import { closePlatform, createPlatform } from "../../platform/real/index.ts";
 import { adoptProxyVolume, planProxyAdoption, releaseProxyVolume } from "../../proxy/adopt/adopt.ts";
 import { adoptStorageVolume, planStorageAdoption, releaseStorageVolume } from "../../storage/adopt/adopt.ts";
-import { type AdoptReport, keptName } from "../../volume/adopt.ts";
-import { isVolumeId, lockDataDirectory } from "../../volume/directories.ts";
+import { peersFileName } from "../../storage/peers.ts";
+import { type AdoptReport, keptName, leaveDataDirectory } from "../../volume/adopt.ts";
+import { isVolumeId, lockDataDirectory, lockFileName, lockUsedDataDirectory } from "../../volume/directories.ts";
+import { reserveName } from "../../volume/reserve.ts";
 import { clientFlags, confirm, destructiveFlags, print } from "../common.ts";
 import { asChoice, asText, asVolume, list, option, optionOr, toggle } from "../flags.ts";
 import { defineVerb } from "../verb.ts";
@@ -56,7 +58,11 @@ export const verb = defineVerb({
           hint: "name the -b of the walb-tools daemon, e.g. /var/forest/walb/archive",
         });
       }
-      const lock = await lockDataDirectory(platform.disk, directory);
+      const { disk } = platform;
+      const isDry = flags["dry-run"];
+      const wasLeft = (await disk.info(`${directory}/${lockFileName}`)) === undefined;
+      const lock = await (isDry ? lockUsedDataDirectory(disk, directory) : lockDataDirectory(disk, directory));
+      let isGivenBack = false;
       try {
         const names = await volumesOf(platform, directory, flags.volume);
         const role = flags.role ?? (await roleOf(platform, directory, names));
@@ -64,23 +70,27 @@ export const verb = defineVerb({
         if (!flags.back) {
           const plans = await each(names, (volume) => worker.plan(volume));
           io.err(planText(role, directory, plans));
-          if (flags["dry-run"]) {
+          if (isDry) {
             print(flags, io, { role, volumes: plans }, "");
             return exitCodes.done;
           }
           await confirm(flags, io, `${names.length} volumes of this ${role} are taken over.`);
-        } else if (flags["dry-run"]) {
+        } else if (isDry) {
           throw new WalbError("usage", {
             what: "--back has no dry run: what stands against it is said before anything changes",
           });
         } else await confirm(flags, io, `${names.length} volumes of this ${role} go back to walb-tools.`);
         const done = await each(names, (volume) => (flags.back ? worker.release(volume) : worker.adopt(volume)));
+        isGivenBack = flags.back;
         const next = flags.back ? "" : `now start: ${startLine(role, directory, flags.images)}\n`;
         const text = `${done.length} volumes ${flags.back ? "given back" : "taken over"}\n${next}`;
         print(flags, io, { role, isBack: flags.back, volumes: done }, text);
         return exitCodes.done;
       } finally {
-        await lock.close();
+        // Of a directory that is the original's, before or again, it finds nothing but what it knows.
+        if (isGivenBack) await leaveDataDirectory(disk, directory, [reserveName, peersFileName]);
+        else if (wasLeft && !isDry) await leaveDataDirectory(disk, directory);
+        await lock?.close();
       }
     } finally {
       await closePlatform(platform);

@@ -2,6 +2,7 @@
 import {
   closeSync,
   constants,
+  fstatSync,
   fsyncSync,
   linkSync,
   lstatSync,
@@ -61,7 +62,13 @@ export class RealDisk implements Disk {
 
   async open(path: string, options: OpenOptions): Promise<RealDiskFile> {
     const file = await this.#open(path, openFlags(options));
-    if (options.lock !== true || !file.isBlockDevice) return file;
+    if (options.lock !== true) return file;
+    if (!file.isBlockDevice) {
+      if (isFileAt(path, file.fd)) return file;
+      // Its holder removed or replaced it: a lock on what nobody finds any more keeps nobody out.
+      await file.close();
+      return this.open(path, options);
+    }
     try {
       file.guard = await this.#lockBehind(path);
       return file;
@@ -304,6 +311,13 @@ export class RealDisk implements Disk {
       return name;
     }
   }
+}
+
+/** True when a path names the file that is open. */
+function isFileAt(path: string, fd: number): boolean {
+  const named = statOf(path);
+  const opened = fstatSync(fd);
+  return named !== undefined && named.dev === opened.dev && named.ino === opened.ino;
 }
 
 function openFlags(options: OpenOptions): number {
