@@ -47,14 +47,15 @@ export async function runTool(words: readonly string[], noSync?: string): Promis
 }
 
 /**
- * A library that takes fsync and fdatasync out of what it is loaded into, so that a rate can also be told without the
- * disk; undefined where there is no compiler.
+ * A library that takes fsync, fdatasync and sync_file_range out of what it is loaded into, so that a rate can also be
+ * told without the disk; undefined where there is no compiler.
  */
 export function noSyncLibrary(directory: string): string | undefined {
   const source = join(directory, "nosync.c");
   const library = join(directory, "nosync.so");
   if (existsSync(library)) return library;
-  writeFileSync(source, "int fsync(int fd) { (void)fd; return 0; }\nint fdatasync(int fd) { (void)fd; return 0; }\n");
+  const calls = ["fsync(int fd)", "fdatasync(int fd)", "sync_file_range(int fd, long from, long size, unsigned how)"];
+  writeFileSync(source, calls.map((call) => `int ${call} { return 0; }\n`).join(""));
   try {
     execFileSync(process.env.CC ?? "gcc", ["-shared", "-fPIC", "-O1", "-o", library, source], { stdio: "ignore" });
   } catch {
