@@ -2,6 +2,7 @@
 import { z } from "zod";
 import { addressTextSchema, volumeSchema } from "../control/schemas.ts";
 import { WalbError, withArticle } from "../errors.ts";
+import { readableOf } from "./readable.ts";
 import { type WorkerTable, workerTableSchema } from "./worker/policy.ts";
 
 /** Names of servers; the proxy uses those of archives as directory names. */
@@ -91,57 +92,84 @@ export function parseFleet(text: string, file: string): Fleet {
   return fleet!;
 }
 
-/** Parses a fleet file and tells everything that is wrong in it. @returns no fleet when its form is wrong. */
-export function readFleetText(
-  text: string,
-  file: string,
-): { readonly fleet: Fleet | undefined; readonly problems: FleetProblem[] } {
-  let raw: unknown;
+/** What a fleet file says. */
+export interface FleetReading {
+  /** Everything that is wrong. */
+  readonly problems: FleetProblem[];
+  /** What could be read; undefined when that is nothing. */
+  readonly fleet: Fleet | undefined;
+  /** Dotted paths of what has a wrong form and is therefore missing in the fleet; empty when nothing is. */
+  readonly missing: readonly string[];
+}
+
+/** Parses a fleet file and tells everything that is wrong in it. */
+export function readFleetText(text: string, file: string): FleetReading {
+  let raw: object;
   try {
     raw = Bun.TOML.parse(text);
   } catch (cause) {
     const why = cause instanceof Error ? `: ${cause.message}` : "";
-    return { fleet: undefined, problems: [{ field: "", what: `it is not TOML${why}` }] };
+    return { fleet: undefined, problems: [{ field: "", what: `it is not TOML${why}` }], missing: [] };
   }
   const parsed = fileSchema.safeParse(raw);
-  if (!parsed.success) {
-    const problems = parsed.error.issues.map((issue) => {
+  const problems: FleetProblem[] = [];
+  if (parsed.success) return { fleet: fleetOf(parsed.data, file, [], problems), problems, missing: [] };
+  problems.push(
+    ...parsed.error.issues.map((issue) => {
       // Of a name, what is wrong with it stands below.
       const inner = issue.code === "invalid_key" ? issue.issues[0]?.message : undefined;
       if (issue.code !== "invalid_type") return { field: issue.path.join("."), what: inner ?? issue.message };
       const kind = withArticle(issue.expected === "record" ? "table" : issue.expected);
       const isMissing = valueAt(raw, issue.path) === undefined;
       return { field: issue.path.join("."), what: isMissing ? `it is missing: ${kind}` : `it must be ${kind}` };
-    });
-    return { fleet: undefined, problems };
-  }
-  const problems: FleetProblem[] = [];
+    }),
+  );
+  const rest = readableOf(fileSchema, { ...raw, servers: isTable(raw, "servers") ? Reflect.get(raw, "servers") : {} });
+  if (rest === undefined) return { fleet: undefined, problems, missing: [] };
+  const missing = isTable(raw, "servers") ? rest.wrong : ["servers", ...rest.wrong];
+  return { fleet: fleetOf(rest.settings, file, missing, problems), problems, missing };
+}
+
+function isTable(raw: object, name: string): boolean {
+  const value: unknown = Reflect.get(raw, name);
+  return typeof value === "object" && value !== null && !Array.isArray(value);
+}
+
+/** @param missing dotted paths that have a wrong form: what follows from their absence is no problem. */
+function fleetOf(
+  settings: z.output<typeof fileSchema>,
+  file: string,
+  missing: readonly string[],
+  problems: FleetProblem[],
+): Fleet {
+  const isWrong = (path: string): boolean => missing.some((one) => one === path || one.startsWith(`${path}.`));
   const problem = (field: string, what: string): void => {
     problems.push({ field, what });
   };
-  const entries = Object.entries(parsed.data.servers);
+  const entries = Object.entries(settings.servers);
   const archives = entries.filter(([, server]) => server.role === "archive");
   const primaries = archives.filter(([, server]) => server.primary === true);
   for (const [name] of primaries.slice(1)) problem(`servers.${name}.primary`, "only one archive can be primary");
-  if (archives.length > 1 && primaries.length === 0) problem("servers", "one of the archives needs primary = true");
-  const primary = primaries[0]?.[0] ?? archives[0]?.[0];
+  const isUnsure = isWrong("servers");
+  if (archives.length > 1 && primaries.length === 0 && !isUnsure)
+    problem("servers", "one of the archives needs primary = true");
+  const primary = primaries[0]?.[0] ?? (isUnsure ? undefined : archives[0]?.[0]);
   const servers = entries.map(([name, { role, address, primary: isMarked }]) => {
     if (isMarked === true && role !== "archive") problem(`servers.${name}.primary`, "only an archive is primary");
     return { name, role, address, isPrimary: name === primary };
   });
-  const volumes = parsed.data.volumes ?? {};
+  const volumes = settings.volumes ?? {};
   for (const [name, volume] of Object.entries(volumes)) {
     const check = (server: string | undefined, role: Role, field: string): void => {
       if (server === undefined || servers.some((known) => known.name === server && known.role === role)) return;
+      if (missing.includes("servers") || (isWrong(`servers.${server}`) && !(server in settings.servers))) return;
       problem(`volumes.${name}.${field}`, `there is no ${role} ${JSON.stringify(server)} in [servers]`);
     };
     check(volume.storage, "storage", "storage");
     for (const archive of volume.replicate ?? []) check(archive, "archive", "replicate");
   }
-  const clusterKey = parsed.data["cluster-key"];
-  const { worker } = parsed.data;
-  const fleet = { file, servers, volumes, worker, ...(clusterKey === undefined ? {} : { clusterKey }) };
-  return { fleet, problems };
+  const { "cluster-key": clusterKey, worker } = settings;
+  return { file, servers, volumes, worker, ...(clusterKey === undefined ? {} : { clusterKey }) };
 }
 
 function valueAt(raw: unknown, path: readonly PropertyKey[]): unknown {

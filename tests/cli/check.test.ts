@@ -70,6 +70,14 @@ test("walb check names a key file that is missing or open to others, and every m
     expect(missing.out).toContain('error: volumes.vol0.storage: there is no storage "nobody"');
     expect(missing.out).toContain('error: volumes.vol0.replicate: there is no archive "nowhere"');
     expect(missing.out).toContain("error: server s0: 127.0.0.1:1 does not answer");
+    // A wrong type hides none of it; only the servers are not asked, for who they are is not sure.
+    writeFileSync(join(directory, "walb.toml"), text.replace('"127.0.0.1:2"', "2"));
+    const typed = await runIn(directory, ["check", "--timeout", "2s"]);
+    expect(typed.out).toContain("error: servers.p0.address: it must be a string");
+    expect(typed.out).toContain("error: cluster-key: there is no");
+    expect(typed.out).toContain('error: volumes.vol0.storage: there is no storage "nobody"');
+    expect(typed.out).not.toContain("does not answer");
+    writeFileSync(join(directory, "walb.toml"), text);
     writeFileSync(join(directory, "walb.key"), "x", { mode: 0o644 });
     const open = await runIn(directory, ["check", "--timeout", "2s"]);
     expect(open.out).toContain("chmod 600");

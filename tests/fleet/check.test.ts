@@ -189,6 +189,57 @@ test("walb check names every wrong rule of a volume, and says how a missing time
   expect(missing.map(({ hint }) => hint)).toEqual(['for example every = "1h"']);
 });
 
+describe("a wrong type in the file", () => {
+  const places = (text: string): string[] => checkText(text).map(({ place }) => place);
+
+  test("hides nothing else that is wrong, and is no reason for findings that are not", () => {
+    const text = good
+      .replace('address = "pc1:10000"', "address = 1")
+      .replace("primary = true", 'primary = "yes"')
+      .replace('"pc3:10200"', '"pc2:10200"')
+      .replace('all = "2h"', "all = true")
+      .replace('daily = "14d"', 'daily = "1h"')
+      .replace('["a1"]', '[1, "nowhere"]')
+      .replace('every = "1h"', 'every = "often", max-size = "0"');
+    expect(places(text).toSorted()).toEqual([
+      "servers.a0.primary",
+      "servers.a1.address",
+      "servers.s0.address",
+      "volumes.vol0.keep.all",
+      "volumes.vol0.keep.daily",
+      "volumes.vol0.replicate",
+      "volumes.vol0.replicate.0",
+      "worker.merge.every",
+      "worker.merge.max-size",
+    ]);
+  });
+
+  test("alone is all that is found, wherever it is", () => {
+    const lines = good.split("\n");
+    let mistakes = 0;
+    for (const [at, line] of lines.entries()) {
+      if (!line.includes(" = ")) continue;
+      const [name = ""] = line.split(" = ");
+      for (const value of ["[[]]", "{ no = { such = 1 } }", "-1.5", "1979-05-27"]) {
+        const found = places(lines.with(at, `${name} = ${value}`).join("\n"));
+        expect([line, value, found.length > 0, found.filter((place) => !place.split(".").includes(name))]).toEqual([
+          line,
+          value,
+          true,
+          [],
+        ]);
+        mistakes++;
+      }
+    }
+    expect(mistakes).toBeGreaterThan(40);
+  });
+
+  test("of all servers leaves the volumes and the worker to be checked", () => {
+    const text = 'servers = 5\n[volumes.vol0]\nstorage = "s0"\nkeep = { all = "never" }\n[worker]\npoll = "0"\n';
+    expect(places(text)).toEqual(["servers", "volumes.vol0.keep.all", "worker.poll"]);
+  });
+});
+
 const info = (role: "storage" | "proxy" | "archive", nodeId: string) => ({
   role,
   nodeId,

@@ -33,9 +33,9 @@ export const verb = defineVerb({
   examples: ["walb check", "walb check --fleet ./walb.toml --file-only"],
   exits: { 1: "something is wrong; warnings alone do not count" },
   async run({ flags, io }) {
-    const { file, fleet, findings } = readFile(flags, io);
+    const { file, fleet, isComplete, findings } = readFile(flags, io);
     const keyed = fleet === undefined ? undefined : keyedFleet(fleet, flags["cluster-key"], io, findings);
-    if (keyed !== undefined && !flags["file-only"]) {
+    if (keyed !== undefined && isComplete && !flags["file-only"]) {
       const timeoutMs = flags.timeout ?? probeTimeoutMs;
       const probes = await Promise.all(keyed.servers.map((server) => probe(server, io, timeoutMs)));
       checkServers(keyed, probes, findings);
@@ -52,11 +52,8 @@ function readFile(flags: { readonly fleet: string | undefined }, io: Io) {
   for (const candidate of candidates) {
     const file = resolve(io.cwd, candidate);
     if (!existsSync(file)) continue;
-    const { fleet, findings } = checkFleetFile(readFleetFile(file), file, {
-      duration: parseDuration,
-      size: parseSize,
-    });
-    return { file, fleet, findings };
+    const read = checkFleetFile(readFleetFile(file), file, { duration: parseDuration, size: parseSize });
+    return { file, ...read };
   }
   if (flags.fleet !== undefined) {
     throw new WalbError("usage", {
@@ -65,7 +62,7 @@ function readFile(flags: { readonly fleet: string | undefined }, io: Io) {
       hint: "see the example in: docs/operations/install.md",
     });
   }
-  return { file: undefined, fleet: defaultFleet, findings: new Findings() };
+  return { file: undefined, fleet: defaultFleet, isComplete: true, findings: new Findings() };
 }
 
 /** The fleet with its key, when that can be used. */

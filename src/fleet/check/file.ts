@@ -1,6 +1,6 @@
 /** @module Checks the fleet file alone, without asking anybody. Pure. */
 import { WalbError } from "../../errors.ts";
-import { type Fleet, primaryArchive, readFleetText, serversOf } from "../fleet.ts";
+import { type Fleet, readFleetText, serversOf } from "../fleet.ts";
 import { formatDuration } from "../format.ts";
 import { parseKeep } from "../worker/keep.ts";
 import { type Readers, workerPolicy } from "../worker/policy.ts";
@@ -9,18 +9,35 @@ import { Findings } from "./findings.ts";
 /** Points are about this far apart while a volume is written to. */
 const pointsApartMs = 10_000;
 
-/** Checks the text of a fleet file. @returns the fleet when its form is right. */
-export function checkFleetFile(text: string, file: string, readers: Readers): { fleet?: Fleet; findings: Findings } {
+/** Checks the text of a fleet file. @returns the fleet as far as it can be read, and whether that is all of it. */
+export function checkFleetFile(
+  text: string,
+  file: string,
+  readers: Readers,
+): { fleet?: Fleet; isComplete: boolean; findings: Findings } {
   const findings = new Findings();
-  const { fleet, problems } = readFleetText(text, file);
+  const { fleet, problems, missing } = readFleetText(text, file);
   for (const { field, what } of problems) {
     findings.error(field === "" ? "the file" : field, what, hintOf(field));
   }
-  if (fleet === undefined) return { findings };
-  checkServers(fleet, findings);
-  checkVolumes(fleet, readers, findings);
-  trySettings(findings, () => workerPolicy(fleet.worker, readers));
-  return { fleet, findings };
+  if (fleet === undefined) return { isComplete: false, findings };
+  const further = new Findings();
+  checkServers(fleet, further);
+  checkVolumes(knownDevices(fleet, missing), readers, further);
+  workerPolicy(fleet.worker, readers, (error) => tell(further, error));
+  // What is said of a thing a part of which could not be read may come from that.
+  const isUnsure = (place: string): boolean => missing.some((path) => path === place || path.startsWith(`${place}.`));
+  findings.all.push(...further.all.filter(({ place }) => !isUnsure(place)));
+  return { fleet, isComplete: missing.length === 0, findings };
+}
+
+/** The fleet in which a device that could not be read, or whose storage could not, is no other volume's. */
+function knownDevices(fleet: Fleet, missing: readonly string[]): Fleet {
+  const volumes = Object.entries(fleet.volumes).map(([name, volume]) => {
+    const isKnown = !["storage", "device"].some((field) => missing.includes(`volumes.${name}.${field}`));
+    return [name, isKnown ? volume : { ...volume, device: `that of ${name}` }] as const;
+  });
+  return { ...fleet, volumes: Object.fromEntries(volumes) };
 }
 
 function hintOf(field: string): string | undefined {
@@ -97,7 +114,7 @@ function checkVolumes(fleet: Fleet, readers: Readers, findings: Findings): void 
     }
     devices.set(key, volume);
     const replicas = entry.replicate ?? [];
-    if (serversOf(fleet, "archive").length > 0 && replicas.includes(primaryArchive(fleet).name)) {
+    if (fleet.servers.some(({ name, isPrimary }) => isPrimary && replicas.includes(name))) {
       findings.error(`${place}.replicate`, "the primary archive has it already", "name other archives only");
     }
     const twice = replicas.find((name, i) => replicas.indexOf(name) !== i);
@@ -182,7 +199,11 @@ function trySettings<T>(findings: Findings, work: () => T): T | undefined {
     return work();
   } catch (error) {
     if (!(error instanceof WalbError) || error.code !== "usage") throw error;
-    findings.error(error.where.field ?? "the file", error.what.replace("the fleet file is wrong: ", ""), error.hint);
+    tell(findings, error);
     return undefined;
   }
+}
+
+function tell(findings: Findings, { where, what, hint }: WalbError): void {
+  findings.error(where.field ?? "the file", what.replace("the fleet file is wrong: ", ""), hint);
 }

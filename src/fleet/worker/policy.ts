@@ -69,8 +69,15 @@ export interface Readers {
   readonly size: (text: string) => number;
 }
 
-/** Reads the table; without one nothing is merged or applied. @throws WalbError `usage` naming the field. */
-export function workerPolicy(table: WorkerTable | undefined, readers: Readers): WorkerPolicy {
+/**
+ * Reads the table; without one nothing is merged or applied. @throws WalbError `usage` naming the field.
+ * @param tell is given each of these errors instead; the policy is then of no use.
+ */
+export function workerPolicy(
+  table: WorkerTable | undefined,
+  readers: Readers,
+  tell?: (error: WalbError) => void,
+): WorkerPolicy {
   const read = (kind: keyof Readers, value: string | number | undefined, field: string): number | undefined => {
     if (value === undefined) return undefined;
     if (typeof value === "number") return kind === "duration" ? value * 1000 : value;
@@ -80,12 +87,15 @@ export function workerPolicy(table: WorkerTable | undefined, readers: Readers): 
       if (number > 0 || field.startsWith("replicate.max-")) return number;
       throw new WalbError("usage", { what: "it is 0" });
     } catch (cause) {
-      throw new WalbError("usage", {
+      const error = new WalbError("usage", {
         what: `the fleet file is wrong: ${JSON.stringify(value)} is not a ${kind}${field.startsWith("replicate.max-") ? "" : " above 0"}`,
         where: { field: `worker.${field}` },
         hint: kind === "duration" ? 'for example "10m" or "14d"' : 'for example "128M" or "1G"',
         cause,
       });
+      if (tell === undefined) throw error;
+      tell(error);
+      return undefined;
     }
   };
   const { apply, merge, replicate } = table ?? {};
