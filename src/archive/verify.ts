@@ -12,6 +12,7 @@ import { WalbError } from "../errors.ts";
 import { type ByteRange, baseImage } from "../image/image.ts";
 import { pointsInTime, type RestorePoint } from "../snapshot/restore.ts";
 import { alignDown, alignUp, mib } from "../units.ts";
+import { volumeDatabaseName } from "../volume/database.ts";
 import { defaultBulkLb } from "../wire/grammar.ts";
 import type { JobContext } from "./apply.ts";
 import { groupBytes } from "./base-hashes.ts";
@@ -125,6 +126,9 @@ export async function verifyVolume(
   const range = chooseRange(volume, request);
   const image = await readBase(volume, memory, range, context, damage);
   const overlaidBytes = isDiffBad ? 0 : await readOverlay(volume, memory, range, context, damage);
+  const isAllRead = chosen.length === diffs.length && range.endBytes - range.startBytes === volume.sizeBytes;
+  // What a lost database was rebuilt from has been looked at.
+  if (isAllRead && damage.size === 0) volume.clearDamage([volumeDatabaseName]);
   const points = pointsInTime(set, base);
   const bad = diffs.filter((diff) => damage.has(diff.fileName)).map((diff) => diff.meta);
   const left = new Set(pointsInTime(set.eraseAll(bad), base).map((point) => point.gid));

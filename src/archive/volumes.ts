@@ -334,7 +334,7 @@ export class ArchiveVolumes {
       const error = new WalbError("damaged", {
         what: `the database was lost and was rebuilt from the manifest and ${store.diffs.length} diffs`,
         where: { volume: name, file: `${directory}/${volumeDatabaseName}` },
-        hint: "check the file system of the archive, then compare: walb snapshots",
+        hint: `check the file system of the archive; then read everything, which ends this when all is good: walb verify ${name}`,
       });
       volume.setDamage(volumeDatabaseName, error);
       volume.log.error("the database was rebuilt", { error });

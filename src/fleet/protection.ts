@@ -170,9 +170,12 @@ export function troublesOf({ storage, proxies, primary, replicas }: VolumePath):
   });
 }
 
-/** What is wrong; of a volume that cannot be opened also the way out, which only its server knows. */
-function told(state: string, { message, hint }: { readonly message: string; readonly hint?: string | undefined }) {
-  return state === "Broken" && hint !== undefined ? `${message}; ${hint}` : message;
+/** What is wrong; of damage and of a volume that cannot be opened also the way out, which only its server knows. */
+function told(
+  state: string,
+  { code, message, hint }: { readonly code: string; readonly message: string; readonly hint?: string | undefined },
+) {
+  return (state === "Broken" || code === "damaged") && hint !== undefined ? `${message}; ${hint}` : message;
 }
 
 /** The commands of a new backup that keeps what the archive has, from the state the storage is in. */
@@ -263,7 +266,7 @@ function judgeArchives({ volume, primary, replicas }: VolumePath, { reasons, war
   for (const { server, status } of [...(primary === undefined ? [] : [primary]), ...replicas]) {
     if (status?.trouble === undefined || !receiving.includes(status.state)) continue;
     const isLasting = server === primary?.server && lasting.includes(status.trouble.code);
-    (isLasting ? reasons : warnings).push(`archive ${server}: ${status.trouble.message}`);
+    (isLasting ? reasons : warnings).push(`archive ${server}: ${told(status.state, status.trouble)}`);
   }
 }
 

@@ -102,6 +102,13 @@ describe("a volume", () => {
         expect(await pointsOf(scene.role.control)).toEqual(before);
         expect((await statusOf(scene.role.control)).trouble).toMatchObject({ code: "damaged" });
         expect(await expectAllRestorable(scene, history)).toEqual([2, 3, 4, 5, 6]);
+        // A part says nothing of the rest.
+        await run(scene.role.control, "verify", { volume: "vol0", subsetPercent: 50 });
+        expect((await statusOf(scene.role.control)).trouble).toMatchObject({
+          hint: expect.stringContaining("walb verify vol0"),
+        });
+        expect(await run(scene.role.control, "verify", { volume: "vol0" })).toMatchObject({ damage: [] });
+        expect((await statusOf(scene.role.control)).trouble).toBeUndefined();
       }
       expect(await deliver(scene, history, 6, history.step())).toBe("accept");
     });

@@ -144,6 +144,8 @@ describe("a volume is not protected", () => {
     );
     expect(refused({ storage: { trouble: trouble("different-uuid") } })).toBe("storage s0: it is different-uuid");
     expect(refused({ archive: { trouble: trouble("damaged") } })).toBe("archive a0: it is damaged");
+    const told = { ...trouble("damaged"), hint: "walb verify vol0" };
+    expect(refused({ archive: { trouble: told } })).toBe("archive a0: it is damaged; walb verify vol0");
     expect(refused({ storage: { state: "Broken", trouble: trouble("io") } })).toEndWith("not shipped: it is io");
   });
 
