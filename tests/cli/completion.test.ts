@@ -2,6 +2,7 @@ import { beforeAll, describe, expect, test } from "bun:test";
 import { program } from "../../src/cli/commands.ts";
 import { completedCommands } from "../../src/cli/completion/model.ts";
 import { renderCompletion, shells } from "../../src/cli/completion/scripts.ts";
+import { originalToolNames } from "../../src/cli/original/index.ts";
 import { commandLines } from "../../src/cli/program.ts";
 import { runIn } from "./fleet-fixture.ts";
 
@@ -43,6 +44,29 @@ describe("completion in bash", () => {
     expect(complete("device", "create", "vol0", "--overflow", "=")).toEqual(["keep-writing", "stop"]);
     expect(complete("restore", "vol0", "--to", "/et")).toEqual(["/etc"]);
     expect(complete("device", "create", "vol0", "--size", "")).toEqual([]);
+  });
+});
+
+describe("completion in bash of the original's tools", () => {
+  test("offers a tool's own words and flags", () => {
+    expect(complete("walbc", "ar")).toEqual(["archive-info"]);
+    expect(complete("walbc", "-a", "host", "-p", "10000", "init")).toEqual(["init-vol"]);
+    expect(complete("walbc", "-")).toEqual(["-a", "-p", "-to", "-id", "-retry", "-h"]);
+    expect(complete("walbc", "-a", "")).toEqual([]);
+    expect(complete("wdevc", "create")).toEqual(["create-wdev"]);
+    expect(complete("wdevc", "format-ldev", "-n")).toEqual(["-n", "-nd"]);
+    expect(complete("walb-storage", "-arch")).toEqual(["-archive"]);
+    expect(complete("wlog-show", "st")).toEqual([]);
+    expect(complete("wlog-show", "/et")).toEqual(["/etc"]);
+  });
+
+  test("has every name, and offers none of them unasked", () => {
+    const own = complete("");
+    for (const name of originalToolNames) {
+      expect([name, complete(name, "").includes("status")]).toEqual([name, name === "walbc"]);
+      // wdevc is a command of its own.
+      expect([name, own.includes(name)]).toEqual([name, name === "wdevc"]);
+    }
   });
 });
 

@@ -10,7 +10,7 @@ export type ValueKind =
 
 /** A flag with its dashes. */
 export interface CompletedFlag {
-  /** `--quiet`, and `-q`. */
+  /** `--quiet`, and `-q`; of the original's tools `-quiet`. */
   readonly labels: readonly string[];
   readonly help: string;
   /** Missing for a switch. */
@@ -24,6 +24,8 @@ export interface CompletedCommand {
   /** Words that may follow: commands, or values of an argument. */
   readonly words: readonly { readonly word: string; readonly help: string }[];
   readonly flags: readonly CompletedFlag[];
+  /** Whether names of files follow; where words do, too, those count. */
+  readonly takesFiles?: boolean;
 }
 
 const fileNames = ["PATH", "FILE", "DIR"];

@@ -11,15 +11,16 @@ export function renderCompletion(shell: Shell, commands: readonly CompletedComma
 }
 
 function bashScript(commands: readonly CompletedCommand[]): string {
-  const words = commands.map(({ line, words: next, flags }) => {
+  const words = commands.map(({ line, words: next, flags, takesFiles }) => {
     const labels = flags.flatMap(({ labels: [long = ""] }) => [long]);
     const following = next.map(({ word }) => word).join(" ");
-    return `    ${quote(line)}) words=${quote(following)} flags=${quote(labels.join(" "))} ;;\n`;
+    const files = takesFiles === true ? " files=1" : "";
+    return `    ${quote(line)}) words=${quote(following)} flags=${quote(labels.join(" "))}${files} ;;\n`;
   });
   return `# Completion of walb for bash. Now: source <(walb completion bash)
 # For good: walb completion bash > /etc/bash_completion.d/walb
 _walb() {
-  local cur=\${COMP_WORDS[COMP_CWORD]} prev=\${COMP_WORDS[COMP_CWORD - 1]} line=walb words= flags= i
+  local cur=\${COMP_WORDS[COMP_CWORD]} prev=\${COMP_WORDS[COMP_CWORD - 1]} line=walb words= flags= files= i
   # bash parts --flag=value into three words.
   if [[ $cur == "=" ]]; then
     cur=
@@ -41,7 +42,11 @@ ${valueCases(commands, {
 })}  esac
   case "$line" in
 ${words.join("")}  esac
-  [[ $cur == -* ]] && words=$flags
+  if [[ $cur == -* ]]; then
+    words=$flags
+  elif [[ -n $files ]]; then
+    compopt -o filenames 2>/dev/null; mapfile -t COMPREPLY < <(compgen -f -- "$cur"); return
+  fi
   mapfile -t COMPREPLY < <(compgen -W "$words" -- "$cur")
 }
 complete -F _walb walb
@@ -111,15 +116,22 @@ function __walb_at
 end
 complete -c walb -f
 `;
-  for (const { line, words, flags } of commands) {
+  for (const { line, words, flags, takesFiles } of commands) {
     const at = `complete -c walb -n ${quote(`__walb_at ${line}`)}`;
+    if (takesFiles === true) text += `${at} -F\n`;
     for (const { word, help } of words) text += `${at} -a ${quote(word)} -d ${fishQuote(help)}\n`;
     for (const { labels, help, value } of flags) {
-      const names = labels.map((label) => (label.startsWith("--") ? `-l ${label.slice(2)}` : `-s ${label.slice(1)}`));
+      const names = labels.map(fishName);
       text += `${at} ${names.join(" ")}${fishValue(value)} -d ${fishQuote(help)}\n`;
     }
   }
   return text;
+}
+
+/** How fish is told of a flag: long, short, or of the old style with one dash. */
+function fishName(label: string): string {
+  if (label.startsWith("--")) return `-l ${label.slice(2)}`;
+  return `${label.length === 2 ? "-s" : "-o"} ${label.slice(1)}`;
 }
 
 /** In single quotes fish reads a backslash before a quote or another backslash. */

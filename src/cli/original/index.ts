@@ -56,6 +56,11 @@ const programs: Readonly<Record<string, () => Promise<{ readonly run: OriginalRu
   wdevc: () => import("./wdevc/main.ts"),
 };
 
+/** All tools, without the programs that have commands of their own. */
+export async function loadOriginalTools(): Promise<OriginalTool[]> {
+  return Promise.all(Object.values(tools).map(async (load) => (await load()).tool));
+}
+
 /** Runs the words behind a program's name and answers the exit code. */
 export type OriginalRun = (words: readonly string[], io: Io) => Promise<number>;
 

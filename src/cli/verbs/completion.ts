@@ -1,6 +1,7 @@
 /** @module `walb completion SHELL` */
 import { program } from "../commands.ts";
 import { completedCommands } from "../completion/model.ts";
+import { completedOriginals } from "../completion/originals.ts";
 import { renderCompletion, shells } from "../completion/scripts.ts";
 import { asChoice } from "../flags.ts";
 import { defineVerb } from "../verb.ts";
@@ -17,7 +18,11 @@ export const verb = defineVerb({
   ],
   async run({ args, io }) {
     const shell = asChoice(shells)(args[0]!);
-    io.out(renderCompletion(shell, await completedCommands(program)));
+    const originals = await completedOriginals();
+    // Of wdevc help knows only that it is there.
+    const isOriginal = (line: string): boolean => originals.some((tool) => tool.line === line);
+    const own = (await completedCommands(program)).filter(({ line }) => !isOriginal(line));
+    io.out(renderCompletion(shell, [...own, ...originals]));
     return 0;
   },
 });
