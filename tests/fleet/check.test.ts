@@ -385,6 +385,42 @@ const atServers: readonly (readonly [string, (all: Answers) => void, string, Reg
     "server s0",
     /could not reach/,
   ],
+  [
+    "for how long a storage cannot reach its proxy, and why",
+    (all) =>
+      set(all.s0.storage, {
+        proxies: [
+          {
+            address: "pc2:10100",
+            isAvailable: false,
+            checkedMs: nowMs - 900,
+            sinceMs: nowMs - 65_000,
+            error: "refused",
+          },
+        ],
+      }),
+    "server s0",
+    /could not reach the proxy pc2:10100 for 1m 5s: refused/,
+  ],
+  [
+    "a proxy that was started after a storage asked it, by whatever clock",
+    (all) => {
+      set(all.s0.storage, {
+        proxies: [
+          {
+            address: "pc2:10100",
+            isAvailable: false,
+            checkedMs: nowMs - 7000,
+            sinceMs: nowMs - 65_000,
+            nextCheckMs: nowMs + 3000,
+          },
+        ],
+      });
+      set(all.p0, { info: { ...all.p0.info!, startedMs: nowMs - 1500, nowMs: nowMs + 1500 } });
+    },
+    "server s0",
+    /has not asked the proxy pc2:10100 since that was started 3s ago/,
+  ],
   ["an archive that is nearly full", (all) => set(all.a0.archive, { freeBytes: 1 }), "server a0", /only 1B of 100B/],
   [
     "a volume that no storage has",

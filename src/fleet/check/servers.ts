@@ -32,7 +32,7 @@ export function checkServers(fleet: Fleet, probes: readonly Probe[], findings: F
   checkVersions(probes, findings);
   const answered = probes.filter(({ info }) => info !== undefined);
   for (const probe of answered) {
-    if (probe.storage !== undefined) checkStorage(fleet, probe.server, probe.storage, findings);
+    if (probe.storage !== undefined) checkStorage(fleet, { ...probe, storage: probe.storage }, answered, findings);
     if (probe.archive !== undefined) checkArchive(probe.server, probe.archive, findings);
   }
   for (const volume of volumesOf(fleet, answered)) checkVolume(fleet, volume, answered, findings);
@@ -104,7 +104,10 @@ function checkVersions(probes: readonly Probe[], findings: Findings): void {
   findings.warn("servers", `they run different versions: ${list.join(", ")}`, "bring them to the same one");
 }
 
-function checkStorage(fleet: Fleet, server: FleetServer, status: StorageStatus, findings: Findings): void {
+type StorageProbe = Probe & { readonly storage: StorageStatus };
+
+function checkStorage(fleet: Fleet, probe: StorageProbe, probes: readonly Probe[], findings: Findings): void {
+  const { server, storage: status } = probe;
   const place = `server ${server.name}`;
   const archives = serversOf(fleet, "archive");
   const primary = archives.length === 0 ? undefined : primaryArchive(fleet);
@@ -116,19 +119,15 @@ function checkStorage(fleet: Fleet, server: FleetServer, status: StorageStatus, 
     );
   }
   const proxies = serversOf(fleet, "proxy");
-  for (const { address, isAvailable } of status.proxies) {
+  for (const proxy of status.proxies) {
+    const { address } = proxy;
     if (!proxies.some((proxy) => isSameAddress(proxy.address, address))) {
       findings.error(
         place,
         `it sends to a proxy ${address} that is not in [servers]`,
         `add it, or start it with another --proxy`,
       );
-    } else if (!isAvailable)
-      findings.error(
-        place,
-        `it could not reach the proxy ${address}`,
-        "if that was started only now, check again in 10 s; else look at the network between them",
-      );
+    } else if (!proxy.isAvailable) checkReach(probe, proxy, probes, findings);
   }
   for (const proxy of proxies) {
     if (status.proxies.some(({ address }) => isSameAddress(proxy.address, address))) continue;
@@ -138,6 +137,35 @@ function checkStorage(fleet: Fleet, server: FleetServer, status: StorageStatus, 
       `add it: --proxy …,${proxy.address}`,
     );
   }
+}
+
+/** A proxy that a storage could not reach when it last asked, which may have been before that was started. */
+function checkReach(
+  { server, info }: StorageProbe,
+  { address, checkedMs, sinceMs, nextCheckMs, error }: StorageStatus["proxies"][number],
+  probes: readonly Probe[],
+  findings: Findings,
+): void {
+  const place = `server ${server.name}`;
+  const started = probes.find((one) => one.info?.role === "proxy" && isSameAddress(one.server.address, address))?.info;
+  // Each by its own clock: they may differ.
+  const askedAgoMs = info === undefined || checkedMs === undefined ? 0 : info.nowMs - checkedMs;
+  const upMs = started === undefined ? Number.POSITIVE_INFINITY : started.nowMs - started.startedMs;
+  if (askedAgoMs > upMs) {
+    const inMs = Math.max(0, (nextCheckMs ?? 0) - (info?.nowMs ?? 0));
+    findings.warn(
+      place,
+      `it has not asked the proxy ${address} since that was started ${formatDuration(upMs)} ago`,
+      `it asks again in ${formatDuration(inMs)}, or now: walb kick --server ${server.name}`,
+    );
+    return;
+  }
+  const forText = info === undefined || sinceMs === undefined ? "" : ` for ${formatDuration(info.nowMs - sinceMs)}`;
+  findings.error(
+    place,
+    `it could not reach the proxy ${address}${forText}${error === undefined ? "" : `: ${error}`}`,
+    started === undefined ? "start it, or look at the network between them" : "look at the network between them",
+  );
 }
 
 function checkArchive(server: FleetServer, status: ArchiveStatus, findings: Findings): void {
