@@ -41,6 +41,12 @@ test(
   limitMs,
 );
 
+/** Of both proxies, what hinders sending to the first archive. */
+async function sendErrors(): Promise<(string | undefined)[]> {
+  const all = await Promise.all(["p0", "p1"].map((name) => fleet.proxy(name).call("status", { volume: "vol0" })));
+  return all.map(({ volumes }) => volumes[0]!.archives[0]!.trouble?.message);
+}
+
 test(
   "R1, R3, R4: writes outlive a killed storage, killed proxies and a killed archive",
   async () => {
@@ -57,12 +63,26 @@ test(
     await fleet.write("s0", "vol0", model);
     await eventually("a diff at a proxy", 30_000, async () => {
       const all = await Promise.all(["p0", "p1"].map((name) => fleet.proxy(name).call("status", { volume: "vol0" })));
-      const pending = all.reduce((sum, { volumes }) => sum + volumes[0]!.archives[0]!.pendingCount, 0);
-      return pending > 0 ? true : undefined;
+      const ways = all.map(({ volumes }) => volumes[0]!.archives[0]!);
+      return ways.some(({ pendingCount, trouble }) => pendingCount > 0 && trouble !== undefined) ? true : undefined;
     });
+    // It comes back without its volumes at first, as with a disk that is not mounted: that is an error of sending, too.
+    fleet.rename("a0", "unmounted");
+    await fleet.run("a0");
+    await fleet.must("kick vol0");
+    await eventually("the error of sending", 30_000, async () => {
+      const errors = await sendErrors();
+      return errors.some((message) => message?.includes("does not know this volume")) ? true : undefined;
+    });
+    await fleet.lose("a0");
+    fleet.rename("unmounted", "a0");
     await fleet.run("a0");
     await fleet.must("kick vol0");
     await proves();
+    await eventually("no error of sending", 30_000, async () => {
+      const errors = await sendErrors();
+      return errors.every((message) => message === undefined) ? true : undefined;
+    });
     const { volumes } = await fleet.storage("s0").call("status", { volume: "vol0" });
     expect(volumes[0]).toMatchObject({ state: "Target", isOverflow: false });
   },
@@ -178,6 +198,15 @@ test(
   limitMs,
 );
 
+/** What must not become restorable does not, whatever is kicked. */
+async function neverRestorable(at: number): Promise<void> {
+  for (let i = 0; i < 10; i++) {
+    await fleet.must("kick vol0");
+    expect(await fleet.newestGid("a0", "vol0")).toBeLessThan(at);
+    await Bun.sleep(200);
+  }
+}
+
 test(
   "R2, R5, R6: after an overflow, a lost storage and lost proxies a hash backup closes the gap",
   async () => {
@@ -202,6 +231,9 @@ test(
     await fleet.lose("p1");
     for (const name of ["a0", "p0", "p1"]) await fleet.run(name);
     expect((await fleet.verb("backup vol0")).code).toBe(4);
+    await fleet.write("s0", "vol0", model);
+    const early = JSON.parse(await fleet.verbOut("snapshot vol0 --json")) as { gid: number };
+    await neverRestorable(early.gid);
     expect(await fleet.must("backup vol0 --hash --wait")).toContain("p0: send vol0 to a0");
     await proves();
     // R2: more is written than the log takes, with nobody to ship it.

@@ -2,7 +2,7 @@
  * @module A fleet for procedures, of real processes: storages with their own devices, proxies, archives; every one can be
  * killed, lose its data, and come back. All volumes hold the same model unless something else is written to one.
  */
-import { appendFileSync, existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { appendFileSync, existsSync, mkdtempSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { Seeded } from "../../src/cli/demo/files.ts";
@@ -136,6 +136,11 @@ export class ProcedureFleet {
   async lose(name: string): Promise<void> {
     await this.kill(name);
     rmSync(this.path(name), { recursive: true, force: true });
+  }
+
+  /** Moves the data of a server that does not run. */
+  rename(from: string, to: string): void {
+    renameSync(this.path(from), this.path(to));
   }
 
   verb(line: string, signal?: AbortSignal): Promise<VerbResult> {

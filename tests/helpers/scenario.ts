@@ -61,12 +61,12 @@ export class ScenarioDevice {
   }
 
   /** Writes a little all the time while work goes on. */
-  async during<T>(work: () => Promise<T>): Promise<T> {
+  async during<T>(work: () => Promise<T>, pauseMs = 100): Promise<T> {
     let isOver = false;
     const writer = async (): Promise<void> => {
       while (!isOver) {
         await this.write(1);
-        await Bun.sleep(100);
+        await Bun.sleep(pauseMs);
       }
     };
     const writing = writer();
@@ -136,22 +136,50 @@ export class Scenario {
   }
 
   /** SHA-1 of what an archive restores. */
-  async restoredSha1(archive: Server, volume: string, gid: number, sizeBytes = this.devices[0]!.sizeBytes) {
-    await this.library.restore(archive, volume, gid);
+  async restoredSha1(
+    archive: Server,
+    volume: string,
+    gid: number,
+    sizeBytes = this.devices[0]!.sizeBytes,
+    library = this.library,
+  ): Promise<string> {
+    await library.restore(archive, volume, gid);
     const restored = readFileSync(this.fleet.restoredPath(archive, volume, gid));
-    await this.library.delRestored(archive, volume, gid);
+    await library.delRestored(archive, volume, gid);
     expect(restored.length).toBeGreaterThanOrEqual(sizeBytes);
     return sha1Of(restored.subarray(0, sizeBytes));
   }
 
   /** Restores a gid and compares it with a device that has not been written to since. */
-  async expectRestored(archive: Server, volume: string, gid: number, device = this.devices[0]!): Promise<void> {
-    expect(await this.restoredSha1(archive, volume, gid, device.sizeBytes)).toBe(await device.sha1());
+  async expectRestored(
+    archive: Server,
+    volume: string,
+    gid: number,
+    device = this.devices[0]!,
+    library = this.library,
+  ): Promise<void> {
+    expect(await this.restoredSha1(archive, volume, gid, device.sizeBytes, library)).toBe(await device.sha1());
   }
 
   /** Fails when a gid becomes restorable soon. */
   notRestorable(archive: Server, volume: string, gid: number): Promise<void> {
     return this.library.verifyNotRestorable(archive, volume, gid, quietMs);
+  }
+
+  /** Fails when an archive that is away answers soon that a gid is restorable; the proxies keep what leads to it. */
+  async keptByProxies(archive: Server, volume: string, gid: number): Promise<void> {
+    const endMs = performance.now() + quietMs;
+    while (performance.now() < endMs) {
+      const { code, out } = await this.library.run(archive, "get", "restorable", volume);
+      expect({ code, out }).toEqual({ code: 1, out: "" });
+      const kept = await Promise.all(
+        this.library.layout.proxies.map((proxy) =>
+          this.library.lines(proxy, "get", "proxy-diff", volume, archive.name),
+        ),
+      );
+      expect(kept.flat().join("\n")).toContain(`-->|${gid}|`);
+      await Bun.sleep(100);
+    }
   }
 
   /** Has all storages run with the layout as it is now. */

@@ -101,9 +101,17 @@ describe("daemons that are killed", () => {
       }
       const expected = await w0.sha1();
       const first = await library.snapshotNoWait(s0, volume);
-      expect((await library.run(a0, "get", "restorable", volume)).code).toBe(1);
+      await library.waitForLogEmpty(s0, volume);
+      await scenario.keptByProxies(a0, volume, first);
+      // Nor when it is back, for as long as nobody brings what it missed.
+      const { proxies } = library.layout;
+      for (const proxy of proxies) await library.stop(proxy, volume, "force");
       await scenario.fleet.run(a0);
+      await scenario.notRestorable(a0, volume, first);
+      for (const proxy of proxies) await library.start(proxy, volume);
+      await library.kickAll();
       await library.waitForRestorable(a0, volume, first);
+      for (const proxy of proxies) expect(await library.isWdiffSendError(proxy, volume, a0)).toBe(false);
       await w0.write(10);
       const second = await library.snapshot(s0, volume);
       expect(await scenario.restoredSha1(a0, volume, first)).toBe(expected);

@@ -4,6 +4,7 @@ import type { Controller, Server } from "../helpers/original-library.ts";
 import { limitMs, Scenario, type ScenarioDevice } from "../helpers/scenario.ts";
 
 const volume = "vol0";
+const mib = 1 << 20;
 
 let scenario: Scenario;
 let library: Controller;
@@ -27,13 +28,26 @@ afterAll(() => scenario?.close(), limitMs);
 
 describe("replacing", () => {
   test(
-    "r1: a storage by another and back",
+    "r1: a storage by another, whose device must grow first, and back",
     async () => {
+      // The device of the new storage is as small as all were at the beginning.
+      const grownFromBytes = w0.sizeBytes;
+      await library.resize(volume, grownFromBytes / mib + 4);
+      for (const device of scenario.devices.slice(0, 2)) device.sizeBytes += 4 * mib;
+      const resized: string[] = [];
       const replace = async (from: Server, to: Server, device: ScenarioDevice): Promise<void> => {
         await library.goStandby(from, volume);
         library.layout = { ...library.layout, storages: [to, s1] };
         await library.initStorage(to, volume, device.path);
+        const volumeBytes = 512 * (await library.getVolumeSizeLb(a0, volume));
+        if (device.sizeBytes < volumeBytes) {
+          await library.ctl(to, "resize", volume, `${volumeBytes / mib}m`);
+          device.sizeBytes = volumeBytes;
+          resized.push(to.name);
+        }
+        expect(await library.lines(to, "status", volume)).toContain(`sizeLb ${volumeBytes / 512}`);
         await device.write(10);
+        await device.write(5, grownFromBytes);
         await scenario.expectRestored(a0, volume, await library.hashBackup(to, volume), device);
         await library.clear(from, volume);
         await device.write(10);
@@ -42,6 +56,7 @@ describe("replacing", () => {
       const s2 = await scenario.add("storage", "s2");
       await replace(s0, s2, w2);
       await replace(s2, s0, w0);
+      expect(resized).toEqual(["s2"]);
       await scenario.fleet.stop(s2);
     },
     limitMs,
