@@ -3,7 +3,6 @@
  * for every question. Written from the published behaviour of the library; names are those of its methods.
  */
 
-const pollMs = 100;
 const shortTimeoutMs = 100_000;
 
 export type ServerKind = "storage" | "proxy" | "archive";
@@ -50,6 +49,8 @@ export interface GidInfo {
 
 /** The controller. */
 export class Controller {
+  protected readonly pollMs: number = 100;
+
   constructor(
     readonly walbc: string,
     public layout: Layout,
@@ -65,10 +66,17 @@ export class Controller {
 
   /** Runs walbc; never throws. */
   async run(server: Server, ...words: string[]): Promise<ControlResult> {
-    const args = ["-id", "ctl", "-a", "127.0.0.1", "-p", `${server.port}`, ...words];
-    const child = Bun.spawn([this.walbc, ...args], { stdin: "ignore", stdout: "pipe", stderr: "pipe" });
+    const child = Bun.spawn([this.walbc, ...this.wordsFor(server, words)], {
+      stdin: "ignore",
+      stdout: "pipe",
+      stderr: "pipe",
+    });
     const [out, err] = await Promise.all([new Response(child.stdout).text(), new Response(child.stderr).text()]);
     return { code: await child.exited, out, err };
+  }
+
+  protected wordsFor(server: Server, words: readonly string[]): string[] {
+    return ["-id", "ctl", "-a", "127.0.0.1", "-p", `${server.port}`, ...words];
   }
 
   /** Runs walbc, which must succeed. @returns its output without the space around it. */
@@ -105,7 +113,7 @@ export class Controller {
     const endMs = performance.now() + timeoutMs;
     while (!(await isSo())) {
       if (performance.now() > endMs) throw new Error(`${what}: timed out after ${timeoutMs} ms`);
-      await Bun.sleep(pollMs);
+      await Bun.sleep(this.pollMs);
     }
   }
 
@@ -314,7 +322,7 @@ export class Controller {
     const endMs = performance.now() + waitMs;
     while (performance.now() < endMs) {
       if ((await this.restorableGids(archive, volume)).includes(gid)) throw new Error(`gid ${gid} became restorable`);
-      await Bun.sleep(pollMs);
+      await Bun.sleep(this.pollMs);
     }
   }
 
