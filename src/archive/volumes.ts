@@ -94,10 +94,14 @@ export class ArchiveVolumes {
     if (volume !== undefined) return volume;
     const broken = this.#broken.find((candidate) => candidate.volume === name);
     if (broken !== undefined) throw broken.error;
+    const { nodeId, dataDir } = this.#parts.settings;
+    // An archive whose disk was not mounted would else be filled beside what it has.
+    const isEmpty = this.#volumes.size === 0 && this.#broken.length === 0;
+    const make = `make a place for it first: walb init ${name} --device NAME`;
     throw new WalbError("not-found", {
-      what: "the archive does not know this volume",
-      where: { host: this.#parts.settings.nodeId, volume: name },
-      hint: `make a place for it first: walb init ${name} --device NAME`,
+      what: isEmpty ? "the archive does not know this volume, nor any other" : "the archive does not know this volume",
+      where: { host: nodeId, volume: name },
+      hint: isEmpty ? `see that its disk is mounted at ${dataDir}, and start it again; if it is new, ${make}` : make,
     });
   }
 

@@ -1,5 +1,6 @@
 import { describe, expect, test } from "bun:test";
 import { mkdirSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
+import type { WalbError } from "../../src/errors.ts";
 import { codeOf, expectSame, pointsOf, run, statusOf } from "./harness.ts";
 import { History } from "./model.ts";
 import { logUuid, sendImage } from "./peers.ts";
@@ -29,6 +30,10 @@ describe("a volume", () => {
       while (readdirSync(scene.data).length > 2) await platform.clock.sleep(5);
       expect(readdirSync(scene.data).toSorted()).toEqual([".reserved-space", "walb.lock"]);
       expect(await run(control, "volumes")).toEqual({ volumes: [] });
+      // As when the disk of an archive was not mounted.
+      const missing = await run(control, "start", { volume: "vol0" }).catch((error: WalbError) => error);
+      expect(missing).toMatchObject({ what: expect.stringContaining("nor any other") });
+      expect(missing).toMatchObject({ hint: expect.stringContaining(`its disk is mounted at ${scene.data}`) });
       await run(control, "init", { volume: "vol0" });
     });
   });

@@ -2,7 +2,7 @@
 import { rmSync } from "node:fs";
 import { join } from "node:path";
 import { type Bench, gib, median, mib, type Path, type Row } from "../lib/bench.ts";
-import { createDevice, type NbdServer, startDevice, startNbdkit } from "../lib/device.ts";
+import { checkpoint, createDevice, type NbdServer, startDevice, startNbdkit } from "../lib/device.ts";
 import { fill, type Load, loadTool, writeLoad } from "../lib/load.ts";
 import { largest, type Usage, watch } from "../lib/processes.ts";
 
@@ -52,11 +52,21 @@ async function measure(server: NbdServer, exportName: string, { load, unit }: Ca
 const cpuSPerGib = (measures: readonly Measure[]): number =>
   median(measures.map(({ usage, bytes }) => usage.cpuS / (bytes / gib)));
 
-async function runCase(bench: Bench, device: NbdServer, nbdkit: NbdServer | undefined, one: Case): Promise<Row> {
+/** @param settle waits until the device has nothing left to bring to its data store. */
+async function runCase(
+  bench: Bench,
+  device: NbdServer,
+  nbdkit: NbdServer | undefined,
+  one: Case,
+  settle: () => Promise<void>,
+): Promise<Row> {
   const ours: Measure[] = [];
   const theirs: Measure[] = [];
   for (let run = 0; run < bench.runs; run++) {
+    // Neither side is measured beside what is left of another load.
+    await settle();
     ours.push(await measure(device, "vol0", one, bench));
+    await settle();
     if (nbdkit !== undefined) theirs.push(await measure(nbdkit, "", one, bench));
   }
   const rates = ours.map(({ rate }) => rate);
@@ -97,7 +107,8 @@ export const device: Path = {
         await writeLoad(target, fill(sizeBytes + sizeBytes / 8, sizeBytes), bench.directory);
       }
       const rows: Row[] = [];
-      for (const one of cases(bench.isQuick, sizeBytes)) rows.push(await runCase(bench, server, nbdkit, one));
+      const settle = (): Promise<void> => checkpoint(ours, "vol0");
+      for (const one of cases(bench.isQuick, sizeBytes)) rows.push(await runCase(bench, server, nbdkit, one, settle));
       return rows;
     } finally {
       await nbdkit?.end();
