@@ -21,17 +21,27 @@ export type StoreOperation =
 const gatherBytesMax = mib;
 const gatherPiecesMax = 256;
 
+/** Which write of a list each range has in the end. */
+export function overlayWrites(writes: readonly LoggedWrite[]): IntervalIndex<LoggedWrite> {
+  const overlay = new IntervalIndex<LoggedWrite>();
+  for (const write of writes) overlay.set(write.offsetLb, write.offsetLb + write.sizeLb, write);
+  return overlay;
+}
+
 /**
  * The operations that leave a data store as if the writes had been done one by one: disjoint, sorted by position, what
  * a later write of the list covers left out, neighbours gathered.
  */
 export function planStoreWrites(writes: readonly LoggedWrite[]): StoreOperation[] {
-  const index = new IntervalIndex<LoggedWrite>();
-  for (const write of writes) index.set(write.offsetLb, write.offsetLb + write.sizeLb, write);
+  return planOverlay(overlayWrites(writes));
+}
+
+/** {@link planStoreWrites} of writes that were laid over one another already. */
+export function planOverlay(overlay: IntervalIndex<LoggedWrite>): StoreOperation[] {
   const operations: StoreOperation[] = [];
   let open: { kind: "write"; offsetLb: number; sizeLb: number; pieces: Memory[] } | undefined;
   let openZero: { kind: "zero"; offsetLb: number; sizeLb: number } | undefined;
-  index.visit(0, Number.MAX_SAFE_INTEGER, (startLb, endLb, { offsetLb, memory }) => {
+  overlay.visit(0, Number.MAX_SAFE_INTEGER, (startLb, endLb, { offsetLb, memory }) => {
     const sizeLb = endLb - startLb;
     if (memory === undefined) {
       if (openZero !== undefined && openZero.offsetLb + openZero.sizeLb === startLb) {

@@ -1,4 +1,5 @@
 /** @module A fleet of fake roles behind the real HTTP API, for tests of the verbs. */
+
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -15,6 +16,7 @@ import { type StorageCommands, storageCommands } from "../../src/control/storage
 import { WalbError } from "../../src/errors.ts";
 import { createApp } from "../../src/http/app.ts";
 import { testClock, testRandom } from "../control/fixtures.ts";
+import { quietIo } from "../helpers/quiet-io.ts";
 
 /** States of vol0 at the three, and what was called, in order. */
 export interface FakeFleet {
@@ -385,26 +387,9 @@ export async function runIn(
   io: Partial<Io> = {},
   root: WalbCommand = program,
 ): Promise<{ code: number; out: string; err: string }> {
-  let [out, err] = ["", ""];
-  const whole: Io = {
-    out: (text) => {
-      out += text;
-    },
-    err: (text) => {
-      err += text;
-    },
-    isOutTerminal: false,
-    isErrTerminal: false,
-    isInTerminal: false,
-    ask: async () => "",
-    env: {},
-    cwd: directory,
-    nowMs: () => Date.now(),
-    signal: new AbortController().signal,
-    ...io,
-  };
+  const { io: whole, said } = quietIo({ cwd: directory, ...io });
   const code = await runCommandLine(words, whole, root);
-  return { code, out, err };
+  return { code, ...said };
 }
 
 function serve<C extends Commands>(

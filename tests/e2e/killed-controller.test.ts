@@ -10,7 +10,7 @@ import { ProcedureFleet } from "../helpers/procedure-fleet.ts";
 const limitMs = 300_000;
 const preload = join(import.meta.dir, "../helpers/die-once.ts");
 const main = join(import.meta.dir, "../../src/main.ts");
-const rounds = process.env["WALB_KILL_POINTS"] === "all" ? ["sent", "answered"] : ["sent,answered"];
+const rounds = process.env.WALB_KILL_POINTS === "all" ? ["sent", "answered"] : ["sent,answered"];
 const killsMax = 60;
 const refusalsMax = 5;
 let fleet: ProcedureFleet;

@@ -2,6 +2,7 @@
 import { originalTool } from "../../src/cli/original/index.ts";
 import { closePlatform, createPlatform } from "../../src/platform/real/index.ts";
 import { Controller, type ControlResult, type Server } from "./original-library.ts";
+import { quietIo } from "./quiet-io.ts";
 
 /** Asks at short intervals: a question costs no process. */
 export class InProcessController extends Controller {
@@ -9,26 +10,9 @@ export class InProcessController extends Controller {
   readonly #platform = createPlatform({ memoryBudgetBytes: 16 << 20 });
 
   override async run(server: Server, ...words: string[]): Promise<ControlResult> {
-    let [out, err] = ["", ""];
-    const code = await originalTool("walbc")!(this.wordsFor(server, words), {
-      out: (text) => {
-        out += text;
-      },
-      err: (text) => {
-        err += text;
-      },
-      isOutTerminal: false,
-      isErrTerminal: false,
-      isInTerminal: false,
-      errColumns: () => 80,
-      ask: async () => "",
-      env: process.env,
-      cwd: process.cwd(),
-      nowMs: () => Date.now(),
-      signal: new AbortController().signal,
-      platform: this.#platform,
-    });
-    return { code, out, err };
+    const { io, said } = quietIo({ env: process.env, platform: this.#platform });
+    const code = await originalTool("walbc")!(this.wordsFor(server, words), io);
+    return { code, ...said };
   }
 
   close(): Promise<void> {

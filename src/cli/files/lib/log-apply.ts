@@ -5,10 +5,16 @@ import { RecordIndex } from "../../../diff/record-index.ts";
 import { addressLbMax } from "../../../diff/types.ts";
 import { WalbError } from "../../../errors.ts";
 import type { PackBatch, PackPart } from "../../../log/batch.ts";
-import { IntervalIndex } from "../../../log/intervals.ts";
+import type { IntervalIndex } from "../../../log/intervals.ts";
 import { wholeLsid } from "../../../log/lsid.ts";
 import { type LogPackHeader, type LogRecord, recordDataPb } from "../../../log/pack.ts";
-import { type LoggedWrite, planStoreWrites, runStoreWrites, type StoreOperation } from "../../../log/storewrites.ts";
+import {
+  type LoggedWrite,
+  overlayWrites,
+  planOverlay,
+  runStoreWrites,
+  type StoreOperation,
+} from "../../../log/storewrites.ts";
 import { type WlogInput, WlogReader } from "../../../log/wlogfile.ts";
 import type { Memory } from "../../../native/memory.ts";
 import type { DiskFile } from "../../../platform/disk.ts";
@@ -250,8 +256,9 @@ function planBatch(
       options.onPack?.(part.header, part.headerMemory.view.getUint32(0, true), writes.slice(firstWrite));
     }
   }
-  countWritten(writes, counts);
-  return { sizeBytes, operations: planStoreWrites(writes) };
+  const overlay = overlayWrites(writes);
+  countWritten(writes, overlay, counts);
+  return { sizeBytes, operations: planOverlay(overlay) };
 }
 
 /** Records of one stretch: about 100 MiB of index and plan. */
@@ -348,11 +355,9 @@ function clippedLb(
   return offsetLb >= limitLb ? undefined : limitLb - offsetLb;
 }
 
-function countWritten(writes: readonly LoggedWrite[], counts: ApplyCounts): void {
-  const index = new IntervalIndex<LoggedWrite>();
-  for (const write of writes) index.set(write.offsetLb, write.offsetLb + write.sizeLb, write);
+function countWritten(writes: readonly LoggedWrite[], overlay: IntervalIndex<LoggedWrite>, counts: ApplyCounts): void {
   const surviving = new Set<LoggedWrite>();
-  index.visit(0, Number.MAX_SAFE_INTEGER, (_start, _end, write) => surviving.add(write));
+  overlay.visit(0, Number.MAX_SAFE_INTEGER, (_start, _end, write) => surviving.add(write));
   for (const write of writes) {
     const into = surviving.has(write) ? counts.written : counts.overwritten;
     into.ios += 1;
