@@ -25,7 +25,7 @@ function build(): void {
   // Built aside and renamed: a running dist/walb is not disturbed, an interrupted build leaves no half of one.
   const partial = `${outfile}.${process.pid}.tmp`;
   try {
-    const flags = ["--compile", "--minify", "--bytecode", "--format=esm"];
+    const flags = ["--compile", "--minify", "--bytecode", "--format=esm", "--splitting"];
     // The executable must not obey configuration that lies in the directory it is started in.
     const isolation = ["--no-compile-autoload-dotenv", "--no-compile-autoload-bunfig"];
     const args = ["build", ...flags, ...isolation, join(root, "src", "main.ts"), "--outfile", partial];

@@ -1,7 +1,6 @@
 /** @module The program: which command argv selects, the process's input and output, signals, the exit code. */
 
 import { writeSync } from "node:fs";
-import { createInterface } from "node:readline/promises";
 import { originalTool } from "./cli/original/index.ts";
 import { runCommandLine } from "./cli/run.ts";
 import type { Io } from "./cli/verb.ts";
@@ -27,6 +26,8 @@ const io: Io = {
   // Some terminals say 0.
   errColumns: () => process.stderr.columns || 80,
   async ask(question) {
+    // Loaded by those who ask: the others start without it.
+    const { createInterface } = await import("node:readline/promises");
     const lines = createInterface({ input: process.stdin, output: process.stderr });
     try {
       return await lines.question(question, { signal: interrupted.signal });

@@ -1,5 +1,5 @@
 /** @module Flags and arguments of commands: declared with their type, meaning and default; read from text. */
-import { addressTextSchema, compressionSchema, gidSchema, volumeSchema } from "../control/schemas.ts";
+import { compressionPattern, isAddressText, volumePattern } from "../control/texts.ts";
 import { WalbError } from "../errors.ts";
 import type { Address } from "../platform/net.ts";
 import { parseSize } from "./text/size.ts";
@@ -160,16 +160,11 @@ export function asChoice<const Words extends readonly string[]>(words: Words): V
 }
 
 export function asVolume(text: string): string {
-  return checked(
-    volumeSchema.safeParse(text).success,
-    text,
-    "a volume name",
-    "1 to 64 letters, digits or dashes: vol0",
-  );
+  return checked(volumePattern.test(text), text, "a volume name", "1 to 64 letters, digits or dashes: vol0");
 }
 
 export function asAddressText(text: string): string {
-  return checked(addressTextSchema.safeParse(text).success, text, "an address", "host:port, e.g. backup1:10200");
+  return checked(isAddressText(text), text, "an address", "host:port, e.g. backup1:10200");
 }
 
 export function asAddress(text: string): Address {
@@ -177,7 +172,7 @@ export function asAddress(text: string): Address {
 }
 
 export function asCompression(text: string): string {
-  return checked(compressionSchema.safeParse(text).success, text, "a compression", "codec[:level[:threads]]: zstd:3");
+  return checked(compressionPattern.test(text), text, "a compression", "codec[:level[:threads]]: zstd:3");
 }
 
 /** A label of a snapshot. */
@@ -187,8 +182,8 @@ export function asLabel(text: string): string {
 }
 
 export function asGid(text: string): bigint {
-  const parsed = /^\d{1,17}$/.test(text) ? gidSchema.safeParse(BigInt(text)) : undefined;
-  checked(parsed?.success === true, text, "a gid", "a whole number, as walb snapshots shows them");
+  const isGid = /^\d{1,17}$/.test(text) && BigInt(text) <= BigInt(Number.MAX_SAFE_INTEGER);
+  checked(isGid, text, "a gid", "a whole number, as walb snapshots shows them");
   return BigInt(text);
 }
 

@@ -5,37 +5,32 @@ import { z } from "zod";
 import { WalbError } from "../errors.ts";
 import { codecNames } from "../native/codec.ts";
 import { safeNumber } from "../units.ts";
+import { addressCharsMax, addressPattern, compressionPattern, hasPort, volumePattern } from "./texts.ts";
 
 /** A whole number that is not negative. */
 export const countSchema = z.int().nonnegative();
 /** Milliseconds since 1970 UTC. */
 export const timeMsSchema = countSchema;
 
-/** Volume ids: file names, wire names. Source: the original's parser of command parameters. */
-export const volumeSchema = z.string().regex(/^[0-9A-Za-z-]{1,64}$/, "1 to 64 letters, digits or dashes, e.g. vol0");
+/** Volume ids, see {@link volumePattern}. */
+export const volumeSchema = z.string().regex(volumePattern, "1 to 64 letters, digits or dashes, e.g. vol0");
 
 /** A generation id: a whole number in JSON, bigint in memory. Both are taken, bigint is given. */
 export const gidSchema = z
   .union([countSchema, z.bigint().nonnegative().max(BigInt(Number.MAX_SAFE_INTEGER))])
   .transform((gid) => BigInt(gid));
 
-/** `host:port`, an IPv6 host in brackets. */
+/** An address, see {@link addressPattern}. */
 export const addressTextSchema = z
   .string()
-  .max(300)
-  .regex(/^(\[[0-9A-Fa-f:.%a-z]+\]|[^\s:[\]]+):[0-9]{1,5}$/, {
-    error: "host:port, e.g. backup1:10200",
-    abort: true,
-  })
-  .refine((text) => Number(text.slice(text.lastIndexOf(":") + 1)) <= 65535, "a port is at most 65535");
+  .max(addressCharsMax)
+  .regex(addressPattern, { error: "host:port, e.g. backup1:10200", abort: true })
+  .refine(hasPort, "a port is at most 65535");
 
-/** `codec:level:threads` as the original writes it; level and threads may be left out, level 0 is the codec's default. */
+/** A compression, see {@link compressionPattern}. */
 export const compressionSchema = z
   .string()
-  .regex(
-    new RegExp(`^(${codecNames.join("|")})(:[0-9]{1,2}(:[0-9]{1,3})?)?$`),
-    `codec[:level[:threads]] with a codec of ${codecNames.join(", ")}, e.g. zstd:3`,
-  );
+  .regex(compressionPattern, `codec[:level[:threads]] with a codec of ${codecNames.join(", ")}, e.g. zstd:3`);
 
 /** A path on the daemon's host. */
 export const pathSchema = z.string().min(1).max(4096).startsWith("/", "an absolute path");

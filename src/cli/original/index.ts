@@ -1,7 +1,6 @@
 /** @module The original's tools, which the program is when it is invoked under their names. */
 import { basename } from "node:path";
 import { asWalbError, WalbError } from "../../errors.ts";
-import { withTool } from "../files/lib/tool.ts";
 import type { Io } from "../verb.ts";
 import { HelpAsked, type OriginalArgs, originalUsage, parseOriginal } from "./options.ts";
 import type { OriginalTool } from "./tool.ts";
@@ -99,6 +98,8 @@ export async function runOriginal(tool: OriginalTool, words: readonly string[], 
     io.err(`${timeText(io.nowMs())} ERROR ${text}\n`);
   };
   try {
+    // Loaded here: every start of the program looks for its name in this file.
+    const { withTool } = await import("../files/lib/tool.ts");
     const code = await withTool(io, tool.name, { quiet: true }, (files) =>
       tool.run({
         args,
