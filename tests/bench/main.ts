@@ -12,6 +12,7 @@ import { diff } from "./paths/diff.ts";
 import { files } from "./paths/files.ts";
 import { fullBackup } from "./paths/full-backup.ts";
 import { hashBackup } from "./paths/hash-backup.ts";
+import { pace } from "./paths/pace.ts";
 import { points } from "./paths/points.ts";
 import { reception } from "./paths/reception.ts";
 import { redo } from "./paths/redo.ts";
@@ -30,6 +31,7 @@ const paths: readonly Path[] = [
   hashBackup,
   scanning,
   shipping,
+  pace,
   reception,
   restoring,
   points,
@@ -47,7 +49,8 @@ function help(): string {
     "  --cluster-key  connections of the daemons are TLS with a key",
     "  --json FILE  also writes everything to a file",
     "",
-    "Works below WALB_BENCH_DIR, by default the temporary directory, and leaves nothing behind.",
+    "Works below WALB_BENCH_DIR, by default the temporary directory, and leaves nothing behind. WALB_BENCH_SHIPPING_S is",
+    "how many seconds the path pace takes.",
     "",
     ...paths.map(({ name, summary }) => `  ${name.padEnd(12)} ${summary}`),
     "",

@@ -19,6 +19,8 @@ export interface Load {
   readonly rangeBytes: number;
   readonly totalBytes: number;
   readonly secondsMax?: number;
+  /** Not more than this; without it, as fast as can be. */
+  readonly rateBytesPerS?: number;
   /** A flush after so many writes. */
   readonly flushEvery?: number;
   readonly seed?: number;
@@ -73,6 +75,7 @@ async function runFio(fio: string, target: NbdTarget, load: Load, directory: str
     io_size: load.totalBytes,
     runtime: load.secondsMax,
     fsync: load.flushEvery,
+    rate: load.rateBytesPerS,
     randseed: load.seed ?? 1,
     end_fsync: 1,
     norandommap: 1,

@@ -29,6 +29,10 @@ await Promise.all(
     while (written < totalBytes && performance.now() < endMs) {
       const index = written / blockBytes;
       written += blockBytes;
+      if (load.rateBytesPerS !== undefined) {
+        const earlyMs = startMs + (1000 * index * blockBytes) / load.rateBytesPerS - performance.now();
+        if (earlyMs > 0) await Bun.sleep(earlyMs);
+      }
       const beganMs = performance.now();
       await client.write(nextOffset(index), data);
       latenciesUs.push(1000 * (performance.now() - beganMs));
