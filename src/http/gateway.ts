@@ -52,7 +52,7 @@ async function open(address: Address, keyFile: string, socketName: string): Prom
   await net.listen({ kind: "unix", path }, (inside) => {
     const held = hold(inside, new Uint8Array(0));
     connectSecurely(net, address, { keys, clock }, connectTimeoutMs).then(
-      (outside) => attach(inside, outside, held, () => undefined),
+      (outside) => attach(inside, outside, held, { closed: () => undefined }),
       (error: unknown) => refuse(inside, asWalbError(error)),
     );
   });

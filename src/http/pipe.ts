@@ -7,6 +7,9 @@ export interface PipeOptions {
   readonly isLeftEnded: boolean;
   /** Called once, when both are closed. */
   readonly closed: () => void;
+  /** Sees what the left one, and the right one, brings. */
+  readonly sawLeft?: (chunk: Uint8Array) => void;
+  readonly sawRight?: (chunk: Uint8Array) => void;
 }
 
 /** Joins until both have ended or one is gone; then both are closed. */
@@ -25,9 +28,10 @@ export function pipe(left: Connection, right: Connection, options: PipeOptions):
     endedCount += 1;
     if (endedCount === 2) to.drained().then(close, close);
   };
-  const forward = (from: Connection, to: Connection): void => {
+  const forward = (from: Connection, to: Connection, saw?: (chunk: Uint8Array) => void): void => {
     from.setReader({
       data(chunk) {
+        saw?.(chunk);
         if (to.write(chunk)) return;
         from.pause();
         to.drained().then(() => from.resume(), close);
@@ -44,8 +48,8 @@ export function pipe(left: Connection, right: Connection, options: PipeOptions):
     }
     to.drained().then(close, close);
   };
-  forward(left, right);
-  forward(right, left);
+  forward(left, right, options.sawLeft);
+  forward(right, left, options.sawRight);
   if (options.isLeftEnded) ended(right);
   left.resume();
   right.resume();
@@ -77,12 +81,20 @@ export function hold(connection: Connection, firstBytes: Uint8Array): Held {
 }
 
 /** Joins a connection that was held to another one, with what it brought. */
-export function attach(outside: Connection, inside: Connection, held: Held, closed: () => void): void {
+export function attach(
+  outside: Connection,
+  inside: Connection,
+  held: Held,
+  options: Omit<PipeOptions, "isLeftEnded">,
+): void {
   if (held.isGone || outside.isClosed) {
     inside.close();
-    closed();
+    options.closed();
     return;
   }
-  for (const chunk of held.chunks) inside.write(chunk);
-  pipe(outside, inside, { isLeftEnded: held.isEnded, closed });
+  for (const chunk of held.chunks) {
+    options.sawLeft?.(chunk);
+    inside.write(chunk);
+  }
+  pipe(outside, inside, { ...options, isLeftEnded: held.isEnded });
 }

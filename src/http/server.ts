@@ -13,10 +13,16 @@ import type { Connection, Net } from "../platform/net.ts";
 import { makePrivateDirectory } from "../platform/real/private-directory.ts";
 import type { Tokens } from "../secure/token.ts";
 import { createApp } from "./app.ts";
+import { Exchange, leastMissed } from "./exchange.ts";
 import { attach, hold } from "./pipe.ts";
 
-/** Most HTTP connections at once; more are closed at once. Peers that proved nothing have room of their own. */
+/** Most HTTP connections at once. Peers that proved nothing have room of their own. */
 const connectionsMax = { trusted: 256, unproven: 64 } as const;
+/** A request that has not come completely by then never will; and how often that is looked at. */
+const requestMsMax = 10_000;
+const requestLookMs = 2_000;
+/** That there are too many is told once in so long. */
+const tellAgainMs = 60_000;
 const connectTimeoutMs = 5000;
 /** How long a close waits for answers under way. */
 const answerMs = 1000;
@@ -44,7 +50,30 @@ export function createHttpFactory(net: Net, tokens?: Tokens): HttpFactory {
     };
     const trusted = serve("http.sock", createApp(control, log));
     const unproven = tokens === undefined ? undefined : serve("token.sock", createApp(control, log, tokens));
-    const open = { trusted: new Set<Connection>(), unproven: new Set<Connection>() };
+    const open = { trusted: new Set<OpenConnection>(), unproven: new Set<OpenConnection>() };
+    let toldMs = Number.NEGATIVE_INFINITY;
+    const drop = (entry: OpenConnection): void => {
+      open[entry.outside.peerTrust].delete(entry);
+      entry.outside.close();
+    };
+    /** Whether there is a place for one more; who does not come to the point makes room. */
+    const hasPlace = (peer: string, trust: keyof typeof open): boolean => {
+      if (open[trust].size < connectionsMax[trust]) return true;
+      const nowMs = performance.now();
+      if (nowMs >= toldMs + tellAgainMs) {
+        toldMs = nowMs;
+        log.warn("too many HTTP connections", { peer, connectionsMax: connectionsMax[trust] });
+      }
+      const least = leastMissed(open[trust]);
+      if (least !== undefined) drop(least);
+      return least !== undefined;
+    };
+    const looking = setInterval(() => {
+      const limitMs = performance.now() - requestMsMax;
+      for (const entry of [...open.trusted, ...open.unproven]) {
+        if (entry.exchange.state === "asking" && entry.exchange.sinceMs < limitMs) drop(entry);
+      }
+    }, requestLookMs);
     const everyServer = [trusted.server, ...(unproven === undefined ? [] : [unproven.server])];
 
     return {
@@ -52,16 +81,21 @@ export function createHttpFactory(net: Net, tokens?: Tokens): HttpFactory {
         const held = hold(outside, firstBytes);
         const { peerTrust } = outside;
         const to = peerTrust === "trusted" ? trusted : unproven;
-        const group = open[peerTrust];
-        if (to === undefined || group.size >= connectionsMax[peerTrust]) {
-          log.warn("too many HTTP connections", { peer: outside.peer, connectionsMax: connectionsMax[peerTrust] });
+        if (to === undefined || !hasPlace(outside.peer, peerTrust)) {
           outside.close();
           return;
         }
-        group.add(outside);
-        const forget = (): boolean => group.delete(outside);
+        const exchange = new Exchange(performance.now());
+        const entry = { outside, exchange };
+        open[peerTrust].add(entry);
+        const forget = (): boolean => open[peerTrust].delete(entry);
         net.connect({ kind: "unix", path: to.path }, { timeoutMs: connectTimeoutMs }).then(
-          (inside) => attach(outside, inside, held, forget),
+          (inside) =>
+            attach(outside, inside, held, {
+              closed: forget,
+              sawLeft: (chunk) => exchange.asked(chunk, performance.now()),
+              sawRight: () => exchange.answered(performance.now()),
+            }),
           (error: unknown) => {
             log.error("cannot serve an HTTP connection", { peer: outside.peer, error: asWalbError(error) });
             outside.close();
@@ -70,17 +104,24 @@ export function createHttpFactory(net: Net, tokens?: Tokens): HttpFactory {
         );
       },
       async close() {
+        clearInterval(looking);
         // Answers under way are finished, the one to `shutdown` among them; streams and idle connections are cut.
         await within(Promise.all(everyServer.map((server) => server.stop())), answerMs);
         await Promise.all(everyServer.map((server) => server.stop(true)));
         for (const group of [open.trusted, open.unproven]) {
           await within(whenEmpty(group), answerMs);
-          for (const connection of group) connection.close();
+          for (const { outside } of group) outside.close();
         }
         rmSync(directory, { recursive: true, force: true });
       },
     };
   };
+}
+
+/** A connection that is served. */
+interface OpenConnection {
+  readonly outside: Connection;
+  readonly exchange: Exchange;
 }
 
 /** Waits for work, but not longer than `limitMs`. */
@@ -91,6 +132,6 @@ async function within(work: Promise<unknown>, limitMs: number): Promise<void> {
   clearTimeout(timer);
 }
 
-async function whenEmpty(open: ReadonlySet<Connection>): Promise<void> {
+async function whenEmpty(open: ReadonlySet<unknown>): Promise<void> {
   for (let round = 0; round < answerMs / pollMs && open.size > 0; round += 1) await Bun.sleep(pollMs);
 }

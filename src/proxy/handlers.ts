@@ -25,8 +25,10 @@ export function proxyHandlers(
       const broken = volumes.broken.filter((one) => volume === undefined || one.volume === volume);
       const isUnknown = volume !== undefined && known.length + broken.length === 0;
       const nowMs = platform.clock.nowMs();
+      const space = await platform.disk.freeSpace(settings.dataDir).catch(() => undefined);
+      if (space !== undefined) for (const one of known) one.noteSpace(space);
       return {
-        ...(await platform.disk.freeSpace(settings.dataDir).catch(() => ({}))),
+        ...space,
         settings: settingsReport(settings),
         volumes: [
           ...known.map((one) => volumeReport(one, volumes.senders(one), nowMs)),
@@ -124,7 +126,7 @@ function archiveEntry(archive: ArchiveRow) {
 }
 
 function volumeReport(volume: ProxyVolume, senders: readonly Sender[], nowMs: number): VolumeReport {
-  const { machine, store, trouble } = volume;
+  const { machine, store, trouble, obstacle } = volume;
   const archives = store.archives.map((archive) => archiveReport(volume, archive, senders, nowMs));
   const waiting = explainProxy({
     volume: volume.name,
@@ -132,7 +134,7 @@ function volumeReport(volume: ProxyVolume, senders: readonly Sender[], nowMs: nu
     state: machine.state,
     sinceMs: machine.sinceMs,
     isStopping: machine.stopState !== "not-stopping",
-    trouble,
+    trouble: obstacle,
     lastReceivedMs: store.lastReceivedMs,
     waitsFor: archives.filter(({ pendingCount }) => pendingCount > 0).map(({ archiveName }) => archiveName),
   });

@@ -200,9 +200,8 @@ export class Reception implements LogSink {
 async function checkSpace(volume: ProxyVolume, logBytes: number, claims: SpaceClaims): Promise<void> {
   const space = await volume.platform.disk.freeSpace(volume.directory);
   const place = { host: volume.settings.nodeId, volume: volume.name, file: volume.directory };
-  const verdict = judgeSpace(space, logBytes, claims.restBytes, place);
-  if (verdict.kind === "refuse") throw verdict.error;
-  volume.setSpaceWarning(verdict.kind === "warn" ? verdict.error : undefined);
+  const refusal = judgeSpace(space, logBytes, claims.restBytes, place);
+  if (refusal !== undefined) throw refusal;
 }
 
 /** Closes and removes a temporary file; a failure costs only space until the next start. */

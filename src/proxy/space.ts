@@ -25,12 +25,6 @@ export interface SpaceClaim {
   readonly restBytes: number;
 }
 
-/** What to tell of a file system; undefined when there is room enough. */
-export type SpaceVerdict =
-  | { readonly kind: "refuse"; readonly error: WalbError }
-  | { readonly kind: "warn"; readonly error: WalbError }
-  | { readonly kind: "enough" };
-
 /** Logs on their way in, over all volumes: two at once must not both count on the same space. */
 export class SpaceClaims {
   readonly #claims = new Set<SpaceClaim>();
@@ -48,24 +42,43 @@ export class SpaceClaims {
   }
 }
 
-/** Decides whether a log of `logBytes` may come in. Pure. */
+/** Where a file system is. */
+interface Place {
+  readonly host: string;
+  readonly volume: string;
+  readonly file: string;
+}
+
+const roomHint = "make room on the proxy's file system, or bring the archive back that diffs wait for: walb status";
+
+/** What to tell of a file system whatever comes next; `isFull` when even the smallest log is refused. Pure. */
+export function judgeFilling(
+  space: { readonly freeBytes: number; readonly totalBytes: number },
+  place: Place,
+): { readonly error: WalbError; readonly isFull: boolean } | undefined {
+  const { neededBytes, warnBytes } = spaceNeeded(0, space.totalBytes);
+  if (space.freeBytes >= warnBytes) return undefined;
+  const isFull = space.freeBytes < neededBytes;
+  const freeMib = Math.floor(space.freeBytes / mib);
+  const what = isFull
+    ? `the proxy's file system is full: ${freeMib} MiB free, and no log is taken below ${Math.ceil(neededBytes / mib)} MiB`
+    : `the proxy's file system is filling up: ${freeMib} MiB free`;
+  return { error: new WalbError("no-space", { what, where: place, hint: roomHint }), isFull };
+}
+
+/** Why a log of `logBytes` may not come in, if so. Pure. */
 export function judgeSpace(
   space: { readonly freeBytes: number; readonly totalBytes: number },
   logBytes: number,
   claimedBytes: number,
-  place: { readonly host: string; readonly volume: string; readonly file: string },
-): SpaceVerdict {
-  const { neededBytes, warnBytes } = spaceNeeded(logBytes, space.totalBytes);
+  place: Place,
+): WalbError | undefined {
+  const { neededBytes } = spaceNeeded(logBytes, space.totalBytes);
   const freeBytes = space.freeBytes - claimedBytes;
   const freeMib = Math.floor(space.freeBytes / mib);
-  const hint = "make room on the proxy's file system, or bring the archive back that diffs wait for: walb status";
-  if (freeBytes < neededBytes) {
-    const others = claimedBytes === 0 ? "" : `, and ${Math.ceil(claimedBytes / mib)} MiB for logs on their way in`;
-    const reserve = Math.ceil((neededBytes - logBytes) / mib);
-    const what = `${noRoomText}the proxy has ${freeMib} MiB free, but needs ${Math.ceil(logBytes / mib)} MiB for this log and ${reserve} MiB in reserve${others}`;
-    return { kind: "refuse", error: new WalbError("no-space", { what, where: place, hint }) };
-  }
-  if (freeBytes >= warnBytes) return { kind: "enough" };
-  const what = `the proxy's file system is filling up: ${freeMib} MiB free`;
-  return { kind: "warn", error: new WalbError("no-space", { what, where: place, hint }) };
+  if (freeBytes >= neededBytes) return undefined;
+  const others = claimedBytes === 0 ? "" : `, and ${Math.ceil(claimedBytes / mib)} MiB for logs on their way in`;
+  const reserve = Math.ceil((neededBytes - logBytes) / mib);
+  const what = `${noRoomText}the proxy has ${freeMib} MiB free, but needs ${Math.ceil(logBytes / mib)} MiB for this log and ${reserve} MiB in reserve${others}`;
+  return new WalbError("no-space", { what, where: place, hint: roomHint });
 }

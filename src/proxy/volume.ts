@@ -1,11 +1,11 @@
 /** @module One volume of a proxy: what it remembers, its state, and where its files are. */
 import type { Logger } from "../control/logger.ts";
-import type { WalbError } from "../errors.ts";
 import type { Platform } from "../platform/platform.ts";
 import { VolumeMachine } from "../volume/machine.ts";
 import type { Trouble } from "../volume/trouble.ts";
 import type { WireStream } from "../wire/stream.ts";
 import type { ProxySettings } from "./settings.ts";
+import { judgeFilling } from "./space.ts";
 import type { DiffRow, ProxyStore } from "./store.ts";
 import { proxyWayOut } from "./way-out.ts";
 
@@ -44,8 +44,7 @@ export class ProxyVolume {
   #receiveTroubleMs = 0;
   /** Diffs were lost. */
   lossTrouble: Trouble | undefined;
-  #spaceWarning: WalbError | undefined;
-  #spaceWarningMs = 0;
+  #space: { readonly trouble: Trouble; readonly isFull: boolean } | undefined;
 
   constructor(
     readonly name: string,
@@ -70,22 +69,27 @@ export class ProxyVolume {
     this.#receiveTroubleMs = this.platform.clock.monotonicMs();
   }
 
-  /** The file system fills up, as the last reception has seen. */
-  setSpaceWarning(warning: WalbError | undefined): void {
-    this.#spaceWarning = warning;
-    this.#spaceWarningMs = this.platform.clock.monotonicMs();
+  /** How the file system is now, when somebody has looked. */
+  noteSpace(space: { readonly freeBytes: number; readonly totalBytes: number }): void {
+    const filling = judgeFilling(space, { host: this.settings.nodeId, volume: this.name, file: this.directory });
+    const atMs = this.platform.clock.nowMs();
+    const sinceMs = this.#space?.trouble.sinceMs ?? atMs;
+    this.#space = filling && { trouble: { error: filling.error, atMs, sinceMs }, isFull: filling.isFull };
   }
 
   /** What an administrator should know of the volume, the gravest first. */
   get trouble(): Trouble | undefined {
+    return this.obstacle ?? this.#space?.trouble;
+  }
+
+  /** Why logs did not come in, or cannot. */
+  get obstacle(): Trouble | undefined {
     if (this.lossTrouble !== undefined) return this.lossTrouble;
     const nowMs = this.platform.clock.monotonicMs();
     if (nowMs < this.#receiveTroubleMs + receptionForgottenMs && this.#receiveTrouble !== undefined) {
       return this.#receiveTrouble;
     }
-    return this.#spaceWarning === undefined || nowMs >= this.#spaceWarningMs + receptionForgottenMs
-      ? undefined
-      : { error: this.#spaceWarning, atMs: this.store.lastReceivedMs ?? this.platform.clock.nowMs() };
+    return this.#space?.isFull === true ? this.#space.trouble : undefined;
   }
 
   /** Directory of the diffs of one log. */

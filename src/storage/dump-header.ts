@@ -21,8 +21,9 @@ export async function dumpLogHeader(volume: StorageVolume, lsid: number, pool: M
   const info = await device.info();
   const { lsids } = await device.status();
   if (lsid >= lsids.latest || lsid < lsids.latest - info.ringSizePb) {
+    const held = `it holds those from ${Math.max(0, lsids.latest - info.ringSizePb)} to ${lsids.latest - 1}`;
     throw new WalbError("out-of-range", {
-      what: `the log has no block ${lsid}: it holds those from ${Math.max(0, lsids.latest - info.ringSizePb)} to ${lsids.latest - 1}`,
+      what: `the log has no block ${lsid}: ${lsids.latest === 0 ? "nothing was written since it was reset" : held}`,
       where: { volume: volume.name, field: "lsid" },
       hint: `the oldest that is still needed is ${lsids.oldest}`,
     });

@@ -180,6 +180,55 @@ describe("HTTP API over a real port", () => {
   });
 });
 
+describe("clients that hold a connection", () => {
+  /** Opens connections that begin a request; tells how many are still open. */
+  async function holders(count: number, text: string): Promise<{ openCount: () => number; close: () => void }> {
+    const { hostname, port } = new URL(`http://${address}`);
+    let openCount = 0;
+    const sockets = await Promise.all(
+      Array.from({ length: count }, () => {
+        openCount += 1;
+        const close = (): void => void (openCount -= 1);
+        return Bun.connect({
+          hostname,
+          port: Number(port),
+          socket: { open: (socket) => void socket.write(text), data() {}, close, error() {} },
+        });
+      }),
+    );
+    return { openCount: () => openCount, close: () => sockets.forEach((socket) => void socket.end()) };
+  }
+  const head = "POST /api/echo HTTP/1.1\r\nhost: 127.0.0.1\r\ncontent-type: application/json\r\n";
+
+  test("by requests that never come to an end keep no others out, and none that waits for its answer is cut", async () => {
+    const waiting = client.call("wait", { delayMs: 2_000 });
+    await Bun.sleep(100);
+    const texts = ["GET /api/sta", head, `${head}content-length: 5000\r\n\r\n{`, "GET /health HTTP/1.1\r\nhost: a\r\n\r\n"];
+    for (const text of texts) {
+      const held = await holders(400, text);
+      await Bun.sleep(50);
+      expect(await client.call("echo", { volume: "v", gid: 1n })).toEqual({ gid: 2n });
+      held.close();
+    }
+    expect(await waiting).toEqual({});
+  }, 120_000);
+
+  test("are cut when a request has not come completely in time, one byte now and then notwithstanding", async () => {
+    const held = await holders(5, `${head}content-length: 5000\r\n\r\n{`);
+    const { hostname, port } = new URL(`http://${address}`);
+    const closed = Promise.withResolvers<void>();
+    const slow = await Bun.connect({
+      hostname,
+      port: Number(port),
+      socket: { open: (socket) => void socket.write("GET /"), data() {}, close: () => closed.resolve(), error() {} },
+    });
+    const trickle = setInterval(() => slow.write("a"), 500);
+    await closed.promise;
+    clearInterval(trickle);
+    while (held.openCount() > 0) await Bun.sleep(100);
+  }, 120_000);
+});
+
 test("closing finishes the answers under way and cuts idle connections", async () => {
   const own = createTestControl(() => closing.resolve());
   const closing = Promise.withResolvers<void>();

@@ -141,6 +141,38 @@ describe("a proxy's disk", () => {
     bench.world.close();
   });
 
+  test("that fills up is told for as long as it is so, by whatever it is filled, and no longer", async () => {
+    const bench = await new ProxyBench(10).open();
+    await bench.complete(() => bench.send([io(0, 8, 1)]));
+    await bench.delivered(10_000);
+    const { storage } = bench.host;
+    const idle = await bench.status();
+    expect(idle.trouble).toBeUndefined();
+    storage.setCapacity(64 * mib);
+    const { disk } = bench.host.platform;
+    const { freeBytes } = await bench.complete(() => disk.freeSpace("/"));
+    const fillTo = (freeMib: number) =>
+      bench.complete(async () => {
+        await disk.remove("/other");
+        await disk.writeSmall("/other", new Uint8Array(freeBytes - freeMib * mib));
+      });
+    await fillTo(6);
+    await bench.world.run(3_600_000);
+    const filling = await bench.status();
+    expect(filling.trouble!.message).toContain("filling up: 6 MiB free");
+    // Logs come in all the same.
+    expect(filling.waiting!.why).toBe("no storage sends");
+    await fillTo(1);
+    const full = await bench.status();
+    expect(full.trouble!.message).toContain("is full: 1 MiB free, and no log is taken below 3 MiB");
+    expect(full.trouble!.sinceMs).toBe(filling.trouble!.sinceMs!);
+    expect(full.waiting!.why).toBe(full.trouble!.message);
+    await bench.complete(() => disk.remove("/other"));
+    const after = await bench.status();
+    expect([after.trouble, after.waiting!.why]).toEqual([undefined, "no storage sends"]);
+    bench.world.close();
+  });
+
   test("is not promised to two logs at once", async () => {
     const bench = await new ProxyBench(8, 1, { maxForegroundTasks: 2 }).open();
     await bench.complete(async () => {
