@@ -1,9 +1,9 @@
 /** @module What an archive tells controllers of the original: `status` and `get`. */
 import type { LegacyRole } from "../control/legacy/command.ts";
 import { type Situation, volumeName } from "../control/legacy/refusal.ts";
-import { keepAliveText, sizeText, stopStateText, uuidOrZero } from "../control/legacy/text.ts";
+import { sizeText, socketLines, stopStateText, uuidOrZero } from "../control/legacy/text.ts";
+import type { ToldKeepAlive } from "../control/role.ts";
 import { baseImage } from "../image/image.ts";
-import type { KeepAlive } from "../platform/net.ts";
 import { restorable } from "../snapshot/restore.ts";
 import { snapshotText, stateText } from "../snapshot/text.ts";
 import { timeText } from "../snapshot/time.ts";
@@ -18,7 +18,7 @@ import type { ArchiveVolumes } from "./volumes.ts";
 export interface ArchiveLegacyParts {
   readonly settings: ArchiveSettings;
   readonly volumes: ArchiveVolumes;
-  readonly keepAlive: KeepAlive | undefined;
+  readonly keepAlive: ToldKeepAlive | undefined;
 }
 
 /** The binding's half of an archive. */
@@ -54,8 +54,7 @@ async function allLines(parts: ArchiveLegacyParts): Promise<string[]> {
     ...(pool === "" ? [] : [`thinpool ${pool}`]),
     `maxConnections ${settings.maxConnections}`,
     `maxForegroundTasks ${settings.maxForegroundTasks}`,
-    `socketTimeout ${Math.floor(settings.socketTimeoutMs / 1000)}`,
-    keepAliveText(parts.keepAlive),
+    ...socketLines(settings.socketTimeoutMs, parts.keepAlive),
     `doAutoResize ${settings.isAutoResize ? 1 : 0}`,
     `keepOneColdSnapshot ${settings.isOneColdKept ? 1 : 0}`,
     "-----Volume-----",

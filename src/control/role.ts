@@ -56,8 +56,11 @@ export interface RoleOptions {
   /** Missing in the simulator. */
   readonly process?: PeerProcess;
   /** What peers are told of TCP keep-alive; missing is off. */
-  readonly keepAlive?: KeepAlive;
+  readonly keepAlive?: ToldKeepAlive;
 }
+
+/** TCP keep-alive, and the deadline that peers are told, which does not count beside it in the original. */
+export type ToldKeepAlive = KeepAlive & { readonly socketTimeoutS?: number };
 
 /** Retry delays: the first, doubled after each failure up to the longest. Defaults 1 000 and 300 000. */
 export interface RetryOptions {

@@ -1,9 +1,9 @@
 /** @module What a proxy tells controllers of the original: `status` and `get`. */
 import type { LegacyRole } from "../control/legacy/command.ts";
 import { type Situation, volumeName } from "../control/legacy/refusal.ts";
-import { keepAliveText, sizeText, stopStateText } from "../control/legacy/text.ts";
+import { sizeText, socketLines, stopStateText } from "../control/legacy/text.ts";
+import type { ToldKeepAlive } from "../control/role.ts";
 import { WalbError } from "../errors.ts";
-import type { KeepAlive } from "../platform/net.ts";
 import type { Platform } from "../platform/platform.ts";
 import { diffLineText } from "../snapshot/text.ts";
 import { timeText } from "../snapshot/time.ts";
@@ -22,7 +22,7 @@ export interface ProxyLegacyParts {
   readonly platform: Platform;
   readonly settings: ProxySettings;
   readonly volumes: ProxyVolumes;
-  readonly keepAlive: KeepAlive | undefined;
+  readonly keepAlive: ToldKeepAlive | undefined;
 }
 
 /** The original gives up sending after so long; ours does not, but a controller is told the number. */
@@ -133,8 +133,7 @@ function allLines(parts: ProxyLegacyParts): string[] {
     `maxConnections ${settings.maxConnections}`,
     `maxForegroundTasks ${settings.maxForegroundTasks}`,
     `maxBackgroundTasks ${settings.maxBackgroundTasks}`,
-    `socketTimeout ${Math.floor(settings.socketTimeoutMs / 1000)}`,
-    keepAliveText(parts.keepAlive),
+    ...socketLines(settings.socketTimeoutMs, parts.keepAlive),
     "-----TaskQueue 0-----",
     ...volumes.all.flatMap((volume) =>
       volumes.senders(volume).flatMap(({ archiveName, trouble }) => {

@@ -2,10 +2,10 @@
 import type { z } from "zod";
 import type { LegacyRole } from "../control/legacy/command.ts";
 import { type Situation, volumeName } from "../control/legacy/refusal.ts";
-import { keepAliveText, sizeText, stopStateText, uuidOrZero } from "../control/legacy/text.ts";
+import { sizeText, socketLines, stopStateText, uuidOrZero } from "../control/legacy/text.ts";
+import type { ToldKeepAlive } from "../control/role.ts";
 import type { storageStatusSchema } from "../control/storage.ts";
 import { asWalbError, WalbError } from "../errors.ts";
-import type { KeepAlive } from "../platform/net.ts";
 import { type Address, addressText } from "../platform/net.ts";
 import type { Platform } from "../platform/platform.ts";
 import { type LsidGid, lsidGidText } from "../snapshot/text.ts";
@@ -27,7 +27,7 @@ export interface StorageLegacyParts {
   readonly volumes: StorageVolumes;
   /** What `status` of our own answers. */
   readonly report: (volume?: string) => Promise<StatusReport>;
-  readonly keepAlive: KeepAlive | undefined;
+  readonly keepAlive: ToldKeepAlive | undefined;
 }
 
 /** Path of a device in the original's terms. */
@@ -107,8 +107,7 @@ async function allLines({ report, settings, platform, volumes, keepAlive }: Stor
     `maxConnections ${settings.maxConnections}`,
     `maxForegroundTasks ${settings.maxForegroundTasks}`,
     `maxBackgroundTasks ${settings.maxBackgroundTasks}`,
-    `socketTimeout ${Math.floor(settings.socketTimeoutMs / 1000)}`,
-    keepAliveText(keepAlive),
+    ...socketLines(settings.socketTimeoutMs, keepAlive),
     `fullScanLbPerSec ${Math.floor((now?.fullScanBytesPerS ?? settings.fullScanBytesPerS) / lbBytes)}`,
     "-----Archive-----",
     hostLine(settings.archive),

@@ -188,7 +188,9 @@ describe("clients that hold a connection", () => {
     const sockets = await Promise.all(
       Array.from({ length: count }, () => {
         openCount += 1;
-        const close = (): void => void (openCount -= 1);
+        const close = (): void => {
+          openCount -= 1;
+        };
         return Bun.connect({
           hostname,
           port: Number(port),
@@ -203,7 +205,12 @@ describe("clients that hold a connection", () => {
   test("by requests that never come to an end keep no others out, and none that waits for its answer is cut", async () => {
     const waiting = client.call("wait", { delayMs: 2_000 });
     await Bun.sleep(100);
-    const texts = ["GET /api/sta", head, `${head}content-length: 5000\r\n\r\n{`, "GET /health HTTP/1.1\r\nhost: a\r\n\r\n"];
+    const texts = [
+      "GET /api/sta",
+      head,
+      `${head}content-length: 5000\r\n\r\n{`,
+      "GET /health HTTP/1.1\r\nhost: a\r\n\r\n",
+    ];
     for (const text of texts) {
       const held = await holders(400, text);
       await Bun.sleep(50);

@@ -4,6 +4,7 @@ import { readdirSync } from "node:fs";
 import { join } from "node:path";
 import type { Connection } from "../../src/platform/net.ts";
 import { createNet, keepConnectionsAlive } from "../../src/platform/real/net.ts";
+import { freePort } from "../helpers/fleet.ts";
 import { runBinaryOfSource } from "../helpers/source-binary.ts";
 import { withTemporaryDirectory } from "../helpers/temporary.ts";
 
@@ -66,6 +67,40 @@ test("a daemon takes the times as flags, shows them, and refuses those that no s
       ]);
       const shown = await new Response(status.stdout).text();
       expect(shown).toContain("keepAlive ON (idle 90 intvl 7 cnt 3)");
+    } finally {
+      daemon.kill();
+      await daemon.exited;
+    }
+  });
+}, 60_000);
+
+test("under the original's name its times are shown as the original does, beside the deadline that does not count", async () => {
+  await withTemporaryDirectory(async (directory) => {
+    const port = `${await freePort()}`;
+    const words = [
+      "walb-proxy",
+      "-p",
+      port,
+      "-b",
+      join(directory, "p"),
+      "-to",
+      "17",
+      "-ka",
+      "-kaidle",
+      "90",
+      "-kacnt",
+      "3",
+    ];
+    const daemon = Bun.spawn([...runBinaryOfSource, ...words], { stdout: "ignore", stderr: "pipe", stdin: "ignore" });
+    try {
+      let text = "";
+      for await (const chunk of daemon.stderr) {
+        text += new TextDecoder().decode(chunk);
+        if (text.includes("ready to accept")) break;
+      }
+      const status = Bun.spawn([...runBinaryOfSource, "walbc", "-a", "127.0.0.1", "-p", port, "status"]);
+      const shown = await new Response(status.stdout).text();
+      expect(shown).toContain("socketTimeout 17\nkeepAlive ON (idle 90 intvl 60 cnt 3)\n");
     } finally {
       daemon.kill();
       await daemon.exited;

@@ -1,8 +1,8 @@
 /** @module Pieces of the original's status texts that all roles have. */
 
-import type { KeepAlive } from "../../platform/net.ts";
 import { lbBytes } from "../../units.ts";
 import type { StopState } from "../../volume/machine.ts";
+import type { ToldKeepAlive } from "../role.ts";
 
 /** A size with the largest unit it is a whole number of: `12m`, but `12582400`. */
 export function sizeText(sizeLb: number): string {
@@ -28,9 +28,11 @@ export function stopStateText(stopState: StopState): string {
   return stopNames[stopState];
 }
 
-export function keepAliveText(keepAlive: KeepAlive | undefined): string {
-  if (keepAlive === undefined) return "keepAlive OFF";
-  return `keepAlive ON (idle ${keepAlive.idleS} intvl ${keepAlive.intervalS} cnt ${keepAlive.count})`;
+/** Deadline of sockets, and TCP keep-alive. */
+export function socketLines(socketTimeoutMs: number, keepAlive: ToldKeepAlive | undefined): string[] {
+  const timeout = `socketTimeout ${keepAlive?.socketTimeoutS ?? Math.floor(socketTimeoutMs / 1000)}`;
+  if (keepAlive === undefined) return [timeout, "keepAlive OFF"];
+  return [timeout, `keepAlive ON (idle ${keepAlive.idleS} intvl ${keepAlive.intervalS} cnt ${keepAlive.count})`];
 }
 
 /** A uuid that may not be known yet: then zeroes. */

@@ -100,7 +100,7 @@ export async function runOriginalDaemon(
     maxForegroundTasks: positive(args, "fg"),
     socketTimeoutMs: (keepAlive === undefined ? positive(args, "to") : keepAliveSeconds(keepAlive)) * 1000,
     process: { pid: process.pid, ...(exec === undefined ? {} : { exec }) },
-    ...(keepAlive === undefined ? {} : { keepAlive }),
+    ...(keepAlive === undefined ? {} : { keepAlive: { ...keepAlive, socketTimeoutS: positive(args, "to") } }),
   };
   try {
     const role = await openOnAnyAddress(common, (options) => open(options, log));
