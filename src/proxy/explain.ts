@@ -71,6 +71,8 @@ export interface DeliverySituation {
   /** Of the state. */
   readonly sinceMs: number;
   readonly isSending: boolean;
+  /** The archive was asked then, and has not answered yet. */
+  readonly askingSinceMs: number | undefined;
   readonly pendingCount: number;
   readonly oldestReceivedMs: number | undefined;
   readonly lastSentMs: number | undefined;
@@ -80,10 +82,23 @@ export interface DeliverySituation {
   readonly delayS: number;
 }
 
+/** Explains why an archive that was asked gets nothing yet; undefined once it does. */
+function explainAsking({ archiveName, address, askingSinceMs, trouble }: DeliverySituation): Waiting | undefined {
+  if (askingSinceMs === undefined) return undefined;
+  const asked = { step: `sending to ${archiveName}`, host: `${archiveName} (${address})` };
+  if (trouble === undefined) {
+    const next = "without an answer it is tried again";
+    return { ...asked, sinceMs: askingSinceMs, why: `${archiveName} has not answered yet`, next };
+  }
+  const { error, sinceMs, atMs } = trouble;
+  const hint = error.hint === undefined ? "" : `; ${error.hint}`;
+  return { ...asked, sinceMs: sinceMs ?? atMs, why: error.message, next: `it is being tried again now${hint}` };
+}
+
 /** Explains why nothing is sent; undefined while something is. */
 export function explainDelivery(situation: DeliverySituation): Waiting | undefined {
   const { volume, nodeId, archiveName, address, trouble, pendingCount, placeSinceMs, delayS } = situation;
-  if (situation.isSending) return undefined;
+  if (situation.isSending) return explainAsking(situation);
   const step = `sending to ${archiveName}`;
   const since = situation.oldestReceivedMs ?? situation.sinceMs;
   if (!["Started", "WlogRecv", "WaitForEmpty"].includes(situation.state)) {

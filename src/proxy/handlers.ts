@@ -171,6 +171,7 @@ function archiveReport(volume: ProxyVolume, archive: ArchiveRow, senders: readon
     state: machine.state,
     sinceMs: machine.sinceMs,
     isSending,
+    askingSinceMs: sender?.askingSinceMs,
     pendingCount: pending.length,
     oldestReceivedMs: oldest?.receivedMs,
     lastSentMs: sender?.lastSentMs,

@@ -44,6 +44,8 @@ export class Sender {
   #isWakeDue = false;
   #attempt = 0;
   #isSending = false;
+  /** When the archive was asked that has not answered yet, wall clock. */
+  askingSinceMs: number | undefined;
   #isEnded = false;
   /** After a failure nothing is tried before this, however often it is kicked; monotonic clock. */
   #notBeforeMs = 0;
@@ -173,6 +175,7 @@ export class Sender {
     if (plan === undefined) return;
     const endAction = volume.machine.beginAction("WdiffSend");
     this.#isSending = true;
+    this.askingSinceMs = volume.platform.clock.nowMs();
     try {
       const answer = await this.#send(archive, plan);
       this.refusal = answer.kind === "accept" ? undefined : answer;
@@ -189,6 +192,7 @@ export class Sender {
       await volume.removeFiles(orphans);
     } finally {
       this.#isSending = false;
+      this.askingSinceMs = undefined;
       endAction();
     }
   }
@@ -232,6 +236,7 @@ export class Sender {
 
   /** The merged content; files are opened only when the archive has accepted. */
   async *#packs(archive: ArchiveRow, plan: SendPlan): AsyncGenerator<DiffPack, void, undefined> {
+    this.askingSinceMs = undefined;
     const { io } = this.#parts;
     const signal = this.#abort.signal;
     const paths = plan.diffs.map((diff) => this.#volume.pathOf(diff));

@@ -24,6 +24,8 @@ export interface StorageSituation {
   readonly sinceMs: number;
   /** An action or a backup is under way. */
   readonly isRunning: boolean;
+  /** All that is under way is that a proxy was asked to take log. */
+  readonly asking: { readonly host: string; readonly sinceMs: number } | undefined;
   readonly isStopping: boolean;
   readonly hasBackup: boolean;
   readonly trouble: Trouble | undefined;
@@ -37,7 +39,8 @@ const commands = {
 
 /** Explains; undefined while something moves. */
 export function explainStorage(situation: StorageSituation): Waiting | undefined {
-  const { volume, nodeId: host, state, sinceMs, isRunning, isStopping, trouble } = situation;
+  const { volume, nodeId: host, state, sinceMs, isRunning, isStopping, trouble, asking } = situation;
+  if (asking !== undefined && isRunning) return explainAsking(asking, trouble);
   if (isRunning) return undefined;
   if (isStopping) return { step: "stop", host, sinceMs, why: "it is being stopped", next: "it stops by itself" };
   switch (state) {
@@ -78,6 +81,19 @@ function explainTrouble({ volume, nodeId }: StorageSituation, { error, sinceMs, 
     next: error.hint === undefined ? again : `${again}; ${error.hint}`,
     ...(retryAtMs === undefined ? {} : { nextMs: retryAtMs }),
   };
+}
+
+/** Which failed before, if it did. */
+function explainAsking({ host, sinceMs }: { host: string; sinceMs: number }, trouble: Trouble | undefined): Waiting {
+  const step = "asking a proxy to take log";
+  if (trouble === undefined) {
+    const next = "without an answer the next proxy is asked, then it is tried again";
+    return { step, host, sinceMs, why: "it has not answered yet", next };
+  }
+  const { error, atMs } = trouble;
+  const hint = error.hint === undefined ? "" : `; ${error.hint}`;
+  const why = error.message;
+  return { step, host, sinceMs: trouble.sinceMs ?? atMs, why, next: `it is being tried again now${hint}` };
 }
 
 const rests: Readonly<Record<RestReason, { readonly step: string; readonly why: string; readonly next: string }>> = {

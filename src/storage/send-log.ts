@@ -71,6 +71,7 @@ export async function sendLogRange(
     const { done: after } = finishRange(done, range, endLsid);
     volume.store.setDone(after, undelivered(after, volume.store.queue));
   } finally {
+    volume.asking = undefined;
     await file.close();
   }
 }
@@ -118,6 +119,7 @@ function failureOf(failures: readonly WalbError[], volume: string): WalbError {
 async function transferTo(shipment: Shipment, address: Address): Promise<number> {
   const { volume, range, done, info, memory, signal } = shipment;
   const { platform, settings } = volume;
+  volume.asking = { host: addressText(address), sinceMs: platform.clock.nowMs() };
   const { stream } = await connectWire(platform.net, address, {
     clock: platform.clock,
     clientId: settings.nodeId,
@@ -140,6 +142,7 @@ async function transferTo(shipment: Shipment, address: Address): Promise<number>
     const parts = { pool: memory.sending, compute: platform.compute };
     const answer = await runWlogTransfer(stream, request, parts, {
       batches: () => {
+        volume.asking = undefined;
         // From now on the cut may arrive. What was refused has not, so it binds nobody.
         if (!range.isWhole) volume.store.setCutPb(shipment.cutPb);
         return watched(shipment, (lsid) => {

@@ -4,7 +4,7 @@ import { brokenWaiting } from "../control/waiting.ts";
 import { asWalbError, WalbError } from "../errors.ts";
 import type { Timer } from "../platform/clock.ts";
 import type { BrokenVolume } from "../volume/directories.ts";
-import { troubleReport } from "../volume/trouble.ts";
+import { type Trouble, troubleReport } from "../volume/trouble.ts";
 import { explainStorage, type FollowRest } from "./explain.ts";
 import type { StorageAction, StorageVolume } from "./volume.ts";
 
@@ -19,27 +19,32 @@ export async function volumeReport(
   rest: FollowRest | undefined,
   delta: ArchiveDelta | undefined,
 ): Promise<VolumeReport> {
-  const report = await reportWithDevice(volume);
+  const { report, trouble } = await reportWithDevice(volume);
   const waiting = explainStorage({
     volume: volume.name,
     nodeId: volume.settings.nodeId,
     state: volume.machine.state,
     sinceMs: volume.machine.sinceMs,
     isRunning: report.running.length > 0,
+    asking: volume.machine.state === "Target" ? volume.asking : undefined,
     isStopping: volume.machine.stopState !== "not-stopping",
     hasBackup: volume.store.done !== undefined,
-    trouble: volume.trouble,
+    trouble,
     rest,
   });
   return {
     ...report,
+    ...troubleReport(trouble),
     isFollowed: rest !== undefined || report.running.length > 0,
     ...(delta === undefined ? {} : { archiveDelta: delta }),
     ...(waiting === undefined ? {} : { waiting }),
   };
 }
 
-async function reportWithDevice(volume: StorageVolume): Promise<VolumeReport> {
+/** What is known without its device, and of that; and what is wrong with the volume, or with the device. */
+async function reportWithDevice(
+  volume: StorageVolume,
+): Promise<{ report: VolumeReport; trouble: Trouble | undefined }> {
   const { machine, store } = volume;
   const done = store.done;
   const latest = store.queue.at(-1) ?? done;
@@ -55,13 +60,18 @@ async function reportWithDevice(volume: StorageVolume): Promise<VolumeReport> {
     queue: store.queue.slice(0, queueTold),
     ...(latest === undefined ? {} : { latestGid: latest.gid }),
     ...(volume.lastSentMs === undefined ? {} : { lastSentMs: volume.lastSentMs }),
-    ...troubleReport(volume.trouble),
+  };
+  const told = (device: object, error: WalbError | undefined) => {
+    const atMs = volume.platform.clock.nowMs();
+    volume.deviceTroubleSinceMs = error && (volume.deviceTroubleSinceMs ?? atMs);
+    const known = volume.trouble ?? (error && { error, atMs, sinceMs: volume.deviceTroubleSinceMs });
+    return { report: { ...report, ...device }, trouble: known };
   };
   try {
-    return await inTime(volume, withDevice(volume, report));
+    const { device, error } = await inTime(volume, deviceReport(volume));
+    return told(device, error);
   } catch (error) {
-    const failure = { error: asWalbError(error, { volume: volume.name }), atMs: volume.platform.clock.nowMs() };
-    return { ...report, ...troubleReport(volume.trouble ?? failure) };
+    return told({}, asWalbError(error, { volume: volume.name }));
   }
 }
 
@@ -106,7 +116,8 @@ async function inTime<T>(volume: StorageVolume, work: Promise<T>): Promise<T> {
   }
 }
 
-async function withDevice(volume: StorageVolume, report: VolumeReport): Promise<VolumeReport> {
+/** What the device tells; and what is wrong with it, if so. */
+async function deviceReport(volume: StorageVolume) {
   const info = await volume.device.info();
   const status = await volume.device.status();
   const { lsids, isOverflow } = status;
@@ -122,10 +133,7 @@ async function withDevice(volume: StorageVolume, report: VolumeReport): Promise<
               ? 0
               : Math.max(0, volume.platform.clock.nowMs() - Math.max(done.timestampS * 1000, volume.caughtUpMs)),
         };
-  const failure = volume.trouble === undefined ? volume.deviceError(status) : undefined;
-  return {
-    ...report,
-    ...(failure === undefined ? {} : troubleReport({ error: failure, atMs: volume.platform.clock.nowMs() })),
+  const device = {
     sizeLb: info.sizeLb,
     salt: info.salt,
     pbsBytes: info.pbsBytes,
@@ -137,4 +145,5 @@ async function withDevice(volume: StorageVolume, report: VolumeReport): Promise<
     latestLsid: lsids.latest,
     ...lag,
   };
+  return { device, error: volume.deviceError(status) };
 }

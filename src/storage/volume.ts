@@ -50,6 +50,10 @@ export class StorageVolume {
   caughtUpMs = 0;
   /** Bytes of log that proxies are believed to have room for. */
   #roomBytes = Number.POSITIVE_INFINITY;
+  /** Since when the device is known not to be well, or not to answer; wall clock. */
+  deviceTroubleSinceMs: number | undefined;
+  /** A proxy that was offered log and has not accepted it yet, and since when (wall clock). */
+  asking: { readonly host: string; readonly sinceMs: number } | undefined;
   /** How far the backup under way is. */
   backupProgress: { readonly doneBytes: number; readonly totalBytes: number } | undefined;
   /** Gives up the backup under way, when one is. */

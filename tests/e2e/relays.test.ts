@@ -200,4 +200,31 @@ describe("two archives", () => {
       return archives.every(({ trouble, pendingCount }) => trouble === undefined && pendingCount === 0) || undefined;
     });
   }, 300_000);
+
+  test("are told by name while one of them hangs, and so is a device that hangs, each since when", async () => {
+    site.signal("a1", "SIGSTOP");
+    const startMs = Date.now();
+    await site.write(8);
+    const gid = await site.snapshot();
+    await site.arrived(gid, 0);
+    /** What is said at each look, while the proxy asks, waits and asks again. */
+    for (let i = 0; i < 4; i++) {
+      const entry = (await site.proxyVolume()).archives.find(({ archiveName }) => archiveName === "a1")!;
+      expect(entry.waiting).toMatchObject({
+        host: expect.stringContaining("a1 (127.0.0.1:"),
+        next: expect.any(String),
+      });
+      expect(entry.waiting!.sinceMs).toBeWithin(startMs, startMs + 20_000);
+      await Bun.sleep(400);
+    }
+    site.signal("a1", "SIGCONT");
+    await site.arrived(gid, 1);
+    site.signal("d0", "SIGSTOP");
+    const first = await site.storageVolume();
+    expect(first.waiting).toMatchObject({ why: first.trouble!.message, next: expect.stringContaining("walb device") });
+    expect(first.trouble!.message).toContain("does not answer within 3000 ms");
+    expect((await site.storageVolume()).waiting!.sinceMs).toBe(first.waiting!.sinceMs!);
+    site.signal("d0", "SIGCONT");
+    await eventually("the device", 20_000, async () => (await site.storageVolume()).trouble === undefined || undefined);
+  }, 300_000);
 });

@@ -131,6 +131,11 @@ export class Site {
     await child?.exited;
   }
 
+  /** Halts a daemon in whatever it does, or lets it go on. */
+  signal(name: string, signal: "SIGSTOP" | "SIGCONT"): void {
+    this.#running.get(name)!.kill(signal);
+  }
+
   /** Writes noise, zeroes and holes at random; all is in the model when it returns. */
   async write(count: number): Promise<void> {
     const nbd = await this.#connected();

@@ -10,6 +10,7 @@ const delivery = {
   state: "Started",
   sinceMs: 1000,
   isSending: false,
+  askingSinceMs: undefined,
   pendingCount: 2,
   oldestReceivedMs: 5000,
   lastSentMs: 4000,
@@ -25,6 +26,14 @@ const refusal = new WalbError("state", {
 
 test("what an archive waits for is told with host, step, since when, and what comes next", () => {
   expect(explainDelivery({ ...delivery, isSending: true })).toBeUndefined();
+  // One that hangs is asked again and again, and takes nothing.
+  const asked = { ...delivery, isSending: true, askingSinceMs: 11_000 };
+  expect(explainDelivery(asked)).toMatchObject({ sinceMs: 11_000, why: "a0 has not answered yet" });
+  expect(explainDelivery({ ...asked, trouble: { error: refusal, atMs: 9000, sinceMs: 6000 } })).toMatchObject({
+    sinceMs: 6000,
+    why: refusal.message,
+    next: expect.stringMatching(/tried again now.*walb start vol0/),
+  });
   expect(
     explainDelivery({ ...delivery, trouble: { error: refusal, atMs: 9000, sinceMs: 6000, retryAtMs: 12_000 } }),
   ).toEqual({
