@@ -248,6 +248,24 @@ describe("NBD memory", () => {
     expect(at.pool.leasedBytes).toBe(0);
   });
 
+  test("clients of one volume that read no answers do not hinder those of another", async () => {
+    const at = await setup(["vol0", "vol1"], 128 * mib);
+    const lazy = await Promise.all(Array.from({ length: 8 }, () => RawNbd.go(platform.net, at.address, "vol0")));
+    for (const client of lazy) {
+      client.connection.pause();
+      client.send(Buffer.concat(Array.from({ length: 64 }, (_, i) => request(read, i, 0, mib))));
+    }
+    await until("memory is held", () => at.pool.leasedBytes >= 60 * mib);
+    const other = await RawNbd.go(platform.net, at.address, "vol1");
+    for (let handle = 0; handle < 2; handle++) {
+      other.send(request(write, handle, 0, 32 * mib, 0, Buffer.alloc(32 * mib)));
+      expect((await other.reply(handle)).error).toBe(0);
+    }
+    for (const client of [...lazy, other]) client.connection.close();
+    await at.close();
+    expect(at.pool.leasedBytes).toBe(0);
+  });
+
   test("a pool far smaller than what clients ask for is never exceeded, and all is answered", async () => {
     const at = await setup(["vol0"], 256 * 1024);
     const clients = await Promise.all(

@@ -1,6 +1,5 @@
 /** @module One NBD connection: handshake, then transmission, with back-pressure and an orderly end. */
 import { asWalbError, WalbError } from "../../../errors.ts";
-import type { MemoryPool } from "../../../native/memory.ts";
 import type { Clock, Timer } from "../../../platform/clock.ts";
 import type { Connection, ConnectionReader } from "../../../platform/net.ts";
 import type { BlockVolume } from "../block.ts";
@@ -9,6 +8,7 @@ import { Handshake, type HandshakeHost, type Negotiated } from "./handshake.ts";
 import { ByteQueue } from "./input.ts";
 import type { RoomGates } from "./room.ts";
 import type { NbdTls } from "./server.ts";
+import type { ClientMemory, MemoryShares } from "./shares.ts";
 import { Transmission, type TransmissionHost } from "./transmission.ts";
 
 /** A client must have chosen an export within this time. */
@@ -23,7 +23,7 @@ const lingerMs = 2_000;
 
 /** What all connections of a server share. */
 export interface ConnectionContext {
-  readonly memory: MemoryPool;
+  readonly memory: MemoryShares;
   readonly clock: Clock;
   readonly rooms: RoomGates;
   readonly exports: NbdExports;
@@ -120,10 +120,6 @@ export class NbdConnection implements ConnectionReader, HandshakeHost, Transmiss
     return this.context.exports;
   }
 
-  get memory(): MemoryPool {
-    return this.context.memory;
-  }
-
   get rooms(): RoomGates {
     return this.context.rooms;
   }
@@ -181,7 +177,8 @@ export class NbdConnection implements ConnectionReader, HandshakeHost, Transmiss
     this.deadline?.cancel();
     this.deadline = undefined;
     this.isIdle = false;
-    this.transmission = new Transmission(this, negotiated);
+    const memory: ClientMemory = this.context.memory.of(negotiated.volume.name);
+    this.transmission = new Transmission(this, negotiated, memory);
   }
 
   outputFull(): void {

@@ -6,6 +6,7 @@ import type { Address, CertificatePair, Connection, Listener, Net } from "../../
 import { NbdConnection } from "./connection.ts";
 import type { NbdExports } from "./exports.ts";
 import { RoomGates } from "./room.ts";
+import { MemoryShares } from "./shares.ts";
 
 export type { NbdExports } from "./exports.ts";
 
@@ -25,7 +26,7 @@ export interface NbdTls {
 export interface NbdServerOptions {
   readonly net: Net;
   readonly clock: Clock;
-  /** Payload of requests under way. */
+  /** Payload of requests under way, shared out by volume; nobody else uses it. */
   readonly memory: MemoryPool;
   readonly exports: NbdExports;
   readonly listeners: readonly Address[];
@@ -65,10 +66,13 @@ class Server implements NbdServer {
   private readonly listeners: Listener[] = [];
   private readonly connections = new Set<NbdConnection>();
   private readonly rooms = new RoomGates();
+  private readonly memory: MemoryShares;
   private readonly changed = new Set<() => void>();
   private isClosing = false;
 
-  constructor(private readonly options: NbdServerOptions) {}
+  constructor(private readonly options: NbdServerOptions) {
+    this.memory = new MemoryShares(options.memory, () => options.exports.names());
+  }
 
   get addresses(): readonly Address[] {
     return this.listeners.map((listener) => listener.address);
@@ -109,11 +113,11 @@ class Server implements NbdServer {
       }
       return;
     }
-    const { memory, clock, exports } = this.options;
+    const { clock, exports } = this.options;
     const tls = at.kind === "tcp" ? this.options.tls : undefined;
     if (tls !== undefined) this.boundUnproven();
     const client: NbdConnection = new NbdConnection(
-      { memory, clock, exports, rooms: this.rooms, onProblem, tls },
+      { memory: this.memory, clock, exports, rooms: this.rooms, onProblem, tls },
       connection,
       {
         idle: () => this.tell(),

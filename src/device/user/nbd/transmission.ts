@@ -1,6 +1,6 @@
 /** @module The transmission half of an NBD connection: requests in, volume operations, replies out. */
 import { asWalbError, WalbError } from "../../../errors.ts";
-import type { Lease, MemoryPool } from "../../../native/memory.ts";
+import type { Lease } from "../../../native/memory.ts";
 import type { Connection } from "../../../platform/net.ts";
 import { alignUp } from "../../../units.ts";
 import type { AllocationExtent, BlockVolume } from "../block.ts";
@@ -10,6 +10,7 @@ import { commandFlags, commands, errors, requestBytes, requestMagic, u32At } fro
 import { ReplyWriter } from "./replies.ts";
 import { decodeRequest, errorNumber, type Request, refusal } from "./request.ts";
 import type { RoomGates } from "./room.ts";
+import type { ClientMemory } from "./shares.ts";
 
 /** Bounds of one connection: requests under way, and the payload they hold. */
 const maxInFlight = 256;
@@ -22,7 +23,6 @@ const maxStatusBytes = 1024 * 1024 * 1024;
 /** The connection as the transmission sees it. */
 export interface TransmissionHost {
   readonly connection: Connection;
-  readonly memory: MemoryPool;
   readonly rooms: RoomGates;
   /** True while the peer does not read replies. */
   readonly isBlocked: boolean;
@@ -57,6 +57,7 @@ export class Transmission {
   constructor(
     private readonly host: TransmissionHost,
     private readonly negotiated: Negotiated,
+    private readonly memory: ClientMemory,
   ) {
     this.volume = negotiated.volume;
     this.replies = new ReplyWriter(host.connection, negotiated.isStructured, host);
@@ -191,7 +192,7 @@ export class Transmission {
     if (type === commands.write || type === commands.read) {
       // A whole block more than asked at most: the engine pads the last block of a write.
       const leaseBytes = type === commands.write ? alignUp(sizeBytes, this.volume.preferredBlockBytes) : sizeBytes;
-      this.lease ??= this.host.memory.tryLease(leaseBytes);
+      this.lease ??= this.memory.tryLease(leaseBytes);
       if (this.lease === undefined) {
         this.awaitLease(leaseBytes);
         return;
@@ -306,7 +307,7 @@ export class Transmission {
     this.stopWaiting = () => {
       isDropped = true;
     };
-    this.host.memory.lease(leaseBytes).then(
+    this.memory.lease(leaseBytes).then(
       (lease) => {
         if (isDropped) {
           lease.release();

@@ -1,0 +1,106 @@
+import { describe, expect, test } from "bun:test";
+import fc from "fast-check";
+import { MemoryShares } from "../../../src/device/user/nbd/shares.ts";
+import type { Lease } from "../../../src/native/memory.ts";
+import { PlainPool } from "./doubles.ts";
+
+const mib = 1024 * 1024;
+const unit = 16 * 1024;
+
+function sharesOf(budgetBytes: number, ...names: string[]): { pool: PlainPool; shares: MemoryShares } {
+  const pool = new PlainPool(budgetBytes);
+  return { pool, shares: new MemoryShares(pool, () => names) };
+}
+
+/** Takes leases of a size until there is none. */
+function takeAll(memory: ReturnType<MemoryShares["of"]>, sizeBytes: number): Lease[] {
+  const leases: Lease[] = [];
+  for (let lease = memory.tryLease(sizeBytes); lease !== undefined; lease = memory.tryLease(sizeBytes)) {
+    leases.push(lease);
+  }
+  return leases;
+}
+
+describe("memory shared out by volume", () => {
+  test("a volume that gives nothing back leaves room for the longest request of each other one", () => {
+    const { shares } = sharesOf(512 * mib, "a", "b", "c", "d");
+    const held = takeAll(shares.of("a"), mib).length;
+    expect(held).toBeGreaterThan(100);
+    for (const name of ["b", "c", "d"]) expect(shares.of(name).tryLease(32 * mib)).toBeDefined();
+  });
+
+  test("however many volumes hang, one has what it is owed", () => {
+    const names = Array.from({ length: 20 }, (_, i) => `v${i}`);
+    const { shares } = sharesOf(512 * mib, ...names);
+    for (const name of names.slice(1)) takeAll(shares.of(name), mib);
+    expect(takeAll(shares.of("v0"), mib).length).toBeGreaterThanOrEqual(12);
+  });
+
+  test("a single volume has three quarters of it all, and a request as long as the rest waits for its own", async () => {
+    const { shares } = sharesOf(64 * mib, "a");
+    const memory = shares.of("a");
+    const leases = takeAll(memory, mib);
+    expect(leases).toHaveLength(48);
+    let got: Lease | undefined;
+    memory.lease(32 * mib).then((lease) => {
+      got = lease;
+    });
+    // It was first: what is smaller waits behind it.
+    expect(memory.tryLease(4096)).toBeUndefined();
+    for (const lease of leases.slice(0, 31)) lease.release();
+    await Promise.resolve();
+    expect(got).toBeUndefined();
+    leases[31]!.release();
+    await Bun.sleep(0);
+    expect(got?.sizeBytes).toBe(32 * mib);
+  });
+
+  test("the longest request is never hopeless, however many volumes there are", async () => {
+    const names = Array.from({ length: 16 }, (_, i) => `v${i}`);
+    const { shares } = sharesOf(64 * mib, ...names);
+    const first = await shares.of("v0").lease(32 * mib);
+    const second = shares.of("v1").lease(32 * mib);
+    expect(shares.of("v2").tryLease(2 * mib)).toBeDefined();
+    first.release();
+    expect((await second).sizeBytes).toBe(32 * mib);
+  });
+
+  test("whatever is taken and given back, the pool is never exceeded, and at the end it is whole", async () => {
+    await fc.assert(
+      fc.asyncProperty(
+        fc.array(fc.record({ volume: fc.nat(3), sizeBytes: fc.nat(31), give: fc.boolean() }), { maxLength: 200 }),
+        async (steps) => {
+          const { pool, shares } = sharesOf(64 * unit, "v0", "v1", "v2", "v3");
+          const leases: Lease[] = [];
+          const waiting: Promise<void>[] = [];
+          for (const { volume, sizeBytes, give } of steps) {
+            const wanted = shares.of(`v${volume}`).lease((sizeBytes + 1) * unit);
+            waiting.push(
+              wanted.then((lease) => {
+                leases.push(lease);
+              }),
+            );
+            await Promise.resolve();
+            if (give) leases.pop()?.release();
+          }
+          // Whoever waits is served once the others have given back.
+          const all = Promise.all(waiting);
+          let isOver = false;
+          void all.then(() => {
+            isOver = true;
+          });
+          for (let round = 0; round < 1000 && !isOver; round++) {
+            leases.pop()?.release();
+            for (let i = 0; i < 5; i++) await Promise.resolve();
+          }
+          await all;
+          for (const lease of leases) lease.release();
+          expect(pool.leasedBytes).toBe(0);
+          expect(pool.highestBytes).toBeLessThanOrEqual(64 * unit);
+          expect(takeAll(shares.of("v0"), unit)).toHaveLength(32 / 4 + 16);
+        },
+      ),
+      { numRuns: 100, seed: 4 },
+    );
+  });
+});
