@@ -40,6 +40,9 @@ export interface RedoResult {
   /** The last pack was torn and now ends before its first bad record. */
   readonly isShrunk: boolean;
   readonly staleHeaderCount: number;
+  /** Of these, packs behind the one that the log ended before: writes that were not flushed when the power failed, or
+   * all there was behind a place where the log is damaged. */
+  readonly droppedPackCount: number;
   /** Why the log ended where it did. */
   readonly stop: ScanStop;
 }
@@ -85,16 +88,16 @@ export async function redoLog(parts: RedoParts): Promise<RedoResult> {
     await log.sync();
     const { packCount, stop } = await replay(parts, ring, zeroes);
     const { endLsid, rewrite } = planRedoEnd(stop, ring.pbsBytes);
-    const staleHeaderCount = await clearStaleHeaders(parts, ring, endLsid, zeroes);
+    const stale = await clearStaleHeaders(parts, ring, endLsid, zeroes);
     if (rewrite !== undefined) await writeHeader(parts, ring, rewrite);
-    if (rewrite !== undefined || staleHeaderCount > 0) await log.sync();
+    if (rewrite !== undefined || stale.staleHeaderCount > 0) await log.sync();
     const next: Superblock = { ...superblock, writtenLsid: endLsid };
     if (endLsid !== superblock.writtenLsid) {
       await parts.data.sync();
       await writeSuperblock(log, zeroes, next);
     }
     const isShrunk = rewrite !== undefined;
-    return { superblock: next, packCount: packCount + (isShrunk ? 1 : 0), isShrunk, staleHeaderCount, stop };
+    return { superblock: next, packCount: packCount + (isShrunk ? 1 : 0), isShrunk, ...stale, stop };
   } finally {
     zeroes.release();
   }
@@ -172,14 +175,15 @@ async function clearStaleHeaders(
   ring: RingGeometry,
   endLsid: number,
   zeroes: Memory,
-): Promise<number> {
+): Promise<Pick<RedoResult, "staleHeaderCount" | "droppedPackCount">> {
   const { log, superblock, pool } = parts;
   const { pbsBytes } = ring;
   const sectorBytes = Math.max(lbBytes, log.alignmentBytes);
   const windowPb = Math.floor((parts.staleWindowBytes ?? 256 * mib) / pbsBytes);
   const limitLsid = Math.min(endLsid + windowPb, superblock.writtenLsid + ring.ringSizePb);
-  if (limitLsid <= endLsid) return 0;
-  let count = 0;
+  let staleHeaderCount = 0;
+  let droppedPackCount = 0;
+  if (limitLsid <= endLsid) return { staleHeaderCount, droppedPackCount };
   const chunkPb = Math.min(chunkBytes / pbsBytes, limitLsid - endLsid);
   const lease: Lease = await pool.lease(chunkPb * pbsBytes);
   try {
@@ -197,12 +201,13 @@ async function clearStaleHeaders(
         if (lease.bytes[atBytes + 4] !== 3 || lease.bytes[atBytes + 5] !== 0) continue;
         if (readLsid(lease.view, atBytes + 8, ring.lsidBase ?? 0n) !== lsid + i) continue;
         await log.write(lsidOffsetBytes(ring, lsid + i), zeroes.slice(0, sectorBytes));
-        count += 1;
+        staleHeaderCount += 1;
+        if (lsid + i > endLsid) droppedPackCount += 1;
       }
       lsid += sizePb;
     }
   } finally {
     lease.release();
   }
-  return count;
+  return { staleHeaderCount, droppedPackCount };
 }

@@ -5,7 +5,7 @@ import { encodePackHeader, isPackFault, nextPackLsid, tryDecodePackHeader } from
 import { redoLog } from "../../src/log/redo.ts";
 import { type LoggedWrite, planStoreWrites } from "../../src/log/storewrites.ts";
 import { decodeSuperblock, encodeSuperblock, geometryOf, type Superblock } from "../../src/log/superblock.ts";
-import { memoryOf, TestDisk, TestPool, TestRandom, testCompute } from "./doubles.ts";
+import { Journal, memoryOf, TestDisk, TestPool, TestRandom, testCompute } from "./doubles.ts";
 import { packOf, type RecordSpec, vectorBytes, vectorsDir } from "./helpers.ts";
 
 /** Redoes log and data images in place. */
@@ -110,13 +110,29 @@ describe("redo", () => {
     log[lsidOffsetBytes(ring, second! + 1)]! ^= 1;
     const result = await redo(log, data);
     expect(result.superblock.writtenLsid).toBe(second!);
-    expect(result.staleHeaderCount).toBe(1);
+    // What was torn is not given up: it was not whole.
+    expect(result).toMatchObject({ staleHeaderCount: 1, droppedPackCount: 0 });
     expect(
       log
         .subarray(lsidOffsetBytes(ring, second!))
         .subarray(0, 512)
         .every((byte) => byte === 0),
     ).toBe(true);
+  });
+
+  test("makes the log durable before it writes data: what a killed process left may be in the page cache only", async () => {
+    const { log, data, superblock } = await freshStores();
+    writePacks(log, superblock, 0, [[filled(0, 4, 1)], [filled(10, 4, 2)]]);
+    const disk = new TestDisk();
+    disk.files.set("log", log);
+    disk.files.set("data", data);
+    const journal = new Journal();
+    disk.hooks.journal = journal;
+    const [logFile, dataFile] = [await disk.open("log", { mode: "write" }), await disk.open("data", { mode: "write" })];
+    const pool = new TestPool(8 * 1024 * 1024);
+    await redoLog({ log: logFile, data: dataFile, superblock, pool, compute: testCompute });
+    const steps = journal.events.map((event) => ("path" in event ? `${event.kind} ${event.path}` : event.kind));
+    expect(steps.slice(0, 3)).toEqual(["sync log", "synced log", "write data"]);
   });
 
   test("clears leftovers, so that packs appended later cannot run on into them", async () => {
@@ -132,7 +148,7 @@ describe("redo", () => {
     log[lsidOffsetBytes(ring, lsids[1]! + 1)]! ^= 1;
     const first = await redo(log, data);
     expect(first.superblock.writtenLsid).toBe(lsids[1]!);
-    expect(first.staleHeaderCount).toBe(4);
+    expect(first).toMatchObject({ staleHeaderCount: 4, droppedPackCount: 3 });
     // A new write, durable, ends exactly where the leftover of value 3 began; then another crash.
     writePacks(log, first.superblock, lsids[1]!, [[filled(30, 4, 9)]]);
     const second = await redo(log, data);

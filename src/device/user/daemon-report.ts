@@ -1,5 +1,6 @@
 /** @module What a device daemon tells of a volume. */
-import type { WalbError } from "../../errors.ts";
+import { WalbError } from "../../errors.ts";
+import type { RedoResult } from "../../log/redo.ts";
 import { type Address, addressText } from "../../platform/net.ts";
 import { lbBytes } from "../../units.ts";
 import type { VolumeReport } from "./control/schema.ts";
@@ -45,6 +46,18 @@ export function reportOf(volume: Volume, use: VolumeUse, resolve: (path: string)
     ...(info === undefined ? {} : { info, logCapacityPb: info.ringSizePb }),
     ...(status === undefined ? {} : { status, logUsagePb: status.lsids.latest - status.lsids.oldest }),
   };
+}
+
+/** What a redo had to give up, if anything: it cannot tell whether that was durable once. */
+export function lossOf(redone: RedoResult, volume: string, logPath: string): WalbError | undefined {
+  const { droppedPackCount, stop, superblock } = redone;
+  if (droppedPackCount === 0) return undefined;
+  const why = stop.kind === "data" ? `the data of record ${stop.recordIndex} is damaged` : "no log pack begins there";
+  return new WalbError("damaged", {
+    what: `the log was redone up to lsid ${superblock.writtenLsid} (${why}); ${droppedPackCount} log packs behind that were given up`,
+    where: { volume, file: logPath },
+    hint: "after a power failure these are writes that were not flushed; otherwise the log is damaged, and what was written last is lost: check its disk and the content of the volume",
+  });
 }
 
 function stateOf(volume: Volume): VolumeReport["state"] {

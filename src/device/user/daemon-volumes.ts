@@ -1,5 +1,6 @@
 /** @module The volumes of a device daemon: opening, creating, deleting, reporting. */
 import { asWalbError, WalbError } from "../../errors.ts";
+import type { RedoResult } from "../../log/redo.ts";
 import type { Platform } from "../../platform/platform.ts";
 import { lbBytes } from "../../units.ts";
 import type { DeviceInfo } from "../device.ts";
@@ -11,7 +12,7 @@ import type { EngineTuning } from "./daemon.ts";
 import { LogClaims } from "./daemon-claims.ts";
 import { type VolumeConfig, VolumeConfigs } from "./daemon-config.ts";
 import { tooManyVolumes, volumeLimits } from "./daemon-memory.ts";
-import { reportOf, type Volume, type VolumeUse } from "./daemon-report.ts";
+import { lossOf, reportOf, type Volume, type VolumeUse } from "./daemon-report.ts";
 import { makeStores, removeOwnStores, type StoreWishes } from "./daemon-stores.ts";
 import { openEngine, type WriteAheadEngine } from "./engine.ts";
 import type { NbdExports } from "./nbd/exports.ts";
@@ -293,6 +294,10 @@ export class VolumeSet implements NbdExports {
       dataPath: this.configs.resolve(config.dataPath),
       logPath: this.configs.resolve(config.logPath),
       claim: (uuid: string) => this.claims.take(name, uuid),
+      onRedone: (result: RedoResult) => {
+        const loss = lossOf(result, name, this.configs.resolve(config.logPath));
+        if (loss !== undefined) this.host.problem(loss);
+      },
     };
     try {
       const engine = await openEngine(this.platform, options);

@@ -352,6 +352,27 @@ describe("the device daemon", () => {
     expect((await daemon.list()).map(({ name }) => name)).toEqual(["damaged", "garbled", "good", "odd name"]);
   });
 
+  test("says what it had to give up of a log that is damaged before its end", async () => {
+    await daemon.create({ name: "vol", ...small });
+    const log = join(directory, "data", "vol.log");
+    for (let i = 0; i < 4; i++) await write("vol", i * 4096, new Uint8Array(4096).fill(i + 1));
+    // As after a kill: nothing is checkpointed.
+    const killed = readFileSync(log);
+    await daemon.close();
+    // Behind the superblocks in blocks 1 and 2: header and data of each write.
+    killed[(3 + 3) * 4096 + 100]! ^= 1;
+    writeFileSync(log, killed);
+    daemon = await start();
+    expect((await daemon.show("vol")).state).toBe("running");
+    expect(problems).toMatchObject([{ code: "damaged", where: { volume: "vol", file: log } }]);
+    expect(problems[0]!.message).toContain("up to lsid 2");
+    expect(problems[0]!.message).toContain("2 log packs behind that were given up");
+    // Told once: the log ends there from now on.
+    problems.length = 0;
+    await restart();
+    expect(problems).toEqual([]);
+  });
+
   test("finishes at the next start what a crash interrupted", async () => {
     await daemon.create({ name: "half", ...small });
     await daemon.create({ name: "whole", ...small });

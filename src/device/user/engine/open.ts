@@ -49,6 +49,7 @@ export async function openEngine(parts: EngineParts, options: EngineOptions): Pr
       // Twice what this program leaves unsynced: the log may come from a driver with other limits.
       staleWindowBytes: 2 * unsyncedWindowBytes,
     });
+    settings.onRedone(redone);
     const taken = await takeMemory(parts, superblock.pbsBytes);
     lease = taken.lease;
     const current = await nameStore(log, redone.superblock, settings, taken.memory);

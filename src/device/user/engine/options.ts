@@ -1,4 +1,5 @@
 /** @module What an engine is opened with. */
+import type { RedoResult } from "../../../log/redo.ts";
 import type { Compute } from "../../../native/codec.ts";
 import type { MemoryPool } from "../../../native/memory.ts";
 import type { Clock, Random } from "../../../platform/clock.ts";
@@ -49,6 +50,8 @@ export interface EngineOptions {
    * is in use.
    */
   readonly claim?: (uuid: string) => Promise<void>;
+  /** Told what redo found in the log, before anything is served. */
+  readonly onRedone?: (result: RedoResult) => void;
 }
 
 /** Options with every default filled in. */
@@ -64,6 +67,7 @@ export function settingsOf(options: EngineOptions): EngineSettings {
     maxPackBytes: mib,
     direct: "auto",
     claim: () => Promise.resolve(),
+    onRedone: () => {},
     ...options,
   };
 }
