@@ -63,7 +63,7 @@ describe.skipIf(lacking !== undefined)("in a virtual machine", () => {
     const { code, out } = await inMachine(
       `${prelude} start_device
       walb device create vol --data /dev/vda --size 64M --log-size 32M --device-data d >/dev/null
-      walb device attach vol --device-data d --request-timeout 3s >attached; read D <attached; echo "attached $D"
+      walb device attach vol --device-socket d/control.sock --request-timeout 3s >attached; read D <attached; echo "attached $D"
       cat /sys/block/nbd0/backend; mkfs.ext4 -q -F $D; mount $D /mnt
       (for i in 1 2 3 4 5 6 7 8; do head -c 400000 /dev/urandom >/mnt/f$i; sync /mnt/f$i; done; touch worked) & W=$!
       for signal in KILL TERM; do sleep 0.3; kill -$signal $P; wait $P || true; sleep 0.5; start_device; done

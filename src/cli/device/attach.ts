@@ -89,6 +89,7 @@ async function inBackground(
     readonly patience: number;
     readonly "request-timeout": number;
     readonly "device-data": string;
+    readonly "device-socket": string | undefined;
     readonly json: boolean;
   },
   name: string,
@@ -98,7 +99,9 @@ async function inBackground(
   const words = [
     ...["--connections", `${flags.connections}`, "--patience", `${flags.patience}ms`],
     ...["--request-timeout", `${flags["request-timeout"]}ms`],
-    ...["--device-data", resolve(io.cwd, flags["device-data"]), ...(flags.json ? ["--json"] : [])],
+    ...["--device-data", resolve(io.cwd, flags["device-data"])],
+    ...(flags["device-socket"] === undefined ? [] : ["--device-socket", resolve(io.cwd, flags["device-socket"])]),
+    ...(flags.json ? ["--json"] : []),
   ];
   const child = Bun.spawn([...ownCommand(), "device", "attach", name, device, ...words, "--foreground", "--quiet"], {
     stdin: "ignore",
