@@ -94,8 +94,8 @@ export class HashSync implements PackSink {
     }
   }
 
-  write(pack: ReceivedPack): void {
-    this.#file!.write(pack);
+  write(pack: ReceivedPack): Promise<void> {
+    return this.#file!.write(pack);
   }
 
   async finish(): Promise<void> {

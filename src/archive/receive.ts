@@ -36,6 +36,9 @@ export async function requireSpace(volume: ArchiveVolume, io: DiffIo, dataBytes:
   });
 }
 
+/** Packs behind the one being written: more would only lie in memory that the next ones of the network would come into. */
+const packsWaitingMax = 1;
+
 /** Packs that come over the wire and become a sorted file under a temporary name. */
 export class ReceivedFile {
   readonly #volume: ArchiveVolume;
@@ -64,7 +67,8 @@ export class ReceivedFile {
     }
   }
 
-  write(pack: ReceivedPack): void {
+  /** Resolves when the next pack may come. */
+  async write(pack: ReceivedPack): Promise<void> {
     if (this.#failure !== undefined) {
       pack.release();
       throw this.#failure;
@@ -79,6 +83,7 @@ export class ReceivedFile {
       this.#writer.appendPack({ memory, startLb, endLb, stats }).finally(() => pack.release()),
       memory.sizeBytes,
     );
+    while (this.#jobs.size > packsWaitingMax) await Promise.race(this.#jobs);
   }
 
   /** All packs came: ends the file. @returns its size, and what applying it writes. */
@@ -146,8 +151,8 @@ export class DiffReception implements PackSink {
     return new DiffReception(volume, request.uuid, diff, file);
   }
 
-  write(pack: ReceivedPack): void {
-    this.#file.write(pack);
+  write(pack: ReceivedPack): Promise<void> {
+    return this.#file.write(pack);
   }
 
   /** Makes the diff durable and registers it. */
@@ -162,7 +167,9 @@ export class DiffReception implements PackSink {
     const isNewUuid = uuid !== store.logUuid && !store.diffs.some((diff) => diff.uuid === uuid);
     await this.#file.commit(fileName);
     volume.pins.keep(fileName);
+    const before = store.set;
     const replaced = store.addDiff({ fileName, meta, uuid, contentLb }, platform.clock.nowMs());
+    volume.added(before, meta);
     if (replaced !== undefined && replaced.fileName !== fileName) await volume.removeDiffFiles([replaced]);
     if (isNewUuid) await volume.saveManifest();
   }

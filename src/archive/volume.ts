@@ -3,10 +3,11 @@ import type { Logger } from "../control/logger.ts";
 import { WalbError } from "../errors.ts";
 import type { ImageStore } from "../image/image.ts";
 import type { Platform } from "../platform/platform.ts";
+import type { DiffSet } from "../snapshot/diffset.ts";
 import { diffFileSuffix } from "../snapshot/filename.ts";
 import { pointsInTime, type RestorePoint } from "../snapshot/restore.ts";
-import { applicableList, latestState } from "../snapshot/select.ts";
-import type { ArchiveState } from "../snapshot/types.ts";
+import { applicableList, latestBehind, latestState } from "../snapshot/select.ts";
+import type { ArchiveState, DiffMeta } from "../snapshot/types.ts";
 import { lbBytes } from "../units.ts";
 import { VolumeMachine } from "../volume/machine.ts";
 import type { Trouble } from "../volume/trouble.ts";
@@ -121,6 +122,14 @@ export class ArchiveVolume {
       this.#latest = { set, base, state: latestState(set, base) };
     }
     return this.#latest.state;
+  }
+
+  /** A diff was added to the set `before`: {@link latest} goes on from what it was. */
+  added(before: DiffSet, diff: DiffMeta): void {
+    const { base, set } = this.store;
+    if (this.#latest === undefined || this.#latest.set !== before || this.#latest.base !== base) return;
+    const state = latestBehind(set, this.#latest.state, diff);
+    if (state !== undefined) this.#latest = { set, base, state };
   }
 
   /** All points the volume can be restored at, oldest first. */

@@ -2,12 +2,13 @@
  * @module Files that are written from their begin to their end, past the page cache where that is possible.
  *
  * A diff is written once and read much later, if at all. Through the page cache each of its bytes would cost several
- * times as much CPU, and push out of memory what others read.
+ * times as much CPU, and push out of memory what others read. Memory that lies in its page as its bytes will lie in the
+ * file is written from where it is.
  */
 import { assert } from "../errors.ts";
 import type { Lease, Memory, MemoryPool } from "../native/memory.ts";
 import type { Disk, DiskFile } from "../platform/disk.ts";
-import { alignUp, mib } from "../units.ts";
+import { alignDown, alignUp, kib, mib } from "../units.ts";
 
 /** What is needed of a file that is only appended to. A {@link DiskFile} that is not direct is one. */
 export type AppendFile = Pick<DiskFile, "path" | "write" | "writeGather" | "sync" | "size" | "close">;
@@ -18,6 +19,12 @@ const blockBytes = mib;
 const blockCount = 2;
 /** Files that will be smaller go through the page cache: there is nothing to be won. */
 const directBytesMin = mib;
+/** Place that appended memory must have for being written as it is: that of its bytes in the file, within such a page. */
+const pageBytes = 4096;
+/** Smaller appends are gathered, wherever they lie. */
+const placedBytesMin = 64 * kib;
+/** Appends being written as they are: the next one begins at once when one is done. */
+const placedMax = 2;
 
 /**
  * Makes a new file.
@@ -38,7 +45,7 @@ export async function createAppendFile(
   } finally {
     if (file?.isDirect !== true) for (const block of blocks) block.release();
   }
-  return file.isDirect ? new DirectAppendFile(file, blocks) : file;
+  return file.isDirect ? new DirectAppendFile(file, pool, blocks) : file;
 }
 
 function takeBlocks(pool: MemoryPool): Lease[] {
@@ -57,13 +64,17 @@ interface Flight {
 }
 
 /**
- * Gathers appends of any size in blocks and writes those with O_DIRECT. What comes behind the last full block is in the
- * file once {@link sync} has ended. A write that fails is told by the next call, and by every one after it.
+ * Gathers appends of any size in blocks and writes those with O_DIRECT; large ones that lie right are written from where
+ * they are, and resolve when they are in the file. What comes behind the last full block is in the file once {@link sync}
+ * has ended. A write that fails is told by the next call, and by every one after it.
  */
 class DirectAppendFile implements AppendFile {
   readonly #file: DiskFile;
+  readonly #pool: MemoryPool;
   readonly #free: Lease[];
   readonly #flights: Flight[] = [];
+  /** Appends that are being written as they are; none rejects. */
+  readonly #placed: Promise<void>[] = [];
   /** The block being filled, where it goes, and how far it is filled. */
   #block: Lease | undefined;
   #blockOffset = 0;
@@ -76,8 +87,9 @@ class DirectAppendFile implements AppendFile {
   /** Appends and syncs, one after the other; never rejects. */
   #turn: Promise<void> = Promise.resolve();
 
-  constructor(file: DiskFile, blocks: readonly Lease[]) {
+  constructor(file: DiskFile, pool: MemoryPool, blocks: readonly Lease[]) {
     this.#file = file;
+    this.#pool = pool;
     this.#free = [...blocks];
   }
 
@@ -92,8 +104,18 @@ class DirectAppendFile implements AppendFile {
   writeGather(offsetBytes: number, sources: readonly Memory[]): Promise<void> {
     assert(offsetBytes === this.#endOffset, "appends follow each other");
     for (const { sizeBytes } of sources) this.#endOffset += sizeBytes;
-    return this.#inTurn(async () => {
-      for (const source of sources) await this.#append(source);
+    const placed: Promise<void>[] = [];
+    const taken = this.#inTurn(async () => {
+      for (const source of sources) {
+        const isPlaced = await this.#tryPlace(source);
+        if (isPlaced) placed.push(this.#placed.at(-1)!);
+        else await this.#append(source);
+      }
+    });
+    return taken.then(async () => {
+      if (placed.length === 0) return;
+      await Promise.all(placed);
+      this.#requireGood();
     });
   }
 
@@ -124,13 +146,61 @@ class DirectAppendFile implements AppendFile {
   async #append({ bytes, sizeBytes }: Memory): Promise<void> {
     for (let at = 0; at < sizeBytes; ) {
       this.#block ??= await this.#takeBlock();
-      if (this.#failure !== undefined) throw this.#failure.error;
+      this.#requireGood();
       const part = Math.min(blockBytes - this.#filledBytes, sizeBytes - at);
       this.#block.bytes.set(part === sizeBytes ? bytes : bytes.subarray(at, at + part), this.#filledBytes);
       this.#filledBytes += part;
       at += part;
       if (this.#filledBytes === blockBytes) this.#writeBlock(this.#block);
     }
+  }
+
+  /**
+   * Writes memory from where it is, with what is waiting in front of it: the two share a page. What does not fill its
+   * last page waits for the next append. False when it is too small or does not lie right.
+   */
+  async #tryPlace(source: Memory): Promise<boolean> {
+    const { address, bytes, sizeBytes } = source;
+    const startOffset = this.#blockOffset + this.#filledBytes;
+    if (sizeBytes < placedBytesMin || (address - startOffset) % pageBytes !== 0) return false;
+    while (this.#placed.length >= placedMax) await this.#placed.shift();
+    this.#requireGood();
+    const headBytes = alignUp(startOffset, pageBytes) - startOffset;
+    const middleBytes = alignDown(sizeBytes - headBytes, pageBytes);
+    const page = this.#pool.tryLease(pageBytes);
+    if (page === undefined) return false;
+    this.#block ??= await this.#takeBlock();
+    const block = this.#block;
+    block.bytes.set(bytes.subarray(0, headBytes), this.#filledBytes);
+    const frontBytes = this.#filledBytes + headBytes;
+    const pieces: Memory[] = [];
+    if (frontBytes <= pageBytes) page.bytes.set(block.bytes.subarray(0, frontBytes));
+    if (frontBytes > 0) pieces.push(frontBytes <= pageBytes ? page.slice(0, frontBytes) : block.slice(0, frontBytes));
+    pieces.push(source.slice(headBytes, middleBytes));
+    const written = this.#file
+      .writeGather(this.#blockOffset, pieces)
+      .catch((error: unknown) => {
+        this.#failure ??= { error };
+      })
+      .finally(() => page.release());
+    this.#placed.push(written);
+    let rest = block;
+    if (frontBytes > pageBytes) {
+      this.#flights.push({ block, written });
+      this.#block = undefined;
+      rest = await this.#takeBlock();
+      this.#block = rest;
+    }
+    const tail = bytes.subarray(headBytes + middleBytes);
+    rest.bytes.set(tail);
+    this.#blockOffset += frontBytes + middleBytes;
+    this.#filledBytes = tail.length;
+    this.#storedBytes = 0;
+    return true;
+  }
+
+  #requireGood(): void {
+    if (this.#failure !== undefined) throw this.#failure.error;
   }
 
   async #takeBlock(): Promise<Lease> {
@@ -155,7 +225,7 @@ class DirectAppendFile implements AppendFile {
   /** Writes what does not fill a block; when more comes it is written once more, with that. */
   async #storeRest(): Promise<void> {
     await this.#landed();
-    if (this.#failure !== undefined) throw this.#failure.error;
+    this.#requireGood();
     const block = this.#block;
     if (block === undefined || this.#storedBytes === this.#filledBytes) return;
     const paddedBytes = alignUp(this.#filledBytes, this.#file.alignmentBytes);
@@ -170,8 +240,9 @@ class DirectAppendFile implements AppendFile {
     this.#storedBytes = this.#filledBytes;
   }
 
-  /** Waits until no block is being written. */
+  /** Waits until nothing is being written. */
   async #landed(): Promise<void> {
+    await Promise.all(this.#placed.splice(0));
     for (const { block, written } of this.#flights.splice(0)) {
       await written;
       this.#free.push(block);

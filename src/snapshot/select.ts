@@ -56,6 +56,14 @@ export function latestState(set: DiffSet, state: ArchiveState): ArchiveState {
 }
 
 /**
+ * {@link latestState} of `set`, which has one more diff than the set whose latest state is `latest`: a chain of thousands
+ * is not gone through again. Undefined when it must be, because the diff may be chosen on the way.
+ */
+export function latestBehind(set: DiffSet, latest: ArchiveState, added: DiffMeta): ArchiveState | undefined {
+  return added.from.gidB < latest.from.gidB ? undefined : latestState(set, latest);
+}
+
+/**
  * Diffs to merge into one, beginning with the first that starts at `gid` or later, while `accept(next)`; `accept` is not
  * asked about the first.
  */

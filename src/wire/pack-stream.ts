@@ -7,7 +7,7 @@
  * Every pack is verified before it is delivered: header checksum and rules, ascending records inside the volume over the
  * whole stream, data checksums.
  */
-import { packDataMax, packHeaderBytes, parsePackHeader } from "../diff/format.ts";
+import { fileHeaderBytes, packDataMax, packHeaderBytes, parsePackHeader } from "../diff/format.ts";
 import { RecordIndex } from "../diff/record-index.ts";
 import { RecordKind } from "../diff/types.ts";
 import { WalbError } from "../errors.ts";
@@ -19,6 +19,8 @@ import { StreamControl, type WireStream } from "./stream.ts";
 
 /** Packs verified at the same time. */
 const inFlightMax = 4;
+/** Files that packs go to are written in such pages; a pack lies in its first one as it will there. */
+const pageBytes = 4096;
 /** Records without data are not held longer than the check of their pack. */
 const packRecordsRoom = 128;
 
@@ -34,7 +36,8 @@ export interface OutgoingPack {
 
 /** A verified pack. */
 export interface ReceivedPack {
-  /** Header and data, verbatim. */
+  /** Header and data, verbatim. In its first page it lies as it will in a file of all packs of the stream, so that it can
+   * be written from where it is. */
   readonly memory: Memory;
   /** Its records; `dataOffset` counts from the start of `memory`, `source` is 0. */
   readonly records: RecordIndex;
@@ -96,6 +99,8 @@ export class PackReceiver {
   readonly #options: PackReceiverOptions;
   readonly #pipeline: InOrder<ReceivedPack>;
   #endLb = 0;
+  /** Where the next pack is in a file of all of them. */
+  #fileOffset = fileHeaderBytes;
 
   constructor(stream: WireStream, options: PackReceiverOptions, sink: PackSink) {
     this.#stream = stream;
@@ -117,11 +122,14 @@ export class PackReceiver {
     }
     await this.#pipeline.room();
     const { pool } = this.#options;
-    const lease = pool.tryLease(sizeBytes) ?? (await pool.lease(sizeBytes));
+    const placeBytes = this.#fileOffset % pageBytes;
+    const leaseBytes = placeBytes + sizeBytes;
+    const lease = pool.tryLease(leaseBytes) ?? (await pool.lease(leaseBytes));
+    this.#fileOffset += sizeBytes;
     let ready: Promise<void>;
     let pack: ReceivedPack;
     try {
-      const memory = lease.slice(0, sizeBytes);
+      const memory = lease.slice(placeBytes, sizeBytes);
       await stream.readInto(memory.bytes, "a pack");
       const records = this.#parse(memory);
       pack = { memory, records, release: () => lease.release() };

@@ -1,5 +1,5 @@
 import { describe, expect, test } from "bun:test";
-import { readFileSync } from "node:fs";
+import { readFileSync, statSync } from "node:fs";
 import { join } from "node:path";
 import fc from "fast-check";
 import { createAppendFile } from "../../src/diff/append.ts";
@@ -18,40 +18,50 @@ function watched(): { disk: Disk; readonly direct: boolean[]; isFull: boolean } 
   const open: Disk["open"] = async (path, options) => {
     const file = await disk.open(path, options);
     state.direct.push(file.isDirect);
-    const { write } = file;
-    file.write = (offset, source) =>
-      state.isFull ? Promise.reject(new Error("the disk is full")) : write.call(file, offset, source);
+    const { write, writeGather } = file;
+    const full = (): Promise<void> => Promise.reject(new Error("the disk is full"));
+    file.write = (offset, source) => (state.isFull ? full() : write.call(file, offset, source));
+    file.writeGather = (offset, sources) => (state.isFull ? full() : writeGather.call(file, offset, sources));
     return file;
   };
   return Object.assign(state, { disk: Object.assign(Object.create(disk) as Disk, { open }) });
+}
+
+/** Some bytes, that lie in their first page as they will in the file or anywhere. */
+interface Append {
+  readonly sizeBytes: number;
+  readonly isPlaced: boolean;
 }
 
 async function append(
   target: Disk,
   path: string,
   pool: MemoryPool,
-  appends: readonly (readonly number[] | "sync")[],
+  appends: readonly (readonly Append[] | "sync")[],
 ): Promise<Uint8Array> {
-  const source = await platform.memory.lease(2 * mib);
+  const source = await platform.memory.lease(2 * mib + 4096);
   for (let i = 0; i < source.sizeBytes; i += 1) source.bytes[i] = (i * 7 + (i >>> 9)) & 0xff;
   const file = await createAppendFile(target, path, pool, Number.POSITIVE_INFINITY);
   const model: Uint8Array[] = [];
   let end = 0;
   const jobs: Promise<void>[] = [];
-  for (const sizes of appends) {
-    if (sizes === "sync") {
+  for (const group of appends) {
+    if (group === "sync") {
       const sofar = Buffer.concat(model);
       const before = Promise.all(jobs);
       await Promise.all([before, file.sync()]);
       expect(readFileSync(path).equals(sofar)).toBe(true);
       continue;
     }
-    const parts = sizes.map((sizeBytes, i) => source.slice((end + i * 4099) % mib, sizeBytes));
-    jobs.push(file.writeGather(end, parts));
-    for (const part of parts) {
+    const startOffset = end;
+    const parts = group.map(({ sizeBytes, isPlaced }, i) => {
+      const anywhere = (end + i * 4099) % mib;
+      const part = source.slice(isPlaced ? anywhere - (anywhere % 4096) + (end % 4096) : anywhere, sizeBytes);
       model.push(part.bytes.slice());
-      end += part.sizeBytes;
-    }
+      end += sizeBytes;
+      return part;
+    });
+    jobs.push(file.writeGather(startOffset, parts));
   }
   await Promise.all(jobs);
   expect(await file.size()).toBe(end);
@@ -63,10 +73,9 @@ async function append(
 
 describe("a file that is appended to", () => {
   test("has what was appended, in order, whatever the sizes are and wherever it was synced", async () => {
-    const sizes = fc.array(fc.oneof(fc.integer({ min: 0, max: 9000 }), fc.integer({ min: 0, max: mib })), {
-      maxLength: 4,
-    });
-    const appends = fc.array(fc.oneof({ weight: 5, arbitrary: sizes }, fc.constant("sync" as const)), {
+    const sizeBytes = fc.oneof(fc.integer({ min: 0, max: 9000 }), fc.integer({ min: 0, max: mib }));
+    const group = fc.array(fc.record({ sizeBytes, isPlaced: fc.boolean() }), { maxLength: 4 });
+    const appends = fc.array(fc.oneof({ weight: 5, arbitrary: group }, fc.constant("sync" as const)), {
       maxLength: 12,
     });
     await fc.assert(
@@ -79,7 +88,7 @@ describe("a file that is appended to", () => {
           expect(pool.leasedBytes).toBe(0);
         });
       }),
-      { numRuns: 25, seed: 7 },
+      { numRuns: 40, seed: 7 },
     );
   });
 
@@ -94,6 +103,38 @@ describe("a file that is appended to", () => {
       const small = await createAppendFile(seen, join(directory, "small"), pool, 4096);
       expect(direct).toEqual([probe.isDirect, false, false]);
       for (const file of [probe, second, small]) await file.close();
+      expect(pool.leasedBytes).toBe(0);
+    });
+  });
+
+  test("writes large appends from where they are, when they lie as they will in the file", async () => {
+    await withTemporaryDirectory(async (directory) => {
+      const pool = createMemoryPool(4 * mib);
+      const sources: number[] = [];
+      const open: Disk["open"] = async (path, options) => {
+        const file = await disk.open(path, options);
+        const { writeGather } = file;
+        file.writeGather = (offset, pieces) => {
+          sources.push(...pieces.map(({ address }) => address));
+          return writeGather.call(file, offset, pieces);
+        };
+        return file;
+      };
+      const source = await platform.memory.lease(mib);
+      const file = await createAppendFile(
+        Object.assign(Object.create(disk) as Disk, { open }),
+        join(directory, "file"),
+        pool,
+        8 * mib,
+      );
+      await file.write(0, source.slice(0, 5000));
+      await file.write(5000, source.slice(5000, 200_000));
+      await file.write(205_000, source.slice(0, 200_000));
+      await file.sync();
+      await file.close();
+      expect(statSync(file.path).size).toBe(405_000);
+      if (sources.length > 0) expect(sources).toContain(source.address + 8192);
+      source.release();
       expect(pool.leasedBytes).toBe(0);
     });
   });

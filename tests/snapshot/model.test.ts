@@ -9,6 +9,8 @@ import {
   applicableList,
   applicableToGid,
   applicableToTime,
+  latestBehind,
+  latestState,
   mergeableList,
   mergeableToGid,
   minimumList,
@@ -52,6 +54,23 @@ function compareQueries(set: DiffSet, model: NaiveDiffs): void {
 }
 
 describe("a set of any diffs agrees with the model written from the text", () => {
+  test("its latest state behind one more diff is that of all, whenever it goes on from the one before", () => {
+    let goneOn = 0;
+    fc.assert(
+      fc.property(arbitraryDiffs(), arbitraryState(), arbitraryDiff(16), (diffs, state, added) => {
+        const before = DiffSet.from(diffs);
+        if (before.has(added)) return;
+        const set = before.add(added);
+        const next = latestBehind(set, latestState(before, state), added);
+        if (next === undefined) return;
+        goneOn += next.from.gidB === added.to.gidB ? 1 : 0;
+        expect(next).toEqual(latestState(set, state));
+      }),
+      { numRuns: 2000, seed: 6 },
+    );
+    expect(goneOn).toBeGreaterThan(50);
+  });
+
   test("after any series of additions, removals and changes of snapshots, and older versions stay as they were", () => {
     const step = fc.oneof(
       { weight: 4, arbitrary: fc.record({ kind: fc.constant("add" as const), diff: arbitraryDiff() }) },

@@ -82,8 +82,8 @@ export class DiffTurn implements PackSink {
     return new DiffTurn(volume, diff, uuid, nextLogUuid, file, ended);
   }
 
-  write(pack: ReceivedPack): void {
-    this.#file!.write(pack);
+  write(pack: ReceivedPack): Promise<void> {
+    return this.#file!.write(pack);
   }
 
   async finish(): Promise<void> {

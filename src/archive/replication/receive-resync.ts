@@ -98,8 +98,8 @@ export class ResyncReception implements PackSink {
     }
   }
 
-  write(pack: ReceivedPack): void {
-    this.#file!.write(pack);
+  write(pack: ReceivedPack): Promise<void> {
+    return this.#file!.write(pack);
   }
 
   /** All that differs is here: makes it durable, and reads it back. */
