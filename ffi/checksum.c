@@ -28,6 +28,15 @@ WALB_EXPORT uint32_t walb_checksum(const void *data, size_t size, uint32_t salt)
     return 0u - sum;
 }
 
+void put_sums(const struct item *items, uint32_t count) {
+    for (uint32_t i = 0; i < count; i++) {
+        void *target = (void *)(uintptr_t)items[i].target;
+        if (items[i].codec != 0) memset(target, 0, 4);
+        uint32_t sum = walb_checksum((const void *)(uintptr_t)items[i].source, (size_t)items[i].source_size, items[i].word);
+        memcpy(target, &sum, sizeof(sum));
+    }
+}
+
 /* 1 when every byte is zero and there is at least one. */
 WALB_EXPORT int walb_is_zero(const void *data, size_t size) {
     const uint8_t *bytes = data;

@@ -57,6 +57,7 @@ static int64_t run(struct job *job) {
     case OP_PWRITE:
         return io_write(job->fd, at(job->address), size, offset, &job->result2);
     case OP_PWRITEV:
+        if (job->flags & FLAG_SUMMED) put_sums(items + job->count, (uint32_t)job->extra);
         result = io_write_gather(job->fd, items, job->count, offset, &job->result2);
         if (result != 0 || !(job->flags & FLAG_SYNC)) return result;
         return fdatasync(job->fd) == 0 ? 0 : -errno;

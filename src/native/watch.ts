@@ -104,6 +104,29 @@ const chunkBytesMax = 256 * 1024;
 const scratch = new Uint8Array(chunkBytesMax);
 const spill = scratch.subarray(0, spillBytes);
 const noBytes = new Uint8Array(0);
+
+/** Copies of a few bytes, cut from one buffer after the other: a buffer for each would cost more than the read. */
+const pieces = {
+  bufferBytes: 64 * 1024,
+  buffer: noBytes,
+  usedBytes: 0,
+  copy(bytes: Uint8Array, sizeBytes: number): Uint8Array {
+    if (this.usedBytes + sizeBytes > this.buffer.length) {
+      this.buffer = new Uint8Array(this.bufferBytes);
+      this.usedBytes = 0;
+    }
+    const { buffer, usedBytes } = this;
+    for (let i = 0; i < sizeBytes; i++) buffer[usedBytes + i] = bytes[i]!;
+    this.usedBytes += sizeBytes;
+    return buffer.subarray(usedBytes, usedBytes + sizeBytes);
+  },
+};
+/** Larger ones are buffers of their own, which can be given back. */
+const pieceBytesMax = 256;
+
+function copyOf(bytes: Uint8Array, sizeBytes: number): Uint8Array {
+  return sizeBytes <= pieceBytesMax ? pieces.copy(bytes, sizeBytes) : bytes.slice(0, sizeBytes);
+}
 const errnoAgain = 11;
 
 /** What a read gave. */
@@ -148,7 +171,7 @@ export class SocketInput {
     if (gotBytes <= 0) return gotBytes === 0 ? "end" : -gotBytes;
     const targetBytes = Math.min(gotBytes, target?.length ?? 0);
     const restBytes = gotBytes - targetBytes;
-    return { targetBytes, rest: restBytes === 0 ? noBytes : into.slice(0, restBytes) };
+    return { targetBytes, rest: restBytes === 0 ? noBytes : copyOf(into, restBytes) };
   }
 
   /** Asks to be told once when there is something to read. False when that is not possible. */

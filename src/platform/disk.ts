@@ -64,6 +64,14 @@ export interface PlacedRead {
   readonly target: Memory;
 }
 
+/** A walb checksum of {@link DiskFile.writeSummed}: where in which block it belongs, little-endian. */
+export interface PlacedSum {
+  readonly block: Memory;
+  readonly offsetBytes: number;
+  /** What it is made of. When it is the block itself, its checksum counts as zero; such come behind all others. */
+  readonly data: Memory;
+}
+
 /** Where the images of a {@link DiskFile.transfer} come from and go to, put row by row. Sizes are bytes. */
 export interface TransferRows {
   /**
@@ -138,6 +146,16 @@ export interface DiskFile {
   writeGather(offsetBytes: number, sources: readonly Memory[]): Promise<void>;
   /** As {@link writeGather} and then {@link sync}, in one job. Absent where those two are as good. */
   writeSynced?(offsetBytes: number, sources: readonly Memory[]): Promise<void>;
+  /**
+   * As {@link writeGather}, or {@link writeSynced}; in the same job, before anything is written, checksums are put into
+   * the pieces they belong to. Absent where making them before is as good.
+   */
+  writeSummed?(
+    offsetBytes: number,
+    sources: readonly Memory[],
+    sums: readonly PlacedSum[],
+    options: { readonly salt: number; readonly isSynced: boolean },
+  ): Promise<void>;
   /**
    * Writes the pieces one behind the other at once, on this thread, into the page cache. False when that is not possible
    * or might wait for a disk: what was written is then undefined until {@link write} or {@link writeGather} has done it.

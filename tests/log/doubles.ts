@@ -4,7 +4,7 @@ import { walbChecksum } from "../../src/log/checksum.ts";
 import type { Compute } from "../../src/native/codec.ts";
 import type { Lease, Memory, MemoryPool } from "../../src/native/memory.ts";
 import type { Clock, Random, Timer } from "../../src/platform/clock.ts";
-import type { Disk, DiskFile, FileInfo, OpenOptions, PlacedWrite } from "../../src/platform/disk.ts";
+import type { Disk, DiskFile, FileInfo, OpenOptions, PlacedSum, PlacedWrite } from "../../src/platform/disk.ts";
 
 class TestMemory implements Memory {
   readonly sizeBytes: number;
@@ -313,6 +313,19 @@ class TestFile implements DiskFile {
   async writeSynced(offsetBytes: number, sources: readonly Memory[]): Promise<void> {
     await this.writeGather(offsetBytes, sources);
     await this.sync();
+  }
+
+  async writeSummed(
+    offsetBytes: number,
+    sources: readonly Memory[],
+    sums: readonly PlacedSum[],
+    { salt, isSynced }: { readonly salt: number; readonly isSynced: boolean },
+  ): Promise<void> {
+    for (const { block, offsetBytes: atBytes, data } of sums) {
+      if (data === block) block.view.setUint32(atBytes, 0, true);
+      block.view.setUint32(atBytes, walbChecksum(data.bytes, salt), true);
+    }
+    await (isSynced ? this.writeSynced(offsetBytes, sources) : this.writeGather(offsetBytes, sources));
   }
 
   /** The bytes arrive when the write ends; a crash in between may keep any part of them. */

@@ -1,4 +1,5 @@
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
+import { walbChecksum } from "../../src/log/checksum.ts";
 import { Codec, maxEncodedBytes } from "../../src/native/codec.ts";
 import type { Lease } from "../../src/native/memory.ts";
 import type { DiskFile, OpenOptions } from "../../src/platform/disk.ts";
@@ -109,6 +110,39 @@ for (const { name, make } of backends) {
           expect([...read]).toEqual([...filled(kib, 4), ...filled(10, 0), ...filled(kib, 7)]);
           const many = Array.from({ length: 1025 }, () => lease.slice(0, 1));
           expect(await codeOf(file.writeGather(0, many))).not.toBe("no error");
+        });
+      });
+    });
+
+    check("puts checksums into the pieces of a write, that of a block itself last", async () => {
+      await opened(fresh(), { mode: "create" }, async (file) => {
+        await leased(8 * kib, async (lease) => {
+          if (file.writeSummed === undefined) return;
+          lease.bytes.forEach((_, i) => {
+            lease.bytes[i] = (i * 7) >> 3;
+          });
+          const block = lease.slice(0, 512);
+          const data = lease.slice(512, 3 * kib);
+          const salt = 0xfedc_ba98;
+          const sums = [
+            { block, offsetBytes: 24, data },
+            { block, offsetBytes: 56, data: data.slice(4, 1001) },
+            { block, offsetBytes: 0, data: block },
+          ];
+          for (const isSynced of [false, true]) {
+            const offsetBytes = isSynced ? 100 : 5000;
+            block.bytes.fill(0xee);
+            await file.writeSummed(offsetBytes, [block, data], sums, { salt, isSynced });
+            const read = await get(file, offsetBytes, 512 + 3 * kib);
+            const view = new DataView(read.buffer, read.byteOffset);
+            expect(read.subarray(512)).toEqual(new Uint8Array(data.bytes));
+            expect(view.getUint32(24, true)).toBe(walbChecksum(data.bytes, salt));
+            expect(view.getUint32(56, true)).toBe(walbChecksum(data.bytes.subarray(4, 1005), salt));
+            expect(walbChecksum(read.subarray(0, 512), salt)).toBe(0);
+            expect(read[60]).toBe(0xee);
+          }
+          const outside = [{ block, offsetBytes: 509, data }];
+          expect(await codeOf(file.writeSummed(0, [block], outside, { salt, isSynced: false }))).toBe("out-of-range");
         });
       });
     });

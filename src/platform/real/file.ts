@@ -8,9 +8,9 @@ import { endOfFile, ItemF64, ItemU32, itemF64, itemU32, JobFlag, Op } from "../.
 import type { Memory } from "../../native/memory.ts";
 import type { Job, JobResult, JobRunner } from "../../native/pool.ts";
 import { shim } from "../../native/shim.ts";
-import { keptTable, putSource, putTarget, withItems, withTable } from "../../native/tables.ts";
+import { keptTable, putSource, putTarget, type Table, withItems, withTable } from "../../native/tables.ts";
 import { checkRange } from "../../units.ts";
-import type { BadTransfer, DecodedWrite, DiskFile, PlacedRead, PlacedWrite, TransferRows } from "../disk.ts";
+import type { BadTransfer, DecodedWrite, DiskFile, PlacedRead, PlacedSum, PlacedWrite, TransferRows } from "../disk.ts";
 import { ItemRows } from "./transfer-rows.ts";
 
 /** What opening found out. */
@@ -81,6 +81,24 @@ export class RealDiskFile implements DiskFile {
 
   writeSynced(offsetBytes: number, sources: readonly Memory[]): Promise<void> {
     return this.#writePieces(offsetBytes, sources, { flags: JobFlag.sync, isSlow: true });
+  }
+
+  async writeSummed(
+    offsetBytes: number,
+    sources: readonly Memory[],
+    sums: readonly PlacedSum[],
+    { salt, isSynced }: { readonly salt: number; readonly isSynced: boolean },
+  ): Promise<void> {
+    checkRange(sources.length, 1, piecesMax, "pieces of a gathered write");
+    const size = this.#checkPieces("write", offsetBytes, sources);
+    const count = sources.length;
+    await withItems(count + sums.length, async (table) => {
+      for (let i = 0; i < count; i++) putSource(table, i, sources[i]!);
+      for (let i = 0; i < sums.length; i++) putSum(table, count + i, sums[i]!, salt);
+      const flags = JobFlag.summed | (isSynced ? JobFlag.sync : 0);
+      const job = { op: Op.pwritev, count, table: table.address, offset: offsetBytes, size, extra: sums.length };
+      await this.run(isSynced ? "write and sync" : "write", { ...job, flags, isSlow: isSynced });
+    });
   }
 
   async #writePieces(
@@ -402,6 +420,14 @@ export function transferError(file: string, isRead: boolean, result: number): Wa
     where: { file },
     hint: "check that it was not truncated or detached",
   });
+}
+
+function putSum(table: Table, index: number, { block, offsetBytes, data }: PlacedSum, salt: number): void {
+  checkRange(offsetBytes, 0, block.sizeBytes - 4, "place of a checksum");
+  putSource(table, index, data);
+  putTarget(table, index, block.address + offsetBytes, 4);
+  table.u32[index * itemU32 + ItemU32.code] = data === block ? 1 : 0;
+  table.u32[index * itemU32 + ItemU32.word] = salt;
 }
 
 function place(offsetBytes: number, memory: Memory): { offset: number; size: number; address: number } {

@@ -12,7 +12,8 @@ import {
   type Listener,
   type Net,
 } from "../net.ts";
-import { descriptorOf, type RawSocket, RealConnection, type SocketData, socketHandlers } from "./connection.ts";
+import { type RawSocket, RealConnection, type SocketData } from "./connection.ts";
+import { descriptorOf, socketHandlers } from "./handlers.ts";
 
 let keepAlive: KeepAlive | undefined;
 

@@ -116,7 +116,7 @@ export class LogAppender {
     if (log.writeCached === undefined || batch.deferred.length > 0) return false;
     // File systems keep writers of one file apart, and this thread is not to wait for space being prepared.
     if (preparingLsid !== Number.POSITIVE_INFINITY) return false;
-    for (const header of batch.headers) sealPack(header, ring.salt);
+    for (const header of batch.headers) sealPack(header.bytes, ring.salt);
     for (const { offsetBytes, pieces } of batch.gathers) if (!log.writeCached(offsetBytes, pieces)) return false;
     this.#written(flight);
     return true;
@@ -126,20 +126,41 @@ export class LogAppender {
     const core = this.#core;
     const { batch } = flight;
     try {
-      if (batch.deferred.length > 0) {
-        const items = batch.deferred.map((item) => item.data);
-        const sums = await core.parts.compute.checksums(items, core.ring.salt);
-        for (const [i, item] of batch.deferred.entries()) item.header.setUint32(item.offset, sums[i]!, true);
+      if (!(await this.#writeSummed(flight))) {
+        await this.#seal(batch);
+        if (this.#isSyncing(flight))
+          await core.log.writeSynced?.(batch.gathers[0]!.offsetBytes, batch.gathers[0]!.pieces);
+        else if (batch.gathers.length === 1) await writeOne(core, batch.gathers[0]!);
+        else await allSettled(batch.gathers.map((gather) => writeOne(core, gather)));
       }
-      for (const header of batch.headers) sealPack(header, core.ring.salt);
-      if (this.#isSyncing(flight))
-        await core.log.writeSynced?.(batch.gathers[0]!.offsetBytes, batch.gathers[0]!.pieces);
-      else if (batch.gathers.length === 1) await writeOne(core, batch.gathers[0]!);
-      else await allSettled(batch.gathers.map((gather) => writeOne(core, gather)));
     } catch (error) {
       core.fail(error, "writing the log");
     }
     this.#written(flight);
+  }
+
+  /** One job for checksums, write and, when it is going to be asked for, sync. False when it takes more than one. */
+  async #writeSummed(flight: Flight): Promise<boolean> {
+    const { log, ring } = this.#core;
+    const { gathers, deferred, headers } = flight.batch;
+    const [gather] = gathers;
+    if (log.writeSummed === undefined || deferred.length === 0 || gather === undefined || gathers.length > 1)
+      return false;
+    const seals = headers.map((block) => ({ block, offsetBytes: 0, data: block }));
+    const options = { salt: ring.salt, isSynced: this.#isSyncing(flight) };
+    await log.writeSummed(gather.offsetBytes, gather.pieces, [...deferred, ...seals], options);
+    return true;
+  }
+
+  /** Puts in what is missing of the headers. */
+  async #seal({ deferred, headers }: LogBatch): Promise<void> {
+    const { parts, ring } = this.#core;
+    if (deferred.length > 0) {
+      const items = deferred.map(({ data }) => data);
+      const sums = await parts.compute.checksums(items, ring.salt);
+      for (const [i, { block, offsetBytes }] of deferred.entries()) block.view.setUint32(offsetBytes, sums[i]!, true);
+    }
+    for (const header of headers) sealPack(header.bytes, ring.salt);
   }
 
   /** One job for both the write and the sync that is going to be asked for; only when nothing before is on its way. */

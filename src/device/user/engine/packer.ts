@@ -6,6 +6,7 @@ import { PackBuilder } from "../../../log/builder.ts";
 import { walbChecksum } from "../../../log/checksum.ts";
 import { ceilPb, lsidOffsetBytes, maxRecordLb } from "../../../log/geometry.ts";
 import type { Lease, Memory } from "../../../native/memory.ts";
+import type { PlacedSum } from "../../../platform/disk.ts";
 import { kib, lbBytes, mib } from "../../../units.ts";
 import type { EngineCore, PendingWrite, WriteRequest } from "./core.ts";
 import type { Fifo } from "./fifo.ts";
@@ -31,10 +32,10 @@ export interface LogBatch {
   readonly startLsid: number;
   endLsid: number;
   /** Header blocks, to be sealed when all checksums are in. */
-  readonly headers: Uint8Array[];
+  readonly headers: Memory[];
   readonly gathers: GatherWrite[];
   /** Data whose checksum is to be made, and where in which header it goes. */
-  readonly deferred: { readonly data: Memory; readonly header: DataView; readonly offset: number }[];
+  readonly deferred: PlacedSum[];
   readonly writes: PendingWrite[];
 }
 
@@ -195,7 +196,7 @@ export class Packer {
     const { ring } = this.#core;
     const memory = batch.slot.slice(batch.headers.length * ring.pbsBytes, ring.pbsBytes);
     this.#builder.begin(memory.bytes, batch.endLsid);
-    batch.headers.push(memory.bytes);
+    batch.headers.push(memory);
     this.#place(batch, batch.endLsid, memory);
   }
 
@@ -216,15 +217,11 @@ export class Packer {
       return true;
     }
     this.#place(batch, lsid, memory);
-    const header = builder.view;
-    const offset = builder.checksumOffset(builder.recordCount - 1);
+    const offsetBytes = builder.checksumOffset(builder.recordCount - 1);
     const sizeBytes = sizeLb * lbBytes;
-    if (isInline) {
-      const bytes = memory.sizeBytes === sizeBytes ? memory.bytes : memory.bytes.subarray(0, sizeBytes);
-      header.setUint32(offset, parts.compute.checksumNow(bytes, ring.salt), true);
-    } else {
-      batch.deferred.push({ data: memory.slice(0, sizeBytes), header, offset });
-    }
+    const data = memory.sizeBytes === sizeBytes ? memory : memory.slice(0, sizeBytes);
+    if (isInline) builder.view.setUint32(offsetBytes, parts.compute.checksumNow(data.bytes, ring.salt), true);
+    else batch.deferred.push({ block: batch.headers.at(-1)!, offsetBytes, data });
     return true;
   }
 

@@ -80,7 +80,9 @@ export class Transmission {
   /** Where the rest of a write's payload belongs, while one is waited for. */
   get payloadRest(): Uint8Array | undefined {
     if (this.state !== "payload" || this.lease === undefined) return undefined;
-    return this.lease.bytes.subarray(this.filledBytes, this.request!.sizeBytes);
+    const { sizeBytes } = this.request!;
+    const { bytes } = this.lease;
+    return this.filledBytes === 0 && sizeBytes === bytes.length ? bytes : bytes.subarray(this.filledBytes, sizeBytes);
   }
 
   /** So much of {@link payloadRest} has come. */
