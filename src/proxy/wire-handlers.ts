@@ -162,8 +162,8 @@ function watchPace(volume: ProxyVolume, stream: WireStream, { leaveTurn, crawler
     windows.push(stream.readBytes - seenBytes);
     seenBytes = stream.readBytes;
     if (windows.length > windowsMax) windows.shift();
-    // Not when it is we who are slow.
-    if (stream.isReading && volume.receiving?.isCommitting === false) {
+    // Not when it is we who are slow: then nothing is read.
+    if (stream.isReading) {
       const came = windows.reduce((sum, bytes) => sum + bytes, 0);
       if (windows.length === windowsMax && came < slowest.bytes) {
         giveUp(`only ${came} bytes of the log came within ${slowest.windowMs / 1000} s`);

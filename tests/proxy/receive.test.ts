@@ -331,6 +331,25 @@ describe("many storages at once", () => {
     bench.world.close();
   });
 
+  test("are not blamed for our own disk, whether it is slow to write or to sync", async () => {
+    for (const kind of ["write", "sync"] as const) {
+      const bench = new ProxyBench(13, 1, {}, 65_536);
+      await bench.open();
+      bench.host.storage.inject({
+        kinds: [kind],
+        pathIncludes: "receiving-",
+        effect: { minMs: 90_000, maxMs: 90_000 },
+      });
+      const ios = Array.from({ length: 16 }, (_, i) => io(4096 * i, 4096, i + 1));
+      await bench.complete(() => bench.send(ios, { deadlineMs: 300_000 }));
+      const { state, trouble } = await bench.status();
+      expect([kind, state, trouble]).toEqual([kind, "Started", undefined]);
+      await bench.delivered();
+      await bench.expectClean();
+      bench.world.close();
+    }
+  });
+
   test("that begin a log of a volume again take the place of one that hardly comes, not of one that moves", async () => {
     const bench = new ProxyBench(12);
     await bench.open();

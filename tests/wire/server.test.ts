@@ -233,6 +233,32 @@ describe("conversations", () => {
     await server.shutdown(0);
   });
 
+  test("whoever is served, or was, is not taken for silent when too many are", async () => {
+    const gate = Promise.withResolvers<void>();
+    const slow: WireHandler = async (stream) => {
+      await gate.promise;
+      await replyVersion(stream, "done");
+    };
+    const { net, open, https, server } = await daemon({ slow, version }, { maxConversations: 1 });
+    const web = await net.connect(address);
+    web.write(Buffer.from("GET / HTTP/1.1\r\n\r\n"));
+    await settle(5);
+    expect(https).toHaveLength(1);
+    const served = await open("slow");
+    // Places for 18 at a time, of which one is being served.
+    const silent = await Promise.all(Array.from({ length: 17 }, () => net.connect(address)));
+    await settle(10);
+    expect(silent.filter(({ isClosed }) => isClosed)).toEqual([]);
+    const late = await Promise.all(Array.from({ length: 3 }, () => net.connect(address)));
+    await settle(10);
+    expect(silent.map(({ isClosed }) => isClosed).indexOf(false)).toBe(3);
+    expect(late.filter(({ isClosed }) => isClosed)).toEqual([]);
+    gate.resolve();
+    expect(await runVersion(served.stream)).toBe("done");
+    expect(web.isClosed).toBe(false);
+    await server.shutdown(0);
+  });
+
   test("a client that connects and says nothing, or half a handshake, is dropped after the deadline", async () => {
     const { net, clock, server, reports } = await daemon({ version });
     const silent = await net.connect(address);
