@@ -6,6 +6,7 @@ import { nextPackLsid } from "../log/pack.ts";
 import { LogDeviceReader } from "../log/reader.ts";
 import { type Address, addressText } from "../platform/net.ts";
 import { finishRange, type LogPoint, type RangePlan, rangeDiffMeta, undelivered } from "../snapshot/split.ts";
+import { mib } from "../units.ts";
 import { connectWire } from "../wire/handshake.ts";
 import { runWlogTransfer } from "../wire/wlog-transfer.ts";
 import { isNoRoom, refusedError } from "../wire/words.ts";
@@ -95,8 +96,26 @@ async function offer(shipment: Shipment, proxies: ProxyList): Promise<number> {
       failures.push(failure);
     }
   }
-  if (shipment.isTooLarge) volume.noteNoRoom((range.limitLsid - range.fromLsid) * shipment.info.pbsBytes);
-  throw failureOf(failures, volume.name);
+  const failure = failureOf(failures, volume.name);
+  if (!shipment.isTooLarge) throw failure;
+  const logBytes = (range.limitLsid - range.fromLsid) * shipment.info.pbsBytes;
+  volume.noteNoRoom(logBytes);
+  const canBeCut =
+    // A cut that may have arrived is repeated as it was.
+    volume.store.cutPb === undefined && (range.end.gid > shipment.done.gid + 1n || volume.forgetUncuttable(range.end));
+  throw canBeCut ? failure : uncuttableError(shipment, logBytes, failure);
+}
+
+/** Nothing can be cut off any more, so the log goes to nobody as long as nobody has room for it. */
+function uncuttableError({ volume, range }: Shipment, logBytes: number, failure: WalbError): WalbError {
+  const at = `${volume.name} --server ${volume.settings.nodeId}`;
+  return new WalbError(failure.code, {
+    what: `log on the way to snapshot ${range.end.gid} goes in one piece of ${Math.ceil(logBytes / mib)} MiB, and no proxy has room for it: ${failure.what}`,
+    where: failure.where,
+    hint:
+      "make room at a proxy, or add one that has it (--proxy); if that is not possible, compare the volume with what the " +
+      `archive has: walb stop ${at}; walb reset ${at}; walb backup ${volume.name} (snapshots that were not sent are lost)`,
+  });
 }
 
 /** One error of all proxies that were tried; a refusal counts more, since it tells that a proxy is there. */
@@ -145,6 +164,7 @@ async function transferTo(shipment: Shipment, address: Address): Promise<number>
         volume.asking = undefined;
         // From now on the cut may arrive. What was refused has not, so it binds nobody.
         if (!range.isWhole) volume.store.setCutPb(shipment.cutPb);
+        volume.noteHeard(range.end.gid);
         return watched(shipment, (lsid) => {
           endLsid = lsid;
         });

@@ -36,7 +36,7 @@ const flushPollMs = 20;
 /** What no other host can mend. */
 const lastingCodes: readonly ErrorCode[] = ["log-overflow", "different-uuid", "damaged", "bad-format", "read-only"];
 
-/** Transfers are not made smaller than this for proxies without room. */
+/** Transfers are not made smaller than this for proxies without room; where that may be needed, snapshots leave gids for it. */
 const roomBytesMin = 2 * mib;
 
 /** A volume of a running storage. */
@@ -50,6 +50,8 @@ export class StorageVolume {
   caughtUpMs = 0;
   /** Bytes of log that proxies are believed to have room for. */
   #roomBytes = Number.POSITIVE_INFINITY;
+  /** Gids of snapshots of the clock that no proxy can have heard of; those of before a restart are not known to be. */
+  #unheard = new Set<bigint>();
   /** Since when the device is known not to be well, or not to answer; wall clock. */
   deviceTroubleSinceMs: number | undefined;
   /** A proxy that was offered log and has not accepted it yet, and since when (wall clock). */
@@ -103,6 +105,32 @@ export class StorageVolume {
   noteRoom(): void {
     this.#roomBytes =
       this.#roomBytes >= this.settings.wlogSendBytesMax ? Number.POSITIVE_INFINITY : 2 * this.#roomBytes;
+  }
+
+  /** A proxy is told of a point from now on. */
+  noteHeard(gid: bigint): void {
+    this.#unheard.delete(gid);
+  }
+
+  /**
+   * Forgets a snapshot of the clock whose log goes only as a whole, when no proxy has room for that and none has heard of
+   * it: the next one leaves gids for cuts.
+   */
+  forgetUncuttable({ gid }: LogPoint): boolean {
+    const [oldest, ...others] = this.store.queue;
+    if (oldest?.gid !== gid || !this.#unheard.delete(gid)) return false;
+    this.store.setQueue(others);
+    return true;
+  }
+
+  /**
+   * PB of log for which a snapshot leaves a gid: the largest transfer, so that all of it can be cut. Where log has piled up
+   * there may be no room for as much any more, and less is used; what somebody asked for has the usual gids whenever it can.
+   */
+  #gidPb(pbsBytes: number, pendingPb: number, isMergeable: boolean): number {
+    const maxPb = this.maxPb(pbsBytes);
+    const isPiledUp = this.trouble !== undefined || (isMergeable && pendingPb > maxPb);
+    return isPiledUp ? Math.max(1, Math.min(maxPb, Math.floor(roomBytesMin / pbsBytes))) : maxPb;
   }
 
   /**
@@ -167,15 +195,19 @@ export class StorageVolume {
     await this.#untilPermanent(endLsid);
     const done = this.requireDone();
     // Another snapshot may have been taken since the device answered: never go back behind it.
-    const lsid = Math.max(endLsid, this.store.queue.at(-1)?.lsid ?? done.lsid);
+    const before = this.store.queue.at(-1) ?? done;
+    const lsid = Math.max(endLsid, before.lsid);
     const next = nextPoint(done, this.store.queue, lsid, {
       isMergeable,
       timestampS: this.nowS(),
-      maxPb: this.maxPb(info.pbsBytes),
+      maxPb: this.#gidPb(info.pbsBytes, lsid - before.lsid, isMergeable),
     });
     // A log that begins behind an older point of the archive must not give a gid to another moment than before.
     const point = { ...next, gid: bigger(next.gid, this.store.unusedGid) };
     this.store.push(point);
+    const queued = new Set(this.store.queue.map(({ gid }) => gid));
+    this.#unheard = new Set([...this.#unheard].filter((gid) => queued.has(gid)));
+    if (isMergeable) this.#unheard.add(point.gid);
     return point;
   }
 

@@ -1,4 +1,6 @@
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
+import { readdirSync, readFileSync } from "node:fs";
+import { join } from "node:path";
 import type { Control } from "../../src/control/control.ts";
 import type { JobInfo } from "../../src/control/job.ts";
 import { silentLogger } from "../../src/control/logger.ts";
@@ -178,6 +180,17 @@ describe("HTTP API over a real port", () => {
     expect((await failure(wrong.call("status", {}))).code).toBe("protocol");
     await other.stop(true);
   });
+});
+
+test("every POST of the documentation is one that a daemon takes", () => {
+  const directory = join(import.meta.dir, "../../docs/operations");
+  const posts = readdirSync(directory).flatMap((name) =>
+    readFileSync(join(directory, name), "utf8")
+      .split("\n")
+      .filter((line) => /curl .*(?:-d|--data)\b/.test(line)),
+  );
+  expect(posts.length).toBeGreaterThan(0);
+  for (const line of posts) expect(line).toContain("-H 'content-type: application/json'");
 });
 
 describe("clients that hold a connection", () => {
