@@ -166,6 +166,26 @@ test("nothing is lost when the peer closes while the reader is paused", async ()
   });
 });
 
+for (const kind of ["tcp", "unix"]) {
+  test(`${kind}: who waits for a peer to take something hears that it is gone, although nothing is read`, async () => {
+    await withTemporaryDirectory(async (directory) => {
+      const address: Address = kind === "tcp" ? loopback : { kind: "unix", path: join(directory, "s") };
+      await withPair(address, async ({ client, server }) => {
+        const recorder = new Recorder();
+        server.setReader(recorder);
+        client.write(new Uint8Array([1, 2, 3]));
+        while (recorder.sizeBytes < 3) await turn();
+        server.pause();
+        client.close();
+        await turn();
+        expect((await failure(server.send(new Uint8Array(8 * mib)))).code).toBe("unreachable");
+        expect((await failure(server.drained())).code).toBe("unreachable");
+        expect(server.write(new Uint8Array(1))).toBe(false);
+      });
+    });
+  });
+}
+
 test("after our end the peer still answers", async () => {
   await withPair(loopback, async ({ client, server }) => {
     const asked = new Recorder();

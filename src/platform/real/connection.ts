@@ -62,6 +62,8 @@ export class RealConnection implements Connection {
   #closedTold = false;
   #closeError: Error | undefined;
   #isLocalClose = false;
+  /** Nothing can be sent any more. */
+  #isBroken = false;
   /** While it is there the event loop does not read the socket. */
   #input: SocketInput | undefined;
   #isReadingInput = false;
@@ -130,7 +132,7 @@ export class RealConnection implements Connection {
   }
 
   write(bytes: Uint8Array): boolean {
-    if (this.#isClosed || this.#endAsked) return false;
+    if (this.#isClosed || this.#endAsked || this.#isBroken) return false;
     const rest = this.#tryWrite(bytes);
     // Copied, because the caller may reuse its bytes after write().
     if (rest.length > 0) this.#enqueue({ bytes: rest.slice() });
@@ -138,7 +140,7 @@ export class RealConnection implements Connection {
   }
 
   send(bytes: Uint8Array): Promise<void> {
-    if (this.#isClosed || this.#endAsked) return Promise.reject(this.#gone());
+    if (this.#isClosed || this.#endAsked || this.#isBroken) return Promise.reject(this.#gone());
     const rest = this.#tryWrite(bytes);
     if (rest.length === 0) return Promise.resolve();
     return new Promise((resolve, reject) => {
@@ -147,7 +149,7 @@ export class RealConnection implements Connection {
   }
 
   drained(): Promise<void> {
-    if (this.#isClosed) return Promise.reject(this.#gone());
+    if (this.#isClosed || this.#isBroken) return Promise.reject(this.#gone());
     if (this.#queue.length === 0) return Promise.resolve();
     return new Promise((resolve, reject) => {
       this.#drainWaiters.push({ resolve, reject });
@@ -204,6 +206,7 @@ export class RealConnection implements Connection {
       const first = this.#queue[0];
       if (first === undefined) break;
       const accepted = this.#socket.write(first.bytes);
+      if (accepted < 0) this.#noteBroken();
       if (accepted <= 0) return;
       this.#queueBytes -= accepted;
       if (accepted < first.bytes.length) {
@@ -335,7 +338,25 @@ export class RealConnection implements Connection {
   #tryWrite(bytes: Uint8Array): Uint8Array {
     if (this.#queue.length > 0 || bytes.length === 0) return bytes;
     const accepted = this.#socket.write(bytes);
+    if (accepted < 0) this.#noteBroken();
     return accepted <= 0 ? bytes : bytes.subarray(accepted);
+  }
+
+  /**
+   * The peer is gone. Of a socket that is paused the event loop tells nothing more: whoever waits for it to take something
+   * would wait for ever. What has arrived of the peer can still be read.
+   */
+  #noteBroken(): void {
+    if (this.#isBroken) return;
+    this.#isBroken = true;
+    queueMicrotask(() => {
+      if (this.#isClosed) return;
+      const gone = this.#gone();
+      this.#queueBytes = 0;
+      for (const unsent of this.#queue.splice(0)) unsent.failed?.(gone);
+      for (const waiter of this.#drainWaiters.splice(0)) waiter.reject(gone);
+      if (this.#endAsked) this.#sendFin();
+    });
   }
 
   #enqueue(unsent: Unsent): void {

@@ -266,6 +266,20 @@ describe("NBD memory", () => {
     expect(at.pool.leasedBytes).toBe(0);
   });
 
+  test("clients that vanish while they wait for memory, or for somebody to read, leave nothing behind", async () => {
+    const at = await setup(["vol0"], 128 * mib);
+    const lazy = await Promise.all(Array.from({ length: 12 }, () => RawNbd.go(platform.net, at.address, "vol0")));
+    for (const client of lazy) {
+      client.connection.pause();
+      client.send(Buffer.concat([request(read, 1, 0, 32 * mib), request(read, 2, 0, 32 * mib)]));
+    }
+    await until("memory is held", () => at.pool.leasedBytes >= 90 * mib);
+    for (const client of lazy) client.connection.close();
+    await until("their memory is back", () => at.pool.leasedBytes === 0);
+    await until("they are gone", () => at.server.connectionsOf("vol0") === 0);
+    await at.close();
+  });
+
   test("a pool far smaller than what clients ask for is never exceeded, and all is answered", async () => {
     const at = await setup(["vol0"], 256 * 1024);
     const clients = await Promise.all(

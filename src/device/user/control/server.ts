@@ -252,8 +252,11 @@ class Session implements ConnectionReader {
         for (const name of held) this.tell(name);
         this.pump();
       },
-      // The connection is gone, closed() is told.
-      () => undefined,
+      // Of a socket that is not read, nobody else may tell.
+      () => {
+        this.connection.close();
+        this.drop();
+      },
     );
   }
 }

@@ -191,8 +191,8 @@ export class NbdConnection implements ConnectionReader, HandshakeHost, Transmiss
         this.drainCount++;
         this.pump();
       },
-      // The connection is gone, closed() is told.
-      () => undefined,
+      // Of a socket that is not read, nobody else may tell.
+      () => this.close(),
     );
   }
 
