@@ -32,6 +32,34 @@ async function good(name: string, ...words: string[]): Promise<string> {
   return out;
 }
 
+describe("diffinfo-to-filename.py", () => {
+  const names = async (lines: string): Promise<{ code: number; out: string; err: string }> => {
+    const words = [...runBinaryOfSource, "diffinfo-to-filename.py"];
+    const ran = Bun.spawn(words, { stdin: Buffer.from(lines), stdout: "pipe", stderr: "pipe" });
+    const [out, err] = await Promise.all([new Response(ran.stdout).text(), new Response(ran.stderr).text()]);
+    return { code: await ran.exited, out, err };
+  };
+
+  test("names the files of the diffs that walbc lists", async () => {
+    const lines = [
+      "|0|-->|1| -- 2026-11-21T03:26:42 616",
+      "|1|-->|3| M- 2026-11-21T03:26:43 616",
+      "|3,5|-->|6,7| MC 2026-11-21T03:26:43 0",
+    ];
+    expect(await names(`${lines.join("\n")}\n`)).toEqual({
+      code: 0,
+      out: "20261121032642----0-1.wdiff\n20261121032643-M--1-3.wdiff\n20261121032643-MC-3-5-6-7.wdiff\n",
+      err: "",
+    });
+  });
+
+  test("refuses what is no such line", async () => {
+    const { code, out, err } = await names("|0|-->|1| M- yesterday 3\n");
+    expect([code, out]).toEqual([1, ""]);
+    expect(err).toContain("timestamp");
+  });
+});
+
 describe("dirtree-hash", () => {
   const hash = async (name: string, ...flags: string[]): Promise<string> =>
     (await good("dirtree-hash", ...flags, at(name))).split(" ")[0]!;

@@ -34,6 +34,7 @@ const tools: Readonly<Record<string, () => Promise<{ readonly tool: OriginalTool
   "wlog-show-raw": () => import("./tools/wlog-show-raw.ts"),
   "wdev-redo": () => import("./tools/wdev-redo.ts"),
   "metadiff-list": () => import("./tools/metadiff-list.ts"),
+  "diffinfo-to-filename.py": () => import("./tools/diffinfo-to-filename.ts"),
   verify_wlog: () => import("./tools/verify-wlog.ts"),
   verify_wldev: () => import("./tools/verify-wldev.ts"),
   verify_written_data: () => import("./tools/verify-written-data.ts"),
