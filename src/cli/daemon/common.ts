@@ -12,6 +12,7 @@ import { closePlatform, createPlatform } from "../../platform/real/index.ts";
 import { keepConnectionsAlive } from "../../platform/real/net.ts";
 import { asChoice, asDuration, asInt, asPath, asSize, asText, list, option, optionOr, toggle } from "../flags.ts";
 import type { Io } from "../verb.ts";
+import { collectWhenDue } from "./collect.ts";
 import { type ExecScope, programRunner } from "./exec.ts";
 import { notifySystemd } from "./notify.ts";
 import { openSecurity, type Security, type SecurityFlagValues, securityOf } from "./security.ts";
@@ -197,6 +198,7 @@ export async function runDaemon(
     // A daemon that writes JSON, or that a supervisor started, has no reader who types.
     if (flags["log-format"] === "human" && io.env.NOTIFY_SOCKET === undefined) io.err(hint);
     await notifySystemd(io.env.NOTIFY_SOCKET, "READY=1");
+    collectWhenDue();
     const mode = await stop.promise;
     log.info("stopping", { mode });
     await notifySystemd(io.env.NOTIFY_SOCKET, "STOPPING=1");
