@@ -37,6 +37,15 @@ export function volumeLimits(budgetBytes: number): { readonly openAtOnce: number
   return { openAtOnce, volumesMax };
 }
 
+/** Of the memory of the clients: the rest of a volume's share must be enough for reads while its writes wait. */
+const pendingPart = 1 / 6;
+const pendingBytesMax = 64 * mib;
+
+/** How much of the memory of the clients the writes of one volume may hold that are not on its data store. */
+export function pendingBudgetOf(clientBytes: number): number {
+  return Math.min(pendingBytesMax, Math.floor(clientBytes * pendingPart));
+}
+
 /** The refusal of a volume there is no memory for. */
 export function tooManyVolumes(volume: string, volumesMax: number): WalbError {
   return new WalbError("state", {

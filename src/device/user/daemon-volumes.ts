@@ -11,7 +11,7 @@ import { badParameter } from "./control/server.ts";
 import type { EngineTuning } from "./daemon.ts";
 import { LogClaims } from "./daemon-claims.ts";
 import { type VolumeConfig, VolumeConfigs } from "./daemon-config.ts";
-import { tooManyVolumes, volumeLimits } from "./daemon-memory.ts";
+import { pendingBudgetOf, tooManyVolumes, volumeLimits } from "./daemon-memory.ts";
 import { lossOf, reportOf, type Volume, type VolumeUse } from "./daemon-report.ts";
 import { makeStores, removeOwnStores, type StoreWishes } from "./daemon-stores.ts";
 import { openEngine, type WriteAheadEngine } from "./engine.ts";
@@ -25,6 +25,8 @@ export interface VolumeSetHost extends VolumeUse {
   changed(name: string): void;
   problem(error: WalbError): void;
   disconnect(name: string): Promise<void>;
+  /** Memory for all requests of clients and pending writes. */
+  readonly clientMemoryBytes: number;
 }
 
 /** All volumes of a daemon, running or failed. */
@@ -288,6 +290,7 @@ export class VolumeSet implements NbdExports {
     if (this.engines >= volumesMax) throw tooManyVolumes(name, volumesMax);
     this.engines += 1;
     const options = {
+      pendingBudgetBytes: pendingBudgetOf(this.host.clientMemoryBytes),
       ...this.tuning,
       name,
       overflow,

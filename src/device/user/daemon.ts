@@ -88,6 +88,7 @@ class Daemon implements DeviceDaemon {
   readonly controlPath: string;
   private readonly volumes: VolumeSet;
   private nbd: NbdServer | undefined;
+  private clientMemoryBytes = 0;
   private control: ControlServer | undefined;
   private closing: Promise<void> | undefined;
 
@@ -97,7 +98,11 @@ class Daemon implements DeviceDaemon {
     private readonly lock: DiskFile,
   ) {
     this.controlPath = controlSocketPath(options.dataDir);
+    const clientMemoryBytes = (): number => this.clientMemoryBytes;
     this.volumes = new VolumeSet(platform, options.dataDir, options.engine ?? {}, {
+      get clientMemoryBytes() {
+        return clientMemoryBytes();
+      },
       changed: (name) => this.control?.changed(name),
       problem: (error) => options.onProblem?.(error),
       connectionsOf: (name) => this.nbd?.connectionsOf(name) ?? 0,
@@ -123,6 +128,7 @@ class Daemon implements DeviceDaemon {
   async open(): Promise<void> {
     const { platform, options } = this;
     const memory = options.nbdMemory ?? carveNbdMemory(platform.memory);
+    this.clientMemoryBytes = memory.budgetBytes;
     await this.volumes.load();
     this.nbd = await openNbdServer({
       net: platform.net,
