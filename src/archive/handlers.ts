@@ -160,7 +160,7 @@ export function archiveHandlers(parts: HandlerParts): Handlers<ArchiveCommands> 
       const back = await resumed.giveWay(name);
       try {
         return await withAction(volumes.get(name), "Restore", ["Apply", "Resize"], context, (volume, job) =>
-          restoreVolume(volume, io, experience, request, job),
+          restoreVolume(volume, memory, experience, request, job),
         );
       } finally {
         back();

@@ -1,32 +1,23 @@
 /**
- * @module Restores a volume as it was: a clone of the base image (or a copy on a device) with the diffs laid over it.
+ * @module Restores a volume as it was: the base image with the diffs laid over it, or, where blocks are shared, a clone of the
+ * base image with the diffs written to it.
  *
  * A file appears under its name only when it is complete and durable. Every checksum is verified on the way.
  */
 import { dirname } from "node:path";
 import type { z } from "zod";
 import type { restoreResult } from "../control/archive-schemas.ts";
-import { applyDiffs } from "../diff/apply.ts";
-import { type MergePlan, planMerge } from "../diff/merge.ts";
-import { checkAborted, type DiffIo } from "../diff/types.ts";
-import { writtenRanges } from "../diff/written.ts";
+import { checkAborted } from "../diff/types.ts";
 import { asWalbError, WalbError } from "../errors.ts";
-import { copyImage } from "../image/copy.ts";
-import { baseImage, type CloneMethod, type CopyOptions, type ImageId, snapshotImage } from "../image/image.ts";
-import type { DiskFile } from "../platform/disk.ts";
-import type { DiffSet } from "../snapshot/diffset.ts";
-import { pointAt, pointOfGid, type RestorePoint, restoreRound } from "../snapshot/restore.ts";
-import type { ArchiveState, DiffMeta } from "../snapshot/types.ts";
-import { lbBytes, mib } from "../units.ts";
+import { baseImage, snapshotImage } from "../image/image.ts";
+import { pointAt, pointOfGid, type RestorePoint } from "../snapshot/restore.ts";
+import { mib } from "../units.ts";
 import type { JobContext } from "./apply.ts";
-import { keepCold, removeColds } from "./cold.ts";
-import type { Cold } from "./colds.ts";
-import type { StoredDiff } from "./diff-rows.ts";
-import { explained, openRound, type Round } from "./diffs.ts";
+import { removeColds } from "./cold.ts";
+import { explained } from "./diffs.ts";
 import type { Loss } from "./losses.ts";
-import { removePartial } from "./partials.ts";
-import { advanced, planStart } from "./plan.ts";
-import { alreadyThere, checkTarget, openDevice, type RestoreTarget } from "./target.ts";
+import { type RestoreMemory, RestoreRun, type Target } from "./restore-run.ts";
+import { checkTarget } from "./target.ts";
 import type { ArchiveVolume } from "./volume.ts";
 
 /** What to restore. */
@@ -115,7 +106,7 @@ export function choosePoint(
 /** Restores, or says what it would take. The caller has checked states and counts the action. */
 export async function restoreVolume(
   volume: ArchiveVolume,
-  io: DiffIo,
+  memory: RestoreMemory,
   experience: RestoreExperience,
   request: RestoreRequest,
   context: JobContext,
@@ -131,10 +122,10 @@ export async function restoreVolume(
   const target =
     request.to === undefined
       ? await checkRestored(volume, gid, overwrite)
-      : await checkTarget(io.disk, request.to, rules);
+      : await checkTarget(volume.platform.disk, request.to, rules);
   const point = { gid, timeMs: timestampS * 1000, sizeBytes, path: target.path };
   const giveBack = experience.claim(target.path);
-  const run = new RestoreRun(volume, io, gid, context);
+  const run = new RestoreRun(volume, memory, gid, context);
   context.accepted?.();
   try {
     if (request.dryRun === true) {
@@ -207,232 +198,5 @@ async function imageCopyBytes(volume: ArchiveVolume, target: Target, experience:
     return (await volume.platform.disk.info(image.path))?.allocatedBytes ?? volume.sizeBytes;
   } finally {
     await image.close();
-  }
-}
-
-/** Where to: a file, a device, or an image the archive keeps. */
-type Target = RestoreTarget | { readonly kind: "image"; readonly path: string; readonly image: ImageId };
-
-/** What a restore did. */
-interface Done {
-  readonly bytes: number;
-  readonly method: CloneMethod | "device";
-}
-
-/** One restore. The base image does not change while it runs: no apply runs beside it. */
-class RestoreRun {
-  readonly #volume: ArchiveVolume;
-  readonly #io: DiffIo;
-  readonly #gid: bigint;
-  readonly #context: JobContext;
-  /** The image it begins with, and its state. */
-  readonly #source: ImageId;
-  readonly #base: ArchiveState;
-  readonly #set: DiffSet;
-  /** Files of the diffs as they are now; a merge beside the restore does not take them away. */
-  readonly #diffs = new Map<DiffMeta, StoredDiff>();
-  readonly #letGo: () => Promise<void>;
-  /** All diffs, open, when they are one round. */
-  #onlyRound: { readonly round: Round; readonly plan: MergePlan } | undefined;
-
-  constructor(volume: ArchiveVolume, io: DiffIo, gid: bigint, context: JobContext) {
-    const { store } = volume;
-    this.#volume = volume;
-    this.#io = io;
-    this.#gid = gid;
-    this.#context = context;
-    const { cold, state } = planStart(store.set, volume.requireBase(), store.colds.all, gid);
-    this.#base = state;
-    this.#source = cold === undefined ? baseImage(volume.name) : snapshotImage(volume.name, "cold", cold.gid);
-    this.#set = store.set;
-    for (const meta of restoreRound(store.set, this.#base, gid)) this.#diffs.set(meta, store.diff(meta));
-    this.#letGo = volume.pins.hold([...this.#diffs.values()].map((diff) => diff.fileName));
-  }
-
-  /** Lets go of the files. */
-  async end(): Promise<void> {
-    const kept = this.#onlyRound;
-    this.#onlyRound = undefined;
-    await kept?.round.close();
-    await this.#letGo();
-  }
-
-  /** What the diffs write, from their indexes alone; finds damaged ones too. */
-  async countDiffBytes(): Promise<number> {
-    let bytes = 0;
-    await this.#rounds(async (plan) => {
-      bytes += plan.stats.normalLb * lbBytes;
-      return undefined;
-    });
-    return bytes;
-  }
-
-  async to(target: Target, point: Cold, overwrite: boolean): Promise<Done> {
-    // Indexes are read first: a damaged diff shows before hours of copying.
-    await this.countDiffBytes();
-    if (target.kind === "image") return this.#toImage(target.image, point);
-    return target.kind === "file" ? this.#toFile(target, overwrite) : this.#toDevice(target);
-  }
-
-  /** An image appears under its name only when it is complete, too. */
-  async #toImage(target: ImageId, point: Cold): Promise<Done> {
-    const { images, name, sizeBytes } = this.#volume;
-    const { signal } = this.#context;
-    const restoring = snapshotImage(name, "restoring", point.gid);
-    await images.remove(restoring);
-    let copiedBytes = 0;
-    try {
-      const onProgress = (doneBytes: number, totalBytes: number): void => {
-        copiedBytes = doneBytes;
-        this.#context.progress({ doneBytes, totalBytes, step: "copying the base image" });
-      };
-      const options = { sizeBytes, signal, onProgress, ...this.#leftOut() };
-      const method = await images.clone(this.#source, restoring, options);
-      const file = await images.open(restoring, "overlay");
-      let diffBytes: number;
-      try {
-        diffBytes = await this.#applyTo(file);
-        await file.sync();
-      } finally {
-        await file.close();
-      }
-      if (point.gid > this.#volume.requireBase().from.gidB) await keepCold(this.#volume, restoring, point);
-      checkAborted(signal, "the restore");
-      await images.remove(target);
-      await images.rename(restoring, target);
-      return { bytes: diffBytes + (method === "copy" ? copiedBytes : 0), method };
-    } catch (error) {
-      await images.remove(restoring).catch((failure: unknown) => {
-        this.#volume.log.warn("an incomplete restore could not be removed", { gid: point.gid, error: failure });
-      });
-      throw error;
-    }
-  }
-
-  async #toFile(target: Extract<RestoreTarget, { kind: "file" }>, overwrite: boolean): Promise<Done> {
-    const { images, sizeBytes } = this.#volume;
-    const { disk } = this.#io;
-    const { signal } = this.#context;
-    // Nobody else writes under this name.
-    await disk.remove(target.partialPath);
-    this.#volume.store.partials.tryAdd(target.partialPath);
-    let copiedBytes = 0;
-    try {
-      const onProgress = (doneBytes: number, totalBytes: number): void => {
-        copiedBytes = doneBytes;
-        this.#context.progress({ doneBytes, totalBytes, step: "copying the base image" });
-      };
-      const options = { signal, onProgress, ...this.#leftOut() };
-      const method = await images.cloneToFile(this.#source, target.partialPath, options);
-      const allocated = (await disk.info(target.partialPath))?.allocatedBytes ?? copiedBytes;
-      // Through the page cache: many small writes into holes of a new file are several times as fast.
-      const file = await disk.open(target.partialPath, { mode: "write" });
-      let diffBytes: number;
-      try {
-        if ((await file.size()) !== sizeBytes) await file.truncate(sizeBytes);
-        diffBytes = await this.#applyTo(file);
-        await file.sync();
-      } finally {
-        await file.close();
-      }
-      checkAborted(signal, "the restore");
-      if (!overwrite && (await disk.info(target.path)) !== undefined) throw alreadyThere(target.path);
-      await disk.rename(target.partialPath, target.path);
-      await disk.syncDirectory(dirname(target.path));
-      this.#volume.store.partials.tryDelete(target.partialPath);
-      return { bytes: diffBytes + (method === "copy" ? Math.min(allocated, copiedBytes) : 0), method };
-    } catch (error) {
-      await removePartial(this.#volume, target.partialPath);
-      throw error;
-    }
-  }
-
-  async #toDevice(target: Extract<RestoreTarget, { kind: "device" }>): Promise<Done> {
-    const { images, sizeBytes } = this.#volume;
-    const device = await openDevice(this.#io.disk, target.path);
-    try {
-      const image = await images.open(this.#source, "read");
-      let copiedBytes: number;
-      try {
-        copiedBytes = await copyImage({
-          from: image,
-          to: device,
-          sizeBytes,
-          memory: this.#io.memory,
-          signal: this.#context.signal,
-          ...this.#leftOut(),
-          onProgress: (doneBytes) =>
-            this.#context.progress({ doneBytes, totalBytes: sizeBytes, step: "copying the base image" }),
-        });
-      } finally {
-        await image.close();
-      }
-      const diffBytes = await this.#applyTo(device);
-      await device.sync();
-      return { bytes: copiedBytes + diffBytes, method: "device" };
-    } finally {
-      await device.close();
-    }
-  }
-
-  /** What the diffs will write need not be copied. In rounds nobody knows yet what the later ones write. */
-  #leftOut(): Pick<CopyOptions, "nextWritten"> {
-    const plan = this.#onlyRound?.plan;
-    return plan === undefined ? {} : { nextWritten: writtenRanges(plan, this.#volume.settings.discard) };
-  }
-
-  /** Writes the diffs over a copy of the base image. @returns bytes written. */
-  async #applyTo(file: DiskFile): Promise<number> {
-    let bytes = 0;
-    await this.#rounds(async (plan, open) => {
-      const totalBytes = plan.totalLb * lbBytes;
-      const result = await applyDiffs(this.#io, open, plan, file, {
-        sizeLb: this.#volume.store.sizeLb,
-        discard: this.#volume.settings.discard,
-        signal: this.#context.signal,
-        throttle: (size) => this.#volume.rates.restore.take(size, this.#context.signal),
-        onProgress: ({ doneLb }) =>
-          this.#context.progress({ doneBytes: doneLb * lbBytes, totalBytes, step: "applying the diffs" }),
-      });
-      bytes += result.writtenLb * lbBytes;
-    });
-    return bytes;
-  }
-
-  /**
-   * Goes through the diffs to the point, a round after the other. Nearly always there is but one: it stays open, so that
-   * the indexes of thousands of diffs are read once.
-   */
-  async #rounds(work: (plan: MergePlan, open: Round["open"]) => Promise<void>): Promise<void> {
-    const kept = this.#onlyRound;
-    if (kept !== undefined) return work(kept.plan, kept.round.open);
-    let state = this.#base;
-    for (;;) {
-      const isFirst = state === this.#base;
-      const round = await this.#openRound(state);
-      if (round === undefined) return;
-      let isKept = false;
-      try {
-        const plan = planMerge(round.open.records);
-        await work(plan, round.open);
-        state = advanced(state, round.metas);
-        isKept = isFirst && round.metas.length === this.#diffs.size;
-        if (isKept) this.#onlyRound = { round, plan };
-      } finally {
-        if (!isKept) await round.close();
-      }
-      if (isKept) return;
-    }
-  }
-
-  #openRound(state: ArchiveState): Promise<Round | undefined> {
-    const choose = (countMax: number) =>
-      restoreRound(this.#set, state, this.#gid, countMax).map((meta) => this.#diffs.get(meta)!);
-    return openRound(this.#volume, this.#io, choose, this.#context.signal);
-  }
-
-  /** Every checksum was right. */
-  allGood(): void {
-    this.#volume.clearDamage([...this.#diffs.values()].map((diff) => diff.fileName));
   }
 }

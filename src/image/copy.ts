@@ -3,18 +3,22 @@ import { dirname } from "node:path";
 import { checkAborted } from "../diff/types.ts";
 import type { MemoryPool } from "../native/memory.ts";
 import type { Disk, DiskFile } from "../platform/disk.ts";
-import { gib, mib } from "../units.ts";
-import type { CopyOptions } from "./image.ts";
+import { alignDown, alignUp, gib, kib, lbBytes, mib } from "../units.ts";
+import type { ByteRange, CopyContent, CopyOptions, CopySource } from "./image.ts";
 import { openForBlocks } from "./open.ts";
 
 const partBytes = mib;
 const partsInFlightMax = 8;
 /** Longest range zeroed by one call, so that cancelling stays lively. */
 const zeroBytesMax = gib;
+/** Blocks of file systems: writes keep to them, or direct I/O becomes slow. */
+const blockBytes = 4096;
+/** Shorter holes between data are written along: that is cheaper than more requests. */
+const holeBytesMin = 64 * kib;
 
 /** What to copy. */
 export interface CopyParts {
-  readonly from: DiskFile;
+  readonly from: CopySource;
   readonly to: DiskFile;
   /** From address 0; what the source does not have is zeroed. */
   readonly sizeBytes: number;
@@ -22,30 +26,33 @@ export interface CopyParts {
   readonly signal?: AbortSignal | undefined;
   readonly onProgress: (doneBytes: number) => void;
   /** See {@link CopyOptions}. */
-  readonly nextWritten?: CopyOptions["nextWritten"];
+  readonly throttle?: CopyOptions["throttle"] | undefined;
   /** The target is a new file: what is not written is a hole. Default false. */
   readonly isFresh?: boolean;
 }
 
-/** Copies an image to a new file, durably; holes stay holes. @throws WalbError `already-exists`, `no-space`, `cancelled`. */
+/**
+ * Copies an image, or what is to be copied in its place, to a new file, durably; holes stay holes.
+ * @throws WalbError `already-exists`, `no-space`, `cancelled`.
+ */
 export async function copyToFile(
   disk: Disk,
   memory: MemoryPool,
   from: string,
   to: string,
-  { signal, onProgress, nextWritten }: CopyOptions,
+  { signal, onProgress, throttle, content }: CopyOptions,
 ): Promise<void> {
-  const source = await openForBlocks(disk, from, "read");
+  const image = await openForBlocks(disk, from, "read");
   try {
+    const source: CopyContent = (await content?.(image)) ?? Object.assign(sourceOf(image), { memory });
     await (await disk.open(to, { mode: "create" })).close();
     const target = await openForBlocks(disk, to, "write");
     try {
       const sizeBytes = await source.size();
       await target.truncate(sizeBytes);
       const progress = (doneBytes: number): void => onProgress?.(doneBytes, sizeBytes);
-      const skip = nextWritten === undefined ? {} : { nextWritten };
-      const ends = { from: source, to: target, sizeBytes };
-      await copyImage({ ...ends, memory, signal, onProgress: progress, isFresh: true, ...skip });
+      const ends = { from: source, to: target, sizeBytes, memory: source.memory };
+      await copyImage({ ...ends, signal, throttle, onProgress: progress, isFresh: true });
       await target.sync();
       await target.close();
       await disk.syncDirectory(dirname(to));
@@ -55,13 +62,20 @@ export async function copyToFile(
       throw error;
     }
   } finally {
-    await source.close();
+    await image.close();
   }
 }
 
+function sourceOf(image: DiskFile): CopySource {
+  return {
+    size: () => image.size(),
+    nextData: (offsetBytes) => image.nextData(offsetBytes),
+    read: (offsetBytes, target) => image.read(offsetBytes, target),
+  };
+}
+
 interface Part {
-  /** `left`: will be written anyway. */
-  readonly kind: "data" | "hole" | "left";
+  readonly kind: "data" | "hole";
   readonly offsetBytes: number;
   readonly sizeBytes: number;
 }
@@ -97,40 +111,46 @@ export async function copyImage(parts: CopyParts): Promise<number> {
   return dataBytes;
 }
 
-async function* piecesOf({ from, sizeBytes, nextWritten }: CopyParts): AsyncGenerator<Part, void> {
+/** Holes, and data in parts that end at multiples of their size. */
+async function* piecesOf({ from, sizeBytes }: CopyParts): AsyncGenerator<Part, void> {
   const readable = Math.min(sizeBytes, await from.size());
-  let at = 0;
-  while (at < sizeBytes) {
-    const extent = at < readable ? await from.nextData(at) : undefined;
-    const startBytes = Math.min(extent?.startBytes ?? sizeBytes, readable, sizeBytes);
-    const holeEnd = extent === undefined || startBytes >= readable ? sizeBytes : Math.max(at, startBytes);
+  const dataAt = async (offsetBytes: number): Promise<ByteRange | undefined> => {
+    const extent = offsetBytes < readable ? await from.nextData(offsetBytes) : undefined;
+    if (extent === undefined || extent.startBytes >= readable) return undefined;
+    return { startBytes: extent.startBytes, endBytes: Math.max(extent.endBytes, extent.startBytes + lbBytes) };
+  };
+  for (let at = 0; at < sizeBytes; ) {
+    const extent = await dataAt(at);
+    const holeEnd = extent === undefined ? sizeBytes : Math.max(at, alignDown(extent.startBytes, blockBytes));
     for (; at < holeEnd; at += zeroBytesMax) {
       yield { kind: "hole", offsetBytes: at, sizeBytes: Math.min(zeroBytesMax, holeEnd - at) };
     }
     at = holeEnd;
-    if (extent === undefined || at >= sizeBytes) continue;
-    const dataEnd = Math.min(Math.max(extent.endBytes, at + 512), readable);
-    while (at < dataEnd) {
-      const written = nextWritten?.(at);
-      const isLeft = written !== undefined && written.startBytes <= at;
-      const end = Math.min(dataEnd, (isLeft ? written.endBytes : written?.startBytes) ?? dataEnd);
-      const size = isLeft ? end - at : Math.min(partBytes, end - at);
-      yield { kind: isLeft ? "left" : "data", offsetBytes: at, sizeBytes: size };
-      at += size;
+    for (let dataEnd = extent?.endBytes ?? at; at < dataEnd && at < readable; ) {
+      const partEnd = Math.min(readable, alignDown(at, partBytes) + partBytes);
+      while (dataEnd < partEnd) {
+        const next = await dataAt(dataEnd);
+        if (next === undefined || next.startBytes - dataEnd >= holeBytesMin) break;
+        dataEnd = next.endBytes;
+      }
+      const end = Math.min(partEnd, alignUp(dataEnd, blockBytes));
+      yield { kind: "data", offsetBytes: at, sizeBytes: end - at };
+      at = end;
     }
   }
 }
 
-async function copyPart({ from, to, memory, isFresh }: CopyParts, part: Part): Promise<Part> {
-  if (part.kind === "left") return part;
+async function copyPart({ from, to, memory, isFresh, throttle }: CopyParts, part: Part): Promise<Part> {
   if (part.kind === "hole") {
     if (isFresh !== true) await to.zero(part.offsetBytes, part.sizeBytes);
     return part;
   }
+  await throttle?.(part.sizeBytes);
   const lease = await memory.lease(part.sizeBytes);
   try {
-    await from.read(part.offsetBytes, lease);
-    await to.write(part.offsetBytes, lease);
+    const data = lease.slice(0, part.sizeBytes);
+    await from.read(part.offsetBytes, data);
+    await to.write(part.offsetBytes, data);
   } finally {
     lease.release();
   }

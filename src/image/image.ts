@@ -4,15 +4,26 @@
  * An image may be larger than its volume (LVM rounds up to extents): the volume's size is metadata of the archive.
  */
 import type { WalbError } from "../errors.ts";
+import type { MemoryPool } from "../native/memory.ts";
 import type { DiskFile } from "../platform/disk.ts";
+
+/** What a copy reads. */
+export type CopySource = Pick<DiskFile, "size" | "nextData" | "read">;
+
+/** What is copied in place of an image, and memory for what is read of it. */
+export interface CopyContent extends CopySource {
+  readonly memory: MemoryPool;
+}
 
 /** How to copy. */
 export interface CopyOptions {
   /**
-   * The next range at or after an offset that will be written as a whole before anybody reads the copy, so that it need not
-   * be copied; asked with ascending offsets. Where blocks are shared it says nothing.
+   * What to copy in place of the image, for example the image with diffs laid over it, so that each byte is written once.
+   * It is asked, once, by those that copy data and can; elsewhere the copy is of the image itself.
    */
-  readonly nextWritten?: (offsetBytes: number) => ByteRange | undefined;
+  readonly content?: (image: DiskFile) => Promise<CopyContent>;
+  /** Called before data is copied; waits to keep a rate. */
+  readonly throttle?: (bytes: number) => Promise<void>;
   /** Progress, bytes. */
   readonly signal?: AbortSignal;
   readonly onProgress?: (copiedBytes: number, totalBytes: number) => void;
