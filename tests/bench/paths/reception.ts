@@ -16,7 +16,7 @@ import { fillData } from "../lib/data.ts";
 import { lowest, shareOfWriting } from "../lib/limits.ts";
 import { largest, watch } from "../lib/processes.ts";
 
-const volume = "recv0";
+const volumes = ["recv0", "recv1", "recv2", "recv3"] as const;
 const sizeLb = (256 * mib) / 512;
 const recordBytes = 64 * 1024;
 const recordsPerPack = 64;
@@ -30,9 +30,12 @@ async function run(bench: Bench): Promise<Row[]> {
   const platform = createPlatform({ memoryBudgetBytes: 512 * mib, threads: 2 });
   try {
     await untilReady(child, "archive", `${data}.log`);
-    await archiveClient({ name: "a0", address: `127.0.0.1:${port}` }).call("init", { volume });
+    const archive = archiveClient({ name: "a0", address: `127.0.0.1:${port}` });
     const peer = { platform, address: { kind: "tcp", host: "127.0.0.1", port } } as const;
-    await sendImage(peer, new Uint8Array(sizeLb * 512), { volume, gidE: 0n });
+    for (const volume of volumes) {
+      await archive.call("init", { volume });
+      await sendImage(peer, new Uint8Array(sizeLb * 512), { volume, gidE: 0n });
+    }
     const packs: Memory[] = [];
     for (let i = 0; i < packCount; i++) {
       const records = Array.from({ length: recordsPerPack }, (_, j) => {
@@ -45,8 +48,9 @@ async function run(bench: Bench): Promise<Row[]> {
       if (memory !== undefined) packs.push(memory);
     }
     const diffBytes = packs.reduce((sum, { sizeBytes }) => sum + sizeBytes, 0);
-    let gid = 0n;
-    const send = async (): Promise<void> => {
+    const gids = new Map<string, bigint>(volumes.map((volume) => [volume, 0n]));
+    const send = async (volume: string): Promise<void> => {
+      const gid = gids.get(volume)!;
       const diff = diffMeta({
         from: snapshot(gid),
         to: snapshot(gid + 1n),
@@ -66,32 +70,35 @@ async function run(bench: Bench): Promise<Row[]> {
       const answer = await runWdiffTransfer(stream, request, all);
       stream.close();
       if (answer.kind !== "accept") throw new Error(`a diff was refused: ${JSON.stringify(answer)}`);
-      gid += 1n;
+      gids.set(volume, gid + 1n);
     };
-    const count = Math.ceil(((bench.isQuick ? 256 : 1024) * mib) / diffBytes);
-    const results = [];
-    for (let i = 0; i < bench.runs; i++) {
-      const watched = watch({ archive: child.pid });
-      const { seconds } = await timed(async () => {
-        for (let j = 0; j < count; j++) await send();
-      });
-      results.push({ seconds, usage: watched.end() });
-    }
-    const totalBytes = count * diffBytes;
-    const rates = results.map(({ seconds }) => totalBytes / mib / seconds);
-    return [
-      {
-        path: `reception of diffs of ${Math.round(diffBytes / mib)} MiB`,
+    const receive = async (senders: readonly string[]): Promise<Row> => {
+      const count = Math.ceil(((bench.isQuick ? 256 : 1024) * mib) / diffBytes / senders.length);
+      const totalBytes = count * senders.length * diffBytes;
+      const results = [];
+      for (let i = 0; i < bench.runs; i++) {
+        const watched = watch({ archive: child.pid });
+        const sendAll = async (volume: string): Promise<void> => {
+          for (let j = 0; j < count; j++) await send(volume);
+        };
+        const { seconds } = await timed(() => Promise.all(senders.map(sendAll)));
+        results.push({ seconds, usage: watched.end() });
+      }
+      const rates = results.map(({ seconds }) => totalBytes / mib / seconds);
+      const from = senders.length === 1 ? "" : `, ${senders.length} volumes at once`;
+      return {
+        path: `reception of diffs of ${Math.round(diffBytes / mib)} MiB${from}`,
         rate: median(rates),
         unit: "MiB/s",
-        beside: lowest(bench.limits, "diskWrite", "cacheWrite", "tcp", "checksum"),
+        beside: lowest(bench.limits, "diskWrite", "tcp", "checksum"),
         cpuSPerGib: median(results.map(({ usage }) => usage.cpuS / (totalBytes / gib))),
         peakMib: largest(results.map(({ usage }) => usage.peakMib)),
         runs: rates.length,
         rates,
-        note: `each diff durable before it is acknowledged; ${count} a run; ${shareOfWriting(median(rates), bench.limits)}`,
-      },
-    ];
+        note: `each diff durable before it is acknowledged; ${count} a volume and run, one after the other; the sender has the same cores; ${shareOfWriting(median(rates), bench.limits)}`,
+      };
+    };
+    return [await receive(volumes.slice(0, 1)), await receive(volumes)];
   } finally {
     child.kill("SIGTERM");
     await child.exited;
