@@ -103,7 +103,7 @@ export function measurePath(path: VolumePath, nowMs: number): PathMeasure {
   return {
     ...(newest === undefined ? {} : { newest, ageMs: Math.max(0, nowMs - newest.timeMs) }),
     ...(newest === undefined || oldest === undefined ? {} : { windowMs: newest.timeMs - oldest.timeMs }),
-    ...(lagBytes === undefined ? {} : { toProxy: { bytes: lagBytes, ms: lagBytes === 0 ? 0 : lagMs } }),
+    ...(lagBytes === undefined ? {} : { toProxy: { bytes: lagBytes, ms: lagMs } }),
     ...(entries.length === 0
       ? {}
       : {
@@ -284,9 +284,12 @@ function archiveFault(volume: string, { server, status, error }: Heard<ArchiveVo
 function judgeAge(measure: PathMeasure, limits: AgeLimits, { reasons, warnings }: Findings): boolean {
   const { ageMs, toProxy, toArchive } = measure;
   const waitingBytes = (toProxy?.bytes ?? 0) + (toArchive?.bytes ?? 0);
-  if (ageMs === undefined || waitingBytes === 0 || ageMs < limits.warningMs) return false;
+  // A snapshot that ends a backup makes that restorable, also where nothing was written since.
+  const isSnapshotWaiting = (toProxy?.ms ?? 0) >= limits.warningMs;
+  if (ageMs === undefined || (waitingBytes === 0 && !isSnapshotWaiting) || ageMs < limits.warningMs) return false;
   const isLate = ageMs >= limits.criticalMs;
-  const text = `the newest point is ${formatDuration(ageMs)} old while ${formatSize(waitingBytes)} of writes wait`;
+  const what = waitingBytes === 0 ? "a snapshot waits" : `${formatSize(waitingBytes)} of writes wait`;
+  const text = `the newest point is ${formatDuration(ageMs)} old while ${what}`;
   (isLate ? reasons : warnings).push(text);
   return isLate;
 }

@@ -80,9 +80,10 @@ export class StorageVolume {
     );
   }
 
-  /** Somebody learned where the log ends. */
+  /** Somebody learned where the log ends. A snapshot that waits is to be delivered although nothing was written since. */
   noteLatest(latestLsid: number): void {
-    if (latestLsid <= (this.store.done?.lsid ?? -1)) this.caughtUpMs = this.platform.clock.nowMs();
+    const isAllSent = latestLsid <= (this.store.done?.lsid ?? -1) && this.store.queue.length === 0;
+    if (isAllSent) this.caughtUpMs = this.platform.clock.nowMs();
   }
 
   /** Nothing waited to be delivered until so long ago. */
@@ -204,6 +205,7 @@ export class StorageVolume {
     });
     // A log that begins behind an older point of the archive must not give a gid to another moment than before.
     const point = { ...next, gid: bigger(next.gid, this.store.unusedGid) };
+    this.noteLatest(lsid);
     this.store.push(point);
     const queued = new Set(this.store.queue.map(({ gid }) => gid));
     this.#unheard = new Set([...this.#unheard].filter((gid) => queued.has(gid)));

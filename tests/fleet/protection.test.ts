@@ -206,6 +206,10 @@ describe("a volume is not protected", () => {
       isOnlyLate: true,
     });
     expect(refused({ storage: { lagBytes: 1, state: "Stopped" }, ageMs: hourMs })).toContain("1h old");
+    // The snapshot that ends a hash backup, while nothing is written.
+    const snapshot = { storage: { lagMs: 600_000 }, ageMs: hourMs };
+    expect(judge(snapshot).reasons).toEqual(["the newest point is 1h old while a snapshot waits"]);
+    expect(judge({ ...snapshot, storage: { lagMs: 1000 } })).toEqual(good);
     const stuck = { entry: { pendingBytes: 1, pendingCount: 1, trouble: trouble("unreachable") }, ageMs: hourMs };
     expect(judge(stuck)).toMatchObject({ isProtected: false, warnings: [expect.stringContaining("unreachable")] });
   });

@@ -132,6 +132,22 @@ describe("a storage with two proxies", () => {
     path.close();
   });
 
+  test("tells how long a snapshot waits that is sent for nothing but itself", async () => {
+    const path = await running(18);
+    const { world } = path;
+    await world.run(3_600_000);
+    for (const host of path.proxyHosts) host.kill();
+    const gid = await world.complete(() => path.snapshot());
+    await world.run(100_000);
+    const waiting = await world.complete(() => path.storageVolume());
+    expect(waiting.lagBytes).toBe(0);
+    expect(waiting.lagMs).toBeWithin(95_000, 105_000);
+    await world.complete(() => path.restartProxy(0));
+    await path.arrived(gid, 15_000);
+    expect((await world.complete(() => path.storageVolume())).lagMs).toBe(0);
+    path.close();
+  });
+
   test("retries for ever less often, not with every write", async () => {
     const path = await running(4);
     const { world } = path;

@@ -55,9 +55,12 @@ function cells({ volume, isProtected, measure }: VolumeRow): string[] {
   ];
 }
 
+/** A snapshot is on its way for so long although nothing was written behind it. */
+const snapshotSentMs = 5_000;
+
 function lag(value: Lag | undefined): string {
   if (value === undefined) return "-";
-  return value.bytes === 0 ? "0B" : `${formatSize(value.bytes)} ${formatAge(value.ms)}`;
+  return value.bytes === 0 && value.ms < snapshotSentMs ? "0B" : `${formatSize(value.bytes)} ${formatAge(value.ms)}`;
 }
 
 /** Jobs with their progress, and actions that have been going on for a while. */
