@@ -68,12 +68,17 @@ export function createHttpFactory(net: Net, tokens?: Tokens): HttpFactory {
       if (least !== undefined) drop(least);
       return least !== undefined;
     };
-    const looking = setInterval(() => {
+    let looking: ReturnType<typeof setInterval> | undefined;
+    const look = (): void => {
       const limitMs = performance.now() - requestMsMax;
-      for (const entry of [...open.trusted, ...open.unproven]) {
+      const all = [...open.trusted, ...open.unproven];
+      for (const entry of all) {
         if (entry.exchange.state === "asking" && entry.exchange.sinceMs < limitMs) drop(entry);
       }
-    }, requestLookMs);
+      if (all.length > 0) return;
+      clearInterval(looking);
+      looking = undefined;
+    };
     const everyServer = [trusted.server, ...(unproven === undefined ? [] : [unproven.server])];
 
     return {
@@ -88,6 +93,7 @@ export function createHttpFactory(net: Net, tokens?: Tokens): HttpFactory {
         const exchange = new Exchange(performance.now());
         const entry = { outside, exchange };
         open[peerTrust].add(entry);
+        looking ??= setInterval(look, requestLookMs);
         const forget = (): boolean => open[peerTrust].delete(entry);
         net.connect({ kind: "unix", path: to.path }, { timeoutMs: connectTimeoutMs }).then(
           (inside) =>
