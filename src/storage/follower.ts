@@ -142,7 +142,7 @@ export class Follower {
     if (pending.length < volume.store.queue.length) volume.store.setQueue(pending);
     const erase = planErase(done.lsid, status.lsids);
     if (erase !== undefined) await volume.device.setOldest(erase);
-    const maxPb = volume.maxPb((await volume.deviceInfo()).pbsBytes);
+    const maxPb = volume.maxPb(await volume.pbsBytes(status.uuid));
     this.#closing.signal.throwIfAborted();
     const step = planFollow({
       done,

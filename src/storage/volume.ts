@@ -50,6 +50,7 @@ export class StorageVolume {
   caughtUpMs = 0;
   /** Bytes of log that proxies are believed to have room for. */
   #roomBytes = Number.POSITIVE_INFINITY;
+  #pbs: { readonly logUuid: string; readonly pbsBytes: number } | undefined;
   /** Gids of snapshots of the clock that no proxy can have heard of; those of before a restart are not known to be. */
   #unheard = new Set<bigint>();
   /** Since when the device is known not to be well, or not to answer; wall clock. */
@@ -149,6 +150,15 @@ export class StorageVolume {
     const info = await this.device.info();
     this.#checkUuid(info.uuid);
     return info;
+  }
+
+  /** Block size of a log, by its uuid: asked for once, since an idle volume is looked at again and again. */
+  async pbsBytes(logUuid: string): Promise<number> {
+    if (this.#pbs?.logUuid !== logUuid) {
+      const { uuid, pbsBytes } = await this.deviceInfo();
+      this.#pbs = { logUuid: uuid, pbsBytes };
+    }
+    return this.#pbs.pbsBytes;
   }
 
   #checkUuid(uuid: string): void {
