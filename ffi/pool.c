@@ -151,6 +151,8 @@ static int64_t run(struct job *job) {
     case OP_RECODE:
         return io_recode(items, job->count, job->flags & FLAG_VERIFIED, (uint32_t)offset % 256, (uint32_t)offset / 256,
                          at(job->address), size, (uint32_t)job->extra, &job->result2);
+    case OP_READ_PACKS:
+        return io_read_packs(job->fd, at(job->address), size, offset);
     case OP_FRAME:
         return frame_items(items, job->count, at(job->address), size);
     case OP_SLEEP: {

@@ -3,6 +3,7 @@
 #define WALB_H
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/uio.h>
 
 #define WALB_EXPORT __attribute__((visibility("default")))
 /* Result for end of file inside a read: not an errno. */
@@ -79,6 +80,7 @@ enum op {
     OP_START_WRITEBACK,
     OP_WRITE_BACK,
     OP_FRAME,
+    OP_READ_PACKS,
 };
 
 enum { FLAG_ALWAYS = 1, FLAG_BLOCK_DEVICE = 2, FLAG_VERIFIED = 4, FLAG_SYNC = 8, FLAG_SUMMED = 16 };
@@ -106,9 +108,25 @@ int snappy_decode(const void *source, size_t source_size, void *target, size_t t
 void *scratch(int index, size_t size);
 void scratch_trim(void);
 
+/* Largest image that is expanded. */
+enum { DECODED_MAX = 64 << 20 };
+
+/* window.c: items of io_transfer and io_recode, a few at a time. `stored_max` is at least 64 KiB. */
+enum { WINDOW_ITEMS = 512 };
+/* End of the window that begins at `first`: never empty, else with at most `stored_max` bytes to read and `images_max`
+   to expand. */
+uint32_t window_end(const struct item *items, uint32_t count, uint32_t first, size_t stored_max, size_t images_max);
+/* Memory that reading a window takes. */
+size_t window_room(const struct item *items, uint32_t count, size_t stored_max);
+/* Reads the stored bytes of a window's items, what lies close together at once, and puts their addresses in. `failed`
+   as io_transfer has it. */
+int64_t window_read(struct item *items, uint32_t count, size_t stored_max, char *space, double *failed);
+
 /* File jobs: io.c and block.c. They return >= 0, -errno or WALB_EOF. */
 int64_t io_read(int fd, void *data, uint64_t size, uint64_t offset, double *done);
 int64_t io_write(int fd, const void *data, uint64_t size, uint64_t offset, double *done);
+/* Writes pieces one behind the other; they are used up. */
+int64_t io_write_pieces(int fd, struct iovec *pieces, int count, uint64_t offset);
 int64_t io_write_gather(int fd, const struct item *items, uint32_t count, uint64_t offset, double *done);
 /* The walb checksum of each source, with the salt `word`, to its target; with `codec` the target is a part of the source
    that counts as zero: a block that holds its own checksum, and comes behind those it holds besides. */
@@ -141,6 +159,10 @@ int64_t io_transfer(int fd, struct item *items, uint32_t count, int is_verified,
    file_offset is RECODE_ZERO for a slice that is all zero and has no bytes. */
 int64_t io_recode(struct item *items, uint32_t count, int is_verified, uint32_t codec, uint32_t level, char *out,
                   uint64_t room, uint32_t pack_records, double *failed);
+
+/* Pack headers of a sorted diff from `offset` on, over the data between them: as many as `headers` takes, up to the end
+   pack, the end of the file or one that cannot be a header. Returns how many; an error only when there is none. */
+int64_t io_read_packs(int fd, uint8_t *headers, uint64_t size, uint64_t offset);
 
 int64_t frame_items(const struct item *items, uint32_t count, uint8_t *out, uint64_t room);
 

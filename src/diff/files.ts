@@ -60,6 +60,16 @@ export class SourceFiles {
     }
   }
 
+  /** Reads pack headers of one file as one job; 0 also where that is not possible. See {@link DiskFile.readPackHeaders}. */
+  async readPackHeaders(source: number, offsetBytes: number, target: Memory): Promise<number> {
+    const entry = await this.#acquire(source);
+    try {
+      return (await (await entry.file).readPackHeaders?.(offsetBytes, target)) ?? 0;
+    } finally {
+      this.#release(source, entry);
+    }
+  }
+
   /** Size of a file. */
   async size(source: number): Promise<number> {
     const entry = await this.#acquire(source);

@@ -16,6 +16,48 @@ export interface MergePlan {
   readonly totalLb: number;
   /** Counts of the pieces; data bytes are not known before they are written. */
   readonly stats: DiffStats;
+  /** True when piece i is all of record i. */
+  readonly isWhole: boolean;
+}
+
+/** The pieces of records that ascend without overlap: all of each. */
+class WholeRecords implements PieceList {
+  readonly #records: RecordIndex;
+  #record: Uint32Array | undefined;
+
+  constructor(records: RecordIndex) {
+    this.#records = records;
+  }
+
+  get count(): number {
+    return this.#records.count;
+  }
+
+  get addressLb(): Float64Array {
+    return this.#records.addressLb;
+  }
+
+  get blocksLb(): Uint32Array {
+    return this.#records.blocksLb;
+  }
+
+  /** Made when it is asked for: who takes the records as they are does without. */
+  get record(): Uint32Array {
+    this.#record ??= Uint32Array.from({ length: this.count }, (_, i) => i);
+    return this.#record;
+  }
+}
+
+/**
+ * The plan of a set that is one sorted diff, without looking at its records: they ascend without overlap, and none is
+ * longer than images may be. @param stats of its records.
+ */
+export function planLone(records: RecordIndex, stats: DiffStats): MergePlan {
+  const last = records.count - 1;
+  const endLb = last < 0 ? 0 : records.addressLb[last]! + records.blocksLb[last]!;
+  const totalLb = stats.normalLb + stats.zeroLb + stats.discardLb;
+  const pieces = new WholeRecords(records);
+  return { records, pieces, endLb, totalLb, stats: { ...stats, files: 0, dataBytes: 0 }, isWhole: true };
 }
 
 /**
@@ -42,5 +84,5 @@ export function planMerge(
   }
   const last = pieces.count - 1;
   const endLb = last < 0 ? 0 : pieces.addressLb[last]! + pieces.blocksLb[last]!;
-  return { records, pieces, endLb, totalLb, stats };
+  return { records, pieces, endLb, totalLb, stats, isWhole: false };
 }

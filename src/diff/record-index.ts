@@ -5,15 +5,19 @@
  * these arrays alone and never touches data.
  */
 import { WalbError } from "../errors.ts";
+import type { RecordColumns } from "../native/columns.ts";
 
 /** Records held at most when nothing else is said: 640 MiB of index. */
 export const recordsMaxDefault = 16 * 1024 * 1024;
+
+/** Most records that room is made for before they are there. */
+const roomMax = 1024 * 1024;
 
 /** Source numbers are 16 bits. */
 export const sourcesMax = 65535;
 
 /** A growable struct of arrays; entries [0, count) are valid. */
-export class RecordIndex {
+export class RecordIndex implements RecordColumns {
   count = 0;
   /** Start on the volume, in LB. */
   addressLb: Float64Array;
@@ -63,6 +67,20 @@ export class RecordIndex {
         hint: "merge or apply fewer diffs at a time",
       });
     }
+    this.#grow(needed);
+  }
+
+  /**
+   * Makes room for up to `more` records, as far as the bound allows. @param share how much of the input is in already: the
+   * room is made for all of it at once, since growing costs more than the records.
+   */
+  ensureRoom(more: number, share = 1): void {
+    const foreseen = Math.min(roomMax, 8 * this.count, Math.ceil((1.02 * this.count) / Math.max(share, 1e-9)));
+    const needed = this.count + more;
+    if (needed > this.addressLb.length) this.#grow(Math.min(this.#recordsMax, Math.max(needed, foreseen)));
+  }
+
+  #grow(needed: number): void {
     if (needed <= this.addressLb.length) return;
     const size = Math.min(this.#recordsMax, Math.max(needed, Math.ceil(this.addressLb.length * 1.5)));
     this.addressLb = new Float64Array(grown(this.addressLb, size));

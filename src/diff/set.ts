@@ -5,6 +5,7 @@
  * is damage, because a file cut at a pack boundary would otherwise pass for a shorter diff.
  */
 import { asWalbError, WalbError } from "../errors.ts";
+import { allRows, type PackPlace } from "../native/columns.ts";
 import type { Memory } from "../native/memory.ts";
 import type { PlacedRead } from "../platform/disk.ts";
 import { type HeldFiles, SourceFiles } from "./files.ts";
@@ -13,7 +14,9 @@ import {
   fileHeaderBytes,
   indexRecordBytes,
   indexSuperBytes,
+  type PackInfo,
   packHeaderBytes,
+  packRecordsMax,
   parseFileHeader,
   parseIndexRecords,
   parseIndexSuper,
@@ -22,7 +25,7 @@ import {
   uuidBytes,
 } from "./format.ts";
 import { RecordIndex, recordsMaxDefault, sourcesMax } from "./record-index.ts";
-import { addStats, countRecords, emptyStats } from "./stats.ts";
+import { addStats, emptyStats } from "./stats.ts";
 import { addressLbMax, checkAborted, DiffFileKind, type DiffIo, type DiffSource, type DiffStats } from "./types.ts";
 
 /** Index records read at once: 768 KiB, the one piece of memory that opening needs. */
@@ -70,6 +73,11 @@ export class DiffSet {
   /** The files of all sources, to be released; undefined when they are too many to be open at once. */
   async holdFiles(): Promise<HeldFiles | undefined> {
     return this.#files.canHoldAll ? await this.#files.holdAll() : undefined;
+  }
+
+  /** True when it is one sorted diff, whose records ascend without overlap. */
+  get isLoneSorted(): boolean {
+    return this.sources.length === 1 && this.sources[0]?.kind === DiffFileKind.sorted;
   }
 
   /** Path of a source, for messages. */
@@ -148,8 +156,10 @@ async function readIndex(
   const { kind, uuid } = parseFileHeader(header.bytes, io.compute, { file: path, offsetBytes: 0 });
   const read = kind === DiffFileKind.sorted ? readSortedIndex : readIndexedIndex;
   const dataBytes = await read(io, files, source, path, fileBytes, records, window, options);
-  const counts = countRecords(records, firstRecord, records.count);
-  addStats(stats, { ...counts, files: 1, dataBytes });
+  const { blocksLb, records: counts } = io.compute.chooseRowsNow(records, firstRecord, records.count, allRows);
+  const [normalRecords, zeroRecords, discardRecords] = counts;
+  const [normalLb, zeroLb, discardLb] = blocksLb;
+  addStats(stats, { files: 1, normalRecords, zeroRecords, discardRecords, normalLb, zeroLb, discardLb, dataBytes });
   return { path, kind, uuid, fileBytes, firstRecord, endRecord: records.count };
 }
 
@@ -181,29 +191,67 @@ async function readSortedIndex(
   options: DiffSetOptions,
 ): Promise<number> {
   const header = window.slice(0, packHeaderBytes);
+  const headersMax = Math.floor(window.sizeBytes / packHeaderBytes);
+  const headers = window.slice(0, headersMax * packHeaderBytes);
   let offset = fileHeaderBytes;
   let endLb = 0;
   let dataBytes = 0;
   for (;;) {
     checkAborted(options.signal, "reading a diff index");
-    const place = { file: path, offsetBytes: offset };
-    if (offset + packHeaderBytes > fileBytes) {
-      if (options.lenient === true) return dataBytes;
-      throw truncated("the diff ends without its end pack", place);
-    }
-    await files.read(source, offset, header);
-    const dataOffset = offset + packHeaderBytes;
-    const pack = parsePackHeader(header.bytes, io.compute, records, source, dataOffset, endLb, addressLbMax, place);
-    if (pack.isEnd) return dataBytes;
-    // Writers never make an empty pack; the original takes one directly behind the file header.
-    if (pack.records === 0 && offset !== fileHeaderBytes) throw badFormat("a pack has no records", place, "n_records");
-    if (dataOffset + pack.dataBytes > fileBytes) {
-      throw truncated("the diff ends inside the data of a pack", place, "total_size");
-    }
-    endLb = pack.endLb;
-    dataBytes += pack.dataBytes;
-    offset = dataOffset + pack.dataBytes;
+    // Many at once, as far as they are good; what is wrong with the next one is told below.
+    const packs = await files.readPackHeaders(source, offset, headers);
+    records.ensureRoom(packs * packRecordsMax, offset / fileBytes);
+    const place: PackPlace = {
+      count: records.count,
+      source,
+      fileBytes,
+      offsetBytes: offset,
+      fromLb: endLb,
+      limitLb: addressLbMax,
+    };
+    const parsed = io.compute.parsePacksNow(headers.bytes, packs, records, place);
+    records.count = parsed.count;
+    dataBytes += parsed.dataBytes;
+    ({ endLb, offsetBytes: offset } = parsed);
+    if (parsed.isEnd) return dataBytes;
+    if (parsed.packs > 0) continue;
+    const info = await readPack(files, source, path, fileBytes, records, header, offset, endLb, io, options.lenient);
+    if (info === undefined || info.isEnd) return dataBytes;
+    ({ endLb } = info);
+    dataBytes += info.dataBytes;
+    offset += packHeaderBytes + info.dataBytes;
   }
+}
+
+/** Reads and checks one pack header. @returns undefined for a file that ends here and may do so. */
+async function readPack(
+  files: SourceFiles,
+  source: number,
+  path: string,
+  fileBytes: number,
+  records: RecordIndex,
+  header: Memory,
+  offset: number,
+  endLb: number,
+  io: DiffIo,
+  isLenient: boolean | undefined,
+): Promise<PackInfo | undefined> {
+  const place = { file: path, offsetBytes: offset };
+  if (offset + packHeaderBytes > fileBytes) {
+    if (isLenient === true) return undefined;
+    throw truncated("the diff ends without its end pack", place);
+  }
+  await files.read(source, offset, header);
+  const dataOffset = offset + packHeaderBytes;
+  const pack = parsePackHeader(header.bytes, io.compute, records, source, dataOffset, endLb, addressLbMax, place);
+  // Writers never make an empty pack; the original takes one directly behind the file header.
+  if (!pack.isEnd && pack.records === 0 && offset !== fileHeaderBytes) {
+    throw badFormat("a pack has no records", place, "n_records");
+  }
+  if (dataOffset + pack.dataBytes > fileBytes) {
+    throw truncated("the diff ends inside the data of a pack", place, "total_size");
+  }
+  return pack;
 }
 
 /** Reads the index of an indexed file. @returns the bytes before the index, as the original counts data. */

@@ -10,7 +10,7 @@ import type { DiffSet } from "./set.ts";
 import { RecordKind } from "./types.ts";
 
 /** Larger images are worth memory of the pool, which is accounted for. */
-const imageBytesMax = mib;
+export const imageBytesMax = mib;
 
 /** Smaller ones may be expanded once for each piece that they are cut into. */
 const sharedBytesMax = 64 * kib;
@@ -70,4 +70,28 @@ export async function transferImages(
     { isVerified },
   );
   if (bad !== undefined) throw damagedImage(set, pieces.record[rows[bad.row]!]!, bad.code);
+}
+
+/**
+ * Writes the records [from, to) that have data, `rows` of them, whole. @throws WalbError `damaged` naming the file of a
+ * bad one.
+ */
+export async function transferRecords(
+  set: DiffSet,
+  files: readonly DiskFile[],
+  records: RecordIndex,
+  from: number,
+  to: number,
+  rows: number,
+  image: DiskFile,
+  isVerified: boolean,
+): Promise<void> {
+  const bad = await image.transfer?.(files, rows, (table) => table.putRecords(records, from, to), { isVerified });
+  if (bad === undefined) return;
+  let record = from;
+  for (let row = -1; record < to; record++) {
+    if (records.kind[record] === RecordKind.normal) row++;
+    if (row === bad.row) break;
+  }
+  throw damagedImage(set, record, bad.code);
 }

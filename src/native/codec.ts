@@ -3,6 +3,7 @@
  *
  * Source of the numbers: `docs/formats.md`, wdiff compression types.
  */
+import type { ChosenRows, PackPlace, ParsedPacks, RecordColumns, RowLimits } from "./columns.ts";
 import type { Memory } from "./memory.ts";
 
 /** wdiff compression types. gzip is a zlib stream, lzma an .xz container, snappy and lz4 raw blocks, zstd a frame. */
@@ -108,6 +109,10 @@ export interface Compute {
   checksumNow(memory: Uint8Array, salt: number): number;
   /** All-zero test at once on the calling thread, for small ranges. */
   isZeroNow(memory: Uint8Array): boolean;
+  /** Takes the pack headers of a sorted diff into an index, at once: those up to the first that breaks a rule. */
+  parsePacksNow(headers: Uint8Array, packs: number, columns: RecordColumns, place: PackPlace): ParsedPacks;
+  /** Chooses records [from, …) before `end` for one transfer, at once. @throws WalbError `internal` for numbers of no file. */
+  chooseRowsNow(columns: RecordColumns, from: number, end: number, limits: RowLimits): ChosenRows;
 }
 
 /** Data to frame; zeroes where there is no memory. */

@@ -15,6 +15,15 @@ import {
   maxEncodedBytes,
   type VerifyItem,
 } from "./codec.ts";
+import {
+  type ChosenRows,
+  chooseRows,
+  type PackPlace,
+  type ParsedPacks,
+  parsePacks,
+  type RecordColumns,
+  type RowLimits,
+} from "./columns.ts";
 import { EncodedF64, ExpandedF64, ItemF64, ItemU32, itemBytes, itemF64, itemU32, JobFlag, Op } from "./layout.ts";
 import type { Memory } from "./memory.ts";
 import { createInlineRunner, type JobPool, type JobRunner } from "./pool.ts";
@@ -198,6 +207,14 @@ class ShimCompute implements Compute {
 
   isZeroNow(memory: Uint8Array): boolean {
     return memory.byteLength > 0 && shim.isZero(memory);
+  }
+
+  parsePacksNow(headers: Uint8Array, packs: number, columns: RecordColumns, place: PackPlace): ParsedPacks {
+    return parsePacks(headers, packs, columns, place);
+  }
+
+  chooseRowsNow(columns: RecordColumns, from: number, end: number, limits: RowLimits): ChosenRows {
+    return chooseRows(columns, from, end, limits);
   }
 }
 

@@ -39,6 +39,7 @@ export const Op = {
   startWriteback: 34,
   writeBack: 35,
   frame: 36,
+  readPacks: 37,
 } as const;
 export type Op = (typeof Op)[keyof typeof Op];
 

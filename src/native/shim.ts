@@ -5,6 +5,10 @@
 import { dlopen, FFIType, type Pointer, ptr, toArrayBuffer } from "bun:ffi";
 import { closeSync, readFileSync, writeSync } from "node:fs";
 import { WalbError } from "../errors.ts";
+import type { RecordColumns } from "./columns.ts";
+
+const { ptr: address } = FFIType;
+const columnTypes = [address, address, address, address, address, address, address, address, address, address] as const;
 
 const definitions = {
   walb_run_job: { args: [FFIType.ptr], returns: FFIType.void },
@@ -47,6 +51,14 @@ const definitions = {
   },
   walb_keep_alive: { args: [FFIType.i32, FFIType.i32, FFIType.i32, FFIType.i32], returns: FFIType.i32 },
   walb_duplicate: { args: [FFIType.i32], returns: FFIType.i32 },
+  walb_parse_packs: {
+    args: [FFIType.ptr, FFIType.u32, FFIType.ptr, ...columnTypes],
+    returns: FFIType.u32,
+  },
+  walb_choose_rows: {
+    args: [FFIType.ptr, FFIType.ptr, FFIType.ptr, FFIType.u32, ...columnTypes],
+    returns: FFIType.i32,
+  },
   walb_watch_remove: { args: [FFIType.ptr, FFIType.i32], returns: FFIType.void },
 } as const;
 
@@ -102,8 +114,19 @@ export const shim = {
     symbols.walb_keep_alive(fd, idleS, intervalS, count),
   /** A descriptor of the same file, or −errno. */
   duplicate: (fd: number): number => symbols.walb_duplicate(fd),
+  /** How many of the headers were good. */
+  parsePacks: (headers: Uint8Array, count: number, parsing: Float64Array, columns: RecordColumns): number =>
+    symbols.walb_parse_packs(headers, count, parsing, ...columnsOf(columns)),
+  /** False for a record that no file has. */
+  chooseRows: (choosing: Float64Array, table: number, files: Int32Array, columns: RecordColumns): boolean =>
+    symbols.walb_choose_rows(choosing, table as Pointer, files, files.length, ...columnsOf(columns)) !== 0,
   watchRemove: (watch: number, fd: number): void => symbols.walb_watch_remove(watch as Pointer, fd),
 };
+
+function columnsOf(columns: RecordColumns) {
+  const { addressLb, blocksLb, kind, codec, source, dataOffset, storedBytes, imageLb, sliceLb, checksum } = columns;
+  return [addressLb, blocksLb, kind, codec, source, dataOffset, storedBytes, imageLb, sliceLb, checksum] as const;
+}
 
 /** A range of shim memory as JavaScript sees it. It is never unmapped. */
 export interface Mapping {

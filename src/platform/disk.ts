@@ -7,6 +7,7 @@
  * `locked` (lock held by another process).
  */
 import type { Codec, CompressOption, Encoded } from "../native/codec.ts";
+import type { RecordColumns } from "../native/columns.ts";
 import type { Memory } from "../native/memory.ts";
 
 /** How to open a file. */
@@ -89,6 +90,9 @@ export interface TransferRows {
     sliceBytes: number,
     fileOffset: number,
   ): void;
+  /** Adds the records [from, end) of an index that have data, each written whole to where it belongs. `source` of the
+   * records says which of the files. */
+  putRecords(columns: RecordColumns, from: number, end: number): void;
 }
 
 /** The images of a {@link Disk.recode}, put row by row. */
@@ -170,6 +174,10 @@ export interface DiskFile {
   /** Fills each target from its offset, as one job. Absent where {@link read} is as good.
    * @throws WalbError `io` on a short read. */
   readMany?(reads: readonly PlacedRead[]): Promise<void>;
+  /** Reads pack headers of a sorted diff, one behind the other over the data between them, as one job: as many as fit, up
+   * to the end pack, the end of the file or what can be no header. @returns how many; none of them is checked.
+   * Absent where single reads are as good. */
+  readPackHeaders?(offsetBytes: number, target: Memory): Promise<number>;
   /** Reserves the space of a range of a regular file, which reads back as before. False where this cannot be done.
    * @throws WalbError `no-space`. Absent where space is never short. */
   allocate?(offsetBytes: number, sizeBytes: number): Promise<boolean>;

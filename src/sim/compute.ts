@@ -29,5 +29,7 @@ export function createSimCompute(process: SimProcess, delay: DelayRange): Comput
     hashes: (items, seed) => later(`hash ${items.length}`, () => inner.hashes(items, seed)),
     checksumNow: (memory, salt) => inner.checksumNow(memory, salt),
     isZeroNow: (memory) => inner.isZeroNow(memory),
+    parsePacksNow: (headers, packs, columns, place) => inner.parsePacksNow(headers, packs, columns, place),
+    chooseRowsNow: (columns, from, end, limits) => inner.chooseRowsNow(columns, from, end, limits),
   };
 }

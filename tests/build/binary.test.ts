@@ -43,7 +43,7 @@ test("the executable alone in a directory with hostile configuration tells its v
 test("a compiled program has the shim inside and needs no temporary directory", async () => {
   await withTemporaryDirectory(async (directory) => {
     const program = join(directory, "probe");
-    const flags = ["--compile", "--minify", "--bytecode", "--format=esm"];
+    const flags = ["--compile", "--minify", "--bytecode", "--format=esm", "--splitting"];
     const isolation = ["--no-compile-autoload-dotenv", "--no-compile-autoload-bunfig"];
     const source = join(import.meta.dir, "shim-probe.ts");
     const built = run([process.execPath, "build", ...flags, ...isolation, source, "--outfile", program]);

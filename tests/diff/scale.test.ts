@@ -33,7 +33,16 @@ function countingDisk(disk: Disk): { disk: Disk; count: { now: number; max: numb
         },
       },
     });
-    const names = ["read", "readMany", "readCached", "size", "write", "writeGather", "sync"] as const;
+    const names = [
+      "read",
+      "readMany",
+      "readCached",
+      "readPackHeaders",
+      "size",
+      "write",
+      "writeGather",
+      "sync",
+    ] as const;
     for (const name of names) {
       Object.defineProperty(counted, name, { value: (file[name] as () => unknown).bind(file) });
     }

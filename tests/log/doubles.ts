@@ -100,6 +100,8 @@ export const testCompute: Compute = {
   hashes: notHere,
   checksumNow: (bytes, salt) => walbChecksum(bytes, salt),
   isZeroNow: (bytes) => bytes.every((byte) => byte === 0),
+  parsePacksNow: notHere,
+  chooseRowsNow: notHere,
 };
 
 /** Seeded chance (mulberry32). */

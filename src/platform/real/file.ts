@@ -175,6 +175,14 @@ export class RealDiskFile implements DiskFile {
     });
   }
 
+  async readPackHeaders(offsetBytes: number, target: Memory): Promise<number> {
+    this.#check("read", offsetBytes, target.sizeBytes, target.address);
+    const { result } = await this.raw({ op: Op.readPacks, ...place(offsetBytes, target) });
+    if (result >= 0) return result;
+    if (result === endOfFile) return 0;
+    throw errnoError("read of pack headers", -result, this.#place(offsetBytes));
+  }
+
   async allocate(offsetBytes: number, sizeBytes: number): Promise<boolean> {
     checkRange(offsetBytes + sizeBytes, 0, Number.MAX_SAFE_INTEGER, "end of the range");
     if (this.isBlockDevice || sizeBytes === 0) return true;

@@ -1,6 +1,7 @@
 /** @module The rows of a transfer or recoding as items of a batch table: written straight into it, since there are very many. */
 import { WalbError } from "../../errors.ts";
-import { ItemF64, ItemU32, itemF64, itemU32 } from "../../native/layout.ts";
+import { allRows, chooseRows, type RecordColumns } from "../../native/columns.ts";
+import { ItemF64, ItemU32, itemBytes, itemF64, itemU32 } from "../../native/layout.ts";
 import type { Table } from "../../native/tables.ts";
 import type { TransferRows } from "../disk.ts";
 
@@ -59,6 +60,17 @@ export class ItemRows implements TransferRows {
     u32[this.#row * itemU32 + ItemU32.code] = codec;
     u32[this.#row * itemU32 + ItemU32.word] = checksum;
     this.#row++;
+  }
+
+  putRecords(columns: RecordColumns, from: number, end: number): void {
+    const limits = { ...allRows, imageBytesMax };
+    const files = Int32Array.from(this.#descriptors);
+    const { rows, to } = chooseRows(columns, from, end, limits, files);
+    if (to !== end || rows > this.#count - this.#row) {
+      throw new WalbError("internal", { what: `records ${from} to ${end} do not fit into a transfer` });
+    }
+    chooseRows(columns, from, end, limits, files, this.#table.address + this.#row * itemBytes);
+    this.#row += rows;
   }
 
   /** Adds a row without file. */

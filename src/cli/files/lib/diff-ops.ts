@@ -1,7 +1,7 @@
 /** @module Merging, applying and dumping wdiffs, and reading the image they make over a base. */
 import { type ApplyResult, applyDiffs } from "../../../diff/apply.ts";
 import { fileHeaderBytes, packHeaderBytes, parsePackHeader } from "../../../diff/format.ts";
-import { planMerge } from "../../../diff/merge.ts";
+import { planLone, planMerge } from "../../../diff/merge.ts";
 import { writeMerged } from "../../../diff/output.ts";
 import { RecordIndex } from "../../../diff/record-index.ts";
 import { type DiffSet, openDiffSet } from "../../../diff/set.ts";
@@ -105,7 +105,7 @@ export async function redoDiff(tool: Tool, path: string, image: DiskFile, option
 function redoFile(tool: Tool, path: string, image: DiskFile, options: RedoToolOptions): Promise<Redone> {
   return withDiffs(tool, [path], options.lenient === true, async (set) => {
     const { records } = set;
-    const plan = planMerge(records, { maxIoLb: 0 });
+    const plan = set.isLoneSorted ? planLone(records, set.stats) : planMerge(records, { maxIoLb: 0 });
     const sizeLb = await limitOf(image);
     await applyDiffs(tool.platform, set, plan, image, {
       sizeLb,
@@ -127,7 +127,9 @@ export async function redoDiffs(
   options: RedoToolOptions,
 ): Promise<{ input: DiffStats; applied: ApplyResult }> {
   return withDiffs(tool, paths, options.lenient === true, async (set) => {
-    const plan = planMerge(set.records, { maxIoLb: 0, joinSlices: true });
+    const plan = set.isLoneSorted
+      ? planLone(set.records, set.stats)
+      : planMerge(set.records, { maxIoLb: 0, joinSlices: true });
     const applied = await applyDiffs(tool.platform, set, plan, image, {
       sizeLb: await limitOf(image),
       discard: options.discard,
