@@ -9,11 +9,11 @@
 import { mib } from "../../units.ts";
 
 /** How often memory is looked at, which takes microseconds. */
-const lookMs = 2_000;
+const lookMs = 1_000;
 /** Below this there is nothing to be won. */
 const residentBytesMin = 112 * mib;
 /** Growth since the last collection that is worth one. */
-const growthBytesMin = 24 * mib;
+const growthBytesMin = 16 * mib;
 
 /** Decides when to collect, from the resident memory of the process as it is seen again and again. */
 export class CollectionRule {
