@@ -57,11 +57,14 @@ export class Exchange {
   }
 }
 
+/** A request that has not come completely for so long will hardly come. */
+const hurriedMs = 1_000;
+
 /**
- * Which of many goes when there are too many: whoever has been asking for longest without coming to an end, else whoever
- * has had an answer and been silent for longest. One that waits for its answer never does.
+ * Which of many goes when there are too many: whoever has been asking for long without coming to an end, else whoever has
+ * had an answer and been silent for longest, else whoever asks for longest. One that waits for its answer never does.
  */
-export function leastMissed<T extends { readonly exchange: Exchange }>(all: Iterable<T>): T | undefined {
+export function leastMissed<T extends { readonly exchange: Exchange }>(all: Iterable<T>, nowMs: number): T | undefined {
   let asking: T | undefined;
   let silent: T | undefined;
   for (const one of all) {
@@ -69,5 +72,6 @@ export function leastMissed<T extends { readonly exchange: Exchange }>(all: Iter
     if (state === "asking" && (asking === undefined || sinceMs < asking.exchange.sinceMs)) asking = one;
     if (state === "answered" && (silent === undefined || lastMs < silent.exchange.lastMs)) silent = one;
   }
-  return asking ?? silent;
+  const isSlow = asking !== undefined && asking.exchange.sinceMs + hurriedMs <= nowMs;
+  return isSlow ? asking : (silent ?? asking);
 }

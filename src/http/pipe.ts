@@ -80,7 +80,7 @@ export function hold(connection: Connection, firstBytes: Uint8Array): Held {
   return held;
 }
 
-/** Joins a connection that was held to another one, with what it brought. */
+/** Joins a connection that was held to another one, with what it brought; what it brought first was seen before. */
 export function attach(
   outside: Connection,
   inside: Connection,
@@ -92,8 +92,8 @@ export function attach(
     options.closed();
     return;
   }
-  for (const chunk of held.chunks) {
-    options.sawLeft?.(chunk);
+  for (const [i, chunk] of held.chunks.entries()) {
+    if (i > 0) options.sawLeft?.(chunk);
     inside.write(chunk);
   }
   pipe(outside, inside, { ...options, isLeftEnded: held.isEnded });

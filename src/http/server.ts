@@ -64,7 +64,7 @@ export function createHttpFactory(net: Net, tokens?: Tokens): HttpFactory {
         toldMs = nowMs;
         log.warn("too many HTTP connections", { peer, connectionsMax: connectionsMax[trust] });
       }
-      const least = leastMissed(open[trust]);
+      const least = leastMissed(open[trust], nowMs);
       if (least !== undefined) drop(least);
       return least !== undefined;
     };
@@ -91,6 +91,7 @@ export function createHttpFactory(net: Net, tokens?: Tokens): HttpFactory {
           return;
         }
         const exchange = new Exchange(performance.now());
+        exchange.asked(firstBytes, performance.now());
         const entry = { outside, exchange };
         open[peerTrust].add(entry);
         looking ??= setInterval(look, requestLookMs);

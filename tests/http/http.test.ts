@@ -8,6 +8,7 @@ import type { HttpService } from "../../src/control/role.ts";
 import { WalbError } from "../../src/errors.ts";
 import { createApp } from "../../src/http/app.ts";
 import { Client } from "../../src/http/client.ts";
+import { Exchange, leastMissed } from "../../src/http/exchange.ts";
 import { createHttpFactory } from "../../src/http/server.ts";
 import { type Address, addressText, type Listener } from "../../src/platform/net.ts";
 import { createNet } from "../../src/platform/real/net.ts";
@@ -191,6 +192,27 @@ test("every POST of the documentation is one that a daemon takes", () => {
   );
   expect(posts.length).toBeGreaterThan(0);
   for (const line of posts) expect(line).toContain("-H 'content-type: application/json'");
+});
+
+test("when there are too many connections, one goes that hardly comes to an end or has had its answer, never one that waits", () => {
+  const request = Buffer.from("POST /api/x HTTP/1.1\r\ncontent-length: 2\r\n\r\n{}");
+  const made = (nowMs: number, bytes: Uint8Array, answeredMs?: number) => {
+    const exchange = new Exchange(nowMs);
+    exchange.asked(bytes, nowMs);
+    if (answeredMs !== undefined) exchange.answered(answeredMs);
+    return { exchange };
+  };
+  const slow = made(0, request.subarray(0, -1));
+  const waiting = made(0, request);
+  const answered = made(10, request, 500);
+  const later = made(10, request, 600);
+  const asking = made(900, request.subarray(0, 20));
+  expect([slow, waiting, asking].map(({ exchange }) => exchange.state)).toEqual(["asking", "working", "asking"]);
+  expect(leastMissed([waiting, later, answered, slow, asking], 1000)).toBe(slow);
+  // One that has just come is not taken for one that will not.
+  expect(leastMissed([waiting, later, answered, asking], 1000)).toBe(answered);
+  expect(leastMissed([waiting, asking], 1000)).toBe(asking);
+  expect(leastMissed([waiting], 1000)).toBeUndefined();
 });
 
 describe("clients that hold a connection", () => {
