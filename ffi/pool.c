@@ -6,7 +6,6 @@
 #include "walb.h"
 #include <errno.h>
 #include <pthread.h>
-#include <sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -188,15 +187,6 @@ static int claim_wake(struct lane *lane) {
     return 1;
 }
 
-/*
- * Threads of the fast lane do not push whoever wakes them off its processor: that is the event loop, which is about to
- * give out more jobs. They take the next free processor instead. What they cannot get they do without.
- */
-static void be_patient(void) {
-    const struct sched_param plain = {0};
-    pthread_setschedparam(pthread_self(), SCHED_BATCH, &plain);
-}
-
 struct start {
     struct pool *pool;
     int lane;
@@ -205,7 +195,6 @@ struct start {
 static void *work(void *argument) {
     struct start start = *(struct start *)argument;
     free(argument);
-    if (start.lane == 0) be_patient();
     struct pool *pool = start.pool;
     struct lane *lane = &pool->lane[start.lane];
     pthread_mutex_lock(&pool->mutex);
