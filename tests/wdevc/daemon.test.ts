@@ -127,6 +127,51 @@ describe("wdevc on the device daemon, by name or /dev/walb/NAME", () => {
     await value("delete-wdev", "knobs");
   }, 300_000);
 
+  test("create-wdev keeps -maxp, -maxl, -fs and -fp with the device, and says which options have no effect", async () => {
+    makeFile("tuned.l", 8 * mib);
+    makeFile("tuned.d", 4 * mib);
+    await value("format-ldev", "tuned.l", "tuned.d", "-n", "tuned");
+    const options = "-maxp 4 -maxl 4 -fs 2 -fp 90000000 -minp 1 -qp 50 -bp 8 -bi 2K";
+    const { code, out, err } = await run("create-wdev", "tuned.l", "tuned.d", ...options.split(" "));
+    expect({ code, out }).toEqual({ code: 0, out: "name tuned\nmajor 0\nminor 0\n" });
+    const lines = err.trimEnd().split("\n");
+    expect(lines.map((line) => /create-wdev:(-\w+) /.exec(line)?.[1])).toEqual(["-minp", "-qp", "-bp", "-bi", "-fp"]);
+    const shown = async () => JSON.parse((await walb(where, "device", "show", "tuned", "--json")).out).tuning;
+    const tuning = {
+      maxPendingBytes: 4 * mib,
+      maxPackBytes: 4096,
+      logSyncBytes: 2 * mib,
+      logSyncIntervalMs: 86_400_000,
+    };
+    expect(await shown()).toEqual(tuning);
+    daemon.kill("SIGTERM");
+    await daemon.exited;
+    await startDaemon();
+    expect(await shown()).toEqual(tuning);
+    expect((await walb(where, "device", "show", "tuned")).out).toMatch(/pending at most: +4/);
+    // One block to a pack; by default all of it would be one pack of 17 blocks.
+    const client = await RawNbd.go(platform.net, nbd, "tuned");
+    client.send(request(1, 1, 0, 65536, 0, new Uint8Array(65536).fill(1)));
+    expect((await client.reply(1)).error).toBe(0);
+    expect(await value("get-completed-lsid", "tuned")).toBe("32");
+    // Nobody flushes, and a day has not gone by.
+    await Bun.sleep(300);
+    expect(await value("get-permanent-lsid", "tuned")).toBe("0");
+    client.connection.close();
+    await client.gone();
+    await value("delete-wdev", "tuned", "-f");
+  }, 300_000);
+
+  test("what is not asked for stays the daemon's choice, without a word", async () => {
+    await make("plain");
+    expect(JSON.parse((await walb(where, "device", "show", "plain", "--json")).out).tuning).toBeUndefined();
+    await value("delete-wdev", "plain");
+    const { err } = await run("create-wdev", "plain.l", "plain.d", "-maxp", "16384", "-maxl", "2048");
+    expect(err).toMatch(/-maxp 16384 is more than the daemon has for a volume: \d+ KiB/);
+    expect(err).toContain("-maxl 2048 is more than the daemon makes: packs have at most 1024 KiB");
+    await value("delete-wdev", "plain");
+  }, 300_000);
+
   test("refusals have the driver's errno and the reason", async () => {
     await make("no");
     const refused = async (text: string, reason: string, ...words: string[]): Promise<void> => {

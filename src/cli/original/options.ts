@@ -59,6 +59,11 @@ export class OriginalArgs {
   }
 
   flag(name: string): boolean {
+    return this.isGiven(name);
+  }
+
+  /** Whether it was written, whatever its default is. */
+  isGiven(name: string): boolean {
     return this.#given.has(name);
   }
 

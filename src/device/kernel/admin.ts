@@ -79,7 +79,14 @@ export class KernelAdmin implements DeviceAdmin {
   async create(wanted: CreateVolume): Promise<VolumeReport> {
     const parsed = createVolumeSchema.safeParse(wanted);
     if (!parsed.success) throw badParameter(parsed.error);
-    const { name, dataPath, logPath, sizeBytes, logSizeBytes, pbsBytes, overflow, reuseLog } = parsed.data;
+    const { name, dataPath, logPath, sizeBytes, logSizeBytes, pbsBytes, overflow, reuseLog, tuning } = parsed.data;
+    if (tuning !== undefined) {
+      throw new WalbError("unsupported", {
+        what: "a device of the kernel driver is not tuned so",
+        where: { volume: name, field: "tuning" },
+        hint: "wdevc create-wdev takes the tuning options of the driver",
+      });
+    }
     if (dataPath === undefined || logPath === undefined) {
       throw new WalbError("bad-parameter", {
         what: "the kernel driver makes a device over two block devices, one for the data and one for the log",

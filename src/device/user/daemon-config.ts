@@ -2,7 +2,7 @@
 import { z } from "zod";
 import { asWalbError, WalbError } from "../../errors.ts";
 import type { Disk } from "../../platform/disk.ts";
-import { maxVolumes, overflowPolicySchema, volumeNameSchema } from "./control/schema.ts";
+import { maxVolumes, overflowPolicySchema, volumeNameSchema, volumeTuningSchema } from "./control/schema.ts";
 
 const maxConfigBytes = 64 * 1024;
 const suffix = ".json";
@@ -19,6 +19,7 @@ const configSchema = z.strictObject({
   dataPath: z.string().min(1),
   logPath: z.string().min(1),
   overflow: overflowPolicySchema,
+  tuning: volumeTuningSchema.optional(),
   /** The daemon made the store in its own directory, and removes it with the volume. */
   ownsData: z.boolean(),
   ownsLog: z.boolean(),

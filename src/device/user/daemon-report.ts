@@ -5,6 +5,7 @@ import { type Address, addressText } from "../../platform/net.ts";
 import { lbBytes } from "../../units.ts";
 import type { VolumeReport } from "./control/schema.ts";
 import type { VolumeConfig } from "./daemon-config.ts";
+import { boundTuning } from "./daemon-tuning.ts";
 import type { WriteAheadEngine } from "./engine.ts";
 
 /** A volume of the daemon, running or failed. */
@@ -26,8 +27,16 @@ export interface VolumeUse {
   readonly isTcpTls: boolean;
 }
 
-/** `resolve` makes paths of the configuration absolute. */
-export function reportOf(volume: Volume, use: VolumeUse, resolve: (path: string) => string): VolumeReport {
+/** What a report needs to know of the daemon. */
+export interface ReportSurroundings {
+  /** Makes paths of the configuration absolute. */
+  resolve(path: string): string;
+  /** What a volume may have pending at most. */
+  readonly pendingBudgetBytes: number;
+}
+
+export function reportOf(volume: Volume, use: VolumeUse, surroundings: ReportSurroundings): VolumeReport {
+  const { resolve, pendingBudgetBytes } = surroundings;
   const { name, engine, config, failure } = volume;
   const info = engine?.deviceInfo();
   const status = engine?.deviceStatus();
@@ -38,6 +47,7 @@ export function reportOf(volume: Volume, use: VolumeUse, resolve: (path: string)
     ...(reason === undefined ? {} : { reason }),
     sizeBytes: info === undefined ? (config?.sizeBytes ?? 0) : info.sizeLb * lbBytes,
     overflow: config?.overflow ?? "keep-writing",
+    ...(config?.tuning === undefined ? {} : { tuning: boundTuning(config.tuning, pendingBudgetBytes) }),
     dataPath: config === undefined ? "" : resolve(config.dataPath),
     logPath: config === undefined ? "" : resolve(config.logPath),
     connections: use.connectionsOf(name),

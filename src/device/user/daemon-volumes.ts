@@ -14,6 +14,7 @@ import { type VolumeConfig, VolumeConfigs } from "./daemon-config.ts";
 import { pendingBudgetOf, tooManyVolumes, volumeLimits } from "./daemon-memory.ts";
 import { lossOf, reportOf, type Volume, type VolumeUse } from "./daemon-report.ts";
 import { makeStores, removeOwnStores, type StoreWishes } from "./daemon-stores.ts";
+import { boundTuning, tuningOptions } from "./daemon-tuning.ts";
 import { openEngine, type WriteAheadEngine } from "./engine.ts";
 import type { NbdExports } from "./nbd/exports.ts";
 
@@ -130,6 +131,7 @@ export class VolumeSet implements NbdExports {
         dataPath: wish.dataPath ?? `${name}.data`,
         logPath: wish.logPath ?? `${name}.log`,
         overflow: wish.overflow,
+        ...(wish.tuning === undefined ? {} : { tuning: wish.tuning }),
         ownsData,
         ownsLog,
       };
@@ -290,8 +292,9 @@ export class VolumeSet implements NbdExports {
     if (this.engines >= volumesMax) throw tooManyVolumes(name, volumesMax);
     this.engines += 1;
     const options = {
-      pendingBudgetBytes: pendingBudgetOf(this.host.clientMemoryBytes),
+      pendingBudgetBytes: this.pendingBudgetBytes,
       ...this.tuning,
+      ...tuningOptions(boundTuning(config.tuning ?? {}, this.pendingBudgetBytes)),
       name,
       overflow,
       dataPath: this.configs.resolve(config.dataPath),
@@ -316,7 +319,15 @@ export class VolumeSet implements NbdExports {
   }
 
   private report(volume: Volume): VolumeReport {
-    return reportOf(volume, this.host, (path) => this.configs.resolve(path));
+    return reportOf(volume, this.host, {
+      resolve: (path) => this.configs.resolve(path),
+      pendingBudgetBytes: this.pendingBudgetBytes,
+    });
+  }
+
+  /** What a volume may have pending at most. */
+  private get pendingBudgetBytes(): number {
+    return this.tuning.pendingBudgetBytes ?? pendingBudgetOf(this.host.clientMemoryBytes);
   }
 
   private volume(name: string): Volume {

@@ -4,6 +4,7 @@ import { version } from "../../../control/version.ts";
 import { KernelAdmin } from "../../../device/kernel/admin.ts";
 import { WalbDriver } from "../../../device/kernel/driver.ts";
 import { checkStartParam, type StartParam } from "../../../device/kernel/layout.ts";
+import type { VolumeTuning } from "../../../device/user/control/schema.ts";
 import { blockBytesFor } from "../../../device/user/daemon-stores.ts";
 import { asWalbError, WalbError } from "../../../errors.ts";
 import { formatLogDevice, readSuperblock } from "../../../log/format.ts";
@@ -17,6 +18,7 @@ import type { OriginalArgs } from "../options.ts";
 import type { OriginalContext } from "../tool.ts";
 import { asIoctl } from "./errors.ts";
 import { daemonOf, isDaemonNamed } from "./target.ts";
+import { tuningAsked, tuningRemarks } from "./tuning.ts";
 
 /** Makes an empty log on LDEV for DDEV, whatever was there. Both may be block devices or files. */
 export async function formatLdev({ args, tool, print, io }: OriginalContext): Promise<number> {
@@ -41,7 +43,7 @@ export async function formatLdev({ args, tool, print, io }: OriginalContext): Pr
 }
 
 /** Starts a device over a formatted log: with the driver when it is loaded and both are block devices. */
-export async function createWdev({ args, tool, print, io }: OriginalContext): Promise<number> {
+export async function createWdev({ args, tool, print, logError, io }: OriginalContext): Promise<number> {
   const { platform } = tool;
   const param: StartParam = {
     name: args.text("n"),
@@ -55,15 +57,17 @@ export async function createWdev({ args, tool, print, io }: OriginalContext): Pr
     ioBulk: args.int("bi"),
   };
   const stores = storePaths(args, io);
-  const started = await asIoctl(async () => {
+  const started: Started = await asIoctl(async () => {
     checkStartParam(param);
     return (await isForDriver(platform, io, stores))
       ? await new KernelAdmin(platform).start(stores, param)
-      : await createAtDaemon(platform, io, stores, param.name);
+      : await createAtDaemon(platform, io, stores, args);
   });
   print(`name ${started.name}`);
   print(`major ${started.major}`);
   print(`minor ${started.minor}`);
+  const remarks = started.tuning === undefined ? [] : tuningRemarks(args, started.tuning);
+  for (const remark of remarks) logError(`wdevc create-wdev:${remark}`);
   return 0;
 }
 
@@ -100,6 +104,14 @@ export async function printVersion({ tool, print }: OriginalContext): Promise<nu
     print(version);
   }
   return 0;
+}
+
+interface Started {
+  readonly name: string;
+  readonly major: number;
+  readonly minor: number;
+  /** In force; only of a device of the daemon. */
+  readonly tuning?: VolumeTuning;
 }
 
 interface Stores {
@@ -156,13 +168,17 @@ async function driverDevices(platform: Platform) {
 }
 
 /** The daemon names a device as the driver does: as asked, as its superblock says, or the first free number. */
-async function createAtDaemon(platform: Platform, io: Io, { logPath, dataPath }: Stores, asked: string) {
+async function createAtDaemon(platform: Platform, io: Io, { logPath, dataPath }: Stores, args: OriginalArgs) {
   const client = await daemonOf(platform, io);
   try {
+    const asked = args.text("n");
     const name = asked !== "" ? asked : await storedName(platform, logPath);
     const wanted = name !== "" ? name : firstFree((await client.list()).map((report) => report.name));
-    const report = await client.create({ name: wanted, logPath, dataPath, reuseLog: true });
-    return { name: report.name, major: 0, minor: 0 };
+    const tuning = tuningAsked(args);
+    const isTuned = Object.keys(tuning).length > 0;
+    const volume = { name: wanted, logPath, dataPath, reuseLog: true };
+    const report = await client.create(isTuned ? { ...volume, tuning } : volume);
+    return { name: report.name, major: 0, minor: 0, tuning: report.tuning ?? {} };
   } finally {
     await client.close();
   }

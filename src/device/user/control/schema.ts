@@ -37,6 +37,31 @@ const volumeSizeSchema = z
   .max(maxVolumeBytes)
   .refine((size) => size % lbBytes === 0, "a multiple of 512 bytes, e.g. 10737418240");
 
+/** How the engine of one volume works, where it is not to be the daemon's choice. */
+export const volumeTuningSchema = z.strictObject({
+  /** Writes that are not on the data store yet, before more have to wait; never more than the daemon allows a volume. */
+  maxPendingBytes: z
+    .int()
+    .min(1024 * 1024)
+    .max(2 ** 34)
+    .optional(),
+  /** Most data of one log pack; at least one block, at most 1 MiB. */
+  maxPackBytes: z
+    .int()
+    .min(lbBytes)
+    .max(2 ** 42)
+    .optional(),
+  /** The log is synced once so much of it is not, … */
+  logSyncBytes: z
+    .int()
+    .min(0)
+    .max(2 ** 34)
+    .optional(),
+  /** … and at the latest after this time. */
+  logSyncIntervalMs: z.int().min(0).max(86_400_000).optional(),
+});
+export type VolumeTuning = z.infer<typeof volumeTuningSchema>;
+
 /** What `create` takes. Paths default to files in the daemon's directory. */
 export const createVolumeSchema = z.strictObject({
   name: volumeNameSchema,
@@ -53,6 +78,7 @@ export const createVolumeSchema = z.strictObject({
   overflow: overflowPolicySchema.default("keep-writing"),
   /** Physical block size of the log: 512 or 4096. Default: the larger of the two stores'. */
   pbsBytes: z.union([z.literal(512), z.literal(4096)]).optional(),
+  tuning: volumeTuningSchema.optional(),
 });
 export type CreateVolume = z.input<typeof createVolumeSchema>;
 
@@ -94,6 +120,8 @@ export const volumeReportSchema = z.object({
   reason: z.string().optional(),
   sizeBytes: count,
   overflow: overflowPolicySchema,
+  /** What was asked for when the volume was made, as far as the daemon follows it. */
+  tuning: volumeTuningSchema.optional(),
   dataPath: z.string(),
   logPath: z.string(),
   /** Block device; only of the kernel driver. */
