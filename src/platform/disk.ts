@@ -141,6 +141,9 @@ export interface DiskFile {
   readonly alignmentBytes: number;
   /** Physical block size: of a block device as the kernel says; 512 for a regular file. */
   readonly physicalBlockBytes: number;
+  /** Leads to this very file for as long as it is open, whatever is at {@link path} by now: for opening it once more.
+   * Absent where there is no such path. */
+  readonly ownPath?: string;
   size(): Promise<number>;
   /** Fills all of `target`. @throws WalbError `io` on a short read. */
   read(offsetBytes: number, target: Memory): Promise<void>;

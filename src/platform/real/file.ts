@@ -60,6 +60,10 @@ export class RealDiskFile implements DiskFile {
     this.physicalBlockBytes = opened.physicalBlockBytes;
   }
 
+  get ownPath(): string {
+    return `/proc/self/fd/${this.fd}`;
+  }
+
   async size(): Promise<number> {
     const { result } = await this.run("asking for the size", { op: Op.size, flags: this.#kindFlag, isSlow: true });
     return result;

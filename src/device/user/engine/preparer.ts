@@ -68,9 +68,12 @@ export class LogPreparer {
     const { parts, log } = this.#core;
     let file: DiskFile | undefined;
     try {
-      // Past the page cache, so that what syncs of the log wait for does not grow.
-      file = await parts.disk.open(log.path, { mode: "write", direct: true });
-      while (!this.#isStopped && (await this.#step(file)));
+      // Past the page cache, so that what syncs of the log wait for does not grow. Never by the path of the log: another
+      // file may have been put there, which must not be written to.
+      file =
+        log.ownPath === undefined ? undefined : await parts.disk.open(log.ownPath, { mode: "write", direct: true });
+      if (file === undefined) this.#isStopped = true;
+      while (file !== undefined && !this.#isStopped && (await this.#step(file)));
     } catch {
       // It was only to save time. What is wrong with the store appends meet too, and tell.
       this.#isStopped = true;
