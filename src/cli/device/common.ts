@@ -144,6 +144,7 @@ export function renderDevice(report: VolumeReport): string {
     ["name", report.name],
     ["state", report.state],
     ...(report.reason === undefined ? [] : ([["reason", report.reason]] as [string, string][])),
+    ...(report.hint === undefined ? [] : ([["next step", report.hint]] as [string, string][])),
     ["size", `${formatSize(report.sizeBytes)} (${report.sizeBytes} bytes)`],
     ["data", report.dataPath],
     ["log", `${report.logPath}, ${logUsage(report)} used`],

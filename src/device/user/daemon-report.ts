@@ -45,6 +45,7 @@ export function reportOf(volume: Volume, use: VolumeUse, surroundings: ReportSur
     name,
     state: stateOf(volume),
     ...(reason === undefined ? {} : { reason }),
+    ...(failure?.hint === undefined ? {} : { hint: failure.hint }),
     sizeBytes: info === undefined ? (config?.sizeBytes ?? 0) : info.sizeLb * lbBytes,
     overflow: config?.overflow ?? "keep-writing",
     ...(config?.tuning === undefined ? {} : { tuning: boundTuning(config.tuning, pendingBudgetBytes) }),

@@ -5,6 +5,7 @@ import {
   linkSync,
   mkdtempSync,
   readFileSync,
+  renameSync,
   rmSync,
   statSync,
   truncateSync,
@@ -316,6 +317,33 @@ describe("the device daemon", () => {
 
   test("a second daemon cannot have the same directory", async () => {
     expect(await codeOf(start())).toBe("locked");
+  });
+
+  test("a store that is missing at the start is named with its volume and the next step, and found when it is back", async () => {
+    for (const name of ["nolog", "nodata", "none"]) await daemon.create({ name, ...small });
+    await daemon.close();
+    const data = join(directory, "data");
+    const gone = ["nolog.log", "nodata.data", "none.log", "none.data"].map((file) => join(data, file));
+    for (const path of gone) renameSync(path, `${path}.away`);
+    daemon = await start();
+    const reports = Object.fromEntries((await daemon.list()).map((report) => [report.name, report]));
+    expect(reports.nolog!.reason).toMatch(/its log store is not there.*nolog\.log/);
+    expect(reports.nodata!.reason).toMatch(/its data store is not there.*nodata\.data/);
+    expect(reports.none!.reason).toMatch(/neither its log store .*none\.log nor its data store .*none\.data is there/);
+    for (const [name, { state, reason, hint }] of Object.entries(reports)) {
+      expect(state).toBe("failed");
+      expect(reason).toContain(name);
+      expect(hint).toContain("attach its disk");
+      expect(hint).toContain(`walb device delete ${name}`);
+    }
+    expect(problems.map(({ where, hint }) => [where.volume, hint]).sort()).toEqual(
+      Object.values(reports)
+        .map(({ name, hint }) => [name, hint])
+        .sort(),
+    );
+    for (const path of gone) renameSync(`${path}.away`, path);
+    await restart();
+    for (const { state, hint } of await daemon.list()) expect([state, hint]).toEqual(["running", undefined]);
   });
 
   test("a bad volume is listed with its reason, and the others run", async () => {

@@ -118,6 +118,8 @@ export const volumeReportSchema = z.object({
   /** `failed`: could not be opened, see `reason`; it is not exported. */
   state: z.enum(["running", "frozen", "read-only", "failed"]),
   reason: z.string().optional(),
+  /** What to do about it. */
+  hint: z.string().optional(),
   sizeBytes: count,
   overflow: overflowPolicySchema,
   /** What was asked for when the volume was made, as far as the daemon follows it. */

@@ -60,8 +60,30 @@ export async function openEngine(parts: EngineParts, options: EngineOptions): Pr
     lease?.release();
     await data?.close();
     await log?.close();
-    throw asWalbError(error, place);
+    const known = asWalbError(error, place);
+    throw known.code === "not-found" ? await missingStore(parts, settings, known) : known;
   }
+}
+
+/** Names the store that is missing, and what to do: that something is not found would leave an administrator guessing. */
+async function missingStore(parts: EngineParts, settings: EngineSettings, cause: WalbError): Promise<WalbError> {
+  const { name, logPath, dataPath } = settings;
+  const [isLog, isData] = [await isMissing(parts, logPath), await isMissing(parts, dataPath)];
+  if (!isLog && !isData) return cause;
+  const both = `neither its log store ${logPath} nor its data store ${dataPath} is there`;
+  const lost = isLog
+    ? `if the log is gone for good, so is what was not on the data store yet: walb device delete ${name}, then restore a backup`
+    : `if it is gone for good: walb device delete ${name}, then restore a backup`;
+  return new WalbError("not-found", {
+    what: isLog && isData ? both : `its ${isLog ? "log" : "data"} store is not there`,
+    where: { volume: name, file: isLog ? logPath : dataPath },
+    hint: `attach its disk, activate its logical volume or mount its file system, then start the device daemon again; ${lost}`,
+    cause,
+  });
+}
+
+async function isMissing(parts: EngineParts, path: string): Promise<boolean> {
+  return (await parts.disk.info(path)) === undefined;
 }
 
 /** Opens and locks a store, with O_DIRECT when it is wanted and `alignmentMax` allows what the device asks for. */
