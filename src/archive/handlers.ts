@@ -1,7 +1,7 @@
 /** @module The commands of an archive. */
 import type { ArchiveCommands } from "../control/archive.ts";
 import type { Handlers } from "../control/command.ts";
-import { WalbError } from "../errors.ts";
+import { asWalbError, WalbError } from "../errors.ts";
 import { type ImageStore, snapshotImage } from "../image/image.ts";
 import type { Platform } from "../platform/platform.ts";
 import { applicableList } from "../snapshot/select.ts";
@@ -202,13 +202,21 @@ export function archiveHandlers(parts: HandlerParts): Handlers<ArchiveCommands> 
       const startMs = platform.clock.monotonicMs();
       const denied = ["Restore", "ReplSyncAsClient", "Apply", "Merge", "Resize", "Scan"] as const;
       const leave = resumed.isResuming(name) ? undefined : foreground.enter(name, "apply");
+      let isBegun = false;
+      const accepted = (): void => {
+        isBegun = true;
+        context.accepted?.();
+      };
       try {
         const result = await reserve.forFreeing(() =>
-          withAction(volumes.get(name), "Apply", denied, context, (volume, job) =>
+          withAction(volumes.get(name), "Apply", denied, { ...context, accepted }, (volume, job) =>
             applyToBase(volume, io, gid, job, dryRun),
           ),
         );
         return { ...result, elapsedMs: sinceMs(startMs) };
+      } catch (error) {
+        if (isBegun && leave !== undefined) resumed.failed(volumes.get(name), gid, asWalbError(error));
+        throw error;
       } finally {
         leave?.();
       }
@@ -283,17 +291,20 @@ export function archiveHandlers(parts: HandlerParts): Handlers<ArchiveCommands> 
 
     async start({ volume }) {
       await volumes.start(volumes.get(volume));
+      resumed.goOn(volumes.get(volume));
       return {};
     },
 
     async stop({ volume, mode }, context) {
       // What is stopped may be reset.
       await reserve.forFreeing(() => volumes.stop(volumes.get(volume), mode, context.signal));
+      resumed.end(volume);
       return {};
     },
 
     async "dbg-reload-metadata"({ volume }) {
       await volumes.reload(volume);
+      resumed.goOn(volumes.get(volume));
       return {};
     },
 
@@ -304,6 +315,7 @@ export function archiveHandlers(parts: HandlerParts): Handlers<ArchiveCommands> 
 
     async "dbg-set-state"({ volume, state }) {
       await setState(volumes.get(volume), state);
+      resumed.goOn(volumes.get(volume));
       return {};
     },
 

@@ -9,6 +9,7 @@ import { allActions } from "./action.ts";
 import { beginAnew } from "./diffs.ts";
 import type { ReplicaState } from "./replication/replicas.ts";
 import { restoredGids } from "./restored.ts";
+import { applyTrouble, applyWaiting } from "./unfinished.ts";
 import type { ArchiveVolume } from "./volume.ts";
 
 /** Losses named in a status; the log has all. */
@@ -22,6 +23,7 @@ export async function volumeReport(volume: ArchiveVolume): Promise<VolumeReport>
   const { base } = store;
   const image = baseImage(volume.name);
   const hasImage = base !== undefined && (await volume.images.exists(image));
+  const waiting = applyWaiting(volume);
   return {
     volume: volume.name,
     state: machine.state,
@@ -44,6 +46,7 @@ export async function volumeReport(volume: ArchiveVolume): Promise<VolumeReport>
     ...(store.lastReceivedMs === undefined ? {} : { lastReceivedMs: store.lastReceivedMs }),
     ...(store.lastSyncMs === undefined ? {} : { lastSyncMs: store.lastSyncMs }),
     ...(volume.replicas.all.length === 0 ? {} : { replicas: volume.replicas.all.map(replicaReport) }),
+    ...(waiting === undefined ? {} : { waiting }),
     ...troubleReport(
       lossTrouble(volume) ??
         gapTrouble(volume) ??
@@ -104,18 +107,6 @@ function gapTrouble(volume: ArchiveVolume): Trouble | undefined {
       `what leads from gid ${gidB} to gid ${first.from.gidB} is missing`,
     where: { volume: name },
     hint: `put the missing files back and restart the archive; or give these diffs up with a new backup: ${beginAnew(name)}`,
-  });
-  return { error, atMs: machine.sinceMs };
-}
-
-/** An apply that was cut off: nothing is wrong, but nothing can be merged before it is finished. */
-function applyTrouble({ name, store, machine }: ArchiveVolume): Trouble | undefined {
-  const to = store.base?.to;
-  if (to === undefined || machine.running("Apply") > 0) return undefined;
-  const error = new WalbError("state", {
-    what: `an apply up to gid ${to.gidB} was interrupted; points before it are gone`,
-    where: { volume: name },
-    hint: `finish it: walb apply ${name} --before ${to.gidB}`,
   });
   return { error, atMs: machine.sinceMs };
 }

@@ -18,6 +18,7 @@ import type { RateLimits } from "./rates.ts";
 import { Replicas } from "./replication/replicas.ts";
 import type { ArchiveSettings } from "./settings.ts";
 import type { ArchiveStore } from "./store.ts";
+import type { UnfinishedApply } from "./unfinished.ts";
 import { archiveWayOut } from "./way-out.ts";
 
 /** All states of an archive volume, temporary ones included. */
@@ -57,6 +58,8 @@ export class ArchiveVolume {
   readonly pins: Pins;
   /** Of what comes in; over when the next diff or backup has come in well. */
   trouble: Trouble | undefined;
+  /** Of an apply that was begun, is not finished, and goes on by itself. */
+  unfinishedApply: UnfinishedApply | undefined;
   /** Files found to be damaged, by name; a new diff says nothing about them. */
   readonly #damage = new Map<string, Trouble>();
   /** How far a full backup that is being received has come. */

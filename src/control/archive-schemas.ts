@@ -11,6 +11,7 @@ import {
   troubleSchema,
   volumeSchema,
   volumeStatusFields,
+  waitingSchema,
 } from "./schemas.ts";
 
 /** A point a volume can be restored at. */
@@ -70,6 +71,8 @@ const archiveVolumeSchema = z.object({
   coldCount: countSchema.optional(),
   lastReceivedMs: timeMsSchema.optional(),
   lastSyncMs: timeMsSchema.optional(),
+  /** Why an apply that was begun does not move, and how it goes on. */
+  waiting: waitingSchema.optional(),
   /** Archives it was replicated to since the daemon started. */
   replicas: z.array(replicaSchema).optional(),
 });

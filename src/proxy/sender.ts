@@ -10,12 +10,13 @@ import type { DiffIo, DiffPack } from "../diff/types.ts";
 import { asWalbError, WalbError } from "../errors.ts";
 import { parseCompressOption } from "../native/compress-option.ts";
 import { addressOf } from "../platform/net.ts";
+import { retryDelayMs } from "../volume/retry.ts";
 import type { Trouble } from "../volume/trouble.ts";
 import { connectWire } from "../wire/handshake.ts";
 import { runWdiffTransfer } from "../wire/wdiff-transfer.ts";
 import { type Answer, refusedError } from "../wire/words.ts";
 import { sendBatchesMax } from "./memory.ts";
-import { coveredBy, longestRetryMs, planSend, reactionTo, refusalHint, retryDelayMs, type SendPlan } from "./plan.ts";
+import { coveredBy, longestRetryMs, planSend, reactionTo, refusalHint, type SendPlan } from "./plan.ts";
 import type { ArchiveRow, DiffRow } from "./store.ts";
 import { type ProxyVolume, sendingStates } from "./volume.ts";
 

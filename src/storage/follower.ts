@@ -6,8 +6,9 @@
  */
 import { asWalbError, WalbError } from "../errors.ts";
 import { type RangePlan, undelivered } from "../snapshot/split.ts";
+import { retryDelayMs } from "../volume/retry.ts";
 import type { FollowRest, RestReason } from "./explain.ts";
-import { planErase, planFollow, retryDelayMs, retryDelayMsCap } from "./plan.ts";
+import { planErase, planFollow, retryDelayMsCap } from "./plan.ts";
 import type { StorageVolume } from "./volume.ts";
 
 /** What a follower needs from the role. */

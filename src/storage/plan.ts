@@ -67,9 +67,3 @@ const soonMs = 10_000;
 export function retryDelayMsCap(code: ErrorCode, isTransfer: boolean, maxMs: number): number {
   return !isTransfer || code === "state" || code === "busy" ? Math.min(soonMs, maxMs) : maxMs;
 }
-
-/** Delay before the n-th retry in a row (n from 0): doubled each time up to the longest, with a quarter of jitter. */
-export function retryDelayMs(attempt: number, firstMs: number, maxMs: number, chance: number): number {
-  const doubled = Math.min(firstMs * 2 ** Math.min(attempt, 30), Math.max(firstMs, maxMs));
-  return Math.round(doubled * (0.75 + 0.5 * chance));
-}

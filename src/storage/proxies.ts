@@ -9,7 +9,7 @@ import { asWalbError, type WalbError } from "../errors.ts";
 import type { Timer } from "../platform/clock.ts";
 import { type Address, addressText } from "../platform/net.ts";
 import type { Platform } from "../platform/platform.ts";
-import { retryDelayMs } from "./plan.ts";
+import { retryDelayMs } from "../volume/retry.ts";
 import { probeRole } from "./probe.ts";
 
 const probeIntervalMs = 10_000;

@@ -2,7 +2,7 @@ import { describe, expect, test } from "bun:test";
 import type { RunningRole } from "../../src/control/role.ts";
 import { Codec } from "../../src/native/codec.ts";
 import { createInlineCompute, createMemoryPool } from "../../src/native/index.ts";
-import type { SimDiskOptions, SimHost } from "../../src/sim/api.ts";
+import type { DiskFault, SimDiskOptions, SimHost } from "../../src/sim/api.ts";
 import { createSimWorld, type SimWorld } from "../../src/sim/sim.ts";
 import { runGet } from "../../src/wire/get.ts";
 import { connectWire } from "../../src/wire/handshake.ts";
@@ -289,6 +289,149 @@ describe("a full disk", () => {
       expect((await scene.do(() => statusOf(scene.role.control))).base).toBe("<|2|>");
       expect(await scene.do(() => scene.diff(4, 6))).toBe("accept");
       expect(await scene.do(() => gidsOf(scene.role.control))).toEqual([2, 3, 4, 6]);
+    });
+  });
+});
+
+describe("an apply that the disk stops in the middle", () => {
+  const hour = 3_600_000;
+  const faults: [string, DiskFault][] = [
+    ["no-space", { kinds: ["write", "zero"], skip: 1, effect: "no-space" }],
+    ["io", { kinds: ["write", "zero"], skip: 2, effect: "io" }],
+    ["io", { kinds: ["sync"], effect: "io" }],
+  ];
+
+  const full: DiskFault = { pathIncludes: "base.img", times: 1_000_000, kinds: ["write", "zero"], effect: "no-space" };
+
+  /** Diffs to gid 6, and an apply of them that a fault ended. @returns mends the disk. */
+  async function stopped(scene: Scene, gid: number, [code, fault]: [string, DiskFault]): Promise<() => void> {
+    for (let i = 0; i < 6; i++) await scene.do(() => scene.diff(i, i + 1));
+    const mend = scene.archive.storage.inject({ pathIncludes: "base.img", times: 1_000_000, ...fault });
+    expect(await scene.do(() => codeOf(scene.command("apply", { gid })))).toBe(code);
+    return mend;
+  }
+
+  const applyCount = (scene: Scene): number =>
+    scene.role.control.listJobs().filter(({ command }) => command === "apply").length;
+
+  async function expectPoints(scene: Scene, gids: number[]): Promise<void> {
+    expect(await scene.do(() => gidsOf(scene.role.control))).toEqual(gids);
+    for (const gid of gids) {
+      await scene.do(() => scene.command("restore", { to: "/out.img", gid, overwrite: true }));
+      expectSame(scene.archive.storage.peek("/out.img", 0, 2000 * 512), scene.history.at(gid), `gid ${gid}`);
+    }
+  }
+
+  for (const [i, fault] of faults.entries()) {
+    const [code, { kinds }] = fault;
+    test(`(${code} at ${kinds?.join(" or ")}) is tried again, seldom, until it is finished; the status says why and when`, async () => {
+      await withScene(20 + i, {}, async (scene) => {
+        const mend = await stopped(scene, 4, fault);
+        const first = await scene.do(() => statusOf(scene.role.control));
+        const why = expect.stringContaining("an apply up to gid 4 is not finished, points before it are gone: ");
+        const next = expect.stringContaining("it is tried again by itself");
+        expect(first).toMatchObject({
+          base: "<|0|-->|4|>",
+          running: [],
+          trouble: { code, message: why, step: "apply", hint: next },
+          waiting: { step: "apply", host: "a0", why, next },
+        });
+        const { sinceMs, atMs, retryAtMs } = first.trouble as Record<string, number>;
+        expect(first.waiting).toMatchObject({ sinceMs, nextMs: retryAtMs });
+        expect(retryAtMs! - atMs!).toBeWithin(7_500, 12_501);
+        expect(await scene.do(() => codeOf(scene.command("merge", { fromGid: 4 })))).toBe("state");
+        await expectPoints(scene, [4, 5, 6]);
+        await scene.world.run(2 * hour);
+        // 10 s, doubled up to 5 minutes, with a quarter of jitter.
+        expect(applyCount(scene)).toBeWithin(20, 40);
+        const later = await scene.do(() => statusOf(scene.role.control));
+        expect(later).toMatchObject({ base: "<|0|-->|4|>", trouble: { code, sinceMs }, waiting: { sinceMs } });
+        expect((later.trouble as { atMs: number }).atMs).toBeGreaterThan(atMs! + hour);
+        mend();
+        await scene.world.run(400_000);
+        const done = await scene.do(() => statusOf(scene.role.control));
+        expect([done.base, done.trouble, done.waiting]).toEqual(["<|4|>", undefined, undefined]);
+        await expectPoints(scene, [4, 5, 6]);
+        const count = applyCount(scene);
+        await scene.world.run(hour);
+        expect(applyCount(scene)).toBe(count);
+      });
+    });
+  }
+
+  test("goes on as far as it was asked to, but destroys no point that was protected meanwhile", async () => {
+    for (const [seed, isProtected] of [
+      [24, false],
+      [25, true],
+    ] as const) {
+      await withScene(seed, { archive: { openDiffsMax: 2 } }, async (scene) => {
+        const mend = await stopped(scene, 6, ["no-space", full]);
+        expect((await scene.do(() => statusOf(scene.role.control))).base).toBe("<|0|-->|2|>");
+        if (isProtected) await scene.do(() => scene.command("label-snapshot", { gid: 3, protect: true }));
+        mend();
+        await scene.world.run(60_000);
+        await expectPoints(scene, isProtected ? [2, 3, 4, 5, 6] : [6]);
+      });
+    }
+  });
+
+  test("rests while the volume is stopped, goes on when it is started, and is over with a reset", async () => {
+    await withScene(26, {}, async (scene) => {
+      const { control } = scene.role;
+      const mend = await stopped(scene, 4, ["no-space", full]);
+      const rests = async (): Promise<void> => {
+        await scene.do(() => scene.command("stop", { mode: "graceful" }));
+        expect(await scene.do(() => statusOf(control))).toMatchObject({
+          base: "<|0|-->|4|>",
+          waiting: { next: "nothing by itself; start the volume, then it goes on: walb start vol0" },
+        });
+        const count = applyCount(scene);
+        await scene.world.run(hour);
+        expect(applyCount(scene)).toBe(count);
+      };
+      await rests();
+      await scene.do(() => scene.command("start"));
+      await scene.world.run(5_000);
+      expect(await scene.do(() => statusOf(control))).toMatchObject({ waiting: { nextMs: expect.any(Number) } });
+      await rests();
+      await scene.do(() => scene.command("start"));
+      mend();
+      await scene.world.run(60_000);
+      await expectPoints(scene, [4, 5, 6]);
+      scene.archive.storage.inject(full);
+      expect(await scene.do(() => codeOf(scene.command("apply", { gid: 6 })))).toBe("no-space");
+      await scene.do(() => scene.command("stop", { mode: "force" }));
+      await scene.do(() => scene.command("reset"));
+      const { trouble, waiting, state } = await scene.do(() => statusOf(control));
+      expect([state, trouble, waiting]).toEqual(["SyncReady", undefined, undefined]);
+    });
+  });
+
+  test("is left alone once a try is cancelled, and goes on after a restart", async () => {
+    await withScene(27, {}, async (scene) => {
+      const mend = await stopped(scene, 4, ["no-space", full]);
+      mend();
+      const effect = { minMs: 60_000, maxMs: 60_000 };
+      const fast = scene.archive.storage.inject({ pathIncludes: ".wdiff", kinds: ["read"], times: 1_000, effect });
+      await scene.world.run(20_000);
+      const { control } = scene.role;
+      expect(await scene.do(() => statusOf(control))).toMatchObject({
+        running: [{ action: "Apply", count: 1 }],
+        waiting: { next: expect.stringContaining("it is being tried again now") },
+      });
+      const job = control.listJobs().find(({ state }) => state === "running");
+      await scene.do(() => control.cancelJob(job!.id));
+      fast();
+      await scene.world.run(hour);
+      expect(await scene.do(() => statusOf(control))).toMatchObject({
+        base: "<|0|-->|4|>",
+        waiting: { next: "nothing by itself; finish it: walb apply vol0 --before 4" },
+      });
+      scene.archive.kill();
+      scene.archive.restart();
+      await scene.open();
+      await scene.world.run(5_000);
+      await expectPoints(scene, [4, 5, 6]);
     });
   });
 });

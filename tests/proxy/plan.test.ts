@@ -1,14 +1,6 @@
 import { describe, expect, test } from "bun:test";
 import fc from "fast-check";
-import {
-  coveredBy,
-  longestRetryMs,
-  metaOf,
-  planSend,
-  reactionTo,
-  refusalHint,
-  retryDelayMs,
-} from "../../src/proxy/plan.ts";
+import { coveredBy, longestRetryMs, metaOf, planSend, reactionTo, refusalHint } from "../../src/proxy/plan.ts";
 import { type DiffRow, type NewDiff, ProxyStore } from "../../src/proxy/store.ts";
 import { createSimWorld } from "../../src/sim/sim.ts";
 import { canMerge } from "../../src/snapshot/algebra.ts";
@@ -107,12 +99,6 @@ describe("an archive's answer", () => {
     expect(["syncing", "wdiff-recv", "stopped", "too-new-diff"].map(word)).toEqual([10_000, 10_000, 300_000, 300_000]);
     expect(longestRetryMs(undefined, 300_000)).toBe(300_000);
     expect(longestRetryMs({ kind: "word", word: "syncing" } as Answer, 1_000)).toBe(1_000);
-  });
-
-  test("is waited for longer each time, with jitter", () => {
-    expect([0, 1, 2, 20].map((attempt) => retryDelayMs(attempt, 1000, 300_000, 0.5))).toEqual([
-      1000, 2000, 4000, 300_000,
-    ]);
   });
 });
 

@@ -4,7 +4,7 @@ import type { Lsids } from "../../src/device/device.ts";
 import { apply, relation } from "../../src/snapshot/algebra.ts";
 import { finishRange, type LogPoint, nextPoint, rangeDiffMeta, undelivered } from "../../src/snapshot/split.ts";
 import { type Snapshot, snapshot } from "../../src/snapshot/types.ts";
-import { planErase, planFollow, retryDelayMs, retryDelayMsCap } from "../../src/storage/plan.ts";
+import { planErase, planFollow, retryDelayMsCap } from "../../src/storage/plan.ts";
 
 const lsids = (permanent: number, latest = permanent, oldest = 0, prevWritten = oldest): Lsids => ({
   oldest,
@@ -73,16 +73,6 @@ describe("what a storage does next", () => {
     expect(planErase(20, lsids(90, 90, 10, 30))).toBe(20);
     expect(planErase(10, lsids(90, 90, 10, 30))).toBeUndefined();
     expect(planErase(50, lsids(90, 90, 30, 30))).toBeUndefined();
-  });
-
-  test("after a failure waits twice as long each time, with jitter, up to a bound", () => {
-    expect([0, 1, 2, 9].map((attempt) => retryDelayMs(attempt, 1000, 300_000, 0.5))).toEqual([
-      1000, 2000, 4000, 300_000,
-    ]);
-    expect(retryDelayMs(5000, 1000, 300_000, 0.5)).toBe(300_000);
-    expect(retryDelayMs(0, 1000, 300_000, 0)).toBe(750);
-    expect(retryDelayMs(0, 1000, 300_000, 0.999)).toBeLessThanOrEqual(1250);
-    expect(retryDelayMs(0, 1000, 10, 0.5)).toBe(1000);
   });
 
   test("tries again soon what a proxy refused, or a device could not do", () => {

@@ -13,7 +13,7 @@ export const verb = defineVerb({
   summary: "Gives up old points of a volume: writes their diffs into the base image and deletes them",
   description:
     "The newest point that is not after the time becomes the oldest one. Diffs come in meanwhile; restores wait.\n\n" +
-    "What is interrupted is finished by the next apply, or after a restart of the archive, where it gives way to restores; everything newer stays restorable. Protected points are never given up.",
+    "What a restart, a full disk or an I/O error interrupts goes on by itself and gives way to restores; what is cancelled goes on with the next apply or restart. Everything newer stays restorable. Protected points are never given up.",
   positionals: [{ name: "VOL", help: "name of the volume", isRequired: true }],
   flags: {
     before: required("TIME|GID", "the oldest point to be kept: when, how long ago, or a gid of walb snapshots", asText),
