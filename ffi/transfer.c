@@ -145,7 +145,8 @@ int64_t io_transfer(int fd, struct item *items, uint32_t count, int is_verified,
         }
         fill_slot(&transfer.slots[transfer.used], items + first, next - first, is_verified,
                   images + transfer.used * images_max);
-        transfer.used++;
+        /* Empty slices are only checked: they need not wait for who writes. */
+        if (transfer.slots[transfer.used].runs > 0) transfer.used++;
         result = flush(&transfer, is_large || transfer.used == slots_max);
         if (result != 0) return result;
     }

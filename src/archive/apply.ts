@@ -2,7 +2,7 @@
  * @module Moves the base image forward: applies diffs to it, in rounds.
  *
  * Order of a round: diffs checked → hashes of what will be written forgotten → row `applying`, manifest → writes → fdatasync → row `applied` without the diffs,
- * manifest → files removed. A round that was cut off is repeated by the next apply.
+ * manifest → files removed, those of the last round behind the answer. A round that was cut off is repeated by the next apply.
  */
 import type { ProgressReport } from "../control/job.ts";
 import { applyDiffs } from "../diff/apply.ts";
@@ -18,6 +18,7 @@ import type { ArchiveState } from "../snapshot/types.ts";
 import { lbBytes } from "../units.ts";
 import { forgetChanged } from "./base-hashes.ts";
 import { promoteCold, removeOldColds } from "./cold.ts";
+import type { StoredDiff } from "./diff-rows.ts";
 import { explained, type Round, verifyPlan } from "./diffs.ts";
 import { openFittingRound } from "./fitting.ts";
 import { appliedSnapshot, coldState, planPromotion, requireUnprotected } from "./plan.ts";
@@ -62,24 +63,36 @@ export async function applyToBase(
   context.accepted?.();
   if (cold !== undefined) await promoteCold(volume, cold);
   let bytes = 0;
-  for (;;) {
+  const choose = (countMax: number) =>
+    applyRound(store.set, volume.requireBase(), gid, countMax).map((meta) => store.diff(meta));
+  while (choose(1).length > 0) {
     checkAborted(context.signal, "applying diffs");
-    const choose = (countMax: number) =>
-      applyRound(store.set, volume.requireBase(), gid, countMax).map((meta) => store.diff(meta));
+    // Space that a round before gives back may be what this one needs.
+    await volume.removals();
     const round = await openFittingRound(volume, io, choose, context.signal);
     if (round === undefined) break;
+    let gone: readonly StoredDiff[] = [];
     try {
-      bytes += await applyOneRound(volume, io, round, context);
+      const applied = await applyOneRound(volume, io, round, context);
+      bytes += applied.bytes;
+      gone = applied.gone;
     } finally {
       await round.close();
     }
+    await volume.removeDiffFilesLater(gone);
   }
   await removeOldColds(volume);
   volume.log.info("diffs applied", { gid: volume.requireBase().from.gidB, bytes });
   return { gid: volume.requireBase().from.gidB, bytes, lostPointCount };
 }
 
-async function applyOneRound(volume: ArchiveVolume, io: DiffIo, round: Round, context: JobContext): Promise<number> {
+/** @returns the bytes written, and the diffs whose rows are gone and whose files are not needed any more. */
+async function applyOneRound(
+  volume: ArchiveVolume,
+  io: DiffIo,
+  round: Round,
+  context: JobContext,
+): Promise<{ readonly bytes: number; readonly gone: readonly StoredDiff[] }> {
   const { store, settings } = volume;
   const plan = planMerge(round.open.records);
   const totalBytes = plan.totalLb * lbBytes;
@@ -110,8 +123,7 @@ async function applyOneRound(volume: ArchiveVolume, io: DiffIo, round: Round, co
   store.setBase(base, gone);
   await moveOn();
   await volume.saveManifest();
-  await volume.removeDiffFiles(gone);
-  return (result.writtenLb + result.zeroedLb) * lbBytes;
+  return { bytes: (result.writtenLb + result.zeroedLb) * lbBytes, gone };
 }
 
 /** Notes that the image is going to change. When not even that can be written, nothing has begun. */

@@ -1,11 +1,9 @@
 /** @module Opens the diffs of a volume in rounds of bounded size, checks them, and says what a damaged one costs. */
 import { basename, dirname } from "node:path";
-import { batchBytesMax, batchEnd, planImages } from "../diff/images.ts";
-import { checkImages, leaseBatch, readImages } from "../diff/load.ts";
+import { checkPlan } from "../diff/check.ts";
 import type { MergePlan } from "../diff/merge.ts";
 import { type DiffSet as OpenDiffs, openDiffSet } from "../diff/set.ts";
-import { checkAborted, type DiffIo } from "../diff/types.ts";
-import { inOrder } from "../diff/window.ts";
+import type { DiffIo, DiffProgress } from "../diff/types.ts";
 import { asWalbError, WalbError } from "../errors.ts";
 import { pointsInTime } from "../snapshot/restore.ts";
 import type { DiffMeta } from "../snapshot/types.ts";
@@ -122,43 +120,12 @@ export async function verifyPlan(
   signal: AbortSignal,
   onProgress: (doneLb: number, totalLb: number) => void,
 ): Promise<void> {
-  const { records, pieces } = plan;
-  const bytesMax = Math.min(batchBytesMax, Math.floor(io.memory.budgetBytes / 8));
-  let next = 0;
-  const start = (): Promise<number> | undefined => {
-    if (next >= pieces.count) return undefined;
-    checkAborted(signal, "checking diffs");
-    const from = next;
-    next = batchEnd(records, pieces, from, bytesMax, (piece, isNew) =>
-      isNew ? records.storedBytes[pieces.record[piece]!]! : 0,
-    );
-    return verifyBatch(io, round.open, plan, from, next);
-  };
-  let doneLb = 0;
   try {
-    for await (const batchLb of inOrder(start, 4, () => undefined)) {
-      doneLb += batchLb;
-      onProgress(doneLb, plan.totalLb);
-    }
+    const onDone = ({ doneLb, totalLb }: DiffProgress): void => onProgress(doneLb, totalLb);
+    await checkPlan(io, round.open, plan, { signal, onProgress: onDone });
   } catch (error) {
     throw explained(volume, error);
   }
-}
-
-async function verifyBatch(io: DiffIo, open: OpenDiffs, plan: MergePlan, from: number, to: number): Promise<number> {
-  const { records, pieces } = plan;
-  const images = planImages(records, pieces, from, to, 0, () => false);
-  let batchLb = 0;
-  for (let i = from; i < to; i++) batchLb += pieces.blocksLb[i]!;
-  if (images.images.length === 0) return batchLb;
-  const lease = await leaseBatch(io, images.endOffset);
-  try {
-    await readImages(open, images, lease);
-    await checkImages(io, open, images, lease, true);
-  } finally {
-    lease.release();
-  }
-  return batchLb;
 }
 
 /** In every error that was explained, so that it is not explained again further up. */

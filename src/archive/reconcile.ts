@@ -48,6 +48,7 @@ export async function reconcile(volume: ArchiveVolume, io: DiffIo, manifest?: Ma
 /** Deletes the files of a reset whose rows are gone. */
 export async function finishReset(volume: ArchiveVolume): Promise<void> {
   const { disk } = volume.platform;
+  await volume.removals();
   await forgetBaseHashes(volume);
   for (const image of await volume.images.list(volume.name)) await volume.images.remove(image);
   for (const fileName of await disk.list(volume.directory)) {

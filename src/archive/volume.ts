@@ -8,7 +8,7 @@ import { diffFileSuffix } from "../snapshot/filename.ts";
 import { pointsInTime, type RestorePoint } from "../snapshot/restore.ts";
 import { applicableList, latestBehind, latestState } from "../snapshot/select.ts";
 import type { ArchiveState, DiffMeta } from "../snapshot/types.ts";
-import { lbBytes } from "../units.ts";
+import { lbBytes, mib } from "../units.ts";
 import { VolumeMachine } from "../volume/machine.ts";
 import type { Trouble } from "../volume/trouble.ts";
 import type { StoredDiff } from "./diff-rows.ts";
@@ -41,6 +41,9 @@ export type ArchiveAction = "Apply" | "Merge" | "Restore" | "Resize" | "Scan" | 
 /** States in which a volume has an image that can be used. */
 export const activeStates: readonly ArchiveVolumeState[] = ["Archived", "HashSync", "WdiffRecv", "ReplSyncAsServer"];
 
+/** With less to spare, whoever frees space waits until it is free. */
+const scarceBytes = 64 * mib;
+
 /** A restorable point with what it takes to restore it. */
 export interface PointCost {
   readonly point: RestorePoint;
@@ -69,6 +72,7 @@ export class ArchiveVolume {
   #manifestWrite: Promise<void> = Promise.resolve();
   readonly #closing = new AbortController();
   #background: Promise<void> = Promise.resolve();
+  #removals: Promise<void> = Promise.resolve();
   #latest: { set: unknown; base: unknown; state: ArchiveState } | undefined;
   #points: { set: unknown; base: unknown; list: readonly PointCost[] } | undefined;
 
@@ -167,6 +171,24 @@ export class ArchiveVolume {
   /** Removes the files of diffs whose rows are gone; those being read later. */
   async removeDiffFiles(diffs: readonly StoredDiff[]): Promise<void> {
     await this.pins.remove(diffs.map((diff) => diff.fileName));
+  }
+
+  /**
+   * As {@link removeDiffFiles}, but beside what comes next where there is room for that: a file system takes a tenth of a
+   * second and more to let go of a GiB. A restart in between removes what is left.
+   */
+  async removeDiffFilesLater(diffs: readonly StoredDiff[]): Promise<void> {
+    const bytes = diffs.reduce((sum, { meta }) => sum + meta.dataSizeBytes, 0);
+    const { freeBytes } = await this.platform.disk.freeSpace(this.directory).catch(() => ({ freeBytes: 0 }));
+    const removal = this.removeDiffFiles(diffs);
+    this.#removals = Promise.all([this.#removals, removal]).then(() => undefined);
+    this.inBackground(() => removal);
+    if (freeBytes < bytes + scarceBytes) await removal;
+  }
+
+  /** Waits until all files are gone that were to be removed. */
+  removals(): Promise<void> {
+    return this.#removals;
   }
 
   /** Registers something that a forced stop ends. @returns takes it back. */

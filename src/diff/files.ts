@@ -1,6 +1,6 @@
 /** @module The files of a diff set, opened on demand and never more than a bounded number of them at once. */
 import type { Memory } from "../native/memory.ts";
-import type { Disk, DiskFile, PlacedRead } from "../platform/disk.ts";
+import type { BadTransfer, Disk, DiskFile, PlacedRead, TransferRows } from "../platform/disk.ts";
 import { settleAll } from "./window.ts";
 
 /** Largest read that is tried on this thread. */
@@ -65,6 +65,22 @@ export class SourceFiles {
     const entry = await this.#acquire(source);
     try {
       return (await (await entry.file).readPackHeaders?.(offsetBytes, target)) ?? 0;
+    } finally {
+      this.#release(source, entry);
+    }
+  }
+
+  /** Checks stored images of one file by a transfer of nothing of them; undefined where that is not possible. */
+  async checkStored(
+    source: number,
+    count: number,
+    fill: (rows: TransferRows) => void,
+  ): Promise<{ readonly bad: BadTransfer | undefined } | undefined> {
+    const entry = await this.#acquire(source);
+    try {
+      const file = await entry.file;
+      if (file.transfer === undefined || file.isDirect) return undefined;
+      return { bad: await file.transfer([file], count, fill) };
     } finally {
       this.#release(source, entry);
     }

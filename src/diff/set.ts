@@ -5,9 +5,10 @@
  * is damage, because a file cut at a pack boundary would otherwise pass for a shorter diff.
  */
 import { asWalbError, WalbError } from "../errors.ts";
+import { Codec } from "../native/codec.ts";
 import { allRows, type PackPlace } from "../native/columns.ts";
 import type { Memory } from "../native/memory.ts";
-import type { PlacedRead } from "../platform/disk.ts";
+import type { BadTransfer, PlacedRead } from "../platform/disk.ts";
 import { type HeldFiles, SourceFiles } from "./files.ts";
 import {
   badFormat,
@@ -68,6 +69,31 @@ export class DiffSet {
   /** Does several reads of a source's file. */
   readMany(source: number, reads: readonly PlacedRead[]): Promise<void> {
     return this.#files.readMany(source, reads);
+  }
+
+  /**
+   * Looks at the checksums of the stored images of some records of one source, as one job.
+   * @returns the first bad one, its row that in `rows`; undefined where that is not possible.
+   */
+  checkStored(rows: readonly number[]): Promise<{ readonly bad: BadTransfer | undefined } | undefined> {
+    const { records } = this;
+    return this.#files.checkStored(records.source[rows[0]!]!, rows.length, (table) => {
+      for (const record of rows) {
+        const storedBytes = records.storedBytes[record]!;
+        // As if it were raw, and nothing of it wanted.
+        table.put(
+          0,
+          records.dataOffset[record]!,
+          storedBytes,
+          Codec.none,
+          records.checksum[record]!,
+          storedBytes,
+          0,
+          0,
+          0,
+        );
+      }
+    });
   }
 
   /** The files of all sources, to be released; undefined when they are too many to be open at once. */

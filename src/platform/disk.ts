@@ -214,7 +214,8 @@ export interface DiskFile {
   /**
    * Reads stored images of other files, verifies, expands and writes slices of them, as one job that keeps nothing in
    * the caller's memory. Good ones are written even when others are bad; the first bad one is the answer. Rows should be
-   * ascending in this file; each takes up to its sizes in memory, so they should be small. Only for buffered files of
+   * ascending in this file; each takes up to its sizes in memory, so they should be small. Empty slices are only checked,
+   * which writes nothing, so that this file may be one that is only read. Only for buffered files of
    * this platform; absent where {@link writeDecoded} is as good. I/O errors throw.
    * @param count rows that `fill` puts. @param options.isVerified the checksums are not looked at.
    */

@@ -393,3 +393,33 @@ for (const kill of [true, false]) {
     }, 300_000);
   });
 }
+
+test("diffs that an apply has answered for and not yet removed are removed by the next start, or waited for by a reset", async () => {
+  const left = { kill: 0, "power loss": 0, reset: 0 };
+  for (let seed = 1; seed <= 18; seed++) {
+    const end = (["kill", "power loss", "reset"] as const)[seed % 3]!;
+    const scene = new Scene(seed, false);
+    const diffs = (): number => scene.archive.storage.paths().filter((path) => path.endsWith(".wdiff")).length;
+    try {
+      await scene.fill();
+      await scene.attempt(async () => {
+        await scene.command("apply", { gid: 5 });
+        if (diffs() > 1) left[end]++;
+        if (end === "kill") scene.archive.kill();
+        else if (end === "power loss") scene.archive.crash({ keep: "none" });
+        else await scene.command("stop", { mode: "force" }).then(() => scene.command("reset"));
+      });
+      if (end === "reset") {
+        expect(diffs()).toBe(0);
+        continue;
+      }
+      await scene.open();
+      expect({ seed, diffs: diffs() }).toEqual({ seed, diffs: 1 });
+      expect(await scene.check(end)).toEqual([5, 6]);
+      expect(scene.archive.storage.paths().filter((path) => path.includes("quarantine"))).toEqual([]);
+    } finally {
+      scene.world.close();
+    }
+  }
+  expect(Math.min(...Object.values(left))).toBeGreaterThan(0);
+});

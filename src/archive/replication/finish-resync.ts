@@ -78,6 +78,8 @@ async function writeImage(volume: ArchiveVolume, io: DiffIo, signal: AbortSignal
 
 async function removeOld(volume: ArchiveVolume): Promise<void> {
   const { disk } = volume.platform;
+  // Later, files may have these names anew.
+  await volume.removals();
   // Points that were kept as images are those of the old backups; restored images are their owner's.
   for (const id of await volume.images.list(volume.name)) {
     if (id.kind === "cold" || id.kind === "promoting") await volume.images.remove(id);
