@@ -54,6 +54,8 @@ export class Follower {
   #attempt = 0;
   #lastTransferMs = Number.NEGATIVE_INFINITY;
   #waiting: FollowRest | undefined;
+  /** Monotonic clock: when it last began to do something after all had been delivered. */
+  #leftGrowthMs = Number.NEGATIVE_INFINITY;
 
   constructor(volume: StorageVolume, mode: FollowMode, parts: FollowerParts) {
     this.#volume = volume;
@@ -90,8 +92,9 @@ export class Follower {
   async #run(): Promise<void> {
     const unwatch = this.#volume.device.watch(() => {
       this.#hasGrown = true;
-      // All was delivered until about now.
-      if (this.#waiting?.reason === "growth") this.#volume.noteCaughtUp(grownMsMax);
+      // All was delivered until about now; a look may have found the new log just before this was told.
+      const sinceMs = this.#volume.platform.clock.monotonicMs() - this.#leftGrowthMs;
+      if (this.#waiting?.reason === "growth" || sinceMs < grownMsMax) this.#volume.noteCaughtUp(grownMsMax);
       if (this.#isResting === "until-growth") this.#wake?.();
     });
     try {
@@ -229,6 +232,7 @@ export class Follower {
   /** Remembers what it waits for, and since when without having waited for anything else. */
   #waitFor(reason: RestReason): void {
     if (this.#waiting?.reason === reason) return;
+    if (this.#waiting?.reason === "growth") this.#leftGrowthMs = this.#volume.platform.clock.monotonicMs();
     this.#waiting = { reason, sinceMs: this.#volume.platform.clock.nowMs() };
   }
 
