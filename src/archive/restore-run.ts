@@ -59,6 +59,8 @@ export class RestoreRun {
   readonly #letGo: () => Promise<void>;
   /** All diffs, open, when they are one round. */
   #onlyRound: { readonly round: Round; readonly plan: MergePlan } | undefined;
+  /** Of the base image, so far. */
+  #copiedBytes = 0;
 
   constructor(volume: ArchiveVolume, memory: RestoreMemory, gid: bigint, context: JobContext) {
     const { store } = volume;
@@ -106,21 +108,16 @@ export class RestoreRun {
     const { signal } = this.#context;
     const restoring = snapshotImage(name, "restoring", point.gid);
     await images.remove(restoring);
-    let copiedBytes = 0;
     try {
-      const onProgress = (doneBytes: number, totalBytes: number): void => {
-        copiedBytes = doneBytes;
-        this.#context.progress({ doneBytes, totalBytes, step: "copying the base image" });
-      };
       const laid = this.#laid();
-      const options = { sizeBytes, signal, onProgress, ...laid.options };
+      const options = { sizeBytes, signal, onProgress: this.#onCopied, ...laid.options };
       const method = await images.clone(this.#source, restoring, options);
       const diffBytes = laid.isLaid() ? 0 : await this.#applyOver(() => images.open(restoring, "overlay"));
       if (point.gid > this.#volume.requireBase().from.gidB) await keepCold(this.#volume, restoring, point);
       checkAborted(signal, "the restore");
       await images.remove(target);
       await images.rename(restoring, target);
-      return { bytes: diffBytes + (method === "copy" ? copiedBytes : 0), method };
+      return { bytes: diffBytes + (method === "copy" ? this.#copiedBytes : 0), method };
     } catch (error) {
       await images.remove(restoring).catch((failure: unknown) => {
         this.#volume.log.warn("an incomplete restore could not be removed", { gid: point.gid, error: failure });
@@ -136,16 +133,11 @@ export class RestoreRun {
     // Nobody else writes under this name.
     await disk.remove(target.partialPath);
     this.#volume.store.partials.tryAdd(target.partialPath);
-    let copiedBytes = 0;
     try {
-      const onProgress = (doneBytes: number, totalBytes: number): void => {
-        copiedBytes = doneBytes;
-        this.#context.progress({ doneBytes, totalBytes, step: "copying the base image" });
-      };
       const laid = this.#laid();
-      const options = { signal, onProgress, ...laid.options };
+      const options = { signal, onProgress: this.#onCopied, ...laid.options };
       const method = await images.cloneToFile(this.#source, target.partialPath, options);
-      const allocated = (await disk.info(target.partialPath))?.allocatedBytes ?? copiedBytes;
+      const allocated = (await disk.info(target.partialPath))?.allocatedBytes ?? this.#copiedBytes;
       let diffBytes = 0;
       if (!laid.isLaid()) {
         // Through the page cache: many small writes into holes of a new file are several times as fast.
@@ -160,7 +152,7 @@ export class RestoreRun {
       await disk.rename(target.partialPath, target.path);
       await disk.syncDirectory(dirname(target.path));
       this.#volume.store.partials.tryDelete(target.partialPath);
-      return { bytes: diffBytes + (method === "copy" ? Math.min(allocated, copiedBytes) : 0), method };
+      return { bytes: diffBytes + (method === "copy" ? Math.min(allocated, this.#copiedBytes) : 0), method };
     } catch (error) {
       await removePartial(this.#volume, target.partialPath);
       throw error;
@@ -183,8 +175,7 @@ export class RestoreRun {
           memory: content?.memory ?? this.#io.memory,
           signal: this.#context.signal,
           throttle: options.throttle,
-          onProgress: (doneBytes) =>
-            this.#context.progress({ doneBytes, totalBytes: sizeBytes, step: "copying the base image" }),
+          onProgress: (doneBytes) => this.#onCopied(doneBytes, sizeBytes),
         });
         if (!isLaid()) copiedBytes += await this.#applyTo(device);
       } finally {
@@ -220,6 +211,11 @@ export class RestoreRun {
     const throttle = (bytes: number): Promise<void> => rates.restore.take(bytes, this.#context.signal);
     return { options: { content, throttle }, isLaid: () => isLaid };
   }
+
+  readonly #onCopied = (doneBytes: number, totalBytes: number): void => {
+    this.#copiedBytes = doneBytes;
+    this.#context.progress({ doneBytes, totalBytes, step: "copying the base image" });
+  };
 
   /** Writes the diffs over a copy of the base image that was made, durably. @returns bytes written. */
   async #applyOver(open: () => Promise<DiskFile>): Promise<number> {
