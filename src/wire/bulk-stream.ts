@@ -10,7 +10,8 @@
 import type { Lease, Memory, MemoryPool } from "../native/memory.ts";
 import { checkRange, lbBytes } from "../units.ts";
 import type { Decoder } from "./serializer.ts";
-import { ackWord, type WireStream } from "./stream.ts";
+import type { WireStream } from "./stream.ts";
+import { ackWord } from "./words.ts";
 
 /** Largest bulk, 4 MiB, as the grammar of parameters allows. */
 export const bulkLbMax = 8192;

@@ -7,8 +7,8 @@ import { WalbError } from "../errors.ts";
 import { readAnswer } from "./answers.ts";
 import type { Encoder } from "./serializer.ts";
 import { badField, serializerLimits } from "./serializer.ts";
-import { ackWord, type WireStream } from "./stream.ts";
-import { errorText, refusedError, wordAccept, wordOk } from "./words.ts";
+import type { WireStream } from "./stream.ts";
+import { ackWord, errorText, refusedError, wordAccept, wordOk } from "./words.ts";
 
 /** Parameters a command may have; more is refused before it is read. */
 const parametersMax = 4096;

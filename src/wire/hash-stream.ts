@@ -19,7 +19,8 @@ import {
   unexpectedControl,
 } from "./pack-stream.ts";
 import type { Decoder } from "./serializer.ts";
-import { StreamControl, type WireStream } from "./stream.ts";
+import type { WireStream } from "./stream.ts";
+import { StreamControl } from "./words.ts";
 
 /** Bytes of one hash, MurmurHash3 x64 128. */
 export const hashBytes = 16;

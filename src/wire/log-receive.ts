@@ -16,7 +16,8 @@ import { alignUp, lbBytes, mib } from "../units.ts";
 import { unexpectedControl } from "./pack-stream.ts";
 import { InOrder } from "./pipeline.ts";
 import type { Decoder } from "./serializer.ts";
-import { StreamControl, type WireStream } from "./stream.ts";
+import type { WireStream } from "./stream.ts";
+import { StreamControl } from "./words.ts";
 
 /** Memory of an ordinary batch; a larger unit gets one of its own. */
 const batchBytes = 2 * mib;

@@ -13,7 +13,8 @@ import type { Lease, Memory, MemoryPool } from "../native/memory.ts";
 import { mib } from "../units.ts";
 import { InOrder } from "./pipeline.ts";
 import { snappyZeros } from "./snappy-zero.ts";
-import { StreamControl, type WireStream } from "./stream.ts";
+import type { WireStream } from "./stream.ts";
+import { StreamControl } from "./words.ts";
 
 /** Source bytes that one compression job takes. */
 const groupBytes = mib;

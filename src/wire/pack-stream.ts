@@ -15,7 +15,8 @@ import type { Compute, VerifyItem } from "../native/codec.ts";
 import type { Memory, MemoryPool } from "../native/memory.ts";
 import { InOrder } from "./pipeline.ts";
 import type { Decoder } from "./serializer.ts";
-import { StreamControl, type WireStream } from "./stream.ts";
+import type { WireStream } from "./stream.ts";
+import { StreamControl } from "./words.ts";
 
 /** Packs verified at the same time. */
 const inFlightMax = 4;

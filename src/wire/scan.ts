@@ -15,8 +15,8 @@ import { volumeLbMax } from "./bulk-stream.ts";
 import { confirmed, reply, replyError, runCommand } from "./commands.ts";
 import { unexpectedControl } from "./pack-stream.ts";
 import { type Decoder, serializerLimits } from "./serializer.ts";
-import { ackWord, StreamControl, type WireStream } from "./stream.ts";
-import { accept, reasonOf, refusedError, wordAccept, wordOk } from "./words.ts";
+import type { WireStream } from "./stream.ts";
+import { accept, ackWord, reasonOf, refusedError, StreamControl, wordAccept, wordOk } from "./words.ts";
 
 /** How often the archive shows that it is alive while it hashes. */
 const dummyIntervalMs = 1000;

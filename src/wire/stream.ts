@@ -9,16 +9,13 @@
  * At most one reader and one writer use a stream at a time; they may be different tasks.
  */
 import { assert, asWalbError, WalbError } from "../errors.ts";
-import type { Clock, Timer } from "../platform/clock.ts";
+import type { Clock } from "../platform/clock.ts";
 import type { Connection } from "../platform/net.ts";
+import { ReadWait, type Waiter } from "./read-wait.ts";
 import { ReceiveBuffer } from "./receive-buffer.ts";
 import { badField, type Decoder, Encoder, serializerLimits } from "./serializer.ts";
-
-/** One raw byte in front of the units of a data stream. */
-export const StreamControl = { next: 0, end: 1, error: 2, dummy: 3 } as const;
-
-/** The number that an Ack is, always the bytes `82 77 61 6c 62`. */
-export const ackWord = 0x626c_6177;
+import { peerGone, tookTooLong } from "./stream-errors.ts";
+import { ackWord } from "./words.ts";
 
 /** Progress that renews the deadline of a bulk transfer. */
 const bulkProgressBytes = 64 * 1024;
@@ -40,15 +37,6 @@ export interface WireStreamOptions {
   readonly peerName?: string;
 }
 
-interface Waiter {
-  readonly step: string;
-  readonly neededBytes: number;
-  readonly deadlineMs: number;
-  deadlineAtMs: number;
-  resolve(): void;
-  reject(error: WalbError): void;
-}
-
 /** A {@link Connection} as a stream of values. Takes over the connection's reader. */
 export class WireStream {
   /** Who is on the other side, for errors; the handshake refines it. */
@@ -62,8 +50,7 @@ export class WireStream {
   readonly #deadlineMs: number;
   readonly #in: ReceiveBuffer;
   readonly #out = new Encoder(8 * 1024);
-  #waiter: Waiter | undefined;
-  #timer: Timer | undefined;
+  readonly #wait: ReadWait;
   #failure: WalbError | undefined;
   #isWriteEnded = false;
   #readBytes = 0;
@@ -76,6 +63,9 @@ export class WireStream {
     this.peerName = options.peerName ?? connection.peer;
     this.#deadlineMs = options.deadlineMs ?? 10_000;
     this.commitDeadlineMs = options.commitDeadlineMs ?? 120_000;
+    this.#wait = new ReadWait(this.clock, ({ step, deadlineMs: lateMs }) => {
+      this.#fail(tookTooLong(this.peerName, step, lateMs, "nothing complete arrived from the peer"));
+    });
     this.#in = new ReceiveBuffer({
       pause: () => connection.pause(),
       resume: () => connection.resume(),
@@ -110,7 +100,7 @@ export class WireStream {
 
   /** True while a reader waits for bytes of the peer. */
   get isReading(): boolean {
-    return this.#waiter !== undefined;
+    return this.#wait.current !== undefined;
   }
 
   /** True behind {@link endWrite}: all there is to say was said. */
@@ -141,7 +131,7 @@ export class WireStream {
    * @throws WalbError `timed-out`, `unreachable` when the peer went away, `protocol` for a value that cannot be.
    */
   async read<T>(step: string, decode: (decoder: Decoder) => T, deadlineMs: number = this.#deadlineMs): Promise<T> {
-    const deadlineAtMs = deadlineMs === 0 ? Number.POSITIVE_INFINITY : this.clock.monotonicMs() + deadlineMs;
+    const deadlineAtMs = this.#wait.deadlineAtMs(deadlineMs);
     for (;;) {
       let value: T | undefined;
       try {
@@ -150,7 +140,7 @@ export class WireStream {
         throw asWalbError(error, { step });
       }
       if (value !== undefined) return value;
-      await this.#wait(step, this.#in.neededBytes, deadlineMs, deadlineAtMs);
+      await this.#until(step, this.#in.neededBytes, deadlineMs, deadlineAtMs);
     }
   }
 
@@ -225,9 +215,7 @@ export class WireStream {
       return;
     }
     try {
-      const deadlineAtMs =
-        this.#deadlineMs === 0 ? Number.POSITIVE_INFINITY : this.clock.monotonicMs() + this.#deadlineMs;
-      await this.#wait(step, 0, this.#deadlineMs, deadlineAtMs);
+      await this.#until(step, 0, this.#deadlineMs, this.#wait.deadlineAtMs(this.#deadlineMs));
     } finally {
       this.#in.clearTarget();
     }
@@ -322,8 +310,7 @@ export class WireStream {
   #fail(error: WalbError): WalbError {
     if (this.#failure === undefined) {
       this.#failure = error;
-      this.#timer?.cancel();
-      this.#timer = undefined;
+      this.#wait.cancelTimer();
       this.connection.close();
       this.#in.abandon();
       this.#takeWaiter()?.reject(error);
@@ -333,7 +320,7 @@ export class WireStream {
 
   #checkWritable(step: string): void {
     if (this.#failure !== undefined) throw this.#failure;
-    if (this.connection.isClosed) throw this.#fail(this.#goneError(step));
+    if (this.connection.isClosed) throw this.#fail(this.#gone(step));
   }
 
   #push(): boolean {
@@ -345,13 +332,13 @@ export class WireStream {
     return hasRoom;
   }
 
-  async #wait(step: string, neededBytes: number, deadlineMs: number, deadlineAtMs: number): Promise<void> {
+  /** Waits for so many bytes in the buffer, or, with a bulk target, until that is full. */
+  async #until(step: string, neededBytes: number, deadlineMs: number, deadlineAtMs: number): Promise<void> {
     if (this.#failure !== undefined) throw this.#failure;
-    assert(this.#waiter === undefined, "one task reads a stream at a time");
+    assert(this.#wait.current === undefined, "one task reads a stream at a time");
     this.#push();
     await new Promise<void>((resolve, reject) => {
-      this.#waiter = { step, neededBytes, deadlineMs, deadlineAtMs, resolve, reject };
-      this.#armTimer();
+      this.#wait.begin({ step, neededBytes, deadlineMs, deadlineAtMs, resolve, reject });
       this.#in.resumeIfLow();
       this.#in.want(true);
       this.#checkWaiter();
@@ -365,7 +352,7 @@ export class WireStream {
 
   /** Wakes the waiting reader when what it needs is here or can never come. */
   #checkWaiter(): void {
-    const waiter = this.#waiter;
+    const waiter = this.#wait.current;
     if (waiter === undefined) return;
     const target = this.#in.targetRestBytes;
     if (target === undefined ? this.#in.bufferedBytes >= waiter.neededBytes : target === 0) {
@@ -373,51 +360,21 @@ export class WireStream {
       waiter.resolve();
     } else if (this.#in.isOver) {
       this.#takeWaiter();
-      waiter.reject(this.#fail(this.#goneError(waiter.step)));
+      waiter.reject(this.#fail(this.#gone(waiter.step)));
     } else if (target !== undefined && this.#in.progressBytes >= bulkProgressBytes && waiter.deadlineMs > 0) {
       this.#in.progressBytes = 0;
-      waiter.deadlineAtMs = this.clock.monotonicMs() + waiter.deadlineMs;
+      this.#wait.renew();
     }
   }
 
   /** Whoever waits gets its answer now: nothing more is read for it. */
   #takeWaiter(): Waiter | undefined {
-    const waiter = this.#waiter;
-    this.#waiter = undefined;
     this.#in.want(false);
-    return waiter;
+    return this.#wait.end();
   }
 
-  #goneError(step: string): WalbError {
-    const cause = this.#in.closeError;
-    return new WalbError("unreachable", {
-      what: cause === undefined ? "the peer closed the connection too early" : "the connection broke",
-      where: { peer: this.peerName, step },
-      hint: "look at the peer's log for the reason, then try again",
-      ...(cause === undefined ? {} : { cause }),
-    });
-  }
-
-  /** One timer serves many waits: it looks again when it fires, so that a wait costs no timer of its own. */
-  #armTimer(): void {
-    const waiter = this.#waiter;
-    if (waiter === undefined || this.#timer !== undefined || waiter.deadlineMs === 0) return;
-    const delayMs = Math.max(1, waiter.deadlineAtMs - this.clock.monotonicMs());
-    this.#timer = this.clock.timer(delayMs, () => {
-      this.#timer = undefined;
-      const late = this.#waiter;
-      if (late === undefined || late.deadlineMs === 0) return;
-      if (this.clock.monotonicMs() < late.deadlineAtMs) this.#armTimer();
-      else this.#fail(this.#timedOut(late.step, late.deadlineMs, "nothing complete arrived from the peer"));
-    });
-  }
-
-  #timedOut(step: string, deadlineMs: number, what: string): WalbError {
-    return new WalbError("timed-out", {
-      what: `${what} within ${deadlineMs / 1000} s`,
-      where: { peer: this.peerName, step },
-      hint: "check the network and the load of the peer, or raise the socket timeout on both sides",
-    });
+  #gone(step: string): WalbError {
+    return peerGone(this.peerName, step, this.#in.closeError);
   }
 
   /** Waits for the socket to take bytes, for at most a step's deadline. */
@@ -427,7 +384,7 @@ export class WireStream {
       deadlineMs === 0
         ? undefined
         : this.clock.timer(deadlineMs, () => {
-            this.#fail(this.#timedOut(step, deadlineMs, "the peer took no data"));
+            this.#fail(tookTooLong(this.peerName, step, deadlineMs, "the peer took no data"));
           });
     try {
       await work;

@@ -14,6 +14,12 @@ export const ProtocolName = {
   gatherLatestSnap: "gather-latest-snap",
 } as const;
 
+/** One raw byte in front of the units of a data stream. */
+export const StreamControl = { next: 0, end: 1, error: 2, dummy: 3 } as const;
+
+/** The number that an Ack is, always the bytes `82 77 61 6c 62`. */
+export const ackWord = 0x626c_6177;
+
 export const wordOk = "ok";
 export const wordAccept = "accept";
 

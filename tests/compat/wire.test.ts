@@ -12,7 +12,7 @@ import { takeArchiveState, takeLatestSnapshot, takeSnapshot } from "../../src/wi
 import type { OutgoingPack, PackSink, ReceivedPack } from "../../src/wire/pack-stream.ts";
 import { type ReplKind, type ReplTurn, runReplSync, serveReplSync } from "../../src/wire/repl-sync.ts";
 import { Decoder, Encoder, encoded, ShortRead } from "../../src/wire/serializer.ts";
-import { ackWord, WireStream } from "../../src/wire/stream.ts";
+import { WireStream } from "../../src/wire/stream.ts";
 import {
   putWdiffRequest,
   runWdiffTransfer,
@@ -20,7 +20,7 @@ import {
   takeWdiffRequest,
 } from "../../src/wire/wdiff-transfer.ts";
 import { putWlogRequest, runWlogTransfer, serveWlogTransfer, takeWlogRequest } from "../../src/wire/wlog-transfer.ts";
-import { accept, parseAnswer } from "../../src/wire/words.ts";
+import { accept, ackWord, parseAnswer } from "../../src/wire/words.ts";
 import { connectionPair, ManualClock, randomChunks, settle } from "../helpers/connection-pair.ts";
 import { compute, leaseOf, testPool } from "../helpers/wire.ts";
 import { copyAnswer, copyRequest } from "../helpers/wire-messages.ts";

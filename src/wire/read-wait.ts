@@ -1,0 +1,75 @@
+/** @module The reader that waits for bytes of a stream: what it waits for, and until when. */
+import type { WalbError } from "../errors.ts";
+import type { Clock, Timer } from "../platform/clock.ts";
+
+/** A reader that waits. */
+export interface Waiter {
+  /** What it reads, for errors. */
+  readonly step: string;
+  /** Bytes that must be buffered for it to go on; without meaning while a bulk target is set. */
+  readonly neededBytes: number;
+  /** How long it may take; 0 is for ever. */
+  readonly deadlineMs: number;
+  deadlineAtMs: number;
+  resolve(): void;
+  reject(error: WalbError): void;
+}
+
+/** At most one reader waits. */
+export class ReadWait {
+  readonly #clock: Clock;
+  readonly #late: (waiter: Waiter) => void;
+  #waiter: Waiter | undefined;
+  #timer: Timer | undefined;
+
+  /** @param late called for the one whose time is over; it still waits. */
+  constructor(clock: Clock, late: (waiter: Waiter) => void) {
+    this.#clock = clock;
+    this.#late = late;
+  }
+
+  get current(): Waiter | undefined {
+    return this.#waiter;
+  }
+
+  /** When a time that begins now is over. */
+  deadlineAtMs(deadlineMs: number): number {
+    return deadlineMs === 0 ? Number.POSITIVE_INFINITY : this.#clock.monotonicMs() + deadlineMs;
+  }
+
+  begin(waiter: Waiter): void {
+    this.#waiter = waiter;
+    this.#armTimer();
+  }
+
+  /** Its time begins again. */
+  renew(): void {
+    if (this.#waiter !== undefined) this.#waiter.deadlineAtMs = this.deadlineAtMs(this.#waiter.deadlineMs);
+  }
+
+  /** Nobody waits any more. @returns whoever did. */
+  end(): Waiter | undefined {
+    const waiter = this.#waiter;
+    this.#waiter = undefined;
+    return waiter;
+  }
+
+  cancelTimer(): void {
+    this.#timer?.cancel();
+    this.#timer = undefined;
+  }
+
+  /** One timer serves many waits: it looks again when it fires, so that a wait costs no timer of its own. */
+  #armTimer(): void {
+    const waiter = this.#waiter;
+    if (waiter === undefined || this.#timer !== undefined || waiter.deadlineMs === 0) return;
+    const delayMs = Math.max(1, waiter.deadlineAtMs - this.#clock.monotonicMs());
+    this.#timer = this.#clock.timer(delayMs, () => {
+      this.#timer = undefined;
+      const late = this.#waiter;
+      if (late === undefined || late.deadlineMs === 0) return;
+      if (this.#clock.monotonicMs() < late.deadlineAtMs) this.#armTimer();
+      else this.#late(late);
+    });
+  }
+}
