@@ -275,7 +275,7 @@ export class StorageVolume {
     return new WalbError("read-only", {
       what: `the device takes no more writes: ${reason}`,
       where: { volume: this.name },
-      hint: "look at the disks of its log and data, then start the host afresh",
+      hint: `look at the disks of its log and data; the next step, on its host: walb device show ${this.device.name}`,
     });
   }
 

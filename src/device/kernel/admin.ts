@@ -11,7 +11,7 @@ import type { DeviceAdmin } from "../user/control/admin.ts";
 import { type CreateVolume, createVolumeSchema, type VolumeReport } from "../user/control/schema.ts";
 import { badParameter } from "../user/control/server.ts";
 import { prepareStores } from "../user/daemon-stores.ts";
-import { errnoIn, refusedBy, startFailure } from "./checks.ts";
+import { errnoIn, refusedBy, restartHint, startFailure } from "./checks.ts";
 import { type KernelDevice, kernelOf, openKernelDevice } from "./device.ts";
 import { DriverFailure, type StartedDevice, WalbDriver } from "./driver.ts";
 import { checkStartParam, defaultStartParam, type StartParam } from "./layout.ts";
@@ -59,7 +59,7 @@ export class KernelAdmin implements DeviceAdmin {
       return {
         name,
         state: reason !== undefined ? "read-only" : isFrozen ? "frozen" : "running",
-        ...(reason === undefined ? {} : { reason }),
+        ...(reason === undefined ? {} : { reason, hint: restartHint(name, info) }),
         sizeBytes: info.sizeLb * lbBytes,
         overflow: await this.#overflowPolicy(),
         dataPath: info.dataPath,
@@ -112,7 +112,7 @@ export class KernelAdmin implements DeviceAdmin {
     const param = { ...defaultStartParam, name };
     const isFormatted = await this.#prepare(pair, param, { sizeBytes, reuseLog });
     try {
-      await this.start(pair, param);
+      await this.startOver(pair, param);
     } catch (error) {
       // Otherwise the next try would find a log, which nobody has ever used.
       if (isFormatted) await this.#unformat(logPath);
@@ -125,7 +125,7 @@ export class KernelAdmin implements DeviceAdmin {
    * Starts a device over a formatted log, without any change to it but the name.
    * @throws WalbError with the reason, which the driver does not tell.
    */
-  async start(pair: BlockPair, param: StartParam): Promise<StartedDevice> {
+  async startOver(pair: BlockPair, param: StartParam): Promise<StartedDevice> {
     const { log, data } = await this.#checkStart(pair, param);
     try {
       return await this.driver.start(log, data, param);
@@ -143,6 +143,29 @@ export class KernelAdmin implements DeviceAdmin {
     } catch (error) {
       throw refusedBy(error instanceof DriverFailure ? error.failure : error, name, "STOP_DEV");
     }
+  }
+
+  /** The driver keeps nothing of a device that is not there, and one that is cannot be opened anew. */
+  async start(name: string): Promise<VolumeReport> {
+    if (!(await isKernelDevice(this.#kernel, name))) {
+      throw new WalbError("unsupported", {
+        what: "the kernel driver keeps nothing of a device that is not there: it is made anew over its data and its log",
+        where: { volume: name },
+        hint: `walb device create ${name} --kernel --data DEV --log DEV --reuse-log`,
+      });
+    }
+    const report = await this.show(name);
+    if (report.state !== "read-only") return report;
+    const what = "the kernel driver cannot open a device anew";
+    throw new WalbError("unsupported", { what, where: { volume: name }, hint: restartHint(name, report) });
+  }
+
+  async stop(name: string): Promise<VolumeReport> {
+    throw new WalbError("unsupported", {
+      what: "the kernel driver forgets a device that it stops",
+      where: { volume: name },
+      hint: `walb device delete ${name} --kernel leaves both block devices with all that is in them`,
+    });
   }
 
   resize(name: string, sizeBytes: number): Promise<DeviceInfo> {

@@ -33,8 +33,10 @@ export async function checkWritable(kernel: Kernel, name: string): Promise<void>
 export const readOnlyReason =
   "a write to its log or data failed, so that it takes no more; the kernel log says which: dmesg | grep walb";
 
-function restartHint(name: string): string {
-  const restart = `walb device delete ${name} --kernel, walb device create ${name} --kernel --data DEV --log DEV --reuse-log`;
+/** How to bring back a device that failed. */
+export function restartHint(name: string, stores = { dataPath: "DEV", logPath: "DEV" }): string {
+  const { dataPath, logPath } = stores;
+  const restart = `walb device delete ${name} --kernel, walb device create ${name} --kernel --data ${dataPath} --log ${logPath} --reuse-log`;
   return `mend the disk below, then stop and start it, which redoes from the log: ${restart}`;
 }
 

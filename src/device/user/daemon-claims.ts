@@ -51,6 +51,6 @@ function inUse(volume: string, other: string): WalbError {
   return new WalbError("busy", {
     what: `${other} has the same log and is open`,
     where: { volume, field: "uuid" },
-    hint: "if this is the copy: bring it onto the copy of the data with walb log-device redo LOG DATA, then create the volume on an empty log store, without --reuse-log; if it is the original: delete the other volume, then restart this daemon",
+    hint: `if this is the copy: bring it onto the copy of the data with walb log-device redo LOG DATA, then create the volume on an empty log store, without --reuse-log; if it is the original: delete the other volume, then: walb device start ${volume}`,
   });
 }

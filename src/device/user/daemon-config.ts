@@ -88,7 +88,8 @@ export class VolumeConfigs {
     return `${this.directory}/${name}${suffix}`;
   }
 
-  private async read(name: string): Promise<VolumeConfig> {
+  /** @throws WalbError `bad-format`, `not-found`. */
+  async read(name: string): Promise<VolumeConfig> {
     const text = new TextDecoder().decode(await this.disk.readSmall(this.pathOf(name), maxConfigBytes));
     let value: unknown;
     try {
@@ -109,7 +110,7 @@ export class VolumeConfigs {
     return new WalbError("bad-format", {
       what: `the configuration of the volume is not valid: ${why}`,
       where: { volume: name, file: this.pathOf(name) },
-      hint: "correct the file and start the daemon again",
+      hint: "correct the file",
       ...(cause === undefined ? {} : { cause }),
     });
   }

@@ -13,6 +13,8 @@ export function controlHandlers(volumes: VolumeSet, nodeId: string): ControlHand
       await volumes.delete(name, options);
       return {};
     },
+    start: ({ name }) => volumes.startAgain(name),
+    stop: ({ name, ...options }) => volumes.stop(name, options),
     resize: ({ name, sizeBytes }) => volumes.resize(name, sizeBytes),
     checkpoint: async ({ name }) => {
       await volumes.engine(name).checkpoint();

@@ -8,7 +8,7 @@ import type { VolumeConfig } from "./daemon-config.ts";
 import { boundTuning } from "./daemon-tuning.ts";
 import type { WriteAheadEngine } from "./engine.ts";
 
-/** A volume of the daemon, running or failed. */
+/** A volume of the daemon: running, failed, or stopped, which is neither engine nor failure. */
 export interface Volume {
   readonly name: string;
   /** Undefined when the file could not be understood. */
@@ -41,11 +41,12 @@ export function reportOf(volume: Volume, use: VolumeUse, surroundings: ReportSur
   const info = engine?.deviceInfo();
   const status = engine?.deviceStatus();
   const reason = failure?.message ?? status?.readOnlyReason;
+  const hint = failure?.hint ?? nextStep(volume);
   return {
     name,
     state: stateOf(volume),
     ...(reason === undefined ? {} : { reason }),
-    ...(failure?.hint === undefined ? {} : { hint: failure.hint }),
+    ...(hint === undefined ? {} : { hint }),
     sizeBytes: info === undefined ? (config?.sizeBytes ?? 0) : info.sizeLb * lbBytes,
     overflow: config?.overflow ?? "keep-writing",
     ...(config?.tuning === undefined ? {} : { tuning: boundTuning(config.tuning, pendingBudgetBytes) }),
@@ -71,8 +72,35 @@ export function lossOf(redone: RedoResult, volume: string, logPath: string): Wal
   });
 }
 
+/** The error of a volume that could not be opened, with the way back in its hint. */
+export function withWayBack(error: WalbError, name: string): WalbError {
+  const command = `walb device start ${name}`;
+  const { code, what, where, cause, hint = "remove the cause" } = error;
+  if (hint.includes(command)) return error;
+  return new WalbError(code, {
+    what,
+    where,
+    hint: `${hint}; then: ${command}`,
+    ...(cause === undefined ? {} : { cause }),
+  });
+}
+
+function nextStep(volume: Volume): string | undefined {
+  const start = `walb device start ${volume.name}`;
+  switch (stateOf(volume)) {
+    case "stopped":
+      return start;
+    case "read-only":
+      return `repair its store, or make room on it, then redo the log: ${start}`;
+    case "frozen":
+      return `walb device melt ${volume.name}`;
+    default:
+      return undefined;
+  }
+}
+
 function stateOf(volume: Volume): VolumeReport["state"] {
-  if (volume.engine === undefined) return "failed";
+  if (volume.engine === undefined) return volume.failure === undefined ? "stopped" : "failed";
   if (volume.engine.readOnlyReason !== undefined) return "read-only";
   return volume.engine.isFrozen ? "frozen" : "running";
 }

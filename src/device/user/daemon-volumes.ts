@@ -5,14 +5,15 @@ import type { Platform } from "../../platform/platform.ts";
 import { lbBytes } from "../../units.ts";
 import type { DeviceInfo } from "../device.ts";
 import type { BlockVolume } from "./block.ts";
-import type { DeleteOptions } from "./control/admin.ts";
+import type { DeleteOptions, StopOptions } from "./control/admin.ts";
 import { type CreateVolume, createVolumeSchema, maxVolumes, type VolumeReport } from "./control/schema.ts";
 import { badParameter } from "./control/server.ts";
 import type { EngineTuning } from "./daemon.ts";
+import { checkAbsolute, checkFree, checkSpaceForRedo, type TakenStores } from "./daemon-checks.ts";
 import { LogClaims } from "./daemon-claims.ts";
 import { type VolumeConfig, VolumeConfigs } from "./daemon-config.ts";
 import { pendingBudgetOf, tooManyVolumes, volumeLimits } from "./daemon-memory.ts";
-import { lossOf, reportOf, type Volume, type VolumeUse } from "./daemon-report.ts";
+import { lossOf, reportOf, type Volume, type VolumeUse, withWayBack } from "./daemon-report.ts";
 import { makeStores, removeOwnStores, type StoreWishes } from "./daemon-stores.ts";
 import { boundTuning, tuningOptions } from "./daemon-tuning.ts";
 import { openEngine, type WriteAheadEngine } from "./engine.ts";
@@ -33,8 +34,8 @@ export interface VolumeSetHost extends VolumeUse {
 /** All volumes of a daemon, running or failed. */
 export class VolumeSet implements NbdExports {
   private readonly volumes = new Map<string, Volume>();
-  /** Names with a create, delete or resize under way: one at a time. */
-  private readonly busy = new Set<string>();
+  /** Names with a change under way, such as a create or a start: one at a time. */
+  private readonly busy = new Map<string, Promise<unknown>>();
   private readonly configs: VolumeConfigs;
   private isClosing = false;
   private readonly claims: LogClaims;
@@ -97,7 +98,7 @@ export class VolumeSet implements NbdExports {
     throw new WalbError("state", {
       what: "the volume is not running",
       where: { volume: name },
-      hint: "remove the cause and start the daemon again",
+      hint: volume.failure?.hint ?? `walb device start ${name}`,
       ...(volume.failure === undefined ? {} : { cause: volume.failure }),
     });
   }
@@ -120,7 +121,7 @@ export class VolumeSet implements NbdExports {
         const hint = "run a second device daemon with another --data directory";
         throw new WalbError("state", { what: `there are ${maxVolumes} volumes already`, hint });
       }
-      for (const path of [wish.dataPath, wish.logPath]) this.checkPath(path);
+      for (const path of [wish.dataPath, wish.logPath]) checkAbsolute(path, this.dataDir);
       const ownsData = wish.dataPath === undefined;
       const ownsLog = wish.logPath === undefined;
       const config: VolumeConfig = {
@@ -146,7 +147,7 @@ export class VolumeSet implements NbdExports {
         pbsBytes: wish.pbsBytes,
         reuseLog: wish.reuseLog,
       };
-      await this.checkFree(stores);
+      await checkFree(this.platform.disk, stores, this.takenStores());
       await this.configs.save(config);
       await this.makeReady(config, stores);
       this.host.changed(name);
@@ -157,37 +158,92 @@ export class VolumeSet implements NbdExports {
   async delete(name: string, options: DeleteOptions): Promise<void> {
     await this.alone(name, async () => {
       const volume = this.volume(name);
-      const connections = this.host.connectionsOf(name);
-      const watchers = this.host.watchersOf(name);
-      if (options.force !== true && connections + watchers > 0) {
-        throw new WalbError("busy", {
-          what: `the volume is in use: ${connections} NBD connections, ${watchers} consumers of its log`,
-          where: { volume: name },
-          hint: "disconnect them first, or force it",
-        });
-      }
+      this.checkUnused(name, { ...options, watchers: this.host.watchersOf(name) });
       // Whoever takes the stores needs no redo then: that of the kernel driver leaves out most of a discard.
       if (options.keepStores === true && options.force !== true) await volume.engine?.checkpoint();
       const { config, isMarked } = await this.markDeleting(volume, options);
       volume.config = config;
-      volume.engine?.melt();
-      await this.host.disconnect(name);
-      volume.unwatch();
-      try {
-        await volume.engine?.close();
-      } catch (error) {
-        // Given up, its content matters no more; kept, it is redone from the log. But it is worth knowing.
-        this.host.problem(asWalbError(error, { volume: name, step: "delete" }));
-      }
-      await this.claims.release(name);
-      if (volume.engine !== undefined) this.engines -= 1;
-      volume.engine = undefined;
+      await this.takeDown(volume, "delete");
       // Without the mark, a crash now must not leave a volume without its stores; rather stores without a volume.
       if (!isMarked) await this.configs.remove(name);
       if (config !== undefined) await removeOwnStores(this.platform, config, (path) => this.configs.resolve(path));
       if (isMarked) await this.configs.remove(name);
       this.volumes.delete(name);
       this.host.changed(name);
+    });
+  }
+
+  /**
+   * Brings a volume back that failed or was stopped, with all that a start of the daemon does; one that takes no more
+   * writes is closed and opened anew, which its clients see as a restart. The others are not touched.
+   */
+  async startAgain(name: string): Promise<VolumeReport> {
+    return await this.alone(name, async () => {
+      const volume = this.volume(name);
+      if (volume.engine !== undefined && volume.engine.readOnlyReason === undefined) return this.report(volume);
+      if (volume.engine !== undefined) {
+        await checkSpaceForRedo(this.platform.disk, volume.engine);
+        await this.takeDown(volume, "start");
+      }
+      try {
+        // As it is by now: somebody may have corrected it.
+        const config = await this.configs.read(name);
+        volume.config = config;
+        if (config.state !== "ready") throw halfDone(name, config.state);
+        await this.start(config);
+      } catch (error) {
+        const failure = withWayBack(asWalbError(error, { volume: name }), name);
+        volume.failure = failure;
+        this.host.changed(name);
+        throw failure;
+      }
+      this.host.changed(name);
+      return this.show(name);
+    });
+  }
+
+  /** Closes a volume and its stores until it is started again, or the daemon is. */
+  async stop(name: string, options: StopOptions): Promise<VolumeReport> {
+    return await this.alone(name, async () => {
+      const volume = this.volume(name);
+      if (volume.engine !== undefined) {
+        this.checkUnused(name, { ...options, watchers: 0 });
+        // One that cannot is not left half stopped: its log has everything.
+        if (volume.engine.readOnlyReason === undefined) await volume.engine.checkpoint();
+        await this.takeDown(volume, "stop");
+        volume.failure = undefined;
+        this.host.changed(name);
+      }
+      return this.report(volume);
+    });
+  }
+
+  /** Ends what uses the volume, closes its stores and gives up what it holds. */
+  private async takeDown(volume: Volume, step: string): Promise<void> {
+    const { name, engine } = volume;
+    // Nobody finds it from now on.
+    volume.engine = undefined;
+    volume.unwatch();
+    engine?.melt();
+    await this.host.disconnect(name);
+    try {
+      await engine?.close();
+    } catch (error) {
+      // What is kept is redone from the log; what is given up matters no more. But it is worth knowing.
+      this.host.problem(asWalbError(error, { volume: name, step }));
+    }
+    await this.claims.release(name);
+    if (engine !== undefined) this.engines -= 1;
+  }
+
+  private checkUnused(name: string, options: StopOptions & { readonly watchers: number }): void {
+    const { force = false, watchers } = options;
+    const connections = this.host.connectionsOf(name);
+    if (force || connections + watchers === 0) return;
+    throw new WalbError("busy", {
+      what: `the volume is in use: ${connections} NBD connections, ${watchers} consumers of its log`,
+      where: { volume: name },
+      hint: "disconnect them first, or force it with --force",
     });
   }
 
@@ -255,6 +311,7 @@ export class VolumeSet implements NbdExports {
   /** Checkpoints and closes all volumes. @throws the first failure, when every one has been tried. */
   async close(): Promise<void> {
     this.isClosing = true;
+    await Promise.all(this.busy.values());
     const failures: unknown[] = [];
     await inParallel(closingAtOnce, [...this.volumes.values()], async (volume) => {
       volume.unwatch();
@@ -340,47 +397,21 @@ export class VolumeSet implements NbdExports {
     });
   }
 
+  /** Stores that volumes have, by the volume. */
+  private takenStores(): TakenStores {
+    const taken = new Map<string, readonly string[]>();
+    for (const { name, config } of this.volumes.values()) {
+      if (config === undefined) continue;
+      taken.set(
+        name,
+        [config.dataPath, config.logPath].map((path) => this.configs.resolve(path)),
+      );
+    }
+    return taken;
+  }
+
   private sorted(): Volume[] {
     return [...this.volumes.values()].sort((a, b) => (a.name < b.name ? -1 : 1));
-  }
-
-  private checkPath(path: string | undefined): void {
-    if (path === undefined || path.startsWith("/")) return;
-    throw new WalbError("bad-parameter", {
-      what: `the path ${JSON.stringify(path)} is not absolute`,
-      hint: `give the whole path, e.g. ${this.dataDir}/${path}`,
-    });
-  }
-
-  /** Before anything is written: what is there already must survive a crash in the middle of a create. */
-  private async checkFree(stores: StoreWishes): Promise<void> {
-    for (const [isOwn, path, flag] of [
-      [stores.ownsData, stores.dataPath, "--data"],
-      [stores.ownsLog, stores.logPath, "--log"],
-    ] as const) {
-      if (!isOwn || (await this.platform.disk.info(path)) === undefined) continue;
-      throw new WalbError("already-exists", {
-        what: "there is a file already where the store would be made",
-        where: { volume: stores.name, file: path },
-        hint: `move it away, or take it with ${flag} PATH`,
-      });
-    }
-    for (const other of this.volumes.values()) {
-      if (other.config === undefined) continue;
-      const taken = [other.config.dataPath, other.config.logPath].map((path) => this.configs.resolve(path));
-      const path = [stores.dataPath, stores.logPath].find((candidate) => taken.includes(candidate));
-      if (path === undefined) continue;
-      throw new WalbError("busy", {
-        what: `the store belongs to the volume ${other.name}`,
-        where: { volume: stores.name, file: path },
-        hint: "use another file or device",
-      });
-    }
-    if (stores.dataPath !== stores.logPath) return;
-    throw new WalbError("bad-parameter", {
-      what: "data and log cannot share a store",
-      where: { file: stores.dataPath },
-    });
   }
 
   private async alone<T>(name: string, work: () => Promise<T>): Promise<T> {
@@ -390,17 +421,29 @@ export class VolumeSet implements NbdExports {
       const hint = "try again when it is done";
       throw new WalbError("busy", { what: "the volume is being changed", where: { volume: name }, hint });
     }
-    this.busy.add(name);
+    const running = work();
+    this.busy.set(
+      name,
+      running.catch(() => undefined),
+    );
     try {
-      return await work();
+      return await running;
     } finally {
       this.busy.delete(name);
     }
   }
 }
 
-function failed(name: string, failure: WalbError, config?: VolumeConfig): Volume {
-  return { name, config, failure, engine: undefined, unwatch: () => undefined };
+function failed(name: string, error: WalbError, config?: VolumeConfig): Volume {
+  return { name, config, failure: withWayBack(error, name), engine: undefined, unwatch: () => undefined };
+}
+
+function halfDone(name: string, state: "creating" | "deleting"): WalbError {
+  return new WalbError("state", {
+    what: `the volume is half ${state === "creating" ? "made" : "deleted"}`,
+    where: { volume: name },
+    hint: `delete what is left of it: walb device delete ${name}`,
+  });
 }
 
 /** Runs work on all items, a few at a time; the work itself must not throw, or the first failure ends it. */

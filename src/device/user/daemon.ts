@@ -152,6 +152,8 @@ class Daemon implements DeviceDaemon {
   show: DeviceAdmin["show"] = async (name) => this.volumes.show(name);
   create: DeviceAdmin["create"] = (volume) => this.volumes.create(volume);
   delete: DeviceAdmin["delete"] = (name, options = {}) => this.volumes.delete(name, options);
+  start: DeviceAdmin["start"] = (name) => this.volumes.startAgain(name);
+  stop: DeviceAdmin["stop"] = (name, options = {}) => this.volumes.stop(name, options);
   resize: DeviceAdmin["resize"] = (name, sizeBytes) => this.volumes.resize(name, sizeBytes);
   checkpoint: DeviceAdmin["checkpoint"] = async (name) => this.volumes.engine(name).checkpoint();
   freeze: DeviceAdmin["freeze"] = async (name, options = {}) => this.volumes.engine(name).freeze(options);

@@ -62,6 +62,8 @@ function fakeHandlers(calls: string[]): ControlHandlers {
       calls.push(`delete ${name} ${force}`);
       return {};
     },
+    start: async () => report,
+    stop: async () => ({ ...report, state: "stopped" as const }),
     resize: async ({ sizeBytes }) => ({ ...info, sizeLb: sizeBytes / 512 }),
     checkpoint: async () => {
       await Bun.sleep(50);

@@ -137,7 +137,7 @@ function contract(siteOf: () => Site): void {
     await device.close();
     await admin.delete(name);
     await expect(admin.show(name)).rejects.toMatchObject({ code: "not-found" });
-    const again = await admin.start({ logPath, dataPath }, defaultStartParam);
+    const again = await admin.startOver({ logPath, dataPath }, defaultStartParam);
     expect(again.name).toBe(name);
     const shown = await admin.show(name);
     expect(shown.info?.uuid).toBe(fresh.uuid);

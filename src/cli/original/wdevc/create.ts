@@ -60,7 +60,7 @@ export async function createWdev({ args, tool, print, logError, io }: OriginalCo
   const started: Started = await asIoctl(async () => {
     checkStartParam(param);
     return (await isForDriver(platform, io, stores))
-      ? await new KernelAdmin(platform).start(stores, param)
+      ? await new KernelAdmin(platform).startOver(stores, param)
       : await createAtDaemon(platform, io, stores, args);
   });
   print(`name ${started.name}`);

@@ -23,6 +23,8 @@ const slowCallMs = 600_000;
 const slowOperations: ReadonlySet<Operation> = new Set([
   "create",
   "delete",
+  "start",
+  "stop",
   "resize",
   "checkpoint",
   "resetLog",

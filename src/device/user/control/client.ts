@@ -1,7 +1,7 @@
 /** @module The admin verbs of a device daemon over its control socket. */
 import type { Platform } from "../../../platform/platform.ts";
 import type { DeviceInfo, DeviceStatus } from "../../device.ts";
-import type { DeleteOptions, DeviceAdmin } from "./admin.ts";
+import type { DeleteOptions, DeviceAdmin, StopOptions } from "./admin.ts";
 import { ControlChannel, daemonUnreachable } from "./channel.ts";
 import type { CreateVolume, VolumeReport } from "./schema.ts";
 
@@ -57,6 +57,14 @@ class Client implements DeviceControlClient {
 
   async delete(name: string, options: DeleteOptions = {}): Promise<void> {
     await this.channel.call("delete", { name, ...options });
+  }
+
+  start(name: string): Promise<VolumeReport> {
+    return this.channel.call("start", { name });
+  }
+
+  stop(name: string, options: StopOptions = {}): Promise<VolumeReport> {
+    return this.channel.call("stop", { name, ...options });
   }
 
   resize(name: string, sizeBytes: number): Promise<DeviceInfo> {

@@ -115,8 +115,8 @@ export const deviceStatusSchema = z.object({
 export const volumeReportSchema = z.object({
   /** Not always a valid name: a stray file among the configurations is reported, too. */
   name: z.string(),
-  /** `failed`: could not be opened, see `reason`; it is not exported. */
-  state: z.enum(["running", "frozen", "read-only", "failed"]),
+  /** `failed`: could not be opened, see `reason`; `stopped`: until it is started. Both are not exported. */
+  state: z.enum(["running", "frozen", "read-only", "failed", "stopped"]),
   reason: z.string().optional(),
   /** What to do about it. */
   hint: z.string().optional(),
@@ -134,7 +134,7 @@ export const volumeReportSchema = z.object({
   watchers: count,
   /** `nbd://…` addresses where the volume can be reached. */
   uris: z.array(z.string()),
-  /** Missing when `failed`. */
+  /** Missing when `failed` or `stopped`. */
   info: deviceInfoSchema.optional(),
   status: deviceStatusSchema.optional(),
   /** Log in use and its capacity, in PB: above capacity the log has overflowed. */
@@ -162,6 +162,13 @@ export const operations = {
       keepStores: z.boolean().default(false),
     }),
     result: done,
+  },
+  /** Opens a volume that failed, takes no more writes or was stopped; cuts its clients off. */
+  start: { params: named, result: volumeReportSchema },
+  /** Closes a volume until it or the daemon is started. Refused while connected or watched unless forced. */
+  stop: {
+    params: z.strictObject({ name: volumeNameSchema, force: z.boolean().default(false) }),
+    result: volumeReportSchema,
   },
   resize: { params: z.strictObject({ name: volumeNameSchema, sizeBytes: volumeSizeSchema }), result: deviceInfoSchema },
   checkpoint: { params: named, result: done },

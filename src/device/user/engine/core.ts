@@ -162,7 +162,7 @@ export class EngineCore {
     this.failure = new WalbError(parts?.code === "no-space" ? "no-space" : "io", {
       what: `${step} failed; the volume takes no more writes`,
       where: { volume: this.settings.name, ...parts?.where },
-      hint: "repair the store, then restart the device: it redoes the log",
+      hint: `repair the store, then: walb device start ${this.settings.name}; it redoes the log`,
       cause,
     });
     const waiters = this.#waiters;
@@ -178,7 +178,7 @@ export class EngineCore {
     return new WalbError("read-only", {
       what: `the volume takes no more writes: ${why}`,
       where: { volume: this.settings.name },
-      hint: "repair the store, then restart the device: it redoes the log",
+      hint: `repair the store, then: walb device start ${this.settings.name}; it redoes the log`,
     });
   }
 

@@ -1,5 +1,5 @@
 /** @module The engine itself: requests come in, the parts do the work, control steers. */
-import { assert } from "../../../errors.ts";
+import { assert, type WalbError } from "../../../errors.ts";
 import { ceilPb, maxDiscardLb } from "../../../log/geometry.ts";
 import type { Lease, Memory } from "../../../native/memory.ts";
 import type { Timer } from "../../../platform/clock.ts";
@@ -98,6 +98,10 @@ export class Engine implements WriteAheadEngine {
 
   get readOnlyReason(): string | undefined {
     return this.#core.failure?.message;
+  }
+
+  get failure(): WalbError | undefined {
+    return this.#core.failure;
   }
 
   get counters(): EngineCounters {

@@ -77,7 +77,7 @@ async function missingStore(parts: EngineParts, settings: EngineSettings, cause:
   return new WalbError("not-found", {
     what: isLog && isData ? both : `its ${isLog ? "log" : "data"} store is not there`,
     where: { volume: name, file: isLog ? logPath : dataPath },
-    hint: `attach its disk, activate its logical volume or mount its file system, then start the device daemon again; ${lost}`,
+    hint: `attach its disk, activate its logical volume or mount its file system, then: walb device start ${name}; ${lost}`,
     cause,
   });
 }

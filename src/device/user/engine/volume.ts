@@ -1,4 +1,5 @@
 /** @module The face of an open engine: a block volume, a walb device, and its control. */
+import type { WalbError } from "../../../errors.ts";
 import type { DeviceInfo, DeviceStatus, WalbDevice } from "../../device.ts";
 import type { BlockVolume } from "../block.ts";
 
@@ -27,6 +28,8 @@ export interface WriteAheadEngine extends BlockVolume, WalbDevice {
   /** At once, unlike {@link WalbDevice.status}. */
   deviceStatus(): DeviceStatus;
   readonly counters: EngineCounters;
+  /** What {@link BlockVolume.readOnlyReason} tells, with its code: `no-space`, or `io`. */
+  readonly failure: WalbError | undefined;
   readonly isFrozen: boolean;
   /**
    * Stops taking writes (they wait), resolves when all before is on the data store (written = latest). Melts by itself
