@@ -97,6 +97,17 @@ export const knownLogTable = sqliteTable("known_log", {
   uuid: text("uuid").notNull(),
 });
 
+/** What there is to say about the backups a volume has: nothing is left of it when they are replaced or deleted. */
+export const backupTables = [
+  diffTable,
+  labelTable,
+  lossTable,
+  coldTable,
+  verifiedTable,
+  retiredLogTable,
+  knownLogTable,
+] as const;
+
 /** Migration i takes the schema from version i to i + 1. */
 export const migrations: readonly string[] = [
   `CREATE TABLE volume (

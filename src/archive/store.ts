@@ -9,29 +9,18 @@ import { diffText } from "../snapshot/text.ts";
 import type { ArchiveState, DiffMeta } from "../snapshot/types.ts";
 import { openVolumeDatabase, type VolumeDatabase, volumeDatabaseName } from "../volume/database.ts";
 import { Colds } from "./colds.ts";
-import { DiffRows, type StoredDiff } from "./diff-rows.ts";
+import { DiffBook, type DiffChange } from "./diff-book.ts";
+import type { StoredDiff } from "./diff-rows.ts";
 import { FullCopyRow } from "./full-copy.ts";
-import { KnownLogs } from "./known-logs.ts";
+import type { KnownLogs } from "./known-logs.ts";
 import { type Label, LabelRows } from "./label-rows.ts";
-import { type Loss, Losses } from "./losses.ts";
+import type { Loss } from "./losses.ts";
 import type { Manifest } from "./manifest.ts";
+import { insertManifest } from "./new-rows.ts";
 import { Partials } from "./partials.ts";
 import { RetiredLogs } from "./retired-logs.ts";
 import { baseColumns, baseOf } from "./rows.ts";
-import {
-  coldTable,
-  diffTable,
-  fullCopyTable,
-  knownLogTable,
-  labelTable,
-  lossTable,
-  migrations,
-  partialTable,
-  resyncTable,
-  retiredLogTable,
-  verifiedTable,
-  volumeTable,
-} from "./schema.ts";
+import { backupTables, fullCopyTable, migrations, resyncTable, volumeTable } from "./schema.ts";
 import { Verifications } from "./verifications.ts";
 
 /** States that are kept across restarts. */
@@ -46,6 +35,15 @@ export interface FullBackup {
   readonly lastSyncMs: number;
 }
 
+/** What one transaction changes. */
+interface Change extends DiffChange {
+  /** A log that is not followed any more. */
+  readonly retired?: string | undefined;
+  readonly row?: Partial<VolumeRow>;
+}
+
+type VolumeRow = typeof volumeTable.$inferSelect;
+
 /** The metadata of one archive volume. */
 export class ArchiveStore {
   /** Incomplete files of restores. */
@@ -58,15 +56,12 @@ export class ArchiveStore {
   readonly fullCopy: FullCopyRow;
   /** Logs that are not followed any more. */
   readonly retiredLogs: RetiredLogs;
-  /** Logs that anything ever came from. */
-  readonly knownLogs: KnownLogs;
   readonly #volume: string;
   readonly #database: VolumeDatabase;
-  #row: typeof volumeTable.$inferSelect;
+  #row: VolumeRow;
   #base: ArchiveState | undefined;
-  readonly #diffs: DiffRows;
+  readonly #book: DiffBook;
   readonly #labels: LabelRows;
-  readonly #losses: Losses;
   #resyncFile: string | undefined;
 
   private constructor(database: VolumeDatabase, volume: string) {
@@ -76,7 +71,6 @@ export class ArchiveStore {
     this.verifications = new Verifications(database);
     this.fullCopy = new FullCopyRow(database);
     this.retiredLogs = new RetiredLogs(database);
-    this.knownLogs = new KnownLogs(database);
     this.#volume = volume;
     const row = database.orm.select().from(volumeTable).get();
     if (row === undefined) {
@@ -84,9 +78,8 @@ export class ArchiveStore {
     }
     this.#row = row;
     this.#base = baseOf(row);
-    this.#diffs = new DiffRows(database);
+    this.#book = new DiffBook(database);
     this.#labels = new LabelRows(database);
-    this.#losses = new Losses(database);
     this.#resyncFile = database.orm.select().from(resyncTable).get()?.fileName;
   }
 
@@ -105,31 +98,7 @@ export class ArchiveStore {
   static create(databases: Databases, directory: string, manifest: Manifest): ArchiveStore {
     const database = openVolumeDatabase(databases, `${directory}/${volumeDatabaseName}`, migrations);
     try {
-      database.transaction(() => {
-        const { orm } = database;
-        const tables = [volumeTable, diffTable, labelTable, lossTable, partialTable, coldTable, verifiedTable];
-        for (const table of [...tables, fullCopyTable, resyncTable, retiredLogTable, knownLogTable])
-          orm.delete(table).run();
-        orm
-          .insert(volumeTable)
-          .values({
-            id: 1,
-            state: manifest.state,
-            sizeLb: manifest.sizeLb,
-            logUuid: manifest.logUuid ?? null,
-            archiveUuid: manifest.archiveUuid ?? null,
-            ...baseColumns(manifest.base),
-            lastSyncMs: manifest.lastSyncMs ?? null,
-            isResetting: false,
-          })
-          .run();
-        for (const label of manifest.labels) orm.insert(labelTable).values(label).run();
-        for (const cold of manifest.colds) orm.insert(coldTable).values(cold).run();
-        for (const uuid of manifest.retiredUuids ?? []) orm.insert(retiredLogTable).values({ uuid }).run();
-        for (const uuid of manifest.knownUuids ?? []) orm.insert(knownLogTable).values({ uuid }).run();
-        const { resyncFile: fileName } = manifest;
-        if (fileName !== undefined) orm.insert(resyncTable).values({ id: 1, fileName }).run();
-      });
+      insertManifest(database, manifest);
       return new ArchiveStore(database, manifest.volume);
     } catch (error) {
       database.close();
@@ -173,22 +142,26 @@ export class ArchiveStore {
   }
   /** The diffs, an immutable version: later changes make another one. */
   get set(): DiffSet {
-    return this.#diffs.set;
+    return this.#book.diffs.set;
   }
   get diffs(): StoredDiff[] {
-    return this.#diffs.all;
+    return this.#book.diffs.all;
   }
   /** By gid. */
   get labels(): ReadonlyMap<bigint, Label> {
     return this.#labels.all;
   }
   get losses(): Loss[] {
-    return this.#losses.all;
+    return this.#book.losses.all;
+  }
+  /** Logs that anything ever came from. */
+  get knownLogs(): KnownLogs {
+    return this.#book.knownLogs;
   }
 
   /** The file of a diff. @throws WalbError `internal` when there is none. */
   diff(meta: DiffMeta): StoredDiff {
-    const diff = this.#diffs.find(meta);
+    const diff = this.#book.diffs.find(meta);
     if (diff === undefined) throw new WalbError("internal", { what: `the diff ${diffText(meta)} has no row` });
     return diff;
   }
@@ -249,27 +222,17 @@ export class ArchiveStore {
   commitResync(backup: FullBackup, diffs: readonly StoredDiff[], fileName: string): void {
     const { base, ...rest } = backup;
     this.#database.transaction(() => {
-      for (const table of [
-        diffTable,
-        labelTable,
-        lossTable,
-        coldTable,
-        verifiedTable,
-        retiredLogTable,
-        knownLogTable,
-      ]) {
-        this.#database.orm.delete(table).run();
-      }
+      for (const table of backupTables) this.#database.orm.delete(table).run();
       this.#database.orm
         .update(volumeTable)
         .set({ state: "Archived", ...rest, ...baseColumns(base) })
         .run();
-      for (const diff of diffs) this.#addRow(diff);
+      for (const diff of diffs) this.#book.insert(diff);
       this.#database.orm.insert(resyncTable).values({ id: 1, fileName }).run();
     });
     this.#reload();
     this.#forgetAll();
-    for (const diff of diffs) this.#put(diff);
+    for (const diff of diffs) this.#book.put(diff);
     this.#resyncFile = fileName;
   }
 
@@ -290,21 +253,15 @@ export class ArchiveStore {
   ): void {
     const before = this.logUuid;
     const isNext = nextLogUuid !== undefined && nextLogUuid !== before;
-    const values = { lastReceivedMs: receivedMs, ...(isNext ? { logUuid: nextLogUuid } : {}) };
     // A log that nothing ever came from was only announced: its diffs may follow.
     const isRetired = isNext && before !== undefined && this.knownLogs.has(before);
-    const bridged = this.losses.filter((loss) => loss.toB <= diff.meta.to.gidB).map(({ fileName }) => fileName);
-    this.#database.transaction(() => {
-      this.#diffs.delete(gone);
-      this.#losses.delete(bridged);
-      this.#addRow(diff);
-      if (isRetired) this.retiredLogs.add(before);
-      this.#database.orm.update(volumeTable).set(values).run();
+    this.#change({
+      gone,
+      added: [diff],
+      mended: this.losses.filter((loss) => loss.toB <= diff.meta.to.gidB).map(({ fileName }) => fileName),
+      retired: isRetired ? before : undefined,
+      row: { lastReceivedMs: receivedMs, ...(isNext ? { logUuid: nextLogUuid } : {}) },
     });
-    this.#row = { ...this.#row, ...values };
-    this.#losses.forget(bridged);
-    this.#diffs.forget(gone);
-    this.#put(diff);
   }
 
   /** Registers a diff that is durable. One with the same ends is replaced. @returns the one that was replaced. */
@@ -315,21 +272,14 @@ export class ArchiveStore {
   /** Registers several in one transaction. @returns those that were replaced. */
   addDiffs(diffs: readonly StoredDiff[], receivedMs?: number): StoredDiff[] {
     // Of several with the same ends the last one counts.
-    const added = new Map(diffs.map((diff) => [diffText(diff.meta), diff]));
-    const replaced = [...added.values()].flatMap(({ meta }) => this.#diffs.find(meta) ?? []);
-    this.#database.transaction(() => {
-      this.#diffs.delete(replaced);
-      for (const diff of added.values()) {
-        this.#addRow(diff);
-        if (this.#losses.has(diff.fileName)) this.#losses.delete([diff.fileName]);
-      }
-      if (receivedMs !== undefined) this.#database.orm.update(volumeTable).set({ lastReceivedMs: receivedMs }).run();
+    const added = [...new Map(diffs.map((diff) => [diffText(diff.meta), diff])).values()];
+    const replaced = added.flatMap(({ meta }) => this.#book.diffs.find(meta) ?? []);
+    this.#change({
+      gone: replaced,
+      added,
+      mended: added.map(({ fileName }) => fileName).filter((name) => this.#book.losses.has(name)),
+      ...(receivedMs === undefined ? {} : { row: { lastReceivedMs: receivedMs } }),
     });
-    if (receivedMs !== undefined) this.#row = { ...this.#row, lastReceivedMs: receivedMs };
-    for (const diff of added.values()) {
-      this.#losses.forget([diff.fileName]);
-      this.#put(diff);
-    }
     return replaced;
   }
 
@@ -338,76 +288,46 @@ export class ArchiveStore {
    * matter any more: the way to the newest snapshot is whole.
    */
   commitHashBackup(diff: StoredDiff, lastSyncMs: number | undefined): void {
-    const sync = lastSyncMs === undefined ? {} : { lastSyncMs };
     const before = this.logUuid;
-    this.#database.transaction(() => {
-      this.#addRow(diff);
-      if (before !== undefined && before !== diff.uuid) this.retiredLogs.add(before);
-      this.#database.orm.delete(lossTable).run();
-      this.#database.orm
-        .update(volumeTable)
-        .set({ logUuid: diff.uuid, ...sync })
-        .run();
+    this.#change({
+      added: [diff],
+      mended: this.losses.map(({ fileName }) => fileName),
+      retired: before === diff.uuid ? undefined : before,
+      row: { logUuid: diff.uuid, ...(lastSyncMs === undefined ? {} : { lastSyncMs }) },
     });
-    this.#row = { ...this.#row, logUuid: diff.uuid, ...sync };
-    this.#losses.forgetAll();
-    this.#put(diff);
   }
 
   /** Puts a merged diff in the place of others. */
   replaceDiffs(merged: StoredDiff, gone: readonly StoredDiff[]): void {
-    this.#database.transaction(() => {
-      this.#diffs.delete(gone);
-      this.#addRow(merged);
-    });
-    this.#diffs.forget(gone);
-    this.#put(merged);
+    this.#change({ gone, added: [merged] });
   }
 
   /** Diffs got other flags, and so other file names. */
   renameDiffs(changes: readonly { readonly before: StoredDiff; readonly after: StoredDiff }[]): void {
-    this.#database.transaction(() => {
-      this.#diffs.delete(changes.map(({ before }) => before));
-      for (const { after } of changes) this.#addRow(after);
-    });
-    for (const { after } of changes) this.#put(after);
+    this.#change({ gone: changes.map(({ before }) => before), added: changes.map(({ after }) => after) });
   }
 
   /** Forgets diffs that no point needs. */
   dropDiffs(gone: readonly StoredDiff[]): void {
-    this.#database.transaction(() => this.#diffs.delete(gone));
-    this.#diffs.forget(gone);
+    this.#change({ gone });
   }
 
   /** Forgets diffs whose files are gone, and says what that cost. */
   loseDiff(diff: StoredDiff, loss: Loss): void {
-    this.#database.transaction(() => {
-      this.#diffs.delete([diff]);
-      this.#losses.insert(loss);
-    });
-    this.#diffs.forget([diff]);
-    this.#losses.put(loss);
+    this.#change({ gone: [diff], lost: loss });
   }
 
   /** Remembers a file that could not be used. */
   addLoss(loss: Loss): void {
-    this.#losses.insert(loss);
-    this.#losses.put(loss);
+    this.#change({ lost: loss });
   }
 
   /** The image is being brought, or was brought, to a new state; diffs it does not need any more go with that. */
   setBase(base: ArchiveState, gone: readonly StoredDiff[] = []): void {
     const isSteady = base.to === undefined;
-    const losses = this.losses.flatMap(({ fileName, toB }) => (isSteady && toB <= base.from.gidB ? [fileName] : []));
-    this.#database.transaction(() => {
-      this.#database.orm.update(volumeTable).set(baseColumns(base)).run();
-      this.#diffs.delete(gone);
-      this.#losses.delete(losses);
-    });
-    this.#row = { ...this.#row, ...baseColumns(base) };
+    const mended = this.losses.flatMap(({ fileName, toB }) => (isSteady && toB <= base.from.gidB ? [fileName] : []));
+    this.#change({ gone, mended, row: baseColumns(base) });
     this.#base = base;
-    this.#losses.forget(losses);
-    this.#diffs.forget(gone);
   }
 
   /** Sets what is said about a snapshot; nothing is said any more without a label and protection. */
@@ -423,18 +343,7 @@ export class ArchiveStore {
   /** Forgets all backups: SyncReady. Files are deleted behind it, until {@link endReset}. */
   beginReset(): void {
     this.#database.transaction(() => {
-      for (const table of [
-        diffTable,
-        labelTable,
-        lossTable,
-        coldTable,
-        verifiedTable,
-        fullCopyTable,
-        retiredLogTable,
-        knownLogTable,
-      ]) {
-        this.#database.orm.delete(table).run();
-      }
+      for (const table of [...backupTables, fullCopyTable]) this.#database.orm.delete(table).run();
       this.#database.orm
         .update(volumeTable)
         .set({ state: "SyncReady", logUuid: null, archiveUuid: null, ...baseColumns(undefined), isResetting: true })
@@ -452,9 +361,17 @@ export class ArchiveStore {
     this.#database.close();
   }
 
-  #update(values: Partial<typeof volumeTable.$inferInsert>): void {
+  #update(values: Partial<VolumeRow>): void {
     this.#database.orm.update(volumeTable).set(values).run();
     this.#reload();
+  }
+
+  #change({ retired, row, ...diffs }: Change): void {
+    this.#book.change(diffs, () => {
+      if (retired !== undefined) this.retiredLogs.add(retired);
+      if (row !== undefined) this.#database.orm.update(volumeTable).set(row).run();
+    });
+    if (row !== undefined) this.#row = { ...this.#row, ...row };
   }
 
   #reload(): void {
@@ -463,20 +380,8 @@ export class ArchiveStore {
   }
 
   #forgetAll(): void {
-    this.#diffs.forgetAll();
+    this.#book.forgetAll();
     this.#labels.forgetAll();
-    this.#losses.forgetAll();
     this.colds.forget();
-    this.knownLogs.refresh();
-  }
-
-  #put(diff: StoredDiff): void {
-    this.#diffs.put(diff);
-    if (!this.knownLogs.has(diff.uuid)) this.knownLogs.refresh();
-  }
-
-  #addRow(diff: StoredDiff): void {
-    this.knownLogs.insert(diff.uuid);
-    this.#diffs.insert(diff);
   }
 }
