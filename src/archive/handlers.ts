@@ -25,6 +25,7 @@ import { deleteCold, deleteRestored, listRestored } from "./restored.ts";
 import type { ResumedApplies } from "./resume.ts";
 import { hashVolume } from "./scan.ts";
 import type { ArchiveSettings } from "./settings.ts";
+import { startVolume, stopVolume } from "./start-stop.ts";
 import { brokenReport, volumeReport } from "./status.ts";
 import { verifyVolume } from "./verify.ts";
 import { activeStates } from "./volume.ts";
@@ -290,14 +291,14 @@ export function archiveHandlers(parts: HandlerParts): Handlers<ArchiveCommands> 
     },
 
     async start({ volume }) {
-      await volumes.start(volumes.get(volume));
+      await startVolume(volumes.get(volume));
       resumed.goOn(volumes.get(volume));
       return {};
     },
 
     async stop({ volume, mode }, context) {
       // What is stopped may be reset.
-      await reserve.forFreeing(() => volumes.stop(volumes.get(volume), mode, context.signal));
+      await reserve.forFreeing(() => stopVolume(volumes.get(volume), mode, context.signal));
       resumed.end(volume);
       return {};
     },
