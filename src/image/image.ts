@@ -5,7 +5,7 @@
  */
 import type { WalbError } from "../errors.ts";
 import type { MemoryPool } from "../native/memory.ts";
-import type { DiskFile } from "../platform/disk.ts";
+import type { DiskFile, FileCopyOptions } from "../platform/disk.ts";
 
 /** What a copy reads. */
 export type CopySource = Pick<DiskFile, "size" | "nextData" | "read">;
@@ -16,7 +16,7 @@ export interface CopyContent extends CopySource {
 }
 
 /** How to copy. */
-export interface CopyOptions {
+export interface CopyOptions extends FileCopyOptions {
   /**
    * What to copy in place of the image, for example the image with diffs laid over it, so that each byte is written once.
    * It is asked, once, by those that copy data and can; elsewhere the copy is of the image itself.
@@ -24,9 +24,6 @@ export interface CopyOptions {
   readonly content?: (image: DiskFile) => Promise<CopyContent>;
   /** Called before data is copied; waits to keep a rate. */
   readonly throttle?: (bytes: number) => Promise<void>;
-  /** Progress, bytes. */
-  readonly signal?: AbortSignal;
-  readonly onProgress?: (copiedBytes: number, totalBytes: number) => void;
 }
 
 /**

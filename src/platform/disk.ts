@@ -229,6 +229,12 @@ export interface DiskFile {
   close(): Promise<void>;
 }
 
+/** How a copy is ended early, and who hears how far it is. */
+export interface FileCopyOptions {
+  readonly signal?: AbortSignal;
+  readonly onProgress?: (copiedBytes: number, totalBytes: number) => void;
+}
+
 /** File system and block devices of a host. */
 export interface Disk {
   /**
@@ -268,12 +274,8 @@ export interface Disk {
   /** fsync of a directory, so that renames, links and removals in it are durable. */
   syncDirectory(path: string): Promise<void>;
   /** A copy of a file that shares its blocks (FICLONE) where the file system can, else a sparse copy that keeps holes;
-   * `to` must not exist; durable when it returns. Says which it was. `onProgress` hears the bytes copied. */
-  cloneFile(
-    from: string,
-    to: string,
-    options?: { signal?: AbortSignal; onProgress?: (copiedBytes: number, totalBytes: number) => void },
-  ): Promise<"reflink" | "copy">;
+   * `to` must not exist; durable when it returns. Says which it was. */
+  cloneFile(from: string, to: string, options?: FileCopyOptions): Promise<"reflink" | "copy">;
   /** Bytes that may still be written below a path, and its capacity (statvfs, f_bavail). */
   freeSpace(path: string): Promise<{ freeBytes: number; totalBytes: number }>;
 }

@@ -1,7 +1,7 @@
 /** @module Copies a block device to a new file, leaving out what is zero; durable when done. */
 import { WalbError } from "../../errors.ts";
 import type { MemoryPool } from "../../native/memory.ts";
-import type { Disk, DiskFile } from "../../platform/disk.ts";
+import type { Disk, DiskFile, FileCopyOptions } from "../../platform/disk.ts";
 import { mib } from "../../units.ts";
 
 const partBytes = mib;
@@ -9,14 +9,12 @@ const partsInFlightMax = 8;
 const zeroes = Buffer.alloc(partBytes);
 
 /** What to copy. */
-export interface SparseCopy {
+export interface SparseCopy extends FileCopyOptions {
   readonly disk: Disk;
   readonly memory: MemoryPool;
   readonly from: DiskFile;
   /** Must not exist; removed again when the copy fails. */
   readonly path: string;
-  readonly signal?: AbortSignal;
-  readonly onProgress?: (copiedBytes: number, totalBytes: number) => void;
 }
 
 /** Copies all of it. @throws WalbError `already-exists`, `no-space`, `cancelled`. */

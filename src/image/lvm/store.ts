@@ -4,7 +4,7 @@
  */
 import { WalbError } from "../../errors.ts";
 import type { MemoryPool } from "../../native/memory.ts";
-import type { Disk, DiskFile } from "../../platform/disk.ts";
+import type { Disk, DiskFile, FileCopyOptions } from "../../platform/disk.ts";
 import { gib, lbBytes } from "../../units.ts";
 import type { CloneMethod, EmptyContent, ImageId, ImageStore } from "../image.ts";
 import { baseImage } from "../image.ts";
@@ -142,11 +142,7 @@ class LvmImageStore implements ImageStore {
     return this.#isThin;
   }
 
-  async cloneToFile(
-    image: ImageId,
-    path: string,
-    options: { readonly signal?: AbortSignal; readonly onProgress?: (copiedBytes: number, totalBytes: number) => void },
-  ): Promise<"copy"> {
+  async cloneToFile(image: ImageId, path: string, options: FileCopyOptions): Promise<"copy"> {
     const from = await this.open(image, "read");
     try {
       await copyToSparseFile({ disk: this.#disk, memory: this.#memory, from, path, ...options });

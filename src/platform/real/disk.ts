@@ -1,25 +1,8 @@
 /** @module The real Disk: files and block devices of this host. */
-import {
-  closeSync,
-  constants,
-  fstatSync,
-  fsyncSync,
-  linkSync,
-  lstatSync,
-  mkdirSync,
-  openSync,
-  readdirSync,
-  readlinkSync,
-  readSync,
-  realpathSync,
-  rmdirSync,
-  type Stats,
-  statSync,
-  writeSync,
-} from "node:fs";
-import { basename, dirname, join, resolve } from "node:path";
+import { linkSync, lstatSync, mkdirSync, readdirSync, rmdirSync } from "node:fs";
+import { dirname, join, resolve } from "node:path";
 import { asWalbError, WalbError } from "../../errors.ts";
-import { errnoError, errnoOf } from "../../native/errno.ts";
+import { errnoError } from "../../native/errno.ts";
 import { Op, OpenFlag } from "../../native/layout.ts";
 import type { Memory } from "../../native/memory.ts";
 import type { JobRunner } from "../../native/pool.ts";
@@ -28,26 +11,22 @@ import type {
   BadTransfer,
   Disk,
   DiskFile,
+  FileCopyOptions,
   FileInfo,
   OpenOptions,
   RecodeOptions,
   RecodeRows,
   TakeRecoded,
 } from "../disk.ts";
+import { fillClone } from "./clone.ts";
 import { RealDiskFile } from "./file.ts";
 import { loopBackingOf } from "./loop.ts";
+import { attempt, isFileAt, realPathOf, statOf } from "./paths.ts";
 import { recodeImages } from "./recode.ts";
+import { readSmallFile, writeWhole } from "./small-files.ts";
 
 const errnoNotFound = 2;
-const errnoNotDirectory = 20;
 const errnoWouldBlock = 11;
-const errnoLoop = 40;
-/** Links followed one after the other, as in the kernel. */
-const linksMax = 40;
-/** FICLONE is not possible here, so copy: EPERM, EXDEV, EINVAL, ENOTTY, ENOSYS, EOPNOTSUPP. */
-const errnoNoReflink = new Set([1, 18, 22, 25, 38, 95]);
-/** Bytes of one copy job: how often progress is told and cancelling is heard. */
-const copyStepBytes = 64 * 1024 * 1024;
 /** Where a path starts in its table; before it is room for answers. */
 const pathOffset = 64;
 
@@ -223,16 +202,12 @@ export class RealDisk implements Disk {
     return await recodeImages(this.#runner, sources, count, fill, target, options, take);
   }
 
-  async cloneFile(
-    from: string,
-    to: string,
-    options: { signal?: AbortSignal; onProgress?: (copiedBytes: number, totalBytes: number) => void } = {},
-  ): Promise<"reflink" | "copy"> {
+  async cloneFile(from: string, to: string, options: FileCopyOptions = {}): Promise<"reflink" | "copy"> {
     const source = await this.open(from, { mode: "read" });
     try {
       const target = await this.open(to, { mode: "create" });
       try {
-        const how = await this.#fill(source, target, options);
+        const how = await fillClone(source, target, options);
         await target.sync();
         await target.close();
         await this.syncDirectory(dirname(to));
@@ -254,33 +229,6 @@ export class RealDisk implements Disk {
       const { result, result2 } = await this.#run("asking for free space", path, { op: Op.statvfs, address });
       return { freeBytes: result, totalBytes: result2 };
     });
-  }
-
-  async #fill(
-    source: RealDiskFile,
-    target: RealDiskFile,
-    options: { signal?: AbortSignal; onProgress?: (copiedBytes: number, totalBytes: number) => void },
-  ): Promise<"reflink" | "copy"> {
-    const totalBytes = await source.size();
-    if (!source.isBlockDevice) {
-      const { result } = await target.raw({ op: Op.ficlone, isSlow: true, extra: source.fd });
-      if (result >= 0) {
-        options.onProgress?.(totalBytes, totalBytes);
-        return "reflink";
-      }
-      if (!errnoNoReflink.has(-result)) throw errnoError("clone", -result, { file: target.path });
-    }
-    await target.truncate(totalBytes);
-    for (let offset = 0; offset < totalBytes; ) {
-      if (options.signal?.aborted === true) {
-        throw new WalbError("cancelled", { what: "copying was cancelled", where: { file: target.path } });
-      }
-      const size = Math.min(copyStepBytes, totalBytes - offset);
-      const job = { op: Op.copyRange, isSlow: true, offset, size, extra: target.fd };
-      offset = Math.min((await source.run(`copy to ${target.path}`, job)).result2, totalBytes);
-      options.onProgress?.(offset, totalBytes);
-    }
-    return "copy";
   }
 
   async #run(what: string, file: string, job: { op: Op; address: number; extra?: number }) {
@@ -313,13 +261,6 @@ export class RealDisk implements Disk {
   }
 }
 
-/** True when a path names the file that is open. */
-function isFileAt(path: string, fd: number): boolean {
-  const named = statOf(path);
-  const opened = fstatSync(fd);
-  return named !== undefined && named.dev === opened.dev && named.ino === opened.ino;
-}
-
 function openFlags(options: OpenOptions): number {
   const byMode = {
     read: 0,
@@ -338,88 +279,4 @@ function lockedError(path: string, what = "it", usedPath = path): WalbError {
     where: { file: path },
     hint: `find out which with: fuser -v ${usedPath}`,
   });
-}
-
-/** Resolves as much of an absolute path as there is. */
-function realPathOf(path: string, depth = 0): string {
-  try {
-    return realpathSync(path);
-  } catch (error) {
-    const errno = errnoOf(error);
-    if ((errno !== errnoNotFound && errno !== errnoNotDirectory) || path === "/") throw error;
-    const directory = realPathOf(dirname(path), depth);
-    const here = join(directory, basename(path));
-    if (!isLink(here)) return here;
-    // A circle of links that leads through what is not there.
-    if (depth >= linksMax) throw errnoError("resolving", errnoLoop, { file: path });
-    return realPathOf(resolve(directory, readlinkSync(here)), depth + 1);
-  }
-}
-
-function isLink(path: string): boolean {
-  try {
-    return lstatSync(path, { throwIfNoEntry: false })?.isSymbolicLink() ?? false;
-  } catch (error) {
-    if (errnoOf(error) === errnoNotDirectory) return false;
-    throw error;
-  }
-}
-
-function statOf(path: string): Stats | undefined {
-  try {
-    return statSync(path, { throwIfNoEntry: false });
-  } catch (error) {
-    // A part of the path is a file: below it there is nothing either.
-    if (errnoOf(error) === errnoNotDirectory) return undefined;
-    return attempt("stat", path, () => {
-      throw error;
-    });
-  }
-}
-
-/** Does a short metadata call on this thread, with failures as WalbErrors. */
-function attempt<T>(what: string, path: string, call: () => T): T {
-  try {
-    return call();
-  } catch (error) {
-    const errno = errnoOf(error);
-    if (errno === undefined) throw error;
-    throw errnoError(what, errno, { file: path });
-  }
-}
-
-/** Reads a small file whole; errors are those of `node:fs`. @throws WalbError `bad-format` above `maxBytes`. */
-export function readSmallFile(path: string, maxBytes: number): Uint8Array {
-  const fd = openSync(path, constants.O_RDONLY | constants.O_NONBLOCK);
-  try {
-    return readToEnd(fd, path, maxBytes);
-  } finally {
-    closeSync(fd);
-  }
-}
-
-/** Reads to the end: files of /proc and /sys do not tell their size. */
-function readToEnd(fd: number, path: string, maxBytes: number): Uint8Array {
-  const parts: Uint8Array[] = [];
-  let size = 0;
-  for (;;) {
-    const part = new Uint8Array(Math.min(maxBytes + 1 - size, 65536));
-    const got = readSync(fd, part, 0, part.length, null);
-    if (got === 0) return Buffer.concat(parts);
-    size += got;
-    if (size > maxBytes) {
-      throw new WalbError("bad-format", { what: `it is larger than ${maxBytes} bytes`, where: { file: path } });
-    }
-    parts.push(part.subarray(0, got));
-  }
-}
-
-function writeWhole(path: string, bytes: Uint8Array): void {
-  const fd = openSync(path, "w", 0o600);
-  try {
-    for (let at = 0; at < bytes.length; ) at += writeSync(fd, bytes, at);
-    fsyncSync(fd);
-  } finally {
-    closeSync(fd);
-  }
 }

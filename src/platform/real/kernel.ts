@@ -6,8 +6,8 @@ import { nodeIoctl } from "../../native/ioctl.ts";
 import type { JobRunner } from "../../native/pool.ts";
 import { watchPriority } from "../../native/watch.ts";
 import type { DeviceNumber, IoctlAnswer, IoctlBuffer, Kernel } from "../kernel.ts";
-import { readSmallFile } from "./disk.ts";
 import { majorOf, minorOf } from "./numbers.ts";
+import { readSmallFile } from "./small-files.ts";
 
 /** An attribute of sysfs never has more. */
 const attributeBytesMax = 4096;

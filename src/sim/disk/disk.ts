@@ -2,7 +2,7 @@
 import { resolve } from "node:path";
 import { WalbError } from "../../errors.ts";
 import type { Memory } from "../../native/memory.ts";
-import type { Disk, DiskFile, FileInfo, OpenOptions } from "../../platform/disk.ts";
+import type { Disk, DiskFile, FileCopyOptions, FileInfo, OpenOptions } from "../../platform/disk.ts";
 import { alignUp } from "../../units.ts";
 import type { DiskOperationKind } from "../api.ts";
 import { leaseSlab } from "../memory.ts";
@@ -121,11 +121,7 @@ export class SimDisk implements Disk {
     return this.change("syncDirectory", path, () => tree.syncDirectory(tree.directory(path), mark));
   }
 
-  async cloneFile(
-    from: string,
-    to: string,
-    options: { signal?: AbortSignal; onProgress?: (copiedBytes: number, totalBytes: number) => void } = {},
-  ): Promise<"reflink" | "copy"> {
+  async cloneFile(from: string, to: string, options: FileCopyOptions = {}): Promise<"reflink" | "copy"> {
     const { tree } = this.storage;
     const target = await this.open(to, { mode: "create", lock: true });
     try {
@@ -158,11 +154,7 @@ export class SimDisk implements Disk {
   }
 
   /** The time a copy takes, and the chance to cancel it. */
-  private async passProgress(
-    path: string,
-    totalBytes: number,
-    options: { signal?: AbortSignal; onProgress?: (copiedBytes: number, totalBytes: number) => void },
-  ): Promise<void> {
+  private async passProgress(path: string, totalBytes: number, options: FileCopyOptions): Promise<void> {
     const step = Math.max(progressBytes, Math.ceil(totalBytes / 64));
     for (let copied = 0; copied < totalBytes; copied += step) {
       if (options.signal?.aborted === true) {
