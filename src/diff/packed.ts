@@ -1,14 +1,16 @@
 /** @module Batches of a merge that become packs in one job: read, checked, cut, compressed and laid one behind another. */
 import { Codec } from "../native/codec.ts";
+import { Recode } from "../native/layout.ts";
 import type { Lease, Memory } from "../native/memory.ts";
 import type { DiskFile, RecodeOptions, RecodeRows } from "../platform/disk.ts";
 import { lbBytes } from "../units.ts";
 import { clearPackHeader, encodePackRecord, packHeaderBytes, packRecordsMax, sealPackHeader } from "./format.ts";
-import { isWholeImage, sliceOf } from "./images.ts";
+import { isWholeImage } from "./images.ts";
 import { damagedImage, leaseBatch } from "./load.ts";
 import type { MergePlan } from "./merge.ts";
 import type { DiffSet } from "./set.ts";
 import { countRecord, emptyStats } from "./stats.ts";
+import { putPiece } from "./transfer.ts";
 import { type DiffIo, type DiffStats, RecordKind } from "./types.ts";
 
 /** One pack in the memory of its batch. */
@@ -57,22 +59,8 @@ export async function packPieces(
   try {
     const fill = (rows: RecodeRows): void => {
       for (let i = from; i < to; i++) {
-        const record = pieces.record[i]!;
-        if (records.kind[record] !== RecordKind.normal) {
-          rows.putEmpty();
-          continue;
-        }
-        rows.put(
-          records.source[record]!,
-          records.dataOffset[record]!,
-          records.storedBytes[record]!,
-          records.codec[record]!,
-          records.checksum[record]!,
-          records.imageLb[record]! * lbBytes,
-          sliceOf(records, pieces, i) * lbBytes,
-          pieces.blocksLb[i]! * lbBytes,
-          isKept(i),
-        );
+        if (records.kind[pieces.record[i]!] !== RecordKind.normal) rows.putEmpty();
+        else putPiece(rows, records, pieces, i, isKept(i) ? Recode.keep : Recode.anew);
       }
     };
     const packs: PackedPack[] = [];

@@ -1,6 +1,6 @@
 /** @module Batches whose images go from the diffs' files straight to the image, by one job and without objects for each. */
 import { Codec } from "../native/codec.ts";
-import type { DiskFile } from "../platform/disk.ts";
+import type { DiskFile, StoredSlice } from "../platform/disk.ts";
 import { kib, lbBytes, mib } from "../units.ts";
 import { isWholeImage, sliceOf } from "./images.ts";
 import { damagedImage } from "./load.ts";
@@ -33,6 +33,28 @@ export function isTransferable(records: RecordIndex, pieces: PieceList, from: nu
   return true;
 }
 
+/** Adds the part of a stored image that a piece needs. @param last what the kind of rows has behind the slice. */
+export function putPiece<Last>(
+  rows: { put(...row: [...slice: StoredSlice, last: Last]): void },
+  records: RecordIndex,
+  pieces: PieceList,
+  piece: number,
+  last: Last,
+): void {
+  const record = pieces.record[piece]!;
+  rows.put(
+    records.source[record]!,
+    records.dataOffset[record]!,
+    records.storedBytes[record]!,
+    records.codec[record]!,
+    records.checksum[record]!,
+    records.imageLb[record]! * lbBytes,
+    sliceOf(records, pieces, piece) * lbBytes,
+    pieces.blocksLb[piece]! * lbBytes,
+    last,
+  );
+}
+
 /** Writes the images of the pieces [from, to). @throws WalbError `damaged` naming the file of a bad one. */
 export async function transferImages(
   set: DiffSet,
@@ -53,18 +75,7 @@ export async function transferImages(
     rows.length,
     (table) => {
       for (const i of rows) {
-        const record = pieces.record[i]!;
-        table.put(
-          records.source[record]!,
-          records.dataOffset[record]!,
-          records.storedBytes[record]!,
-          records.codec[record]!,
-          records.checksum[record]!,
-          records.imageLb[record]! * lbBytes,
-          sliceOf(records, pieces, i) * lbBytes,
-          pieces.blocksLb[i]! * lbBytes,
-          pieces.addressLb[i]! * lbBytes,
-        );
+        putPiece(table, records, pieces, i, pieces.addressLb[i]! * lbBytes);
       }
     },
     { isVerified },

@@ -8,6 +8,7 @@
  */
 import type { Codec, CompressOption, Encoded } from "../native/codec.ts";
 import type { RecordColumns } from "../native/columns.ts";
+import type { Recode } from "../native/layout.ts";
 import type { Memory } from "../native/memory.ts";
 
 /** How to open a file. */
@@ -73,23 +74,24 @@ export interface PlacedSum {
   readonly data: Memory;
 }
 
-/** Where the images of a {@link DiskFile.transfer} come from and go to, put row by row. Sizes are bytes. */
+/**
+ * A slice of a stored image, expanded where it has a codec: `source` says which of the files, `checksum` is the walb
+ * checksum of the stored bytes with salt 0, the rest are bytes. Arguments, not an object, for there are very many.
+ */
+export type StoredSlice = readonly [
+  source: number,
+  storedOffset: number,
+  storedBytes: number,
+  codec: number,
+  checksum: number,
+  decodedBytes: number,
+  sliceOffset: number,
+  sliceBytes: number,
+];
+
+/** Where the images of a {@link DiskFile.transfer} come from and go to, put row by row. */
 export interface TransferRows {
-  /**
-   * Adds the slice of an image, expanded where it has a codec.
-   * @param source which of the files. @param checksum walb checksum of the stored bytes, salt 0.
-   */
-  put(
-    source: number,
-    storedOffset: number,
-    storedBytes: number,
-    codec: number,
-    checksum: number,
-    decodedBytes: number,
-    sliceOffset: number,
-    sliceBytes: number,
-    fileOffset: number,
-  ): void;
+  put(...row: [...slice: StoredSlice, fileOffset: number]): void;
   /** Adds the records [from, end) of an index that have data, each written whole to where it belongs. `source` of the
    * records says which of the files. */
   putRecords(columns: RecordColumns, from: number, end: number): void;
@@ -97,18 +99,8 @@ export interface TransferRows {
 
 /** The images of a {@link Disk.recode}, put row by row. */
 export interface RecodeRows {
-  /** Adds an image: kept as it is stored, or a slice of it compressed anew. As {@link TransferRows.put}. */
-  put(
-    source: number,
-    storedOffset: number,
-    storedBytes: number,
-    codec: number,
-    checksum: number,
-    decodedBytes: number,
-    sliceOffset: number,
-    sliceBytes: number,
-    isKept: boolean,
-  ): void;
+  /** Adds an image: kept as it is stored, or a slice of it compressed anew. */
+  put(...row: [...slice: StoredSlice, how: typeof Recode.keep | typeof Recode.anew]): void;
   /** Adds a row without data. */
   putEmpty(): void;
 }

@@ -326,11 +326,7 @@ export class RealDiskFile implements DiskFile {
         const file = result2 > 0 ? (sources[rows.sourceOf(result2 - 1)] ?? this).path : this.path;
         throw transferError(file, result2 > 0, result);
       }
-      for (let row = 0; row < count; row++) {
-        const code = table.u32[row * itemU32 + ItemU32.code] ?? 0;
-        if (code !== 0) return { row, code };
-      }
-      return undefined;
+      return rows.firstBad();
     });
   }
 

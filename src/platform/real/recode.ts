@@ -24,11 +24,7 @@ export async function recodeImages(
   checkCompressOption(compress);
   return await withItems(count, async (table) => {
     const rows = new ItemRows(table, sources.map(descriptorOf), count);
-    fill({
-      put: (source, at, bytes, codec, checksum, decoded, sliceAt, slice, isKept) =>
-        rows.put(source, at, bytes, codec, checksum, decoded, sliceAt, slice, isKept ? Recode.keep : Recode.anew),
-      putEmpty: () => rows.putEmpty(),
-    });
+    fill(rows);
     rows.checkFull();
     const { result, result2 } = await runner.run({
       op: Op.recode,
@@ -45,11 +41,9 @@ export async function recodeImages(
       if (file === undefined) throw new WalbError("internal", { what: `recoding failed with ${result}` });
       throw transferError(file.path, true, result);
     }
+    const bad = rows.firstBad();
+    if (bad !== undefined) return bad;
     const { f64, u32 } = table;
-    for (let row = 0; row < count; row++) {
-      const code = u32[row * itemU32 + ItemU32.code]!;
-      if (code !== 0) return { row, code };
-    }
     for (let row = 0; row < count; row++) {
       const at = row * itemF64;
       const codec = f64[at + ItemF64.sliceSize]! as Codec;

@@ -3,13 +3,13 @@ import { WalbError } from "../../errors.ts";
 import { allRows, chooseRows, type RecordColumns } from "../../native/columns.ts";
 import { ItemF64, ItemU32, itemBytes, itemF64, itemU32 } from "../../native/layout.ts";
 import type { Table } from "../../native/tables.ts";
-import type { TransferRows } from "../disk.ts";
+import type { BadTransfer, RecodeRows, TransferRows } from "../disk.ts";
 
 /** Largest stored or expanded image. */
 const imageBytesMax = 64 * 1024 * 1024;
 
 /** Puts rows one behind the other. @throws WalbError `internal` for numbers that no file has, or too many rows. */
-export class ItemRows implements TransferRows {
+export class ItemRows implements TransferRows, RecodeRows {
   readonly #table: Table;
   readonly #descriptors: readonly number[];
   readonly #count: number;
@@ -22,6 +22,7 @@ export class ItemRows implements TransferRows {
     this.#count = count;
   }
 
+  /** @param last the place in the file; what to do with it, when it is recoded. */
   put(
     source: number,
     storedOffset: number,
@@ -31,12 +32,12 @@ export class ItemRows implements TransferRows {
     decodedBytes: number,
     sliceOffset: number,
     sliceBytes: number,
-    fileOffset: number,
+    last: number,
   ): void {
     const descriptor = this.#descriptors[source];
     const isInside =
       storedOffset >= 0 &&
-      fileOffset >= 0 &&
+      last >= 0 &&
       sliceOffset >= 0 &&
       sliceBytes >= 0 &&
       sliceOffset + sliceBytes <= decodedBytes &&
@@ -44,7 +45,7 @@ export class ItemRows implements TransferRows {
       storedBytes <= imageBytesMax &&
       decodedBytes <= imageBytesMax &&
       Number.isSafeInteger(storedOffset + storedBytes) &&
-      Number.isSafeInteger(fileOffset + sliceBytes);
+      Number.isSafeInteger(last + sliceBytes);
     if (!isInside || descriptor === undefined || this.#row >= this.#count) {
       throw new WalbError("internal", { what: `row ${this.#row} of a transfer lies in no file` });
     }
@@ -56,7 +57,7 @@ export class ItemRows implements TransferRows {
     f64[at + ItemF64.targetSize] = decodedBytes;
     f64[at + ItemF64.sliceOffset] = sliceOffset;
     f64[at + ItemF64.sliceSize] = sliceBytes;
-    f64[at + ItemF64.fileOffset] = fileOffset;
+    f64[at + ItemF64.fileOffset] = last;
     u32[this.#row * itemU32 + ItemU32.code] = codec;
     u32[this.#row * itemU32 + ItemU32.word] = checksum;
     this.#row++;
@@ -85,6 +86,16 @@ export class ItemRows implements TransferRows {
   checkFull(): void {
     if (this.#row === this.#count) return;
     throw new WalbError("internal", { what: `a transfer got ${this.#row} of its ${this.#count} rows` });
+  }
+
+  /** The first row whose image was not good, after the job. */
+  firstBad(): BadTransfer | undefined {
+    const { u32 } = this.#table;
+    for (let row = 0; row < this.#count; row++) {
+      const code = u32[row * itemU32 + ItemU32.code]!;
+      if (code !== 0) return { row, code };
+    }
+    return undefined;
   }
 
   /** Which source a row has. */
