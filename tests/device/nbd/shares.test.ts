@@ -1,6 +1,6 @@
 import { describe, expect, test } from "bun:test";
 import fc from "fast-check";
-import { MemoryShares } from "../../../src/device/user/nbd/shares.ts";
+import { type ClientLease, type ClientMemory, MemoryShares } from "../../../src/device/user/nbd/shares.ts";
 import type { Lease } from "../../../src/native/memory.ts";
 import { PlainPool } from "./doubles.ts";
 
@@ -12,10 +12,21 @@ function sharesOf(budgetBytes: number, ...names: string[]): { pool: PlainPool; s
   return { pool, shares: new MemoryShares(pool, () => names) };
 }
 
-/** Takes leases of a size until there is none. */
-function takeAll(memory: ReturnType<MemoryShares["of"]>, sizeBytes: number): Lease[] {
-  const leases: Lease[] = [];
+/** Takes leases of a size for a client until there is none. */
+function takeAll(memory: ClientMemory, sizeBytes: number): ClientLease[] {
+  const leases: ClientLease[] = [];
   for (let lease = memory.tryLease(sizeBytes); lease !== undefined; lease = memory.tryLease(sizeBytes)) {
+    leases.push(lease);
+  }
+  return leases;
+}
+
+/** The same for the volume as a whole, which keeps what its clients have given it. */
+function takeAllOf(shares: MemoryShares, name: string, sizeBytes: number): ClientLease[] {
+  const memory = shares.of(name);
+  const leases: ClientLease[] = [];
+  for (let lease = memory.tryLease(sizeBytes); lease !== undefined; lease = memory.tryLease(sizeBytes)) {
+    lease.handOver();
     leases.push(lease);
   }
   return leases;
@@ -24,7 +35,7 @@ function takeAll(memory: ReturnType<MemoryShares["of"]>, sizeBytes: number): Lea
 describe("memory shared out by volume", () => {
   test("a volume that gives nothing back leaves room for the longest request of each other one", () => {
     const { shares } = sharesOf(512 * mib, "a", "b", "c", "d");
-    const held = takeAll(shares.of("a"), mib).length;
+    const held = takeAllOf(shares, "a", mib).length;
     expect(held).toBeGreaterThan(100);
     for (const name of ["b", "c", "d"]) expect(shares.of(name).tryLease(32 * mib)).toBeDefined();
   });
@@ -32,14 +43,14 @@ describe("memory shared out by volume", () => {
   test("however many volumes hang, one has what it is owed", () => {
     const names = Array.from({ length: 20 }, (_, i) => `v${i}`);
     const { shares } = sharesOf(512 * mib, ...names);
-    for (const name of names.slice(1)) takeAll(shares.of(name), mib);
-    expect(takeAll(shares.of("v0"), mib).length).toBeGreaterThanOrEqual(12);
+    for (const name of names.slice(1)) takeAllOf(shares, name, mib);
+    expect(takeAllOf(shares, "v0", mib).length).toBeGreaterThanOrEqual(12);
   });
 
   test("a single volume has three quarters of it all, and a request as long as the rest waits for its own", async () => {
     const { shares } = sharesOf(64 * mib, "a");
     const memory = shares.of("a");
-    const leases = takeAll(memory, mib);
+    const leases = takeAllOf(shares, "a", mib);
     expect(leases).toHaveLength(48);
     let got: Lease | undefined;
     memory.lease(32 * mib).then((lease) => {
@@ -53,6 +64,45 @@ describe("memory shared out by volume", () => {
     leases[31]!.release();
     await Bun.sleep(0);
     expect(got?.sizeBytes).toBe(32 * mib);
+  });
+
+  test("of many clients of a volume that give nothing back, each leaves as much to the others as it has", () => {
+    const { shares } = sharesOf(256 * mib, "a", "b");
+    const held = Array.from({ length: 8 }, () => takeAll(shares.of("a"), 64 * 1024).length);
+    expect(held.slice(0, 4)).toEqual([1024, 512, 256, 128]);
+    const last = shares.of("a");
+    expect(last.tryLease(16 * 1024)).toBeDefined();
+    expect(last.isWanted).toBe(false);
+  });
+
+  test("a client that waits for its own leases stands in nobody's way; one that has none is wanted for", async () => {
+    const { shares } = sharesOf(64 * mib, "a");
+    const [greedy, other, third] = [shares.of("a"), shares.of("a"), shares.of("a")];
+    const leases = takeAll(greedy, mib);
+    const first = leases[0]!;
+    let got: ClientLease | undefined;
+    greedy.lease(mib).then((lease) => {
+      got = lease;
+    });
+    const mine = other.tryLease(8 * mib);
+    expect(mine).toBeDefined();
+    expect(other.isWanted).toBe(false);
+    // The volume has no more for a third.
+    let wanted: ClientLease | undefined;
+    third.lease(32 * mib).then((lease) => {
+      wanted = lease;
+    });
+    expect([greedy.isWanted, other.isWanted, third.isWanted]).toEqual([true, true, false]);
+    first.release();
+    await Bun.sleep(0);
+    expect([got, wanted]).toEqual([undefined, undefined]);
+    for (const lease of leases.slice(1)) lease.release();
+    await Bun.sleep(0);
+    expect(wanted?.sizeBytes).toBe(32 * mib);
+    mine!.release();
+    wanted!.release();
+    await Bun.sleep(0);
+    expect(got?.sizeBytes).toBe(mib);
   });
 
   test("the longest request is never hopeless, however many volumes there are", async () => {
@@ -97,7 +147,7 @@ describe("memory shared out by volume", () => {
           for (const lease of leases) lease.release();
           expect(pool.leasedBytes).toBe(0);
           expect(pool.highestBytes).toBeLessThanOrEqual(64 * unit);
-          expect(takeAll(shares.of("v0"), unit)).toHaveLength(32 / 4 + 16);
+          expect(takeAllOf(shares, "v0", unit)).toHaveLength(32 / 4 + 16);
         },
       ),
       { numRuns: 100, seed: 4 },

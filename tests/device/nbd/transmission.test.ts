@@ -342,6 +342,12 @@ describe("NBD memory", () => {
 
 describe("NBD clients that hang", () => {
   const minute = 60_000;
+  /** How often the server looks at clients that hold memory. */
+  const lookMs = 5_000;
+  /** Lets time go by for them, with nothing happening meanwhile. */
+  const pass = (clock: ManualClock, ms: number): void => {
+    for (let i = 0; i < ms / lookMs; i++) clock.fire(lookMs);
+  };
 
   test("one that never chooses a volume is cut off after a minute", async () => {
     const clock = new ManualClock();
@@ -365,10 +371,10 @@ describe("NBD clients that hang", () => {
     await until("the data has its memory", () => at.pool.leasedBytes === 65536);
     client.send(whole.subarray(1000, 30_000));
     await Bun.sleep(30);
-    expect(clock.fire(5 * minute)).toBe(1);
+    pass(clock, 5 * minute);
     await Bun.sleep(10);
     expect(client.isClosed || client.hasEnded).toBe(false);
-    expect(clock.fire(5 * minute)).toBe(1);
+    pass(clock, lookMs);
     await client.gone();
     expect(at.problems.map((problem) => problem.code)).toEqual(["timed-out"]);
     await at.close();
@@ -383,11 +389,51 @@ describe("NBD clients that hang", () => {
     for (let handle = 0; handle < 8; handle++) client.send(request(read, handle, 0, 4 * mib));
     await until("answers are stuck", () => at.volume.pending === 0 && at.pool.leasedBytes >= 24 * mib);
     await Bun.sleep(20);
-    clock.fire(5 * minute);
-    clock.fire(5 * minute);
+    pass(clock, 5 * minute - lookMs);
+    expect(at.problems).toEqual([]);
+    pass(clock, 2 * lookMs);
     await until("its memory is back", () => at.pool.leasedBytes === 0);
     expect(at.problems.map((problem) => problem.code)).toEqual(["timed-out"]);
     client.connection.close();
     await at.close();
+  });
+
+  test("one that reads no answers leaves memory for other clients of its volume, at once", async () => {
+    const at = await setup(["vol0"], 64 * mib, new ManualClock());
+    const lazy = await RawNbd.go(platform.net, at.address, "vol0");
+    lazy.connection.pause();
+    lazy.send(Buffer.concat(Array.from({ length: 64 }, (_, i) => request(read, i, 0, mib))));
+    await until("answers are stuck", () => at.volume.pending === 0 && at.pool.leasedBytes >= 20 * mib);
+    const other = await RawNbd.go(platform.net, at.address, "vol0");
+    for (let handle = 0; handle < 20; handle++) {
+      other.send(request(write, handle, 0, 4 * mib, 0, Buffer.alloc(4 * mib, handle)));
+      expect((await other.reply(handle)).error).toBe(0);
+    }
+    for (const client of [lazy, other]) client.connection.close();
+    await at.close();
+    expect(at.pool.leasedBytes).toBe(0);
+  });
+
+  test("many that read no answers are cut off within seconds when another client of the volume waits for memory", async () => {
+    const clock = new ManualClock();
+    const at = await setup(["vol0"], 64 * mib, clock);
+    const lazy = await Promise.all(Array.from({ length: 3 }, () => RawNbd.go(platform.net, at.address, "vol0")));
+    for (const client of lazy) {
+      client.connection.pause();
+      client.send(Buffer.concat(Array.from({ length: 4 }, (_, i) => request(read, i, 0, 8 * mib))));
+    }
+    await until("answers are stuck", () => at.volume.pending === 0 && at.pool.leasedBytes >= 32 * mib);
+    // Nobody who could use it waits: they are left alone.
+    pass(clock, minute);
+    expect(at.problems).toEqual([]);
+    const other = await RawNbd.go(platform.net, at.address, "vol0");
+    other.send(request(write, 1, 0, 32 * mib, 0, Buffer.alloc(32 * mib, 1)));
+    await Bun.sleep(50);
+    pass(clock, 3 * lookMs);
+    expect((await other.reply(1)).error).toBe(0);
+    expect(at.problems.map((problem) => problem.code)).toContain("timed-out");
+    for (const client of [...lazy, other]) client.connection.close();
+    await at.close();
+    expect(at.pool.leasedBytes).toBe(0);
   });
 });

@@ -15,8 +15,12 @@ import { Transmission, type TransmissionHost } from "./transmission.ts";
 const handshakeMs = 60_000;
 /** Where it is required, TLS must be agreed on within this time. */
 const tlsMs = 10_000;
-/** A client that owes us reading, or payload, for so long holds memory that others need: it is cut off. */
+/** A client that owes us reading, or payload, for so long holds memory that others may need: it is cut off, … */
 const stallMs = 300_000;
+/** … and already then when another client of the volume waits for memory. */
+const wantedStallMs = 10_000;
+/** How often stalled clients are looked at. */
+const stallLookMs = 5_000;
 /** After our last byte the client has this long to close; also how long a stopping server waits for its reading. A close
  * at once could make the kernel throw away answers on their way. */
 const lingerMs = 2_000;
@@ -39,6 +43,7 @@ export class NbdConnection implements ConnectionReader, HandshakeHost, Transmiss
   private readonly input = new ByteQueue();
   private readonly handshake: Handshake;
   private transmission: Transmission | undefined;
+  private memory: ClientMemory | undefined;
   private isPumping = false;
   private isPaused = false;
   private hasPeerEnded = false;
@@ -177,8 +182,8 @@ export class NbdConnection implements ConnectionReader, HandshakeHost, Transmiss
     this.deadline?.cancel();
     this.deadline = undefined;
     this.isIdle = false;
-    const memory: ClientMemory = this.context.memory.of(negotiated.volume.name);
-    this.transmission = new Transmission(this, negotiated, memory);
+    this.memory = this.context.memory.of(negotiated.volume.name);
+    this.transmission = new Transmission(this, negotiated, this.memory);
   }
 
   outputFull(): void {
@@ -198,22 +203,25 @@ export class NbdConnection implements ConnectionReader, HandshakeHost, Transmiss
 
   /** Watches that the client goes on while memory is held for it. */
   watchStall(): void {
-    if (this.stallTimer !== undefined || this.isClosed) return;
-    const { progress } = this;
+    if (this.stallTimer === undefined && !this.isClosed) this.lookForStall(this.progress, 0);
+  }
+
+  private lookForStall(progress: number, stalledMs: number): void {
     this.stallTimer = this.context.clock.timer(
-      stallMs,
+      stallLookMs,
       () => {
         this.stallTimer = undefined;
-        const transmission = this.transmission;
-        const isOwing = this.isBlocked || (transmission?.unsentCount ?? 0) > 0 || transmission?.isReceiving === true;
-        if (!isOwing) return;
-        if (this.progress !== progress) {
-          this.watchStall();
+        const isHolding = (this.transmission?.unsentCount ?? 0) > 0 || this.transmission?.isReceiving === true;
+        if (!isHolding && !this.isBlocked) return;
+        const nowMs = this.progress === progress ? stalledMs + stallLookMs : 0;
+        const limitMs = isHolding && this.memory?.isWanted === true ? wantedStallMs : stallMs;
+        if (nowMs < limitMs) {
+          this.lookForStall(this.progress, nowMs);
           return;
         }
         this.fail(
           new WalbError("timed-out", {
-            what: `the client has neither read replies nor sent the rest of its data for ${stallMs / 1000} s`,
+            what: `the client has neither read replies nor sent the rest of its data for ${nowMs / 1000} s`,
             where: { step: "NBD transfer" },
             hint: "check whether the client hangs or the network is down",
           }),

@@ -1,6 +1,5 @@
 /** @module The transmission half of an NBD connection: requests in, volume operations, replies out. */
 import { asWalbError, WalbError } from "../../../errors.ts";
-import type { Lease } from "../../../native/memory.ts";
 import type { Connection } from "../../../platform/net.ts";
 import { alignUp } from "../../../units.ts";
 import type { AllocationExtent, BlockVolume } from "../block.ts";
@@ -10,7 +9,7 @@ import { commandFlags, commands, errors, requestBytes, requestMagic, u32At } fro
 import { ReplyWriter } from "./replies.ts";
 import { decodeRequest, errorNumber, type Request, refusal } from "./request.ts";
 import type { RoomGates } from "./room.ts";
-import type { ClientMemory } from "./shares.ts";
+import type { ClientLease, ClientMemory } from "./shares.ts";
 
 /** Bounds of one connection: requests under way, and the payload they hold. */
 const maxInFlight = 256;
@@ -42,7 +41,7 @@ export class Transmission {
   readonly volume: BlockVolume;
   private state: "header" | "ready" | "payload" | "drain" | "waiting" | "stopped" = "header";
   private request: Request | undefined;
-  private lease: Lease | undefined;
+  private lease: ClientLease | undefined;
   private filledBytes = 0;
   /** Grows with each piece of payload: how a client that stops in the middle is noticed. */
   receivedCount = 0;
@@ -246,6 +245,7 @@ export class Transmission {
     this.state = "header";
     this.start(sizeBytes);
     const isFua = (request.flags & commandFlags.fua) !== 0;
+    lease.handOver();
     this.volume.write(request.offsetBytes, sizeBytes, lease, isFua, (error) => this.done(request, sizeBytes, error));
     return true;
   }
