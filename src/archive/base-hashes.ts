@@ -27,7 +27,7 @@ const groupLb = groupBytes / lbBytes;
 const pageBytes = 4096;
 const entryBytes = 8;
 /** Hashes in a page. */
-export const groupsPerPage = pageBytes / entryBytes - 1;
+const groupsPerPage = pageBytes / entryBytes - 1;
 const sumAt = groupsPerPage * entryBytes;
 
 /** What the file belongs to: without it the hashes of another image would count. */

@@ -20,7 +20,7 @@ import { type ScanMemory, SnapshotImage } from "./scan.ts";
 import type { ArchiveVolume } from "./volume.ts";
 
 /** What makes of the newest snapshot the one of a hash backup. Source: `docs/diff-algebra.md`, hash backup. */
-export function hashBackupDiff(latest: Snapshot, to: Snapshot, timestampS: number, dataSizeBytes: number): DiffMeta {
+function hashBackupDiff(latest: Snapshot, to: Snapshot, timestampS: number, dataSizeBytes: number): DiffMeta {
   // A clean snapshot stays restorable: nothing may be merged into the diff that leads to it.
   const isMergeable = !isClean(latest);
   return diffMeta({ from: latest, to, isMergeable, isCompared: false, timestampS, dataSizeBytes });

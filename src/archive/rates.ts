@@ -8,7 +8,7 @@ const sleepMsMax = 200;
 const burstMs = 200;
 
 /** Makes work wait so that it keeps a rate; all that shares one shares the rate. */
-export class RateLimit {
+class RateLimit {
   /** 0 for no limit. */
   bytesPerS = 0;
   readonly #clock: Clock;

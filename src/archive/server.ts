@@ -1,4 +1,5 @@
 /** @module The archive role: keeps images and diffs of volumes, and restores them to any point they have. */
+
 import { archiveCommands } from "../control/archive.ts";
 import { createControl } from "../control/control.ts";
 import { HandlerStatistics } from "../control/legacy/statistics.ts";
@@ -8,6 +9,7 @@ import type { Platform } from "../platform/platform.ts";
 import { lockDataDirectory } from "../volume/directories.ts";
 import { SpaceReserve } from "../volume/reserve.ts";
 import { serveWire } from "../wire/server.ts";
+import { ProtocolName } from "../wire/words.ts";
 import { ForegroundLimit } from "./foreground.ts";
 import { archiveHandlers } from "./handlers.ts";
 import { openImages } from "./images.ts";
@@ -20,7 +22,12 @@ import { ArchiveVolumes } from "./volumes.ts";
 import { archiveWireHandlers } from "./wire-handlers.ts";
 
 /** Protocols that bring backups: their failures are for people to see. */
-const receiving = new Set(["dirty-full-sync3", "dirty-hash-sync2", "wdiff-transfer", "repl-sync3"]);
+const receiving = new Set<string>([
+  ProtocolName.fullSync,
+  ProtocolName.hashSync,
+  ProtocolName.wdiffTransfer,
+  ProtocolName.replSync,
+]);
 /** Replications to other archives at once, each in one conversation. */
 const replicationsMax = 8;
 /** How long conversations may go on in a graceful close. */

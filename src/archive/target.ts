@@ -5,7 +5,7 @@ import type { Disk, DiskFile } from "../platform/disk.ts";
 import { lbBytes } from "../units.ts";
 
 /** Behind the name of a file that is being restored; removed when the restore fails. */
-export const partialSuffix = ".walb-partial";
+const partialSuffix = ".walb-partial";
 
 /** A checked target. */
 export type RestoreTarget =

@@ -47,7 +47,7 @@ export interface Verified {
 }
 
 /** Diffs to verify: the stale ones, those first that were not read for longest, up to a share of all bytes. */
-export function planVerify(
+function planVerify(
   diffs: readonly StoredDiff[],
   verifiedMs: ReadonlyMap<string, number>,
   request: VerifyRequest,

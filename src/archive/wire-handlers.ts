@@ -16,7 +16,7 @@ import { serveBhash, serveVirtualScan } from "../wire/scan.ts";
 import type { WireHandler } from "../wire/server.ts";
 import type { WireStream } from "../wire/stream.ts";
 import { serveWdiffTransfer, type WdiffRequest } from "../wire/wdiff-transfer.ts";
-import { accept, type Decision, refuse, refuseWith } from "../wire/words.ts";
+import { accept, type Decision, ProtocolName, refuse, refuseWith } from "../wire/words.ts";
 import { allActions, withAction } from "./action.ts";
 import { ForegroundLimit } from "./foreground.ts";
 import { FullSync } from "./full-sync.ts";
@@ -55,16 +55,16 @@ export function archiveWireHandlers(parts: WireParts): ReadonlyMap<string, WireH
   const { settings } = parts;
   const receptions = new ForegroundLimit(settings.nodeId, Math.max(receptionsMax, settings.maxForegroundTasks));
   return new Map<string, WireHandler>([
-    ["dirty-full-sync3", (stream) => receiveFullSync(parts, stream)],
-    ["dirty-hash-sync2", (stream) => receiveHashSync(parts, stream)],
+    [ProtocolName.fullSync, (stream) => receiveFullSync(parts, stream)],
+    [ProtocolName.hashSync, (stream) => receiveHashSync(parts, stream)],
     [labelsProtocol, (stream) => serveReplicaLabels(parts.volumes, stream)],
     [logsProtocol, (stream) => serveReplicaLogs(parts.volumes, stream)],
-    ["repl-sync3", (stream) => serveReplication(parts, stream)],
-    ["wdiff-transfer", (stream) => receiveDiff(parts, receptions, stream)],
+    [ProtocolName.replSync, (stream) => serveReplication(parts, stream)],
+    [ProtocolName.wdiffTransfer, (stream) => receiveDiff(parts, receptions, stream)],
     ["virt-full-scan", (stream) => scanVolume(parts, stream, "virt-full-scan")],
     ["bhash", (stream) => scanVolume(parts, stream, "bhash")],
     [
-      "gather-latest-snap",
+      ProtocolName.gatherLatestSnap,
       (stream) => serveLatestSnap(stream, async (names) => names.map((name) => latest(parts, name))),
     ],
     ...legacyHandlers(parts.legacy),

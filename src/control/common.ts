@@ -3,7 +3,7 @@ import { z } from "zod";
 import { defineCommand } from "./command.ts";
 import { doneSchema, noParams, timeMsSchema } from "./schemas.ts";
 
-export const serverInfoSchema = z.object({
+const serverInfoSchema = z.object({
   role: z.enum(["storage", "proxy", "archive"]),
   nodeId: z.string(),
   version: z.string(),

@@ -14,7 +14,7 @@ export interface ProgressReport {
   readonly step?: string;
 }
 
-export const progressSchema = z.object({
+const progressSchema = z.object({
   doneBytes: countSchema,
   totalBytes: countSchema.optional(),
   rateBytesPerS: z.number().nonnegative(),

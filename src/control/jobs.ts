@@ -5,8 +5,8 @@ import type { JobInfo, ProgressReport } from "./job.ts";
 import { ProgressMeter } from "./rate.ts";
 
 /** Most jobs that run at once, and most that are remembered after they ended. */
-export const runningJobsMax = 64;
-export const endedJobsMax = 256;
+const runningJobsMax = 64;
+const endedJobsMax = 256;
 /** Watchers hear of progress at most this often. */
 const notifyMs = 200;
 

@@ -19,10 +19,10 @@ import {
 } from "./schemas.ts";
 
 /** Name of an archive in the proxy: a directory name. */
-export const archiveNameSchema = z.string().regex(/^[0-9A-Za-z-]{1,64}$/, "1 to 64 letters, digits or dashes, e.g. a0");
+const archiveNameSchema = z.string().regex(/^[0-9A-Za-z-]{1,64}$/, "1 to 64 letters, digits or dashes, e.g. a0");
 
 /** An archive that a volume's diffs go to. */
-export const archiveEntrySchema = z.object({
+const archiveEntrySchema = z.object({
   archiveName: archiveNameSchema,
   address: addressTextSchema,
   compression: compressionSchema,
@@ -30,7 +30,7 @@ export const archiveEntrySchema = z.object({
 });
 export type ArchiveEntry = z.output<typeof archiveEntrySchema>;
 
-export const proxyVolumeSchema = z.object({
+const proxyVolumeSchema = z.object({
   ...volumeStatusFields,
   lastReceivedMs: timeMsSchema.optional(),
   archives: z.array(

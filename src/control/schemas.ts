@@ -36,10 +36,10 @@ export const compressionSchema = z
 export const pathSchema = z.string().min(1).max(4096).startsWith("/", "an absolute path");
 
 /** How far a stop has come, see `StopState` of volume/machine.ts. */
-export const stopStateSchema = z.enum(["not-stopping", "waiting-for-empty", "stopping", "force-stopping"]);
+const stopStateSchema = z.enum(["not-stopping", "waiting-for-empty", "stopping", "force-stopping"]);
 
 /** An action under way on a volume. */
-export const runningSchema = z.object({
+const runningSchema = z.object({
   action: z.string(),
   count: countSchema,
   beganMs: timeMsSchema.optional(),

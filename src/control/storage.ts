@@ -27,7 +27,7 @@ export const deviceReferenceSchema = z.discriminatedUnion("kind", [
 export type DeviceReference = z.infer<typeof deviceReferenceSchema>;
 
 /** A snapshot as a place in the log; `timestampS` in seconds since 1970 UTC. */
-export const logPointSchema = z.object({
+const logPointSchema = z.object({
   lsid: countSchema,
   gid: gidSchema,
   isMergeable: z.boolean(),
@@ -35,7 +35,7 @@ export const logPointSchema = z.object({
 });
 
 /** How far the primary archive is behind, as it said when it was last asked. */
-export const archiveDeltaSchema = z.object({
+const archiveDeltaSchema = z.object({
   /** Node id of the archive. */
   archive: z.string(),
   checkedMs: timeMsSchema,
@@ -51,7 +51,7 @@ export const archiveDeltaSchema = z.object({
 export type ArchiveDelta = z.output<typeof archiveDeltaSchema>;
 
 /** A volume in the storage's status; optional parts are missing when it is Clear or the device does not answer. */
-export const storageVolumeSchema = z.object({
+const storageVolumeSchema = z.object({
   ...volumeStatusFields,
   device: deviceReferenceSchema.optional(),
   uuid: z.string().optional(),
@@ -123,7 +123,7 @@ export const storageStatusSchema = z.object({
 export type StorageStatus = z.output<typeof storageStatusSchema>;
 
 /** Result of a backup. */
-export const backupResult = z.object({
+const backupResult = z.object({
   mode: z.enum(["full", "hash"]),
   /** First clean snapshot that the backup makes restorable, once the proxy's diff has arrived. */
   gid: gidSchema,

@@ -7,7 +7,7 @@ import { type WorkerTable, workerTableSchema } from "./worker/policy.ts";
 
 /** Names of servers; the proxy uses those of archives as directory names. */
 const serverNameSchema = z.string().regex(/^[0-9A-Za-z-]{1,64}$/, "1 to 64 letters, digits or dashes, e.g. s0");
-export const roleSchema = z.enum(["storage", "proxy", "archive"]);
+const roleSchema = z.enum(["storage", "proxy", "archive"]);
 export type Role = z.output<typeof roleSchema>;
 
 const serverSchema = z.strictObject({

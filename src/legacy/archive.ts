@@ -10,7 +10,7 @@ import { diffFilesOf, type LegacyDiffFile } from "./diffs.ts";
 import { badFile, readValue, takeWord, writeValue } from "./files.ts";
 
 /** States that the original's archive daemon stores. */
-export const legacyArchiveStates = ["SyncReady", "Archived", "Stopped"] as const;
+const legacyArchiveStates = ["SyncReady", "Archived", "Stopped"] as const;
 export type LegacyArchiveState = (typeof legacyArchiveStates)[number];
 
 /** How far an interrupted full replication got. */

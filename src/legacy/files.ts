@@ -8,7 +8,7 @@ import type { Disk } from "../platform/disk.ts";
 import { Decoder, type Encoder, encoded, ShortRead } from "../wire/serializer.ts";
 
 /** No honest metadata file comes near. */
-export const metadataBytesMax = 64 * 1024;
+const metadataBytesMax = 64 * 1024;
 
 const hint = "the file is damaged: restore it from another copy, or clear and initialise the volume anew";
 
@@ -70,9 +70,4 @@ export function takeWord<T extends string>(decoder: Decoder, field: string, valu
     what: `${field} is "${word.slice(0, 40)}", but must be one of ${values.join(", ")}`,
     where: { field },
   });
-}
-
-/** True for the names of the original's temporary files: "tmp" and six characters. */
-export function isTemporaryName(name: string): boolean {
-  return name.length === 9 && name.startsWith("tmp");
 }

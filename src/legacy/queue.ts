@@ -18,7 +18,7 @@ const pageBytes = 4096;
 /** Larger files are refused: a queue has 26 to 44 bytes a record, of which an honest one has thousands. */
 export const queueFileBytesMax = 64 * 1024 * 1024;
 /** Largest data of one record. */
-export const queueRecordBytesMax = 65536;
+const queueRecordBytesMax = 65536;
 
 /** A queue file in memory. Front and back are the original's words: it keeps the newest in front. */
 export class QueueFile {

@@ -12,7 +12,7 @@ import { badFile, decodeFile, readValue, takeWord, writeValue } from "./files.ts
 import { QueueFile, queueFileBytesMax } from "./queue.ts";
 
 /** States that the original's storage daemon stores. */
-export const legacyStorageStates = ["SyncReady", "Stopped", "Target", "Standby"] as const;
+const legacyStorageStates = ["SyncReady", "Stopped", "Target", "Standby"] as const;
 export type LegacyStorageState = (typeof legacyStorageStates)[number];
 
 /** A volume of the original's storage daemon. */
@@ -56,7 +56,7 @@ export async function readLegacyStorageVolume(parts: LegacyReadParts, directory:
 }
 
 /** Reads the pending snapshots of a queue file, newest first. @throws WalbError as {@link readLegacyStorageVolume}. */
-export async function readQueue(parts: LegacyReadParts, path: string): Promise<LsidGid[]> {
+async function readQueue(parts: LegacyReadParts, path: string): Promise<LsidGid[]> {
   // The original holds this lock as long as it runs.
   const file = await parts.disk.open(path, { mode: "read", lock: true });
   try {

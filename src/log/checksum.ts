@@ -6,7 +6,7 @@
  */
 
 /** Running sum over more bytes; every piece but the last must be a multiple of 4 bytes long. */
-export function addToSum(sum: number, bytes: Uint8Array): number {
+function addToSum(sum: number, bytes: Uint8Array): number {
   let total = sum | 0;
   const wordBytes = bytes.length & ~3;
   if ((bytes.byteOffset & 3) === 0) {

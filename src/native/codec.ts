@@ -10,7 +10,6 @@ import type { Memory } from "./memory.ts";
 export const Codec = { none: 0, gzip: 1, snappy: 2, lzma: 3, lz4: 4, zstd: 5 } as const;
 export type Codec = (typeof Codec)[keyof typeof Codec];
 export const codecNames = ["none", "gzip", "snappy", "lzma", "lz4", "zstd"] as const;
-export type CodecName = (typeof codecNames)[number];
 
 /** Codec and level; level 0 is the codec's default. */
 export interface CompressOption {

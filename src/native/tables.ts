@@ -13,7 +13,7 @@ export interface Table {
 }
 
 /** Most items of one batch. */
-export const itemsMax = 1 << 20;
+const itemsMax = 1 << 20;
 const smallestLog2 = 12;
 /** Tables above this many bytes give their pages back when they are not used. */
 const warmLog2 = 20;

@@ -14,7 +14,7 @@ import { retryDelayMs } from "../volume/retry.ts";
 import type { Trouble } from "../volume/trouble.ts";
 import { connectWire } from "../wire/handshake.ts";
 import { runWdiffTransfer } from "../wire/wdiff-transfer.ts";
-import { type Answer, refusedError } from "../wire/words.ts";
+import { type Answer, ProtocolName, refusedError } from "../wire/words.ts";
 import { sendBatchesMax } from "./memory.ts";
 import { coveredBy, longestRetryMs, planSend, reactionTo, refusalHint, type SendPlan } from "./plan.ts";
 import type { ArchiveRow, DiffRow } from "./store.ts";
@@ -213,7 +213,7 @@ export class Sender {
     const { stream } = await connectWire(platform.net, addressOf(archive.address), {
       clock: platform.clock,
       clientId: settings.nodeId,
-      protocol: "wdiff-transfer",
+      protocol: ProtocolName.wdiffTransfer,
       deadlineMs: settings.socketTimeoutMs,
     });
     const abort = (): void => stream.close(new WalbError("cancelled", { what: "the transfer was given up" }));

@@ -9,7 +9,7 @@ import { Limiter } from "../volume/limiter.ts";
 import type { WireHandler } from "../wire/server.ts";
 import type { WireStream } from "../wire/stream.ts";
 import { serveWlogTransfer, type WlogRequest } from "../wire/wlog-transfer.ts";
-import { accept, refuse } from "../wire/words.ts";
+import { accept, ProtocolName, refuse } from "../wire/words.ts";
 import { Reception } from "./receive.ts";
 import type { ProxySettings } from "./settings.ts";
 import { SpaceClaims } from "./space.ts";
@@ -48,7 +48,7 @@ export function proxyWireHandlers(parts: WireParts): ReadonlyMap<string, WireHan
     crawlers: new Set(),
   };
   return new Map<string, WireHandler>([
-    ["wlog-transfer", (stream) => receiveLog(parts, stream, admission)],
+    [ProtocolName.wlogTransfer, (stream) => receiveLog(parts, stream, admission)],
     ...legacyHandlers(parts.legacy),
   ]);
 }

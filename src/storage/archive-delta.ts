@@ -2,6 +2,7 @@
  * @module How far the primary archive is behind: asked of it now and then for all targets at once, so that a status can
  * tell it without waiting for another host.
  */
+
 import type { Logger } from "../control/logger.ts";
 import type { ArchiveDelta } from "../control/storage.ts";
 import { asWalbError, type WalbError } from "../errors.ts";
@@ -11,6 +12,7 @@ import type { Platform } from "../platform/platform.ts";
 import { gidMax } from "../snapshot/types.ts";
 import { connectWire } from "../wire/handshake.ts";
 import { runLatestSnap } from "../wire/latest-snap.ts";
+import { ProtocolName } from "../wire/words.ts";
 import type { StorageSettings } from "./settings.ts";
 import type { StorageVolume } from "./volume.ts";
 
@@ -85,7 +87,7 @@ export class ArchiveDeltas {
     const { stream, serverId } = await connectWire(net, archive, {
       clock,
       clientId: nodeId,
-      protocol: "gather-latest-snap",
+      protocol: ProtocolName.gatherLatestSnap,
       deadlineMs,
     });
     const abort = (): void => stream.close();

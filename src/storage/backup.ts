@@ -13,7 +13,7 @@ import { lbBytes } from "../units.ts";
 import type { BackupRequest } from "../wire/full-sync.ts";
 import { connectWire } from "../wire/handshake.ts";
 import type { WireStream } from "../wire/stream.ts";
-import { type Answer, refusedError } from "../wire/words.ts";
+import { type Answer, ProtocolName, refusedError } from "../wire/words.ts";
 import type { StorageVolume } from "./volume.ts";
 
 /** What a backup needs from the role. */
@@ -43,8 +43,8 @@ export interface BackupResult {
 
 /** The kinds of backups: how people call one, its state, its protocol. */
 export const backupKinds = {
-  full: { text: "full backup", state: "FullSync", protocol: "dirty-full-sync3" },
-  hash: { text: "hash backup", state: "HashSync", protocol: "dirty-hash-sync2" },
+  full: { text: "full backup", state: "FullSync", protocol: ProtocolName.fullSync },
+  hash: { text: "hash backup", state: "HashSync", protocol: ProtocolName.hashSync },
 } as const;
 type BackupKind = (typeof backupKinds)[keyof typeof backupKinds];
 

@@ -9,7 +9,7 @@ import { finishRange, type LogPoint, type RangePlan, rangeDiffMeta, undelivered 
 import { mib } from "../units.ts";
 import { connectWire } from "../wire/handshake.ts";
 import { runWlogTransfer } from "../wire/wlog-transfer.ts";
-import { isNoRoom, refusedError } from "../wire/words.ts";
+import { isNoRoom, ProtocolName, refusedError } from "../wire/words.ts";
 import { dumpFileName, dumpLogHeader } from "./dump-header.ts";
 import type { TransferMemory } from "./memory.ts";
 import type { ProxyList } from "./proxies.ts";
@@ -142,7 +142,7 @@ async function transferTo(shipment: Shipment, address: Address): Promise<number>
   const { stream } = await connectWire(platform.net, address, {
     clock: platform.clock,
     clientId: settings.nodeId,
-    protocol: "wlog-transfer",
+    protocol: ProtocolName.wlogTransfer,
     deadlineMs: settings.socketTimeoutMs,
   });
   const abort = (): void => stream.close(new WalbError("cancelled", { what: "the transfer was given up" }));

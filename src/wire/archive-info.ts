@@ -24,7 +24,7 @@ export type ArchiveInfoRequest =
   | { readonly kind: "list"; readonly volume: string };
 
 /** Puts all parts of a request: clients send them before they read. */
-export function putArchiveInfo(stream: WireStream, request: ArchiveInfoRequest): void {
+function putArchiveInfo(stream: WireStream, request: ArchiveInfoRequest): void {
   sendParameters(stream, [request.kind, request.volume]);
   stream.put((encoder) => {
     if (request.kind !== "list") encoder.string(request.archive);

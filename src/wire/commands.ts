@@ -8,7 +8,7 @@ import { readAnswer } from "./answers.ts";
 import type { Encoder } from "./serializer.ts";
 import { badField, serializerLimits } from "./serializer.ts";
 import type { WireStream } from "./stream.ts";
-import { ackWord, errorText, refusedError, wordAccept, wordOk } from "./words.ts";
+import { ackWord, errorText, refusedError, type wordAccept, wordOk } from "./words.ts";
 
 /** Parameters a command may have; more is refused before it is read. */
 const parametersMax = 4096;
@@ -68,23 +68,6 @@ export async function runSnapshot(stream: WireStream, volume: string): Promise<b
 /** `version`: one line of LTSV, without a confirmation. */
 export function runVersion(stream: WireStream): Promise<string> {
   return stream.readString("the version", serializerLimits.textBytes);
-}
-
-/** `shutdown`. */
-export async function runShutdown(stream: WireStream, isForced: boolean): Promise<void> {
-  stream.put((encoder) => encoder.bool(isForced));
-  await confirmed(stream, "shutdown", wordAccept);
-}
-
-/** `sleep`: answers after that time. */
-export async function runSleep(stream: WireStream, seconds: number): Promise<void> {
-  stream.put((encoder) => encoder.u64(seconds));
-  await confirmed(
-    stream,
-    "sleep",
-    wordOk,
-    stream.commitDeadlineMs === 0 ? 0 : seconds * 1000 + stream.commitDeadlineMs,
-  );
 }
 
 // --- server ---

@@ -50,7 +50,7 @@ export interface HashComparer {
 }
 
 /** Number of bulks, and so of hashes. */
-export function bulkCount(range: HashRange): number {
+function bulkCount(range: HashRange): number {
   return Math.ceil(range.sizeLb / range.bulkLb);
 }
 

@@ -10,20 +10,20 @@ import { readAnswer, sendDecision } from "./answers.ts";
 import { type LatestSnapshot, putLatestSnapshot, takeLatestSnapshot } from "./meta.ts";
 import { serializerLimits } from "./serializer.ts";
 import type { WireStream } from "./stream.ts";
-import { type Decision, refusedError, wordOk } from "./words.ts";
+import { type Decision, ProtocolName, refusedError, wordOk } from "./words.ts";
 
 /** Asks for the newest snapshots. @throws WalbError `state` with the archive's text when it refuses. */
 export async function runLatestSnap(stream: WireStream, volumes: readonly string[]): Promise<LatestSnapshot[]> {
   stream.put((encoder) => encoder.string(wordOk).strings(volumes));
   const answer = await readAnswer(stream, "the answer to gather-latest-snap");
-  if (answer.kind !== "accept") throw refusedError(stream.peerName, "gather-latest-snap", answer);
+  if (answer.kind !== "accept") throw refusedError(stream.peerName, ProtocolName.gatherLatestSnap, answer);
   const count = await stream.readSize("the count of snapshots", serializerLimits.elements);
   const values: LatestSnapshot[] = [];
   for (let i = 0; i < count; i++) {
     values.push(stream.poll(takeLatestSnapshot) ?? (await stream.read("a snapshot", takeLatestSnapshot)));
   }
   const end = await readAnswer(stream, "the end of gather-latest-snap", wordOk);
-  if (end.kind !== "accept") throw refusedError(stream.peerName, "gather-latest-snap", end);
+  if (end.kind !== "accept") throw refusedError(stream.peerName, ProtocolName.gatherLatestSnap, end);
   return values;
 }
 

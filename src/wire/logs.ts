@@ -16,7 +16,7 @@ import { type Answer, accept, type Decision, wordOk } from "./words.ts";
 
 export const logsProtocol = "walb-logs1";
 /** Most logs of before in a message. */
-export const logsMax = 1_000;
+const logsMax = 1_000;
 
 /** Logs that a volume's backups come from; 32 hex digits each. */
 export interface VolumeLogs {

@@ -148,7 +148,7 @@ export function takeCompressConfig(decoder: Decoder, field = "compress"): Compre
   return { codec, level, cpuCount };
 }
 
-export function putHostPort(encoder: Encoder, address: HostPort): void {
+function putHostPort(encoder: Encoder, address: HostPort): void {
   encoder.string(address.host).u16(address.port);
 }
 

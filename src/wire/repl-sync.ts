@@ -37,7 +37,7 @@ export const ReplKind = { full: 0, resync: 1, hashOrDiff: 2 } as const;
 export type ReplKind = (typeof ReplKind)[keyof typeof ReplKind];
 
 /** What the sending archive does in a turn. */
-export const ReplTurnCode = { stop: 0, hash: 1, diff: 2 } as const;
+const ReplTurnCode = { stop: 0, hash: 1, diff: 2 } as const;
 
 /** A full copy of a base image. */
 export interface ReplFullRequest {
@@ -335,13 +335,13 @@ export function putFullRequest(encoder: Encoder, request: ReplFullRequest): void
   putCompressConfig(encoder, request.compress);
 }
 
-export function takeFullRequest(decoder: Decoder): ReplFullRequest {
+function takeFullRequest(decoder: Decoder): ReplFullRequest {
   const { sizeLb, bulkLb } = takeSizes(decoder);
   const base = takeArchiveState(decoder, "base");
   return { sizeLb, bulkLb, base, uuid: decoder.uuid(), compress: takeCompressConfig(decoder) };
 }
 
-export function putResyncRequest(encoder: Encoder, request: ReplResyncRequest): void {
+function putResyncRequest(encoder: Encoder, request: ReplResyncRequest): void {
   encoder.u64(request.sizeLb).u64(request.bulkLb);
   putArchiveState(encoder, request.base);
   encoder.uuid(request.uuid).uuid(request.archiveUuid);
@@ -349,7 +349,7 @@ export function putResyncRequest(encoder: Encoder, request: ReplResyncRequest): 
   encoder.u32(request.hashSeed);
 }
 
-export function takeResyncRequest(decoder: Decoder): ReplResyncRequest {
+function takeResyncRequest(decoder: Decoder): ReplResyncRequest {
   const { sizeLb, bulkLb } = takeSizes(decoder);
   const base = takeArchiveState(decoder, "base");
   const uuid = decoder.uuid();
@@ -366,7 +366,7 @@ export function putHashRequest(encoder: Encoder, request: ReplHashRequest): void
   encoder.u32(request.hashSeed);
 }
 
-export function takeHashRequest(decoder: Decoder): ReplHashRequest {
+function takeHashRequest(decoder: Decoder): ReplHashRequest {
   const { sizeLb, bulkLb } = takeSizes(decoder);
   const diff = takeDiffMeta(decoder);
   const uuid = decoder.uuid();
@@ -374,12 +374,12 @@ export function takeHashRequest(decoder: Decoder): ReplHashRequest {
   return { sizeLb, bulkLb, diff, uuid, compress, hashSeed: decoder.u32("hashSeed") };
 }
 
-export function putDiffRequest(encoder: Encoder, request: ReplDiffRequest): void {
+function putDiffRequest(encoder: Encoder, request: ReplDiffRequest): void {
   encoder.u64(request.sizeLb).u32(0).uuid(request.uuid);
   putDiffMeta(encoder, request.diff);
 }
 
-export function takeDiffRequest(decoder: Decoder): ReplDiffRequest {
+function takeDiffRequest(decoder: Decoder): ReplDiffRequest {
   const sizeLb = decoder.size("sizeLb", volumeLbMax);
   decoder.u32("maxIoBlocks");
   const uuid = decoder.uuid();

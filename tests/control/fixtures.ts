@@ -67,7 +67,7 @@ export const testRandom: Random = {
   fraction: () => Math.random(),
 };
 
-export const testHandlers: Handlers<typeof testCommands> = {
+const testHandlers: Handlers<typeof testCommands> = {
   status: async () => ({ images: "file", volumes: [] }),
   echo: async ({ gid }) => ({ gid: gid + 1n }),
   large: async ({ sizeBytes }) => ({ text: "walb".repeat(sizeBytes / 4) }),

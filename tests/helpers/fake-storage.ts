@@ -8,7 +8,7 @@ import { runWlogTransfer } from "../../src/wire/wlog-transfer.ts";
 import { each, logPack, packBatch, type TestIo, type TestPack } from "./wire.ts";
 
 export const logUuid = "00112233445566778899aabbccddeeff";
-export const logSalt = 99;
+const logSalt = 99;
 
 /** A log to send. */
 export interface TestLog {

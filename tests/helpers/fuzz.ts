@@ -5,7 +5,7 @@ import type { CountingPool } from "./memory-disk.ts";
 import { countFrom } from "./shards.ts";
 
 /** No single allocation for a hostile input of a few KiB may be larger. */
-export const allocationBytesMax = 64 * 1024 * 1024;
+const allocationBytesMax = 64 * 1024 * 1024;
 
 const interesting = [
   0, 1, 2, 3, 7, 8, 15, 16, 127, 128, 255, 256, 511, 512, 4095, 4096, 0x7fff, 0x8000, 0xffff, 0x10000,

@@ -153,7 +153,7 @@ class MemoryFile implements DiskFile {
 }
 
 /** Files in memory. Directories exist as far as files are in them. */
-export class MemoryDisk implements Disk {
+class MemoryDisk implements Disk {
   readonly #files = new Map<string, { buffer: Uint8Array; size: number }>();
   readonly memory: MemoryPool;
   readonly compute: Compute;

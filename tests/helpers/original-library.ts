@@ -36,7 +36,7 @@ export interface SyncOptions {
   readonly delayS?: number;
 }
 
-export const aActive = ["Archived", "HashSync", "WdiffRecv", "ReplSyncAsServer"];
+const aActive = ["Archived", "HashSync", "WdiffRecv", "ReplSyncAsServer"];
 const aDuringReplicate = ["ReplSyncAsServer", "FullSync", "Resync"];
 const duringSync = ["FullSync", "HashSync", "Stopped", "StartTarget"];
 

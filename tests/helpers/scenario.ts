@@ -191,6 +191,6 @@ export class Scenario {
   }
 }
 
-export function sha1Of(bytes: Uint8Array): string {
+function sha1Of(bytes: Uint8Array): string {
   return createHash("sha1").update(bytes).digest("hex");
 }

@@ -9,7 +9,7 @@ import { asWalbError } from "../../src/errors.ts";
 import { loggedWritesOf } from "../../src/log/redo.ts";
 import { planStoreWrites, runStoreWrites } from "../../src/log/storewrites.ts";
 import { uuidBytes } from "../../src/log/superblock.ts";
-import { fileInput, type WlogInput, WlogReader } from "../../src/log/wlogfile.ts";
+import { type WlogInput, WlogReader } from "../../src/log/wlogfile.ts";
 import type { MemoryPool } from "../../src/native/memory.ts";
 import type { DiskFile } from "../../src/platform/disk.ts";
 
@@ -152,9 +152,4 @@ export async function readVirtual(
     lease.release();
     await set.close();
   }
-}
-
-/** A file of a disk as input. */
-export async function inputOf(io: Pick<DiffIo, "disk">, path: string): Promise<WlogInput> {
-  return await fileInput(await io.disk.open(path, { mode: "read" }));
 }

@@ -24,7 +24,7 @@ export const stagedName = "resync.staged";
 const movingName = "resync.moving";
 
 /** Carries it out. @throws WalbError `damaged` when the file is gone. */
-export async function finishResync(volume: ArchiveVolume, io: DiffIo, signal?: AbortSignal): Promise<void> {
+async function finishResync(volume: ArchiveVolume, io: DiffIo, signal?: AbortSignal): Promise<void> {
   const { store } = volume;
   const { disk } = volume.platform;
   if (store.resyncFile === undefined) return;

@@ -12,7 +12,7 @@ import { type ArchiveVolume, activeStates } from "../volume.ts";
 import type { ArchiveVolumes } from "../volumes.ts";
 
 /** Logs of a volume with backups. */
-export function logsOf({ store }: ArchiveVolume): VolumeLogs {
+function logsOf({ store }: ArchiveVolume): VolumeLogs {
   const followed = store.logUuid!;
   const before = new Set([...store.knownLogs.all, ...store.retiredLogs.all]);
   before.delete(followed);
@@ -20,7 +20,7 @@ export function logsOf({ store }: ArchiveVolume): VolumeLogs {
 }
 
 /** True when neither follows a log that the other one has heard of: each has gone on from another log. Pure. */
-export function haveParted(a: VolumeLogs, b: VolumeLogs): boolean {
+function haveParted(a: VolumeLogs, b: VolumeLogs): boolean {
   if (a.followed === b.followed) return false;
   return !a.before.includes(b.followed) && !b.before.includes(a.followed);
 }

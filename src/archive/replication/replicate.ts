@@ -8,7 +8,7 @@ import { defaultBulkLb, parseHostPort } from "../../wire/grammar.ts";
 import { connectWire } from "../../wire/handshake.ts";
 import type { CompressConfig } from "../../wire/meta.ts";
 import { runReplSync } from "../../wire/repl-sync.ts";
-import { refusedError } from "../../wire/words.ts";
+import { ProtocolName, refusedError } from "../../wire/words.ts";
 import { withAction } from "../action.ts";
 import type { JobContext } from "../apply.ts";
 import type { ForegroundLimit } from "../foreground.ts";
@@ -157,7 +157,7 @@ async function converse(
         {
           clock: platform.clock,
           clientId: settings.nodeId,
-          protocol: "repl-sync3",
+          protocol: ProtocolName.replSync,
           deadlineMs: settings.socketTimeoutMs,
         },
       );

@@ -37,7 +37,7 @@ export function programRunner(
 }
 
 /** The path in `sh -c "if [ -b PATH ]; then echo 1; else echo 0; fi"`, which the original's library asks with. */
-export function deviceAskedFor(words: readonly string[]): string | undefined {
+function deviceAskedFor(words: readonly string[]): string | undefined {
   const [shell = "", option, script = "", ...more] = words;
   if (!/(^|\/)(ba|da)?sh$/.test(shell) || option !== "-c" || more.length > 0) return undefined;
   const match =

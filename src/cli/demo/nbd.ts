@@ -15,9 +15,6 @@ const flagFixedNewstyle = 1;
 const flagNoZeroes = 2;
 const command = { read: 0, write: 1, disconnect: 2, flush: 3, trim: 4, writeZeroes: 6 } as const;
 
-/** Largest read or write, as the server's block-size limit. */
-export const nbdRequestBytesMax = 32 * 1024 * 1024;
-
 interface Pending {
   readonly readBytes: number;
   resolve(data: Uint8Array): void;

@@ -87,7 +87,7 @@ export function attachedTo(name: string): string | undefined {
 }
 
 /** What a device is connected to, where the kernel tells. */
-export function backendIn(path: string): string | undefined {
+function backendIn(path: string): string | undefined {
   try {
     return readFileSync(`${blockDir}/${path.slice("/dev/".length)}/backend`, "utf8").trim();
   } catch {

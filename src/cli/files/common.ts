@@ -83,7 +83,7 @@ export function blocksOf(sizeBytes: number, flag: string): number {
 }
 
 /** A codec with its level. */
-export function asCodec(text: string): ReturnType<typeof parseCompressOption> {
+function asCodec(text: string): ReturnType<typeof parseCompressOption> {
   try {
     return parseCompressOption(text);
   } catch (error) {
@@ -118,7 +118,7 @@ declare global {
 }
 
 /** JSON in which every number is exact: beyond 2^53 − 1 it has digits that not every reader keeps. */
-export function exactJson(value: unknown): string {
+function exactJson(value: unknown): string {
   return JSON.stringify(value, (_key, item: unknown) => (typeof item === "bigint" ? JSON.rawJSON(String(item)) : item));
 }
 
@@ -135,7 +135,7 @@ export function tell(
 }
 
 /** Lines on stdout, written in large pieces: text, or JSON. */
-export class LineOutput {
+class LineOutput {
   readonly #io: Io;
   readonly #isJson: boolean;
   #lines: string[] = [];

@@ -6,7 +6,7 @@ import { formatTime } from "../text/time.ts";
 const utcTime = /\b\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d+)?Z/g;
 
 /** Moments in a text in local time, as `walb snapshots` lists them and `--at` takes them. */
-export function withLocalTimes(text: string): string {
+function withLocalTimes(text: string): string {
   return text.replace(utcTime, (found) => formatTime(Date.parse(found)));
 }
 

@@ -3,7 +3,7 @@ import type { AgeLimits } from "../../fleet/protection.ts";
 import type { FleetStatus, VolumeRow } from "./collect.ts";
 
 /** Exit codes of plugins. */
-export const nagiosExits = { ok: 0, warning: 1, critical: 2, unknown: 3 } as const;
+const nagiosExits = { ok: 0, warning: 1, critical: 2, unknown: 3 } as const;
 
 /** What a plugin prints, and its exit code. */
 export interface NagiosResult {

@@ -97,7 +97,7 @@ export function refusedBy(error: unknown, name: string, command: DriverCommand):
 }
 
 /** Somebody has the device open. */
-export function busyError(name: string, cause: unknown): WalbError {
+function busyError(name: string, cause: unknown): WalbError {
   return new WalbError("busy", {
     what: "the device is in use",
     where: { volume: name, file: wrapperNode(name) },

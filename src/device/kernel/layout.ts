@@ -14,7 +14,7 @@ function ioctlNumber(direction: "read" | "read-write", number: number, sizeBytes
 
 const driverMagic = 0xfe;
 /** Bytes of the control structure. */
-export const ctlBytes = 120;
+const ctlBytes = 120;
 /** What the driver takes and gives in one buffer at most: above a page it frees memory wrongly. */
 export const ctlBufferBytesMax = 4096;
 const versionBytes = 4;
@@ -166,7 +166,7 @@ export const startParamBytes = 64;
 export const diskDataBytes = 40;
 const nameFieldBytes = 32;
 /** 32 − "walb" − "/L" − NUL. */
-export const deviceNameBytesMax = 25;
+const deviceNameBytesMax = 25;
 
 const startFields = [
   "maxPendingMb",

@@ -16,7 +16,7 @@ export const wrapperNode = (name: string): string => `/dev/walb/${name}`;
 export const logNode = (name: string): string => `/dev/walb/L${name}`;
 
 /** Directory of a device; "/" in the name of a disk is "!" there. */
-export const diskDirectory = (name: string): string => `/sys/block/walb!${name}`;
+const diskDirectory = (name: string): string => `/sys/block/walb!${name}`;
 /** An attribute of the driver. */
 export const attributePath = (name: string, attribute: string): string => `${diskDirectory(name)}/walb/${attribute}`;
 

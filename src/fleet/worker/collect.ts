@@ -112,7 +112,7 @@ async function viewOf(
 }
 
 /** The rules of a volume. @throws WalbError `usage`. */
-export function keepOf(
+function keepOf(
   rules: Readonly<Record<string, string | number>> | undefined,
   volume: string,
   readDuration: (text: string) => number,

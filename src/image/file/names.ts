@@ -2,7 +2,7 @@
 import type { ImageId, SnapshotImageKind } from "../image.ts";
 
 /** Name of the base image. */
-export const baseImageName = "base.img";
+const baseImageName = "base.img";
 
 const kinds: readonly SnapshotImageKind[] = ["restored", "restoring", "cold", "promoting"];
 

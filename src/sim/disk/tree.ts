@@ -216,7 +216,7 @@ export class Tree {
 }
 
 /** An empty directory. */
-export function newDirectory(nowMs: number): DirectoryNode {
+function newDirectory(nowMs: number): DirectoryNode {
   return { kind: "directory", entries: new Map(), durable: new Map(), modifiedMs: nowMs };
 }
 

@@ -7,7 +7,7 @@ import type { Address } from "../../../platform/net.ts";
 import type { DiffMeta } from "../../../snapshot/types.ts";
 import { connectWire } from "../../../wire/handshake.ts";
 import { runWdiffTransfer } from "../../../wire/wdiff-transfer.ts";
-import type { Answer } from "../../../wire/words.ts";
+import { type Answer, ProtocolName } from "../../../wire/words.ts";
 import { withDiffs } from "./diff-ops.ts";
 import { carvedIo, type Tool } from "./tool.ts";
 
@@ -55,7 +55,7 @@ export async function sendDiff(tool: Tool, path: string, options: SendOptions): 
     const { stream } = await connectWire(platform.net, options.archive, {
       clock: platform.clock,
       clientId: options.clientId,
-      protocol: "wdiff-transfer",
+      protocol: ProtocolName.wdiffTransfer,
       ...(options.timeoutMs === undefined ? {} : { deadlineMs: options.timeoutMs }),
     });
     const abort = (): void => stream.close(new WalbError("cancelled", { what: "sending the diff was cancelled" }));

@@ -70,7 +70,7 @@ const longLogBytes = 64 * mib;
 const largeWriteBytes = 32 * kib;
 
 /** No packs yet. */
-export function emptyApplyCounts(beginLsid: bigint): ApplyCounts {
+function emptyApplyCounts(beginLsid: bigint): ApplyCounts {
   const none = (): IoCount => ({ ios: 0, lb: 0 });
   return {
     beginLsid,

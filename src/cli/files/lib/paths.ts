@@ -65,7 +65,7 @@ export async function openInput(disk: Disk, path: string, offsetBytes = 0): Prom
 }
 
 /** The path under which standard input can be read at any place, when it is a regular file at its start. */
-export function seekableStandardInput(): string | undefined {
+function seekableStandardInput(): string | undefined {
   if (!fstatSync(0).isFile()) return undefined;
   const position = /^pos:\s*(\d+)$/m.exec(readFileSync("/proc/self/fdinfo/0", "utf8"))?.[1];
   return position === "0" ? "/proc/self/fd/0" : undefined;

@@ -48,7 +48,7 @@ export async function seekable(tool: Tool, path: string, isWanted?: (head: Uint8
 }
 
 /** A diff to be read at any place. A pipe that holds no diff is not stored. */
-export async function seekableDiff(tool: Tool, path: string): Promise<Seekable> {
+async function seekableDiff(tool: Tool, path: string): Promise<Seekable> {
   const opened = await openDiff(tool, path);
   return "path" in opened ? opened : spoolOf(tool, opened);
 }

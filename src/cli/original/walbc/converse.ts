@@ -57,7 +57,7 @@ export async function converse(
 }
 
 /** Reads the confirmation. @throws WalbError `state` with all a peer says, but for stack addresses. */
-export async function expectWord(stream: WireStream, word: "ok" | "accept", deadlineMs?: number): Promise<void> {
+async function expectWord(stream: WireStream, word: "ok" | "accept", deadlineMs?: number): Promise<void> {
   const text = await stream.read(
     "the answer",
     (decoder) => decoder.string("answer", serializerLimits.textBytes),

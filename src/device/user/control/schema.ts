@@ -16,8 +16,8 @@ export const maxLineBytes = 1024 * 1024;
 /** Most volumes of one daemon: keeps a `list` answer far below {@link maxLineBytes}. */
 export const maxVolumes = 512;
 /** Smallest and largest volume. */
-export const minVolumeBytes = 4096;
-export const maxVolumeBytes = 2 ** 52;
+const minVolumeBytes = 4096;
+const maxVolumeBytes = 2 ** 52;
 
 const count = z.int().nonnegative();
 const pathSchema = z.string().min(1).max(4096);
@@ -82,7 +82,7 @@ export const createVolumeSchema = z.strictObject({
 });
 export type CreateVolume = z.input<typeof createVolumeSchema>;
 
-export const lsidsSchema = z.object({
+const lsidsSchema = z.object({
   oldest: count,
   prevWritten: count,
   written: count,
@@ -92,7 +92,7 @@ export const lsidsSchema = z.object({
   latest: count,
 });
 
-export const deviceInfoSchema = z.object({
+const deviceInfoSchema = z.object({
   name: volumeNameSchema,
   sizeLb: count,
   pbsBytes: z.int().positive(),
@@ -104,7 +104,7 @@ export const deviceInfoSchema = z.object({
   dataPath: z.string(),
 });
 
-export const deviceStatusSchema = z.object({
+const deviceStatusSchema = z.object({
   lsids: lsidsSchema,
   isOverflow: z.boolean(),
   readOnlyReason: z.string().optional(),
@@ -112,7 +112,7 @@ export const deviceStatusSchema = z.object({
 });
 
 /** A volume as `list` and `show` tell it. */
-export const volumeReportSchema = z.object({
+const volumeReportSchema = z.object({
   /** Not always a valid name: a stray file among the configurations is reported, too. */
   name: z.string(),
   /** `failed`: could not be opened, see `reason`; `stopped`: until it is started. Both are not exported. */
@@ -209,7 +209,7 @@ export const requestSchema = z.strictObject({
 
 const codes = Object.keys(errorCodes) as [ErrorCode, ...ErrorCode[]];
 /** A WalbError as JSON, see `WalbError.toJSON`. */
-export const errorSchema = z.object({
+const errorSchema = z.object({
   code: z.enum(codes),
   what: z.string(),
   where: z.object({
