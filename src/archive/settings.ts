@@ -11,6 +11,7 @@ export interface ArchiveSettings {
   readonly isAutoResize: boolean;
   readonly openDiffsMax: number;
   readonly isOneColdKept: boolean;
+  readonly wdiffSendCountMax: number;
   readonly applySleepPercent: number;
   readonly socketTimeoutMs: number;
   readonly maxConnections: number;
@@ -28,6 +29,7 @@ export function archiveSettings(options: ArchiveOptions): ArchiveSettings {
     fsyncIntervalBytes: checkRange(options.fsyncIntervalBytes ?? gib, 1, Number.MAX_SAFE_INTEGER, "fsync-interval"),
     isAutoResize: options.isAutoResize ?? false,
     isOneColdKept: options.isOneColdKept ?? false,
+    wdiffSendCountMax: options.wdiffSendCountMax ?? 1000,
     openDiffsMax: checkRange(options.openDiffsMax ?? 0, 0, 1_000_000, "open-diffs-max"),
     applySleepPercent: checkRange(options.applySleepPercent ?? 0, 0, 99, "apply-sleep-percent"),
     socketTimeoutMs: options.socketTimeoutMs ?? 10_000,

@@ -103,7 +103,7 @@ export interface ArchiveOptions extends RoleOptions {
   readonly images?: string;
   /** What discards do to images. Default `zero`. */
   readonly discard?: "zero" | "ignore" | "passdown";
-  /** Most diffs in one replication transfer. Default 1000. */
+  /** Most diffs merged into one replication transfer, which takes 64 at most. Default 1000. */
   readonly wdiffSendCountMax?: number;
   /** Data written between fsyncs. Default 1 GiB. */
   readonly fsyncIntervalBytes?: number;

@@ -1,6 +1,6 @@
 /**
  * @module The plan of one batch: which stored images its pieces need, how few reads fetch them, and where in one lease
- * everything lies. Pure; {@link loadImages} in `load.ts` performs it.
+ * everything lies. Pure; `load.ts` performs it.
  */
 import { Codec } from "../native/codec.ts";
 import { alignUp, lbBytes } from "../units.ts";

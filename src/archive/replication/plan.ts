@@ -14,22 +14,23 @@ export interface TurnLimits {
   readonly keepsAllPoints: boolean;
   /** Of the diffs that are merged on their way. */
   readonly mergeBytesMax: number;
+  readonly mergeCountMax: number;
   /** Points that are never merged away. */
   readonly keptGids: readonly bigint[];
 }
 
-/** Most diffs merged in one turn: as many files as are kept open, since a merge reads from all of them in turn. */
-const mergeCountMax = 64;
+/** Never more are merged in one turn: as many files as are kept open, since a merge reads from all of them in turn. */
+const openFilesMax = 64;
 
 /** The next turn; its diffs are those to be merged into one. @throws WalbError `not-restorable`. */
 export function planTurn(set: DiffSet, base: ArchiveState, peer: Snapshot, limits: TurnLimits): ReplicationStep {
   const step = planReplication(set, base, peer, limits.threshold);
   if (step.kind !== "diff") return step;
-  const { threshold, keepsAllPoints, mergeBytesMax: sizeBytesMax, keptGids } = limits;
+  const { threshold, keepsAllPoints, mergeBytesMax: sizeBytesMax, mergeCountMax, keptGids } = limits;
   if (keepsAllPoints) return { kind: "diff", diffs: step.diffs.slice(0, 1) };
   const end = threshold.unit === "gid" ? step.diffs.findIndex((diff) => diff.from.gidB >= threshold.gid) : -1;
   const due = end < 0 ? step.diffs : step.diffs.slice(0, end);
-  const short = truncateList(mergeablePrefix(due), { sizeBytesMax, countMax: mergeCountMax });
+  const short = truncateList(mergeablePrefix(due), { sizeBytesMax, countMax: Math.min(openFilesMax, mergeCountMax) });
   return { kind: "diff", diffs: untilKept(short, keptGids) };
 }
 

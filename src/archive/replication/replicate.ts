@@ -231,6 +231,7 @@ function sendOptions(volume: ArchiveVolume, request: ReplicateRequest): SendOpti
       threshold: gid === undefined ? { unit: "size", sizeMib } : { unit: "gid", gid },
       keepsAllPoints: request.keepAllPoints === true,
       mergeBytesMax: request.mergeBytesMax ?? gib,
+      mergeCountMax: volume.settings.wdiffSendCountMax,
     },
   };
 }

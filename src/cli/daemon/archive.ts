@@ -13,7 +13,11 @@ export const verb = defineVerb({
     data: optionOr("DIR", "images and diffs", asPath, defaultDataDir("archive")),
     images: optionOr("KIND", "where images are: file, lvm:VG or lvm:VG/POOL", asImages, "file"),
     discard: optionOr("POLICY", "what discards do to images", asChoice(["zero", "ignore", "passdown"]), "zero"),
-    "wdiff-send-count": option("COUNT", "most diffs in one replication transfer, default 1000", asInt(1, 1_000_000)),
+    "wdiff-send-count": option(
+      "COUNT",
+      "most diffs merged into one replication transfer, default 64, which is the most",
+      asInt(1, 1_000_000),
+    ),
     "fsync-interval": option("SIZE", "data written between fsyncs, default 1G", asSize),
     "auto-resize": toggle("grow the image when a peer announces a larger volume"),
     "one-cold": toggle("keep only the newest point as an image for later restores"),

@@ -60,6 +60,27 @@ describe("a replication", () => {
     });
   });
 
+  test("merges no more diffs into one transfer than the archive is told to", async () => {
+    for (const [wdiffSendCountMax, transfers] of [
+      [2, 3],
+      [1000, 1],
+    ] as const) {
+      const options = { archiveOptions: { a0: { wdiffSendCountMax } } };
+      await withReplicas(
+        4,
+        async (scene) => {
+          const { a0, a1 } = scene;
+          await scene.begin();
+          await scene.replicate(a0, a1);
+          for (let gid = 0; gid < 5; gid++) expect(await scene.diff(a0, gid, gid + 1)).toBe("accept");
+          expect((await scene.replicate(a0, a1)).diffCount).toBe(transfers);
+          await scene.check(a1, `at most ${wdiffSendCountMax}`);
+        },
+        options,
+      );
+    }
+  });
+
   test("compares images when the other archive is behind the base image", async () => {
     for (let seed = 1; seed <= 8; seed++) {
       await withReplicas(seed, async (scene) => {
