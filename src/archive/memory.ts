@@ -1,9 +1,9 @@
 /** @module How an archive shares out its memory: each pipeline has its own bound, so that none can starve another. */
 import type { DiffIo } from "../diff/types.ts";
-import { WalbError } from "../errors.ts";
 import type { MemoryPool } from "../native/memory.ts";
 import type { Platform } from "../platform/platform.ts";
-import { alignDown, mib } from "../units.ts";
+import { mib } from "../units.ts";
+import { carveShares } from "../volume/shares.ts";
 
 /** Memory of an archive's pipelines. */
 export interface ArchiveMemory {
@@ -27,23 +27,11 @@ const usual = { bulks: 48 * mib, packs: 96 * mib, receiving: 16 * mib, working: 
  * @throws WalbError `bad-parameter` when it is not enough for the largest pack and batch.
  */
 export function carveArchiveMemory({ disk, compute, memory }: Platform): ArchiveMemory {
-  const freeBytes = memory.budgetBytes - memory.leasedBytes;
-  const leastBytes = least.bulks + least.packs + least.receiving + least.working;
-  const usualBytes = usual.bulks + usual.packs + usual.receiving + usual.working;
-  if (freeBytes < leastBytes) {
-    throw new WalbError("bad-parameter", {
-      what: `an archive needs ${leastBytes / mib} MiB of memory for data, but has ${Math.floor(freeBytes / mib)} MiB`,
-      where: { field: "memory" },
-      hint: `give it more: --memory ${leastBytes / mib}M`,
-    });
-  }
-  const share = Math.min(1, (freeBytes - leastBytes) / (usualBytes - leastBytes));
-  const carve = (name: keyof typeof least): MemoryPool =>
-    memory.carve(alignDown(least[name] + Math.floor((usual[name] - least[name]) * share), mib));
+  const { bulks, packs, receiving, working } = carveShares(memory, "an archive", least, usual);
   return {
-    bulks: carve("bulks"),
-    packs: carve("packs"),
-    receiving: { disk, compute, memory: carve("receiving") },
-    working: { disk, compute, memory: carve("working") },
+    bulks,
+    packs,
+    receiving: { disk, compute, memory: receiving },
+    working: { disk, compute, memory: working },
   };
 }

@@ -1,9 +1,9 @@
 /** @module How a proxy shares out its memory: each pipeline has its own bound, so that none can starve another. */
 import type { DiffIo } from "../diff/types.ts";
-import { WalbError } from "../errors.ts";
 import type { MemoryPool } from "../native/memory.ts";
 import type { Platform } from "../platform/platform.ts";
-import { alignDown, mib } from "../units.ts";
+import { mib } from "../units.ts";
+import { carveShares } from "../volume/shares.ts";
 
 /** Memory of a proxy's pipelines. */
 export interface ProxyMemory {
@@ -30,22 +30,11 @@ const sendBytes = 16 * mib;
  * @throws WalbError `bad-parameter` when it is not enough for the largest record.
  */
 export function carveProxyMemory({ disk, compute, memory }: Platform): ProxyMemory {
-  const freeBytes = memory.budgetBytes - memory.leasedBytes;
-  const leastBytes = least.receiving + least.converting + least.sending;
-  const usualBytes = usual.receiving + usual.converting + usual.sending;
-  if (freeBytes < leastBytes) {
-    throw new WalbError("bad-parameter", {
-      what: `a proxy needs ${leastBytes / mib} MiB of memory for data, but has ${Math.floor(freeBytes / mib)} MiB`,
-      where: { field: "memory" },
-      hint: `give it more: --memory ${leastBytes / mib}M`,
-    });
-  }
-  const share = Math.min(1, (freeBytes - leastBytes) / (usualBytes - leastBytes));
-  const carve = (name: keyof typeof least): MemoryPool =>
-    memory.carve(alignDown(least[name] + Math.floor((usual[name] - least[name]) * share), mib));
-  const receiving = carve("receiving");
-  const converting = { disk, compute, memory: carve("converting") };
-  const sending = { disk, compute, memory: carve("sending") };
-  const sendsMax = Math.max(1, Math.min(8, Math.floor(sending.memory.budgetBytes / sendBytes)));
-  return { receiving, converting, sending, sendsMax };
+  const { receiving, converting, sending } = carveShares(memory, "a proxy", least, usual);
+  return {
+    receiving,
+    converting: { disk, compute, memory: converting },
+    sending: { disk, compute, memory: sending },
+    sendsMax: Math.max(1, Math.min(8, Math.floor(sending.budgetBytes / sendBytes))),
+  };
 }

@@ -6,6 +6,7 @@
 import { WalbError } from "../errors.ts";
 import { createMemoryPool } from "../native/index.ts";
 import type { Lease, Memory, MemoryPool } from "../native/memory.ts";
+import type { Platform } from "../platform/platform.ts";
 import { kib, mib } from "../units.ts";
 import type { SimProcess } from "./process.ts";
 
@@ -153,4 +154,27 @@ function slabBytes(sizeBytes: number): number {
   let slab = 4096;
   while (slab < sizeBytes) slab *= 2;
   return slab;
+}
+
+/** A platform that remembers the pools carved out of its memory, so that one sees what was not given back. */
+export function watchedMemory(platform: Platform, pools: MemoryPool[]): Platform {
+  const { memory } = platform;
+  return {
+    ...platform,
+    memory: {
+      get budgetBytes() {
+        return memory.budgetBytes;
+      },
+      get leasedBytes() {
+        return memory.leasedBytes;
+      },
+      tryLease: (sizeBytes) => memory.tryLease(sizeBytes),
+      lease: (sizeBytes) => memory.lease(sizeBytes),
+      carve(sizeBytes) {
+        const pool = memory.carve(sizeBytes);
+        pools.push(pool);
+        return pool;
+      },
+    },
+  };
 }

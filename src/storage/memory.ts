@@ -1,7 +1,7 @@
 /** @module How a storage shares out its memory: each pipeline has its own bound. */
-import { WalbError } from "../errors.ts";
 import type { MemoryPool } from "../native/memory.ts";
-import { alignDown, mib } from "../units.ts";
+import { mib } from "../units.ts";
+import { carveShares } from "../volume/shares.ts";
 
 /** Memory of log transfers and backups. */
 export interface TransferMemory {
@@ -23,18 +23,5 @@ const usual = { reading: 80 * mib, sending: 48 * mib, scanning: 32 * mib };
  * @throws WalbError `bad-parameter` when it is not enough for the largest record.
  */
 export function carveTransferMemory(pool: MemoryPool): TransferMemory {
-  const freeBytes = pool.budgetBytes - pool.leasedBytes;
-  const leastBytes = least.reading + least.sending + least.scanning;
-  const usualBytes = usual.reading + usual.sending + usual.scanning;
-  if (freeBytes < leastBytes) {
-    throw new WalbError("bad-parameter", {
-      what: `a storage needs ${leastBytes / mib} MiB of memory for data, but has ${Math.floor(freeBytes / mib)} MiB`,
-      where: { field: "memory" },
-      hint: `give it more: --memory ${leastBytes / mib}M`,
-    });
-  }
-  const share = Math.min(1, (freeBytes - leastBytes) / (usualBytes - leastBytes));
-  const carve = (name: keyof typeof least): MemoryPool =>
-    pool.carve(alignDown(least[name] + Math.floor((usual[name] - least[name]) * share), mib));
-  return { reading: carve("reading"), sending: carve("sending"), scanning: carve("scanning") };
+  return carveShares(pool, "a storage", least, usual);
 }

@@ -4,7 +4,8 @@ import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { sealBlock } from "../../src/log/checksum.ts";
-import { original, type Ran, walb } from "./tools.ts";
+import type { Ran } from "../helpers/quiet-io.ts";
+import { original, walb } from "./tools.ts";
 
 let directory = "";
 beforeAll(() => {

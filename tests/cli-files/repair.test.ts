@@ -3,7 +3,8 @@ import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { copyFileSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { original, type Ran, walb } from "./tools.ts";
+import type { Ran } from "../helpers/quiet-io.ts";
+import { original, walb } from "./tools.ts";
 
 let directory = "";
 const at = (name: string): string => join(directory, name);

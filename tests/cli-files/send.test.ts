@@ -5,7 +5,8 @@ import { join } from "node:path";
 import { expectSame, gidsOf, run } from "../archive/harness.ts";
 import { sendImage } from "../archive/peers.ts";
 import { restored, type Scene, withArchive } from "../archive/real.ts";
-import { original, type Ran, walb } from "./tools.ts";
+import type { Ran } from "../helpers/quiet-io.ts";
+import { original, walb } from "./tools.ts";
 
 const sizeBytes = 2 * 1024 * 1024;
 

@@ -3,7 +3,7 @@ import { existsSync } from "node:fs";
 import { join } from "node:path";
 import { originalTool } from "../../src/cli/original/index.ts";
 import { runCommandLine } from "../../src/cli/run.ts";
-import type { Io } from "../../src/cli/verb.ts";
+import { captured, type Ran } from "../helpers/quiet-io.ts";
 
 /** The original's files and what its tools print, when they are there. */
 export const vectors = ((path) => (path !== undefined && existsSync(path) ? path : undefined))(
@@ -19,13 +19,6 @@ export function vector(...names: string[]): string {
   return join(vectors ?? "", ...names);
 }
 
-/** What a run left. */
-export interface Ran {
-  readonly code: number;
-  readonly out: string;
-  readonly err: string;
-}
-
 /** Runs one of the original's tools. */
 export async function original(name: string, ...words: string[]): Promise<Ran> {
   const run = originalTool(`/usr/bin/${name}`);
@@ -36,24 +29,4 @@ export async function original(name: string, ...words: string[]): Promise<Ran> {
 /** Runs a command of `walb`. */
 export function walb(...words: string[]): Promise<Ran> {
   return captured((io) => runCommandLine(words, io));
-}
-
-async function captured(run: (io: Io) => Promise<number>): Promise<Ran> {
-  const out: string[] = [];
-  const err: string[] = [];
-  const io: Io = {
-    out: (text) => void out.push(text),
-    err: (text) => void err.push(text),
-    isOutTerminal: false,
-    isErrTerminal: false,
-    isInTerminal: false,
-    errColumns: () => 80,
-    ask: () => Promise.reject(new Error("nobody is there to answer")),
-    env: {},
-    cwd: process.cwd(),
-    nowMs: () => Date.now(),
-    signal: new AbortController().signal,
-  };
-  const code = await run(io);
-  return { code, out: out.join(""), err: err.join("") };
 }

@@ -6,6 +6,7 @@ import { command, group } from "../../src/cli/program.ts";
 import { runCommandLine } from "../../src/cli/run.ts";
 import { defineVerb, type Io } from "../../src/cli/verb.ts";
 import { WalbError } from "../../src/errors.ts";
+import { quietIo } from "../helpers/quiet-io.ts";
 import { runIn } from "./fleet-fixture.ts";
 
 /** Resolves what citty leaves open: a value, a promise, or a function for either. */
@@ -128,18 +129,7 @@ describe("the strict layer", () => {
 });
 
 test("the program never throws, whatever the words", async () => {
-  const io = {
-    out() {},
-    err() {},
-    isOutTerminal: false,
-    isErrTerminal: false,
-    isInTerminal: false,
-    ask: async () => "",
-    env: {},
-    cwd: "/",
-    nowMs: () => 0,
-    signal: new AbortController().signal,
-  } satisfies Io;
+  const { io } = quietIo({ cwd: "/" });
   for (const words of [
     [],
     ["-"],

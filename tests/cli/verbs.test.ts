@@ -6,23 +6,12 @@ import { command, commandLines, group, type WalbCommand } from "../../src/cli/pr
 import { renderReference } from "../../src/cli/reference.ts";
 import { runCommandLine } from "../../src/cli/run.ts";
 import { formatTime } from "../../src/cli/text/time.ts";
-import type { Io } from "../../src/cli/verb.ts";
 import { type ErrorCode, errorCodes, WalbError } from "../../src/errors.ts";
+import { quietIo } from "../helpers/quiet-io.ts";
 import { type FakeFleet, runIn, startFakeFleet } from "./fleet-fixture.ts";
 
 let fleet: FakeFleet;
-const silentIo: Io = {
-  out() {},
-  err() {},
-  isOutTerminal: false,
-  isErrTerminal: false,
-  isInTerminal: false,
-  ask: async () => "",
-  env: {},
-  cwd: "/",
-  nowMs: () => Date.now(),
-  signal: new AbortController().signal,
-};
+const { io: silentIo } = quietIo();
 
 beforeEach(async () => {
   fleet = await startFakeFleet();

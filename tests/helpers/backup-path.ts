@@ -9,6 +9,7 @@ import { type DeviceDaemon, openDeviceDaemon } from "../../src/device/user/daemo
 import type { MemoryPool } from "../../src/native/memory.ts";
 import type { Platform } from "../../src/platform/platform.ts";
 import { openProxy } from "../../src/proxy/server.ts";
+import { watchedMemory } from "../../src/sim/memory.ts";
 import { createSimWorld, type SimHost, type SimWorld } from "../../src/sim/sim.ts";
 import { openStorage } from "../../src/storage/server.ts";
 import { RawNbd, request } from "../device/nbd/raw.ts";
@@ -38,30 +39,6 @@ export async function call<T = unknown>(role: RunningRole, command: string, para
       else if (job.state !== "running") reject(new Error(`${job.error?.code}: ${job.error?.what}`));
     });
   });
-}
-
-/** A platform that remembers the pools carved out of its memory, so that a test sees what was not given back. */
-export function watchedMemory(platform: Platform, pools: MemoryPool[]): Platform {
-  const { memory } = platform;
-  const carve = (sizeBytes: number): MemoryPool => {
-    const pool = memory.carve(sizeBytes);
-    pools.push(pool);
-    return pool;
-  };
-  return {
-    ...platform,
-    memory: {
-      get budgetBytes() {
-        return memory.budgetBytes;
-      },
-      get leasedBytes() {
-        return memory.leasedBytes;
-      },
-      tryLease: (sizeBytes) => memory.tryLease(sizeBytes),
-      lease: (sizeBytes) => memory.lease(sizeBytes),
-      carve,
-    },
-  };
 }
 
 export interface PathOptions {

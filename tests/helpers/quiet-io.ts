@@ -23,3 +23,17 @@ export function quietIo(rest: Partial<Io> = {}): { readonly io: Io; readonly sai
   };
   return { io, said };
 }
+
+/** What a run left. */
+export interface Ran {
+  readonly code: number;
+  readonly out: string;
+  readonly err: string;
+}
+
+/** Runs something in this process; whoever asks anything gets an error. */
+export async function captured(run: (io: Io) => Promise<number>, rest: Partial<Io> = {}): Promise<Ran> {
+  const ask = () => Promise.reject(new Error("nobody is there to answer"));
+  const { io, said } = quietIo({ ask, errColumns: () => 80, ...rest });
+  return { code: await run(io), ...said };
+}

@@ -13,6 +13,7 @@ import { RawNbd, request } from "../device/nbd/raw.ts";
 import { call, testLogger } from "../helpers/backup-path.ts";
 import { FakeArchive } from "../helpers/fake-archive.ts";
 import { FakeKernel } from "../helpers/fake-kernel.ts";
+import { until } from "../helpers/until.ts";
 import { VolumeModel } from "../helpers/volume-model.ts";
 
 const mib = 1024 * 1024;
@@ -27,14 +28,6 @@ afterAll(async () => {
 
 const anyPort: Address = { kind: "tcp", host: "127.0.0.1", port: 0 };
 const volume = "vol0";
-
-async function until(condition: () => boolean | Promise<boolean>, what: string): Promise<void> {
-  const limitMs = performance.now() + 30_000;
-  while (!(await condition())) {
-    if (performance.now() > limitMs) throw new Error(`still waiting: ${what}`);
-    await Bun.sleep(5);
-  }
-}
 
 test("a protected volume moves to the kernel driver and back without a new backup, and no write is missing", async () => {
   const { platform } = kernel;

@@ -14,6 +14,7 @@ import { openStorage } from "../../src/storage/server.ts";
 import { RawNbd, request } from "../device/nbd/raw.ts";
 import { call, testLogger } from "../helpers/backup-path.ts";
 import { FakeArchive } from "../helpers/fake-archive.ts";
+import { until } from "../helpers/until.ts";
 import { VolumeModel } from "../helpers/volume-model.ts";
 
 const mib = 1024 * 1024;
@@ -27,14 +28,6 @@ afterAll(async () => {
 
 const anyPort: Address = { kind: "tcp", host: "127.0.0.1", port: 0 };
 const volume = "vol0";
-
-async function until(condition: () => boolean | Promise<boolean>, what: string): Promise<void> {
-  const limitMs = performance.now() + 8_000;
-  while (!(await condition())) {
-    if (performance.now() > limitMs) throw new Error(`still waiting: ${what}`);
-    await Bun.sleep(5);
-  }
-}
 
 test("over real sockets and files a volume is backed up, shipped, and survives the restart of every part", async () => {
   const nbd: Address = { kind: "unix", path: join(directory, "nbd.sock") };

@@ -5,7 +5,8 @@ import { join } from "node:path";
 import { closePlatform, createPlatform } from "../../src/platform/real/index.ts";
 import { RawNbd, request } from "../device/nbd/raw.ts";
 import { missing, run as runProgram } from "../helpers/device-process.ts";
-import { printed, type Ran, superblockOf, walb, wdevc } from "./wdevc.ts";
+import type { Ran } from "../helpers/quiet-io.ts";
+import { printed, superblockOf, walb, wdevc } from "./wdevc.ts";
 
 const mib = 1024 * 1024;
 const directory = mkdtempSync(join(tmpdir(), "walb-wdevc-"));

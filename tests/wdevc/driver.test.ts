@@ -1,7 +1,8 @@
 import { afterEach, beforeEach, describe, expect, test } from "bun:test";
 import { truncateSync } from "node:fs";
 import { DriverBench, mib } from "../device/kernel/setup.ts";
-import { printed, type Ran, superblockOf, walb, wdevc } from "./wdevc.ts";
+import type { Ran } from "../helpers/quiet-io.ts";
+import { printed, superblockOf, walb, wdevc } from "./wdevc.ts";
 
 let bench: DriverBench;
 beforeEach(() => {

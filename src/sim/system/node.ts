@@ -3,6 +3,7 @@ import { WalbError } from "../../errors.ts";
 import type { MemoryPool } from "../../native/memory.ts";
 import type { Platform } from "../../platform/platform.ts";
 import type { CrashOptions, SimHost, SimRandom, SimWorld } from "../api.ts";
+import { watchedMemory } from "../memory.ts";
 
 /** How work on a host ended. `down`: the host went down, nobody knows how far the work came. */
 export type Outcome<T> =
@@ -154,7 +155,7 @@ export class Node<S extends Service> {
     const { incarnation } = this.host;
     const isCurrent = (): boolean => this.host.isUp && this.host.incarnation === incarnation;
     this.pools = [];
-    this.open(watched(platform, this.pools)).then(
+    this.open(watchedMemory(platform, this.pools)).then(
       (service) => {
         if (isCurrent()) this.service = service;
       },
@@ -174,27 +175,4 @@ export class Node<S extends Service> {
     if (!this.host.isUp) return 0;
     return this.pools.reduce((sum, pool) => sum + pool.leasedBytes, this.host.platform.memory.leasedBytes);
   }
-}
-
-/** A platform that remembers the pools carved out of its memory. */
-function watched(platform: Platform, pools: MemoryPool[]): Platform {
-  const { memory } = platform;
-  return {
-    ...platform,
-    memory: {
-      get budgetBytes() {
-        return memory.budgetBytes;
-      },
-      get leasedBytes() {
-        return memory.leasedBytes;
-      },
-      tryLease: (sizeBytes) => memory.tryLease(sizeBytes),
-      lease: (sizeBytes) => memory.lease(sizeBytes),
-      carve(sizeBytes) {
-        const pool = memory.carve(sizeBytes);
-        pools.push(pool);
-        return pool;
-      },
-    },
-  };
 }

@@ -2,6 +2,7 @@ import { afterEach, beforeEach, describe, expect, test } from "bun:test";
 import { truncateSync } from "node:fs";
 import { type KernelDevice, openKernelDevice } from "../../../src/device/kernel/device.ts";
 import { readSuperblock } from "../../../src/log/format.ts";
+import { until } from "../../helpers/until.ts";
 import { DriverBench, mib } from "./setup.ts";
 
 let bench: DriverBench;
@@ -16,14 +17,6 @@ afterEach(async () => {
   await device.close();
   await bench.close();
 });
-
-async function until(condition: () => boolean | Promise<boolean>): Promise<void> {
-  const limitMs = performance.now() + 20_000;
-  while (!(await condition())) {
-    if (performance.now() > limitMs) throw new Error("still waiting");
-    await Bun.sleep(5);
-  }
-}
 
 /** Lets everything written so far get to the data device and into the superblock. */
 async function settle(): Promise<void> {
