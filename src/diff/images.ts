@@ -6,6 +6,7 @@ import { Codec } from "../native/codec.ts";
 import { alignUp, lbBytes } from "../units.ts";
 import type { PieceList } from "./overlay.ts";
 import type { RecordIndex } from "./record-index.ts";
+import type { DiffSet } from "./set.ts";
 import { RecordKind } from "./types.ts";
 
 /** Pieces of a batch at most: eight full packs. */
@@ -46,6 +47,15 @@ export interface ImagePlan {
   readonly reads: readonly ImageRead[];
   /** End of what was placed. */
   readonly endOffset: number;
+}
+
+/** The pieces [from, to) of a merge of a set's records. */
+export interface PieceBatch {
+  readonly set: DiffSet;
+  readonly records: RecordIndex;
+  readonly pieces: PieceList;
+  readonly from: number;
+  readonly to: number;
 }
 
 /** When an image has to be expanded. */

@@ -2,7 +2,7 @@
 import { Codec } from "../native/codec.ts";
 import type { DiskFile, StoredSlice } from "../platform/disk.ts";
 import { kib, lbBytes, mib } from "../units.ts";
-import { isWholeImage, sliceOf } from "./images.ts";
+import { isWholeImage, type PieceBatch, sliceOf } from "./images.ts";
 import { damagedImage } from "./load.ts";
 import type { PieceList } from "./overlay.ts";
 import type { RecordIndex } from "./record-index.ts";
@@ -55,14 +55,10 @@ export function putPiece<Last>(
   );
 }
 
-/** Writes the images of the pieces [from, to). @throws WalbError `damaged` naming the file of a bad one. */
+/** Writes the images of a batch. @throws WalbError `damaged` naming the file of a bad one. */
 export async function transferImages(
-  set: DiffSet,
+  { set, records, pieces, from, to }: PieceBatch,
   files: readonly DiskFile[],
-  records: RecordIndex,
-  pieces: PieceList,
-  from: number,
-  to: number,
   image: DiskFile,
   isVerified: boolean,
 ): Promise<void> {

@@ -105,7 +105,7 @@ describe("times", () => {
     expect(parseTime("2026-11-21T14:03:05", nowMs)).toBe(new Date(2026, 10, 21, 14, 3, 5).getTime());
   });
 
-  test("relative times are ago", () => {
+  test("a relative time counts back from now", () => {
     expect(parseTime("now", nowMs)).toBe(nowMs);
     expect(parseTime("-5m", nowMs)).toBe(nowMs - 300_000);
     expect(parseTime("-1d12h", nowMs)).toBe(nowMs - 36 * 3_600_000);
