@@ -111,3 +111,12 @@ function nbdUri(address: Address, name: string, isTcpTls: boolean): string {
     ? `nbd+unix:///${encodeURIComponent(name)}?socket=${encodeURIComponent(address.path)}`
     : `${isTcpTls ? "nbds" : "nbd"}://${addressText(address)}/${encodeURIComponent(name)}`;
 }
+
+/** Why a volume cannot be started whose creation or deletion was interrupted. */
+export function halfDone(name: string, state: "creating" | "deleting"): WalbError {
+  return new WalbError("state", {
+    what: `the volume is half ${state === "creating" ? "made" : "deleted"}`,
+    where: { volume: name },
+    hint: `delete what is left of it: walb device delete ${name}`,
+  });
+}

@@ -9,15 +9,18 @@ import type { DeleteOptions, StopOptions } from "./control/admin.ts";
 import { type CreateVolume, createVolumeSchema, maxVolumes, type VolumeReport } from "./control/schema.ts";
 import { badParameter } from "./control/server.ts";
 import type { EngineTuning } from "./daemon.ts";
+import { Changes } from "./daemon-changes.ts";
 import { checkAbsolute, checkFree, checkSpaceForRedo, type TakenStores } from "./daemon-checks.ts";
 import { LogClaims } from "./daemon-claims.ts";
 import { type VolumeConfig, VolumeConfigs } from "./daemon-config.ts";
 import { pendingBudgetOf, tooManyVolumes, volumeLimits } from "./daemon-memory.ts";
-import { lossOf, reportOf, type Volume, type VolumeUse, withWayBack } from "./daemon-report.ts";
+import { planVolume } from "./daemon-plan.ts";
+import { halfDone, lossOf, reportOf, type Volume, type VolumeUse, withWayBack } from "./daemon-report.ts";
 import { makeStores, removeOwnStores, type StoreWishes } from "./daemon-stores.ts";
 import { boundTuning, tuningOptions } from "./daemon-tuning.ts";
 import { openEngine, type WriteAheadEngine } from "./engine.ts";
 import type { NbdExports } from "./nbd/exports.ts";
+import { inParallel } from "./parallel.ts";
 
 /** Volumes that are closed at a time. */
 const closingAtOnce = 4;
@@ -34,10 +37,8 @@ export interface VolumeSetHost extends VolumeUse {
 /** All volumes of a daemon, running or failed. */
 export class VolumeSet implements NbdExports {
   private readonly volumes = new Map<string, Volume>();
-  /** Names with a change under way, such as a create or a start: one at a time. */
-  private readonly busy = new Map<string, Promise<unknown>>();
+  private readonly changes = new Changes();
   private readonly configs: VolumeConfigs;
-  private isClosing = false;
   private readonly claims: LogClaims;
   /** Volumes that hold the memory of an engine, or are taking it. */
   private engines = 0;
@@ -108,7 +109,7 @@ export class VolumeSet implements NbdExports {
     if (!parsed.success) throw badParameter(parsed.error);
     const wish = parsed.data;
     const { name } = wish;
-    return await this.alone(name, async () => {
+    return await this.changes.alone(name, async () => {
       if (this.volumes.has(name)) {
         const hint = "choose another name, or delete it first";
         throw new WalbError("already-exists", {
@@ -122,31 +123,7 @@ export class VolumeSet implements NbdExports {
         throw new WalbError("state", { what: `there are ${maxVolumes} volumes already`, hint });
       }
       for (const path of [wish.dataPath, wish.logPath]) checkAbsolute(path, this.dataDir);
-      const ownsData = wish.dataPath === undefined;
-      const ownsLog = wish.logPath === undefined;
-      const config: VolumeConfig = {
-        walbVolume: 1,
-        name,
-        state: "creating",
-        sizeBytes: wish.sizeBytes ?? 0,
-        dataPath: wish.dataPath ?? `${name}.data`,
-        logPath: wish.logPath ?? `${name}.log`,
-        overflow: wish.overflow,
-        ...(wish.tuning === undefined ? {} : { tuning: wish.tuning }),
-        ownsData,
-        ownsLog,
-      };
-      const stores: StoreWishes = {
-        name,
-        dataPath: this.configs.resolve(config.dataPath),
-        logPath: this.configs.resolve(config.logPath),
-        ownsData,
-        ownsLog,
-        sizeBytes: wish.sizeBytes,
-        logSizeBytes: wish.logSizeBytes,
-        pbsBytes: wish.pbsBytes,
-        reuseLog: wish.reuseLog,
-      };
+      const { config, stores } = planVolume(wish, (path) => this.configs.resolve(path));
       await checkFree(this.platform.disk, stores, this.takenStores());
       await this.configs.save(config);
       await this.makeReady(config, stores);
@@ -156,7 +133,7 @@ export class VolumeSet implements NbdExports {
   }
 
   async delete(name: string, options: DeleteOptions): Promise<void> {
-    await this.alone(name, async () => {
+    await this.changes.alone(name, async () => {
       const volume = this.volume(name);
       this.checkUnused(name, { ...options, watchers: this.host.watchersOf(name) });
       // Whoever takes the stores needs no redo then: that of the kernel driver leaves out most of a discard.
@@ -178,7 +155,7 @@ export class VolumeSet implements NbdExports {
    * writes is closed and opened anew, which its clients see as a restart. The others are not touched.
    */
   async startAgain(name: string): Promise<VolumeReport> {
-    return await this.alone(name, async () => {
+    return await this.changes.alone(name, async () => {
       const volume = this.volume(name);
       if (volume.engine !== undefined && volume.engine.readOnlyReason === undefined) return this.report(volume);
       if (volume.engine !== undefined) {
@@ -204,7 +181,7 @@ export class VolumeSet implements NbdExports {
 
   /** Closes a volume and its stores until it is started again, or the daemon is. */
   async stop(name: string, options: StopOptions): Promise<VolumeReport> {
-    return await this.alone(name, async () => {
+    return await this.changes.alone(name, async () => {
       const volume = this.volume(name);
       if (volume.engine !== undefined) {
         this.checkUnused(name, { ...options, watchers: 0 });
@@ -266,7 +243,7 @@ export class VolumeSet implements NbdExports {
   }
 
   async resize(name: string, sizeBytes: number): Promise<DeviceInfo> {
-    return await this.alone(name, async () => {
+    return await this.changes.alone(name, async () => {
       const volume = this.volume(name);
       const info = await this.engine(name).resize(sizeBytes / lbBytes);
       await this.noteSize(volume, info.sizeLb * lbBytes);
@@ -277,7 +254,7 @@ export class VolumeSet implements NbdExports {
 
   /** Empties the log, which is another one from then on. */
   async resetLog(name: string): Promise<DeviceInfo> {
-    return await this.alone(name, async () => {
+    return await this.changes.alone(name, async () => {
       const info = await this.engine(name).resetLog();
       try {
         await this.claims.take(name, info.uuid);
@@ -310,8 +287,7 @@ export class VolumeSet implements NbdExports {
 
   /** Checkpoints and closes all volumes. @throws the first failure, when every one has been tried. */
   async close(): Promise<void> {
-    this.isClosing = true;
-    await Promise.all(this.busy.values());
+    await this.changes.close();
     const failures: unknown[] = [];
     await inParallel(closingAtOnce, [...this.volumes.values()], async (volume) => {
       volume.unwatch();
@@ -413,44 +389,8 @@ export class VolumeSet implements NbdExports {
   private sorted(): Volume[] {
     return [...this.volumes.values()].sort((a, b) => (a.name < b.name ? -1 : 1));
   }
-
-  private async alone<T>(name: string, work: () => Promise<T>): Promise<T> {
-    if (this.isClosing)
-      throw new WalbError("state", { what: "the device daemon is stopping", where: { volume: name } });
-    if (this.busy.has(name)) {
-      const hint = "try again when it is done";
-      throw new WalbError("busy", { what: "the volume is being changed", where: { volume: name }, hint });
-    }
-    const running = work();
-    this.busy.set(
-      name,
-      running.catch(() => undefined),
-    );
-    try {
-      return await running;
-    } finally {
-      this.busy.delete(name);
-    }
-  }
 }
 
 function failed(name: string, error: WalbError, config?: VolumeConfig): Volume {
   return { name, config, failure: withWayBack(error, name), engine: undefined, unwatch: () => undefined };
-}
-
-function halfDone(name: string, state: "creating" | "deleting"): WalbError {
-  return new WalbError("state", {
-    what: `the volume is half ${state === "creating" ? "made" : "deleted"}`,
-    where: { volume: name },
-    hint: `delete what is left of it: walb device delete ${name}`,
-  });
-}
-
-/** Runs work on all items, a few at a time; the work itself must not throw, or the first failure ends it. */
-async function inParallel<T>(atOnce: number, items: readonly T[], work: (item: T) => Promise<void>): Promise<void> {
-  const queue = [...items];
-  const worker = async (): Promise<void> => {
-    for (let item = queue.shift(); item !== undefined; item = queue.shift()) await work(item);
-  };
-  await Promise.all(Array.from({ length: atOnce }, worker));
 }
