@@ -13,6 +13,7 @@ import type { MemoryPool } from "../native/memory.ts";
 import type { Snapshot } from "../snapshot/types.ts";
 import { readAnswer, sendDecision } from "./answers.ts";
 import { type BulkSink, bulkLbMax, type EncodedBulk, receiveBulks, sendBulks, volumeLbMax } from "./bulk-stream.ts";
+import { guarded } from "./guarded.ts";
 import { type CompressConfig, putCompressConfig, putSnapshot, takeCompressConfig, takeSnapshot } from "./meta.ts";
 import { badField, type Decoder, type Encoder } from "./serializer.ts";
 import type { WireStream } from "./stream.ts";
@@ -93,12 +94,7 @@ export async function serveFullSync(stream: WireStream, pool: MemoryPool, server
   // The storage resets its log now, which waits for its device.
   const uuid = await stream.read("the uuid of the log", (decoder) => decoder.uuid(), stream.commitDeadlineMs);
   const sink = await server.begin(uuid);
-  try {
-    await stream.sendAck();
-  } catch (error) {
-    await sink.abandon(error);
-    throw error;
-  }
+  await guarded(sink, () => stream.sendAck());
   await receiveBulks(stream, { startLb: 0, sizeLb: request.sizeLb, bulkLb: request.bulkLb }, pool, sink);
   const snapshot = await stream.read("the snapshot", takeSnapshot, stream.commitDeadlineMs);
   if (snapshot.gidB !== 0n) throw badField("snapshot.gidB", `is ${snapshot.gidB}, but a full backup begins at 0`);

@@ -10,6 +10,7 @@
  */
 import { asWalbError } from "../errors.ts";
 import { lbBytes, mib } from "../units.ts";
+import { guarded } from "./guarded.ts";
 import {
   type OutgoingPack,
   PackReceiver,
@@ -83,12 +84,7 @@ export async function sendHashes(
     await sink.abandon(failure);
     throw failure;
   }
-  try {
-    await sink.finish();
-  } catch (error) {
-    await sink.abandon(error);
-    throw error;
-  }
+  await guarded(sink, () => sink.finish());
 }
 
 /** How many hashes were sent and not answered. */

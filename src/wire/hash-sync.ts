@@ -13,6 +13,7 @@
 import type { Snapshot } from "../snapshot/types.ts";
 import { readAnswer, sendDecision } from "./answers.ts";
 import { type BackupRequest, putBackupRequest, takeBackupRequest } from "./full-sync.ts";
+import { guarded } from "./guarded.ts";
 import { compareHashes, type HashComparer, sendHashes } from "./hash-stream.ts";
 import { putSnapshot, takeSnapshot } from "./meta.ts";
 import type { PackReceiverOptions, PackSink } from "./pack-stream.ts";
@@ -79,20 +80,12 @@ export async function serveHashSync(
 ): Promise<void> {
   const request = await stream.read("the request of a hash backup", takeBackupRequest);
   const decision = await server.decide(request);
-  if (decision.kind !== "accept") {
-    await sendDecision(stream, decision);
-    return;
-  }
-  await sendDecision(stream, accept);
+  await sendDecision(stream, decision.kind === "accept" ? accept : decision);
+  if (decision.kind !== "accept") return;
   stream.put((encoder) => putSnapshot(encoder, decision.latest));
   const uuid = await stream.read("the uuid of the log", (decoder) => decoder.uuid(), stream.commitDeadlineMs);
   const parts = await server.begin(uuid);
-  try {
-    await stream.sendAck();
-  } catch (error) {
-    await parts.sink.abandon(error);
-    throw error;
-  }
+  await guarded(parts.sink, () => stream.sendAck());
   await sendHashes(stream, request, parts.hashes, { ...packs, limitLb: request.sizeLb }, parts.sink);
   const snapshot = await stream.read("the snapshot", takeSnapshot, stream.commitDeadlineMs);
   if (snapshot.gidB !== decision.latest.gidE + 1n) {

@@ -16,6 +16,7 @@ import type { ArchiveState, DiffMeta } from "../snapshot/types.ts";
 import { readAnswer, sendDecision } from "./answers.ts";
 import { type BulkSink, bulkLbMax, type EncodedBulk, receiveBulks, sendBulks, volumeLbMax } from "./bulk-stream.ts";
 import { readParameters, sendParameters } from "./commands.ts";
+import { guarded } from "./guarded.ts";
 import { compareHashes, type HashComparer, sendHashes } from "./hash-stream.ts";
 import type { HashSyncParts } from "./hash-sync.ts";
 import {
@@ -316,16 +317,6 @@ async function receiveDiff(
   await receivePacks(stream, { ...parts, limitLb: request.sizeLb }, ready.sink);
   await stream.sendAck();
   return true;
-}
-
-/** A sink that was made is abandoned when the step before its stream fails. */
-async function guarded(sink: BulkSink | PackSink, step: () => Promise<unknown>): Promise<void> {
-  try {
-    await step();
-  } catch (error) {
-    await sink.abandon(error);
-    throw error;
-  }
 }
 
 export function putFullRequest(encoder: Encoder, request: ReplFullRequest): void {

@@ -11,6 +11,7 @@
 import type { DiffMeta } from "../snapshot/types.ts";
 import { readAnswer, sendDecision } from "./answers.ts";
 import { volumeLbMax } from "./bulk-stream.ts";
+import { guarded } from "./guarded.ts";
 import { putDiffMeta, takeDiffMeta } from "./meta.ts";
 import { type OutgoingPack, type PackReceiverOptions, type PackSink, receivePacks, sendPacks } from "./pack-stream.ts";
 import type { Decoder, Encoder } from "./serializer.ts";
@@ -81,12 +82,7 @@ export async function serveWdiffTransfer(
   }
   // The sink is made before the answer, so that its failure is still told as text.
   const sink = await server.begin();
-  try {
-    await sendDecision(stream, decision);
-  } catch (error) {
-    await sink.abandon(error);
-    throw error;
-  }
+  await guarded(sink, () => sendDecision(stream, decision));
   await receivePacks(stream, { ...parts, limitLb: request.sizeLb }, sink);
   await stream.sendAck();
 }

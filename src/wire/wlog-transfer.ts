@@ -14,6 +14,7 @@ import type { MemoryPool } from "../native/memory.ts";
 import type { DiffMeta } from "../snapshot/types.ts";
 import { readAnswer, sendDecision } from "./answers.ts";
 import { volumeLbMax } from "./bulk-stream.ts";
+import { guarded } from "./guarded.ts";
 import { type LogSink, receiveLog } from "./log-receive.ts";
 import { sendLog } from "./log-send.ts";
 import { putDiffMeta, takeCleanDiffMeta } from "./meta.ts";
@@ -108,20 +109,11 @@ export async function serveWlogTransfer(
   }
   // The sink is made before the answer, so that its failure is still told as text.
   const sink = await server.begin();
-  try {
-    await sendDecision(stream, decision);
-  } catch (error) {
-    await sink.abandon(error);
-    throw error;
-  }
+  await guarded(sink, () => sendDecision(stream, decision));
   const log = await receiveLog(stream, { ...parts, ...request }, sink);
-  let diff: DiffMeta;
-  try {
-    diff = await stream.read("the diff of the log", takeCleanDiffMeta, stream.commitDeadlineMs);
-  } catch (error) {
-    await sink.abandon(error);
-    throw error;
-  }
+  const diff = await guarded(sink, () =>
+    stream.read("the diff of the log", takeCleanDiffMeta, stream.commitDeadlineMs),
+  );
   await server.commit({ ...log, diff });
   await stream.sendAck();
 }
