@@ -1,4 +1,4 @@
-/** @module Reading a sorted diff from front to back: from a pipe, or from a file whose packs are passed on as they are. */
+/** @module Reading a sorted diff from front to back, also from a pipe. */
 import { WalbError } from "../errors.ts";
 import type { Memory } from "../native/memory.ts";
 import { badFormat, fileHeaderBytes, packHeaderBytes, parseFileHeader, parsePackHeader, truncated } from "./format.ts";
@@ -94,32 +94,6 @@ async function* readPacks(
     }
     fromLb = info.endLb;
     offsetBytes += packHeaderBytes + info.dataBytes;
-  }
-}
-
-/**
- * The packs of a sorted file as they are, for a transfer without merging.
- * @throws WalbError as {@link readSortedStream}; an indexed file is merged alone instead.
- */
-export async function* relayPacks(
-  io: DiffIo,
-  path: string,
-  options: SortedStreamOptions = {},
-): AsyncGenerator<StreamedPack, DiffStats> {
-  const file = await io.disk.open(path, { mode: "read" });
-  try {
-    const fileBytes = await file.size();
-    let at = 0;
-    const read = async (target: Memory): Promise<number> => {
-      const sizeBytes = Math.min(target.sizeBytes, fileBytes - at);
-      if (sizeBytes > 0) await file.read(at, target.slice(0, sizeBytes));
-      at += sizeBytes;
-      return sizeBytes;
-    };
-    const { packs } = await readSortedStream(io, { name: path, read }, options);
-    return yield* packs;
-  } finally {
-    await file.close();
   }
 }
 
