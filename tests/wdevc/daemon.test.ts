@@ -128,18 +128,22 @@ describe("wdevc on the device daemon, by name or /dev/walb/NAME", () => {
     await value("delete-wdev", "knobs");
   }, 300_000);
 
-  test("create-wdev keeps -maxp, -maxl, -fs and -fp with the device, and says which options have no effect", async () => {
+  test("create-wdev keeps its tuning with the device, and says what is more than the daemon does", async () => {
     makeFile("tuned.l", 8 * mib);
     makeFile("tuned.d", 4 * mib);
     await value("format-ldev", "tuned.l", "tuned.d", "-n", "tuned");
-    const options = "-maxp 4 -maxl 4 -fs 2 -fp 90000000 -minp 1 -qp 50 -bp 8 -bi 2K";
+    const options = "-maxp 4 -maxl 4 -fs 2 -fp 90000000 -minp 1 -qp 50 -bp 8 -bi 2000";
     const { code, out, err } = await run("create-wdev", "tuned.l", "tuned.d", ...options.split(" "));
     expect({ code, out }).toEqual({ code: 0, out: "name tuned\nmajor 0\nminor 0\n" });
     const lines = err.trimEnd().split("\n");
-    expect(lines.map((line) => /create-wdev:(-\w+) /.exec(line)?.[1])).toEqual(["-minp", "-qp", "-bp", "-bi", "-fp"]);
+    expect(lines.map((line) => /create-wdev:(-\w+) /.exec(line)?.[1])).toEqual(["-fp", "-bi"]);
     const shown = async () => JSON.parse((await walb(where, "device", "show", "tuned", "--json")).out).tuning;
     const tuning = {
       maxPendingBytes: 4 * mib,
+      minPendingBytes: mib,
+      queueStopTimeoutMs: 50,
+      maxBatchPacks: 8,
+      maxBatchWrites: 960,
       maxPackBytes: 4096,
       logSyncBytes: 2 * mib,
       logSyncIntervalMs: 86_400_000,
@@ -149,7 +153,15 @@ describe("wdevc on the device daemon, by name or /dev/walb/NAME", () => {
     await daemon.exited;
     await startDaemon();
     expect(await shown()).toEqual(tuning);
-    expect((await walb(where, "device", "show", "tuned")).out).toMatch(/pending at most: +4/);
+    const text = (await walb(where, "device", "show", "tuned")).out;
+    for (const line of [
+      /pending at most: +4/,
+      /goes on below: +1/,
+      /or goes on after: +50 ms/,
+      /writes at once: +960/,
+    ]) {
+      expect(text).toMatch(line);
+    }
     // One block to a pack; by default all of it would be one pack of 17 blocks.
     const client = await RawNbd.go(platform.net, nbd, "tuned");
     client.send(request(1, 1, 0, 65536, 0, new Uint8Array(65536).fill(1)));
@@ -161,6 +173,27 @@ describe("wdevc on the device daemon, by name or /dev/walb/NAME", () => {
     client.connection.close();
     await client.gone();
     await value("delete-wdev", "tuned", "-f");
+  }, 300_000);
+
+  test("walb device create takes the same as flags, and refuses what contradicts itself", async () => {
+    const sizes = ["--size", "4M", "--log-size", "8M", "--json"];
+    const create = (...flags: string[]) => walb(where, "device", "create", "flags", ...sizes, ...flags);
+    const refused = await create("--max-pending", "2M", "--min-pending", "2M");
+    expect([refused.code, refused.err]).toEqual([2, expect.stringContaining("minPendingBytes: less than")]);
+    const words =
+      "--max-pending 2M --min-pending 1M --queue-stop-timeout 2s --max-pack 64K --log-sync-size 1M --log-sync-interval 3s --batch-packs 2 --batch-writes 3";
+    const { out } = await create(...words.split(" "));
+    expect(JSON.parse(out).tuning).toEqual({
+      maxPendingBytes: 2 * mib,
+      minPendingBytes: mib,
+      queueStopTimeoutMs: 2000,
+      maxPackBytes: 65536,
+      logSyncBytes: mib,
+      logSyncIntervalMs: 3000,
+      maxBatchPacks: 2,
+      maxBatchWrites: 3,
+    });
+    await value("delete-wdev", "flags");
   }, 300_000);
 
   test("what is not asked for stays the daemon's choice, without a word", async () => {

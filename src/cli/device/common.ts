@@ -13,6 +13,7 @@ import { withPlatform } from "../platform.ts";
 import { formatSize } from "../text/size.ts";
 import { renderTable } from "../text/table.ts";
 import type { Io } from "../verb.ts";
+import { tuningLines } from "./tuning.ts";
 
 export const deviceFlags = {
   json: toggle("one JSON value on stdout instead of text; fields may be added"),
@@ -149,7 +150,7 @@ export function renderDevice(report: VolumeReport): string {
     ["data", report.dataPath],
     ["log", `${report.logPath}, ${logUsage(report)} used`],
     ["when the log is full", report.overflow],
-    ...tuningOf(report),
+    ...tuningLines(report.tuning ?? {}),
     ...usersOf(report),
   ];
   if (report.info !== undefined) lines.push(["log uuid", report.info.uuid], ["block size", `${report.info.pbsBytes}`]);
@@ -159,20 +160,6 @@ export function renderDevice(report: VolumeReport): string {
   }
   for (const uri of report.uris) lines.push(["uri", uri]);
   return lines.map(([label, text]) => `${`${label}:`.padEnd(22)}${text}\n`).join("");
-}
-
-function tuningOf({ tuning = {} }: VolumeReport): [string, string][] {
-  const size = (label: string, bytes: number | undefined): [string, string][] =>
-    bytes === undefined ? [] : [[label, formatSize(bytes)]];
-  const { maxPendingBytes, maxPackBytes, logSyncBytes, logSyncIntervalMs } = tuning;
-  return [
-    ...size("pending at most", maxPendingBytes),
-    ...size("log pack at most", maxPackBytes),
-    ...size("log synced each", logSyncBytes),
-    ...(logSyncIntervalMs === undefined
-      ? []
-      : ([["log synced after", `${logSyncIntervalMs} ms`]] satisfies [string, string][])),
-  ];
 }
 
 /** The driver does not tell who uses its devices. */

@@ -5,6 +5,7 @@ import { print } from "../common.ts";
 import { asChoice, asPath, asSize, option, optionOr, toggle } from "../flags.ts";
 import { defineVerb } from "../verb.ts";
 import { asDeviceName, deviceFlags, renderDevice, withDevices } from "./common.ts";
+import { tuningFlags, tuningOf } from "./tuning.ts";
 
 export const verb = defineVerb({
   summary: "Makes a walb device: a block device that keeps a log of its writes",
@@ -28,16 +29,19 @@ export const verb = defineVerb({
       asChoice(["keep-writing", "stop"]),
       "keep-writing",
     ),
+    ...tuningFlags,
     "block-size": option("BYTES", "physical block size of the log, 512 or 4096", asChoice(["512", "4096"])),
     ...deviceFlags,
   },
   examples: [
     "walb device create vol0 --size 10G",
     "walb device create vol0 --data /dev/vg/lv --log /dev/vg/lv-log",
+    "walb device create vol0 --size 10G --max-pending 32M --min-pending 16M",
     "walb device create vol0 --kernel --data /dev/vg/lv --log /dev/vg/lv-log",
   ],
   async run({ flags, args, io }) {
     if (flags["reuse-log"]) checkReuse(flags);
+    const tuning = tuningOf(flags);
     const volume = {
       name: asDeviceName(args[0]!),
       ...(flags.size === undefined ? {} : { sizeBytes: flags.size }),
@@ -47,6 +51,7 @@ export const verb = defineVerb({
       ...(flags["block-size"] === undefined ? {} : ({ pbsBytes: flags["block-size"] === "512" ? 512 : 4096 } as const)),
       ...(flags["reuse-log"] ? { reuseLog: true } : {}),
       overflow: flags.overflow,
+      ...(Object.keys(tuning).length === 0 ? {} : { tuning }),
     };
     const report = await withDevices(flags, io, (client) => client.create(volume));
     print(flags, io, report, renderDevice(report));

@@ -2,6 +2,7 @@ import { afterAll, expect, test } from "bun:test";
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { volumeTuningSchema } from "../../../src/device/user/control/schema.ts";
 import { boundTuning, tuningOptions } from "../../../src/device/user/daemon-tuning.ts";
 import { VolumeSet } from "../../../src/device/user/daemon-volumes.ts";
 import { closePlatform, createPlatform } from "../../../src/platform/real/index.ts";
@@ -39,6 +40,15 @@ test("a volume has at most as much pending as it was made for, also behind a res
   expect(room).toEqual({ small: 2 * mib, greedy: 10 * mib, plain: 10 * mib });
   expect(again.show("greedy").tuning).toEqual({ maxPendingBytes: 10 * mib });
   await again.close();
+});
+
+test("what writes wait for stays below the maximum, whatever the daemon has for a volume", () => {
+  expect(boundTuning({ minPendingBytes: 16 * mib }, 10 * mib)).toEqual({ minPendingBytes: 10 * mib - 1 });
+  expect(boundTuning({ minPendingBytes: 3 * mib, maxPendingBytes: 4 * mib }, 10 * mib)).toEqual({
+    minPendingBytes: 3 * mib,
+    maxPendingBytes: 4 * mib,
+  });
+  expect(volumeTuningSchema.safeParse({ minPendingBytes: 4 * mib, maxPendingBytes: 4 * mib }).success).toBe(false);
 });
 
 test("only what a tuning names reaches the engine", () => {

@@ -1,4 +1,5 @@
 import { describe, expect, test } from "bun:test";
+import type { EngineOptions } from "../../../src/device/user/engine.ts";
 import { WalbError } from "../../../src/errors.ts";
 import { LogDeviceReader } from "../../../src/log/reader.ts";
 import { loggedWritesOf } from "../../../src/log/redo.ts";
@@ -430,6 +431,142 @@ describe("control", () => {
     while (fate.step());
     expect(await Promise.all(all)).toEqual(all.map(() => undefined));
   });
+});
+
+describe("back-pressure begins at the maximum and ends", () => {
+  const budget = 256 * 1024;
+  const piece = 8 * 512 + 256;
+  const count = Math.ceil(budget / piece);
+  /** As much as is pending when the first of two parts is on the data store. */
+  const secondPart = (count - 20) * piece;
+
+  /** An engine that has stopped to let writes in, with a part of them on the data store. */
+  const begin = async (options: Partial<EngineOptions>, stopped: (bench: Bench) => void = () => undefined) => {
+    const bench = await makeBench({ ringPb: 4000, sizeLb: 2048 });
+    const engine = await openOn(bench, { pendingBudgetBytes: budget, ...options });
+    const many = (from: number, to: number) =>
+      Array.from({ length: to - from }, (_, i) => write(bench, engine, (from + i) * 8, blocks(8, i + 1)));
+    await Promise.all(many(0, 20));
+    await flush(engine);
+    const fate = new Fate(bench.random);
+    bench.disk.hooks.fate = fate;
+    const all = many(20, count - 1);
+    expect(engine.roomBytes).toBe(budget - (count - 1) * piece);
+    all.push(...many(count - 1, count));
+    const seen: number[] = [];
+    engine.onRoom(() => seen.push(engine.counters.pendingBytes));
+    stopped(bench);
+    await settle();
+    // Nothing more is on the data store: the maximum holds, however long it has taken.
+    expect([engine.counters.pendingBytes, engine.roomBytes, seen.length]).toEqual([count * piece, 0, 0]);
+    for (let i = 0; i < 1000 && engine.counters.pendingBytes === count * piece; i += 1) {
+      fate.step();
+      await settle(1);
+    }
+    expect(engine.counters.pendingBytes).toBe(secondPart);
+    const end = async (): Promise<void> => {
+      bench.disk.hooks.fate = undefined;
+      while (fate.step());
+      await Promise.all(all);
+      await engine.close();
+    };
+    return { bench, engine, fate, seen, all, many, end };
+  };
+
+  test("below the minimum, not before", async () => {
+    const { engine, fate, seen, end } = await begin({ minPendingBytes: secondPart });
+    expect([engine.roomBytes, seen]).toEqual([0, []]);
+    for (let i = 0; i < 1000 && seen.length === 0; i += 1) {
+      fate.step();
+      await settle(1);
+    }
+    expect(seen).toEqual([0]);
+    expect(engine.roomBytes).toBe(budget);
+    await end();
+  });
+
+  test("as soon as it is below the minimum", async () => {
+    const { engine, seen, end } = await begin({ minPendingBytes: secondPart + 1 });
+    expect(seen).toEqual([secondPart]);
+    expect(engine.roomBytes).toBe(budget - secondPart);
+    await end();
+  });
+
+  test("or when it takes too long and there is room at all", async () => {
+    const options = { minPendingBytes: 1, queueStopTimeoutMs: 700 };
+    const { bench, engine, seen, all, many, end } = await begin(options, ({ clock }) => clock.advance(699));
+    expect([engine.roomBytes, seen]).toEqual([0, []]);
+    bench.clock.advance(1);
+    await settle();
+    expect(seen).toEqual([secondPart]);
+    expect(engine.roomBytes).toBe(budget - secondPart);
+    // The next time it has not taken too long yet.
+    all.push(...many(count, count + 20));
+    expect(engine.roomBytes).toBe(0);
+    await end();
+  });
+
+  test("or with the first room there is, when it has taken too long before", async () => {
+    const options = { minPendingBytes: 1, queueStopTimeoutMs: 700 };
+    const { engine, seen, end } = await begin(options, ({ clock }) => clock.advance(700));
+    expect(seen).toEqual([secondPart]);
+    expect(engine.roomBytes).toBe(budget - secondPart);
+    await end();
+  });
+});
+
+describe("what goes to the log at once", () => {
+  test.each([
+    [{}, { packCount: 3, logBatchCount: 1 }],
+    [{ maxBatchPacks: 1 }, { packCount: 3, logBatchCount: 3 }],
+    [{ maxBatchWrites: 4 }, { packCount: 10, logBatchCount: 10 }],
+  ] as const)("is bounded by the tuning %p", async (options, counts) => {
+    const bench = await makeBench({ ringPb: 1000 });
+    const engine = await openOn(bench, options);
+    await Promise.all(Array.from({ length: 40 }, (_, i) => write(bench, engine, i * 2, blocks(1, i + 1))));
+    expect(engine.counters).toMatchObject({ writeCount: 40, ...counts });
+    await engine.checkpoint();
+    for (let i = 0; i < 40; i += 1) expect((await read(bench, engine, i * 2, 1))[0]).toBe(i + 1);
+    await engine.close();
+  });
+});
+
+test("log that is not synced is never more than a start searches for leftovers of a crash, whatever the tuning asks for", async () => {
+  const windowBytes = 64 * 1024;
+  const bench = await makeBench({ ringPb: 4000, sizeLb: 2048 });
+  const open = bench.disk.open.bind(bench.disk);
+  let stuck = Promise.resolve();
+  bench.disk.open = async (path, options) => {
+    const file = await open(path, options);
+    const sync = file.sync.bind(file);
+    if (path === "log") file.sync = () => stuck.then(sync);
+    return file;
+  };
+  const engine = await openOn(bench, {
+    unsyncedWindowBytes: windowBytes,
+    logSyncBytes: 2 ** 34,
+    logSyncIntervalMs: 86_400_000,
+  });
+  const { promise, resolve: letGoOn } = Promise.withResolvers<void>();
+  stuck = promise;
+  let answered = 0;
+  const writes = Array.from({ length: 400 }, (_, i) =>
+    write(bench, engine, (i * 3) % 2040, blocks(1 + (i % 8), i + 1)).then((error) => {
+      expect(error).toBeUndefined();
+      answered += 1;
+    }),
+  );
+  await settle();
+  const { latest, permanent } = engine.deviceStatus().lsids;
+  const unsyncedBytes = (latest - permanent) * 512;
+  expect(unsyncedBytes).toBeLessThanOrEqual(windowBytes);
+  expect(unsyncedBytes).toBeGreaterThan(windowBytes / 2);
+  expect(answered).toBeGreaterThan(0);
+  expect(answered).toBeLessThan(writes.length);
+  stuck = Promise.resolve();
+  letGoOn();
+  await Promise.all(writes);
+  await engine.close();
 });
 
 describe("a write that is synced each time", () => {

@@ -38,28 +38,52 @@ const volumeSizeSchema = z
   .refine((size) => size % lbBytes === 0, "a multiple of 512 bytes, e.g. 10737418240");
 
 /** How the engine of one volume works, where it is not to be the daemon's choice. */
-export const volumeTuningSchema = z.strictObject({
-  /** Writes that are not on the data store yet, before more have to wait; never more than the daemon allows a volume. */
-  maxPendingBytes: z
-    .int()
-    .min(1024 * 1024)
-    .max(2 ** 34)
-    .optional(),
-  /** Most data of one log pack; at least one block, at most 1 MiB. */
-  maxPackBytes: z
-    .int()
-    .min(lbBytes)
-    .max(2 ** 42)
-    .optional(),
-  /** The log is synced once so much of it is not, … */
-  logSyncBytes: z
-    .int()
-    .min(0)
-    .max(2 ** 34)
-    .optional(),
-  /** … and at the latest after this time. */
-  logSyncIntervalMs: z.int().min(0).max(86_400_000).optional(),
-});
+export const volumeTuningSchema = z
+  .strictObject({
+    /** Writes that are not on the data store yet, before more have to wait; never more than the daemon allows a volume. */
+    maxPendingBytes: z
+      .int()
+      .min(1024 * 1024)
+      .max(2 ** 34)
+      .optional(),
+    /** Having come to that, writes wait until fewer are pending than this; less than `maxPendingBytes`, … */
+    minPendingBytes: z
+      .int()
+      .min(1)
+      .max(2 ** 34)
+      .optional(),
+    /** … or until this time has passed and there is room at all. */
+    queueStopTimeoutMs: z.int().min(1).max(86_400_000).optional(),
+    /** Packs, and writes, that are put into the log at once; at most 64 and 960. */
+    maxBatchPacks: z
+      .int()
+      .min(1)
+      .max(2 ** 32)
+      .optional(),
+    maxBatchWrites: z
+      .int()
+      .min(1)
+      .max(2 ** 32)
+      .optional(),
+    /** Most data of one log pack; at least one block, at most 1 MiB. */
+    maxPackBytes: z
+      .int()
+      .min(lbBytes)
+      .max(2 ** 42)
+      .optional(),
+    /** The log is synced once so much of it is not, … */
+    logSyncBytes: z
+      .int()
+      .min(0)
+      .max(2 ** 34)
+      .optional(),
+    /** … and at the latest after this time. */
+    logSyncIntervalMs: z.int().min(0).max(86_400_000).optional(),
+  })
+  .refine(({ minPendingBytes = 0, maxPendingBytes = Number.POSITIVE_INFINITY }) => minPendingBytes < maxPendingBytes, {
+    message: "less than maxPendingBytes",
+    path: ["minPendingBytes"],
+  });
 export type VolumeTuning = z.infer<typeof volumeTuningSchema>;
 
 /** What `create` takes. Paths default to files in the daemon's directory. */

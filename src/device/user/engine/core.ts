@@ -4,6 +4,7 @@ import type { RingGeometry } from "../../../log/geometry.ts";
 import { IntervalIndex } from "../../../log/intervals.ts";
 import { geometryOf, type Superblock } from "../../../log/superblock.ts";
 import type { Lease, Memory } from "../../../native/memory.ts";
+import type { Timer } from "../../../platform/clock.ts";
 import type { DiskFile } from "../../../platform/disk.ts";
 import type { Lsids } from "../../device.ts";
 import type { Done } from "../block.ts";
@@ -91,6 +92,11 @@ export class EngineCore {
   };
   #waiters: { test: () => boolean; resolve: () => void; reject: (error: WalbError) => void }[] = [];
   #roomCallbacks: (() => void)[] = [];
+  /** Pending writes came to the maximum: none is let in until they are few enough, or that takes too long. */
+  #isStopped = false;
+  /** It takes too long. */
+  #isOverdue = false;
+  #goOnTimer: Timer | undefined;
   #bounceTail: Promise<void> = Promise.resolve();
   /** Called once, when the engine becomes read-only. */
   onFailure: (error: WalbError) => void = () => {};
@@ -121,7 +127,7 @@ export class EngineCore {
   }
 
   get roomBytes(): number {
-    return this.settings.pendingBudgetBytes - this.pendingBytes;
+    return this.#isStopped ? 0 : this.settings.pendingBudgetBytes - this.pendingBytes;
   }
 
   /** To be called after lsids changed: checks their order, wakes who waits. */
@@ -194,6 +200,7 @@ export class EngineCore {
   /** Counts a request as pending. */
   admit(request: WriteRequest): void {
     this.pendingBytes += costBytes(request);
+    if (this.pendingBytes >= this.settings.pendingBudgetBytes && !this.#isStopped) this.#stopLettingIn();
   }
 
   /** A piece is in the log. True when the whole request is: then its outcome may be told. */
@@ -220,8 +227,27 @@ export class EngineCore {
   #retire(request: WriteRequest): void {
     this.pendingBytes -= costBytes(request);
     request.source?.release();
-    if (this.#roomCallbacks.length === 0 || this.roomBytes * 8 < this.settings.pendingBudgetBytes) return;
-    queueMicrotask(() => this.releaseRoomWaiters());
+    if (this.#isStopped) this.#letInAgain();
+  }
+
+  #stopLettingIn(): void {
+    this.#isStopped = true;
+    this.#isOverdue = false;
+    const overdue = (): void => {
+      this.#isOverdue = true;
+      this.#letInAgain();
+    };
+    this.#goOnTimer = this.parts.clock.timer(this.settings.queueStopTimeoutMs, overdue, { unref: true });
+  }
+
+  /** What is pending never comes above the maximum by more than one request of each client, however long it takes. */
+  #letInAgain(): void {
+    const { pendingBudgetBytes, minPendingBytes } = this.settings;
+    if (this.pendingBytes >= (this.#isOverdue ? pendingBudgetBytes : minPendingBytes)) return;
+    this.#isStopped = false;
+    this.#goOnTimer?.cancel();
+    this.#goOnTimer = undefined;
+    if (this.#roomCallbacks.length > 0) queueMicrotask(() => this.releaseRoomWaiters());
   }
 
   /** Calls back once, when there is room or the engine has failed (then requests are refused at once). */

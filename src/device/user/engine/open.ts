@@ -10,14 +10,7 @@ import type { DiskFile } from "../../../platform/disk.ts";
 import { kib, lbBytes, mib } from "../../../units.ts";
 import { EngineCore, type EngineMemory } from "./core.ts";
 import { Engine } from "./impl.ts";
-import {
-  type EngineOptions,
-  type EngineParts,
-  type EngineSettings,
-  settingsOf,
-  unsyncedWindowBytes,
-} from "./options.ts";
-import { batchPacksMax } from "./packer.ts";
+import { batchPacksMax, type EngineOptions, type EngineParts, type EngineSettings, settingsOf } from "./options.ts";
 import type { WriteAheadEngine } from "./volume.ts";
 
 /**
@@ -47,13 +40,13 @@ export async function openEngine(parts: EngineParts, options: EngineOptions): Pr
       pool: parts.memory,
       compute: parts.compute,
       // Twice what this program leaves unsynced: the log may come from a driver with other limits.
-      staleWindowBytes: 2 * unsyncedWindowBytes,
+      staleWindowBytes: 2 * settings.unsyncedWindowBytes,
     });
     settings.onRedone(redone);
     const taken = await takeMemory(parts, superblock.pbsBytes);
     lease = taken.lease;
     const current = await nameStore(log, redone.superblock, settings, taken.memory);
-    const isOverflow = await hasOverflowed(parts, log, current);
+    const isOverflow = await hasOverflowed(parts, log, current, settings.unsyncedWindowBytes);
     const core = new EngineCore(parts, settings, { log, data, memory: taken.memory, superblock: current, isOverflow });
     return new Engine(core, taken.lease);
   } catch (error) {
@@ -161,7 +154,12 @@ async function nameStore(
  * Un-shipped log was overwritten when more is in use than the ring holds. Log that was appended behind the end found by
  * redo, and lost in the crash, may have overwritten some, too: whatever it can have reached is read and checked.
  */
-async function hasOverflowed(parts: EngineParts, log: DiskFile, superblock: Superblock): Promise<boolean> {
+async function hasOverflowed(
+  parts: EngineParts,
+  log: DiskFile,
+  superblock: Superblock,
+  unsyncedWindowBytes: number,
+): Promise<boolean> {
   const { oldestLsid, writtenLsid, ringSizePb, pbsBytes } = superblock;
   if (writtenLsid === oldestLsid) return false;
   if (writtenLsid - oldestLsid > ringSizePb) return true;

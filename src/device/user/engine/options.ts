@@ -29,6 +29,10 @@ export interface EngineOptions {
   readonly overflow: OverflowPolicy;
   /** Bytes of writes that may be pending (not yet on the data store) before back-pressure. Default 64 MiB. */
   readonly pendingBudgetBytes?: number;
+  /** Once they were so many, writes are let in again when fewer than this are pending. Default: seven eighths of it. */
+  readonly minPendingBytes?: number;
+  /** … or after this time, when fewer than `pendingBudgetBytes` are. Default 100 ms. */
+  readonly queueStopTimeoutMs?: number;
   /** The log is synced at least this often while there is something to sync. Default 100 ms. */
   readonly logSyncIntervalMs?: number;
   /** … and after this much. Default 16 MiB. */
@@ -39,6 +43,15 @@ export interface EngineOptions {
   readonly checkpointIntervalMs?: number;
   /** Data of one pack. Default 1 MiB. */
   readonly maxPackBytes?: number;
+  /** Packs, and writes, that go to the log at once. Default, and most: 64 and 960. */
+  readonly maxBatchPacks?: number;
+  readonly maxBatchWrites?: number;
+  /**
+   * Most log that may be appended behind `permanent`. It bounds where leftovers of a crash can be, and with it what the
+   * next start must search for stale headers, see `redoLog`: never open a log with less than half of what it was written
+   * with. Default 128 MiB.
+   */
+  readonly unsyncedWindowBytes?: number;
   /**
    * O_DIRECT where the stores allow it, or never. Default `auto`: for a data store that is a block device, which then
    * tells at once what it could not write. The log, and files, go through the page cache: an append costs no wait for
@@ -54,26 +67,31 @@ export interface EngineOptions {
   readonly onRedone?: (result: RedoResult) => void;
 }
 
+/** Headers of a batch. */
+export const batchPacksMax = 64;
+/** Pieces of memory of a batch, headers included. */
+export const batchPiecesMax = 960;
+
 /** Options with every default filled in. */
 export type EngineSettings = Required<EngineOptions>;
 
 export function settingsOf(options: EngineOptions): EngineSettings {
+  const pendingBudgetBytes = options.pendingBudgetBytes ?? 64 * mib;
   return {
-    pendingBudgetBytes: 64 * mib,
+    minPendingBytes: Math.ceil((pendingBudgetBytes * 7) / 8),
+    queueStopTimeoutMs: 100,
     logSyncIntervalMs: 100,
     logSyncBytes: 16 * mib,
     applyDelayMs: 50,
     checkpointIntervalMs: 10_000,
     maxPackBytes: mib,
+    maxBatchPacks: batchPacksMax,
+    maxBatchWrites: batchPiecesMax,
+    unsyncedWindowBytes: 128 * mib,
     direct: "auto",
     claim: () => Promise.resolve(),
     onRedone: () => {},
     ...options,
+    pendingBudgetBytes,
   };
 }
-
-/**
- * Most log, in bytes, that may be appended behind `permanent`. It bounds where leftovers of a crash can be, and with it
- * what the next start must search for stale headers; see `redoLog`.
- */
-export const unsyncedWindowBytes = 128 * mib;

@@ -10,11 +10,8 @@ import type { PlacedSum } from "../../../platform/disk.ts";
 import { kib, lbBytes, mib } from "../../../units.ts";
 import type { EngineCore, PendingWrite, WriteRequest } from "./core.ts";
 import type { Fifo } from "./fifo.ts";
-import { unsyncedWindowBytes } from "./options.ts";
+import { batchPacksMax, batchPiecesMax } from "./options.ts";
 
-/** Headers of a batch. */
-export const batchPacksMax = 64;
-const batchPiecesMax = 960;
 const batchBytesMax = 8 * mib;
 /** Checksums of so many bytes of a batch are made on the spot: a job would cost more. */
 const inlineChecksumBytes = 256 * kib;
@@ -101,12 +98,16 @@ export class Packer {
   readonly #builder: PackBuilder;
   readonly #windowPb: number;
   readonly #zeroChecksum: number;
+  readonly #packsMax: number;
+  readonly #writesMax: number;
 
   /** For the log as it is now: a reset needs a new packer. */
   constructor(core: EngineCore) {
     this.#core = core;
     this.#builder = new PackBuilder(core.ring, maxPackPbOf(core));
-    this.#windowPb = Math.floor(unsyncedWindowBytes / core.ring.pbsBytes);
+    this.#windowPb = Math.floor(core.settings.unsyncedWindowBytes / core.ring.pbsBytes);
+    this.#packsMax = Math.min(core.settings.maxBatchPacks, batchPacksMax);
+    this.#writesMax = Math.min(core.settings.maxBatchWrites, batchPiecesMax);
     this.#zeroChecksum = walbChecksum(new Uint8Array(lbBytes), core.ring.salt);
   }
 
@@ -130,7 +131,8 @@ export class Packer {
     while (queue.length > 0) {
       const write = queue.peek()!;
       const { request } = write;
-      if (pieceCount >= batchPiecesMax || batchBytes >= batchBytesMax) {
+      const isFull = pieceCount >= batchPiecesMax || batch.writes.length >= this.#writesMax;
+      if (isFull || batchBytes >= batchBytesMax) {
         stall = "full-batch";
         break;
       }
@@ -159,7 +161,7 @@ export class Packer {
       if (!isOpen || !this.#add(batch, write, isInline)) {
         if (isOpen) this.#close(batch);
         isOpen = false;
-        if (batch.headers.length === batchPacksMax) {
+        if (batch.headers.length >= this.#packsMax) {
           stall = "full-batch";
           break;
         }
