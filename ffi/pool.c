@@ -325,10 +325,22 @@ WALB_EXPORT void walb_pool_close(struct pool *pool) {
     close(pool->wake_fd);
 }
 
-/* Slab memory: anonymous pages, given back to the system (but not unmapped) by walb_memory_cool. */
+/*
+ * Slab memory: anonymous pages, given back to the system (but not unmapped) by walb_memory_cool. Large slabs are of huge
+ * pages where the system has them: what is read into them and written past the page cache is then looked up, pinned and
+ * given to the disk by the 2 MiB instead of by the 4 KiB.
+ */
 WALB_EXPORT void *walb_memory_map(uint64_t size) {
-    void *data = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    return data == MAP_FAILED ? NULL : data;
+    uint64_t huge = 2u << 20;
+    uint64_t spare = size >= huge ? huge : 0; /* older kernels do not align by themselves */
+    char *data = mmap(NULL, size + spare, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (data == MAP_FAILED) return NULL;
+    if (spare == 0) return data;
+    uint64_t front = (huge - (uintptr_t)data % huge) % huge;
+    if (front > 0) munmap(data, front);
+    if (spare > front) munmap(data + front + size, spare - front);
+    madvise(data + front, size, MADV_HUGEPAGE);
+    return data + front;
 }
 
 WALB_EXPORT int walb_memory_cool(void *data, uint64_t size) {

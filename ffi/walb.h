@@ -148,6 +148,22 @@ int64_t io_fsync_path(const char *path);
 int64_t io_open(struct job *job);
 int64_t io_size(int fd);
 int64_t io_statvfs(const char *path, double *total);
+
+/* receive.c: a large piece of memory that a socket's next bytes go to. The caller holds its lock. */
+enum { FILL_END = 1, FILL_SPILL = 4096 };
+struct fill {
+    int is_taken, is_active, fd;
+    uint32_t number;
+    uint8_t *target;
+    uint64_t size, done;
+    int32_t status; /* 0, FILL_END behind the last byte, or -errno */
+    uint32_t spilled;
+    uint8_t spill[FILL_SPILL]; /* what came behind the target at once */
+};
+void fill_begin(struct fill *fill, int fd, uint32_t number, void *target, uint64_t size);
+/* Reads what has arrived, a bounded amount of it. 1: over, it is full or the socket ended. */
+int fill_turn(struct fill *fill);
+int32_t walb_receive(int32_t fd, void *target, uint32_t size, void *spill, uint32_t spill_size);
 int64_t io_write_decoded(int fd, struct item *items, uint32_t count, uint64_t alignment);
 /* Reads each item's stored bytes (source: offset in the file whose descriptor is `target`; address in memory when that
    is negative), checks them unless verified, expands them and writes their slice. Items become results as those of

@@ -45,6 +45,14 @@ const definitions = {
   walb_watch_fd: { args: [FFIType.ptr], returns: FFIType.i32 },
   walb_watch_arm: { args: [FFIType.ptr, FFIType.i32, FFIType.u32, FFIType.i32], returns: FFIType.i32 },
   walb_watch_input: { args: [FFIType.ptr, FFIType.i32, FFIType.u32, FFIType.i32], returns: FFIType.i32 },
+  walb_watch_fill: {
+    args: [FFIType.ptr, FFIType.i32, FFIType.u32, FFIType.i32, FFIType.ptr, FFIType.f64],
+    returns: FFIType.i32,
+  },
+  walb_watch_fill_take: {
+    args: [FFIType.ptr, FFIType.i32, FFIType.i32, FFIType.ptr, FFIType.ptr],
+    returns: FFIType.i32,
+  },
   walb_receive: {
     args: [FFIType.i32, FFIType.ptr, FFIType.u32, FFIType.ptr, FFIType.u32],
     returns: FFIType.i32,
@@ -106,6 +114,12 @@ export const shim = {
   /** 0, or −errno. */
   watchInput: (watch: number, fd: number, number: number, isNew: boolean): number =>
     symbols.walb_watch_input(watch as Pointer, fd, number, isNew ? 1 : 0),
+  /** The slot of the fill, or −errno. The memory must stay until {@link watchFillTake} has answered true. */
+  watchFill: (watch: number, fd: number, number: number, isNew: boolean, address: number, sizeBytes: number): number =>
+    symbols.walb_watch_fill(watch as Pointer, fd, number, isNew ? 1 : 0, address as Pointer, sizeBytes),
+  /** True when the fill is over, or is stopped by this; then `result` and `spill` tell of it. */
+  watchFillTake: (watch: number, slot: number, isStop: boolean, result: Float64Array, spill: Uint8Array): boolean =>
+    symbols.walb_watch_fill_take(watch as Pointer, slot, isStop ? 1 : 0, result, spill) !== 0,
   /** Bytes read, first into `target`, then into `spill`; 0 at the end, or −errno. Both are only used during the call. */
   receive: (fd: number, target: Uint8Array | null, spill: Uint8Array): number =>
     symbols.walb_receive(fd, target, target?.byteLength ?? 0, spill, spill.byteLength),

@@ -49,6 +49,16 @@ class FileWatch {
     return shim.watchInput(this.#watch, fd, number, isNew);
   }
 
+  /** Has a socket's next bytes read into memory: the slot of it, or −errno. */
+  fill(fd: number, number: number, isNew: boolean, address: number, sizeBytes: number): number {
+    return shim.watchFill(this.#watch, fd, number, isNew, address, sizeBytes);
+  }
+
+  /** See `shim.watchFillTake`. */
+  takeFill(slot: number, isStop: boolean, result: Float64Array, spill: Uint8Array): boolean {
+    return shim.watchFillTake(this.#watch, slot, isStop, result, spill);
+  }
+
   /** Before the file is closed. */
   remove(fd: number): void {
     shim.watchRemove(this.#watch, fd);
@@ -67,7 +77,8 @@ class FileWatch {
 
 let shared: FileWatch | undefined;
 
-function fileWatch(): FileWatch {
+/** The one of this process. */
+export function fileWatch(): FileWatch {
   shared ??= new FileWatch();
   return shared;
 }
@@ -95,102 +106,6 @@ export function watchPriority(path: string, changed: () => void): () => void {
     watch.remove(fd);
     closeSync(fd);
   };
-}
-
-/** What comes behind the target of a read at once: headers, so that they cost no read of their own. */
-const spillBytes = 4 * 1024;
-const chunkBytesMax = 256 * 1024;
-/** Used only during a call. */
-const scratch = new Uint8Array(chunkBytesMax);
-const spill = scratch.subarray(0, spillBytes);
-const noBytes = new Uint8Array(0);
-
-/** Copies of a few bytes, cut from one buffer after the other: a buffer for each would cost more than the read. */
-const pieces = {
-  bufferBytes: 64 * 1024,
-  buffer: noBytes,
-  usedBytes: 0,
-  copy(bytes: Uint8Array, sizeBytes: number): Uint8Array {
-    if (this.usedBytes + sizeBytes > this.buffer.length) {
-      this.buffer = new Uint8Array(this.bufferBytes);
-      this.usedBytes = 0;
-    }
-    const { buffer, usedBytes } = this;
-    for (let i = 0; i < sizeBytes; i++) buffer[usedBytes + i] = bytes[i]!;
-    this.usedBytes += sizeBytes;
-    return buffer.subarray(usedBytes, usedBytes + sizeBytes);
-  },
-};
-/** Larger ones are buffers of their own, which can be given back. */
-const pieceBytesMax = 256;
-
-function copyOf(bytes: Uint8Array, sizeBytes: number): Uint8Array {
-  return sizeBytes <= pieceBytesMax ? pieces.copy(bytes, sizeBytes) : bytes.slice(0, sizeBytes);
-}
-const errnoAgain = 11;
-
-/** What a read gave. */
-export interface Received {
-  /** Bytes in the target. */
-  readonly targetBytes: number;
-  /** What followed them: a copy. */
-  readonly rest: Uint8Array;
-}
-
-/** Reads a socket that the event loop does not read, through a descriptor of its own. */
-export class SocketInput {
-  readonly #fd: number;
-  readonly #number: number;
-  #isNew = true;
-  #isArmed = false;
-  #isClosed = false;
-
-  private constructor(fd: number, ready: () => void) {
-    this.#fd = fd;
-    this.#number = fileWatch().enter(() => {
-      this.#isArmed = false;
-      ready();
-    });
-  }
-
-  /** `ready` is called after {@link arm}, when there is something to read. undefined when the process has no descriptor left. */
-  static open(socketFd: number, ready: () => void): SocketInput | undefined {
-    const fd = shim.duplicate(socketFd);
-    return fd < 0 ? undefined : new SocketInput(fd, ready);
-  }
-
-  /**
-   * Reads what has arrived, into the target and a little beyond it; without one, a chunk of up to `chunkBytes`.
-   * @returns `again` when nothing has arrived, `end` behind the last byte; else an errno.
-   */
-  read(target: Uint8Array | undefined, chunkBytes: number): Received | "again" | "end" | number {
-    if (this.#isClosed) return "end";
-    const into = target === undefined ? scratch.subarray(0, Math.min(chunkBytes, chunkBytesMax)) : spill;
-    const gotBytes = shim.receive(this.#fd, target ?? null, into);
-    if (gotBytes === -errnoAgain) return "again";
-    if (gotBytes <= 0) return gotBytes === 0 ? "end" : -gotBytes;
-    const targetBytes = Math.min(gotBytes, target?.length ?? 0);
-    const restBytes = gotBytes - targetBytes;
-    return { targetBytes, rest: restBytes === 0 ? noBytes : copyOf(into, restBytes) };
-  }
-
-  /** Asks to be told once when there is something to read. False when that is not possible. */
-  arm(): boolean {
-    if (this.#isArmed || this.#isClosed) return true;
-    if (fileWatch().armInput(this.#fd, this.#number, this.#isNew) < 0) return false;
-    this.#isNew = false;
-    this.#isArmed = true;
-    return true;
-  }
-
-  close(): void {
-    if (this.#isClosed) return;
-    this.#isClosed = true;
-    const watch = fileWatch();
-    watch.leave(this.#number);
-    if (!this.#isNew) watch.remove(this.#fd);
-    closeSync(this.#fd);
-  }
 }
 
 function openForReading(path: string): number {

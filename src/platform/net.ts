@@ -17,6 +17,11 @@ export interface ConnectionReader {
    * may still bring some.
    */
   target?(): Uint8Array | "nothing" | undefined;
+  /**
+   * Address of the {@link target} when it is memory of the shim: then a thread may read into it, until it is full, or until
+   * `readNow()`, `pause()` or `close()` is called. So {@link filled} may tell of much at once, and late.
+   */
+  targetAddress?(): number | undefined;
   /** So many bytes are in the {@link target} that was asked for last. */
   filled?(sizeBytes: number): void;
   /** The peer half-closed: no more data follows. */

@@ -141,7 +141,7 @@ async function receiveBulk(
   const lease: Lease = pool.tryLease(storedBytes) ?? (await pool.lease(storedBytes));
   try {
     const data = lease.slice(0, storedBytes);
-    await stream.readInto(data.bytes, step);
+    await stream.readMemory(data, step);
     return { kind: "data", offsetLb, sizeLb, data, checksum, release: () => lease.release() };
   } catch (error) {
     lease.release();

@@ -133,12 +133,12 @@ class UnitReader {
       const data = batch.lease.slice(front, this.#originalBytes);
       front += this.#originalBytes;
       if (this.#compressedBytes === 0) {
-        if (!this.#stream.tryReadInto(data.bytes)) await this.#stream.readInto(data.bytes, "the log");
+        if (!this.#stream.tryReadInto(data.bytes)) await this.#stream.readMemory(data, "the log");
         batch.units.push({ data, stored: undefined });
       } else {
         back -= alignUp(this.#compressedBytes, 8);
         const stored = batch.lease.slice(back, this.#compressedBytes);
-        if (!this.#stream.tryReadInto(stored.bytes)) await this.#stream.readInto(stored.bytes, "the log");
+        if (!this.#stream.tryReadInto(stored.bytes)) await this.#stream.readMemory(stored, "the log");
         batch.units.push({ data, stored });
       }
       if (front >= eagerBytes && !this.#stream.hasBuffered) return batch;

@@ -131,7 +131,7 @@ export class PackReceiver {
     let pack: ReceivedPack;
     try {
       const memory = lease.slice(placeBytes, sizeBytes);
-      await stream.readInto(memory.bytes, "a pack");
+      await stream.readMemory(memory, "a pack");
       const records = this.#parse(memory);
       pack = { memory, records, release: () => lease.release() };
       ready = this.#verify(pack);

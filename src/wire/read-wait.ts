@@ -15,17 +15,23 @@ export interface Waiter {
   reject(error: WalbError): void;
 }
 
+export interface ReadWaitEvents {
+  /** Before it is decided that a time is over: what has come must count. */
+  look(): void;
+  /** The time of this one is over; it still waits. */
+  late(waiter: Waiter): void;
+}
+
 /** At most one reader waits. */
 export class ReadWait {
   readonly #clock: Clock;
-  readonly #late: (waiter: Waiter) => void;
+  readonly #events: ReadWaitEvents;
   #waiter: Waiter | undefined;
   #timer: Timer | undefined;
 
-  /** @param late called for the one whose time is over; it still waits. */
-  constructor(clock: Clock, late: (waiter: Waiter) => void) {
+  constructor(clock: Clock, events: ReadWaitEvents) {
     this.#clock = clock;
-    this.#late = late;
+    this.#events = events;
   }
 
   get current(): Waiter | undefined {
@@ -66,10 +72,12 @@ export class ReadWait {
     const delayMs = Math.max(1, waiter.deadlineAtMs - this.#clock.monotonicMs());
     this.#timer = this.#clock.timer(delayMs, () => {
       this.#timer = undefined;
+      if (this.#waiter === undefined) return;
+      this.#events.look();
       const late = this.#waiter;
       if (late === undefined || late.deadlineMs === 0) return;
       if (this.#clock.monotonicMs() < late.deadlineAtMs) this.#armTimer();
-      else this.#late(late);
+      else this.#events.late(late);
     });
   }
 }

@@ -56,6 +56,8 @@ export class ReceiveBuffer implements ConnectionReader {
   #decoder = new Decoder(this.#head);
   #bufferedBytes = 0;
   #target: Uint8Array | undefined;
+  /** Where the target lies, when it is memory of the shim. */
+  #targetAddress: number | undefined;
   #targetUsed = 0;
   #isOver = false;
   #isPaused = false;
@@ -114,6 +116,10 @@ export class ReceiveBuffer implements ConnectionReader {
     if (this.#isDiscarding) return undefined;
     if (this.#target === undefined) return this.#isWanted ? undefined : "nothing";
     return this.#targetUsed < this.#target.length ? this.#target.subarray(this.#targetUsed) : "nothing";
+  }
+
+  targetAddress(): number | undefined {
+    return this.#targetAddress === undefined ? undefined : this.#targetAddress + this.#targetUsed;
   }
 
   filled(sizeBytes: number): void {
@@ -187,13 +193,15 @@ export class ReceiveBuffer implements ConnectionReader {
 
   /**
    * Moves what is buffered into `target`, and what has arrived, where the connection can; chunks go straight into the
-   * rest of it. @returns true when it is full.
+   * rest of it. @param address of memory of the shim, which stays until the target is full or the connection is closed.
+   * @returns true when it is full.
    */
-  setTarget(target: Uint8Array): boolean {
+  setTarget(target: Uint8Array, address: number | undefined): boolean {
     assert(this.#target === undefined, "one bulk target at a time");
     this.#targetUsed = Math.min(target.length, this.#bufferedBytes);
     this.#take(target, this.#targetUsed);
     this.#target = target;
+    this.#targetAddress = address;
     this.progressBytes = 0;
     this.#events.wanted();
     return this.#targetUsed === target.length;

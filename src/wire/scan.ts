@@ -152,7 +152,7 @@ async function receiveScanned(
   const lease = pool.tryLease(storedBytes) ?? (await pool.lease(storedBytes));
   try {
     const data = lease.slice(0, storedBytes);
-    await stream.readInto(data.bytes, "the scan");
+    await stream.readMemory(data, "the scan");
     return { offsetLb, sizeLb, data, release: () => lease.release() };
   } catch (error) {
     lease.release();

@@ -9,6 +9,7 @@
  * At most one reader and one writer use a stream at a time; they may be different tasks.
  */
 import { assert, asWalbError, WalbError } from "../errors.ts";
+import type { Memory } from "../native/memory.ts";
 import type { Clock } from "../platform/clock.ts";
 import type { Connection } from "../platform/net.ts";
 import { ReadWait, type Waiter } from "./read-wait.ts";
@@ -63,8 +64,12 @@ export class WireStream {
     this.peerName = options.peerName ?? connection.peer;
     this.#deadlineMs = options.deadlineMs ?? 10_000;
     this.commitDeadlineMs = options.commitDeadlineMs ?? 120_000;
-    this.#wait = new ReadWait(this.clock, ({ step, deadlineMs: lateMs }) => {
-      this.#fail(tookTooLong(this.peerName, step, lateMs, "nothing complete arrived from the peer"));
+    this.#wait = new ReadWait(this.clock, {
+      // A thread that fills memory tells of it in the end alone.
+      look: () => connection.readNow?.(),
+      late: ({ step, deadlineMs: lateMs }) => {
+        this.#fail(tookTooLong(this.peerName, step, lateMs, "nothing complete arrived from the peer"));
+      },
     });
     this.#in = new ReceiveBuffer({
       pause: () => connection.pause(),
@@ -208,9 +213,18 @@ export class WireStream {
   }
 
   /** Fills `target` with the next bytes: chunks of the socket are copied straight into it. */
-  async readInto(target: Uint8Array, step: string): Promise<void> {
+  readInto(target: Uint8Array, step: string): Promise<void> {
+    return this.#readBulk(target, undefined, step);
+  }
+
+  /** As {@link readInto}, for memory of the shim: a thread may fill it. It must stay until this has settled. */
+  readMemory(target: Memory, step: string): Promise<void> {
+    return this.#readBulk(target.bytes, target.address, step);
+  }
+
+  async #readBulk(target: Uint8Array, address: number | undefined, step: string): Promise<void> {
     if (this.tryReadInto(target)) return;
-    if (this.#in.setTarget(target)) {
+    if (this.#in.setTarget(target, address)) {
       this.#in.clearTarget();
       return;
     }

@@ -3,8 +3,8 @@
  */
 import { asWalbError, type ErrorPlace, WalbError } from "../../errors.ts";
 import { errnoError } from "../../native/errno.ts";
-import { SocketInput } from "../../native/watch.ts";
 import type { Connection, ConnectionReader, PeerTrust, TlsOptions, TlsSession } from "../net.ts";
+import { DirectInput, isDirectTarget } from "./direct-input.ts";
 import { descriptorOf, tlsHandlers } from "./handlers.ts";
 import { upgradeToTls } from "./tls.ts";
 
@@ -16,16 +16,6 @@ export type RawSocket = Bun.Socket<SocketData>;
 
 /** Send queue above which `write` asks the caller to wait. */
 const highMarkBytes = 1024 * 1024;
-
-/** Targets of this size are read into directly: what the event loop reads is copied twice more, but costs fewer calls. */
-const directBytesMin = 16 * 1024;
-/** Read directly before others have their turn. */
-const directTurnBytes = 4 * 1024 * 1024;
-/** Chunks that are read directly, for what has no large target: small first, for the header in front of the next one. */
-const chunkBytesMin = 4 * 1024;
-const chunkBytesMax = 256 * 1024;
-/** After so many chunks without a large target the event loop reads again: it answers small requests sooner. */
-const directChunksMax = 64;
 
 /** Bytes the socket has not taken yet. */
 interface Unsent {
@@ -64,15 +54,22 @@ export class RealConnection implements Connection {
   #isLocalClose = false;
   /** Nothing can be sent any more. */
   #isBroken = false;
-  /** While it is there the event loop does not read the socket. */
-  #input: SocketInput | undefined;
-  #isReadingInput = false;
-  #chunkBytes = chunkBytesMin;
-  #chunksInRow = 0;
+  /** While it is open the event loop does not read the socket. */
+  readonly #input: DirectInput;
 
   constructor(socket: RawSocket, peer: string) {
     this.#socket = socket;
     this.peer = peer;
+    this.#input = new DirectInput({
+      reader: () => (this.#isPaused || this.#isClosed ? undefined : this.#reader),
+      filled: (sizeBytes) => this.#reader?.filled?.(sizeBytes),
+      data: (chunk) => {
+        this.#received.push(chunk);
+        this.#deliver();
+      },
+      ended: (reason) => this.#inputEnded(reason),
+      left: () => this.#socket.resume(),
+    });
     socket.setNoDelay(true);
     socket.pause();
   }
@@ -82,14 +79,16 @@ export class RealConnection implements Connection {
   }
 
   setReader(reader: ConnectionReader): void {
+    this.#input.stopFilling();
     this.#reader = reader;
     this.resume();
   }
 
   pause(): void {
     if (this.#isPaused) return;
+    this.#input.stopFilling();
     this.#isPaused = true;
-    if (!this.#isClosed && this.#input === undefined) this.#socket.pause();
+    if (!this.#isClosed && !this.#input.isOpen) this.#socket.pause();
   }
 
   resume(): void {
@@ -97,13 +96,14 @@ export class RealConnection implements Connection {
     this.#isPaused = false;
     this.#deliver();
     if (this.#isPaused || this.#isClosed) return;
-    if (this.#input === undefined) this.#socket.resume();
-    else this.#input.arm();
+    if (this.#input.isOpen) this.#input.resume();
+    else this.#socket.resume();
   }
 
   readNow(): void {
-    if (this.#isDelivering || this.#isReadingInput) return;
-    if (this.#input !== undefined || this.#beginInput()) this.#readInput();
+    if (this.#isDelivering || this.#input.isReading) return;
+    if (this.#input.isOpen) this.#input.readNow();
+    else if (this.#beginInput()) this.#input.read();
   }
 
   putBack(bytes: Uint8Array): void {
@@ -117,7 +117,7 @@ export class RealConnection implements Connection {
     }
     this.#isPaused = true;
     this.#isTls = true;
-    this.#endInput();
+    this.#input.close();
     const initialBytes = Buffer.concat(this.#received.splice(0));
     try {
       const { socket, session } = await upgradeToTls(this.#socket, tlsHandlers(this), options, initialBytes, (tls) => {
@@ -165,7 +165,7 @@ export class RealConnection implements Connection {
   close(): void {
     if (this.#isClosed) return;
     this.#isLocalClose = true;
-    this.#endInput();
+    this.#input.close();
     this.#socket.close();
     this.onClose(undefined);
   }
@@ -197,7 +197,7 @@ export class RealConnection implements Connection {
     this.#received.push(chunk);
     this.#deliver();
     // What follows goes straight where it belongs.
-    if (this.#beginInput()) this.#readInput();
+    if (this.#beginInput()) this.#input.read();
   }
 
   /** Socket event: the socket takes more. */
@@ -248,91 +248,26 @@ export class RealConnection implements Connection {
 
   /** Lets the event loop read no more when the reader has a large target. False when it goes on. */
   #beginInput(): boolean {
-    if (this.#isTls || this.#isClosed || this.#isPaused || this.#peerEnded || this.#input !== undefined) return false;
-    const target = this.#reader?.target?.();
-    if (!(target instanceof Uint8Array) || target.length < directBytesMin) return false;
-    this.#input = SocketInput.open(descriptorOf(this.#socket), () => this.#readInput());
-    if (this.#input === undefined) return false;
+    if (this.#isTls || this.#isClosed || this.#isPaused || this.#peerEnded || this.#input.isOpen) return false;
+    if (!isDirectTarget(this.#reader?.target?.()) || !this.#input.open(descriptorOf(this.#socket))) return false;
     this.#socket.pause();
-    this.#chunksInRow = 0;
     return true;
   }
 
-  /** The event loop reads again. */
-  #endInput(): void {
-    this.#input?.close();
-    this.#input = undefined;
-  }
-
-  /** Reads as long as there is something that is wanted, and asks to be told of more. */
-  #readInput(): void {
-    if (this.#isReadingInput) return;
-    this.#isReadingInput = true;
-    try {
-      for (let leftBytes = directTurnBytes; leftBytes > 0; ) {
-        const input = this.#input;
-        if (input === undefined || this.#isPaused || this.#isClosed) return;
-        const wanted = this.#reader?.target?.();
-        if (wanted === "nothing") return;
-        const target = wanted !== undefined && wanted.length >= directBytesMin ? wanted : undefined;
-        if (target === undefined && this.#chunksInRow >= directChunksMax) {
-          this.#endInput();
-          this.#socket.resume();
-          return;
-        }
-        const received = input.read(target, this.#chunkBytes);
-        if (received === "again") break;
-        if (received === "end") {
-          this.#endInput();
-          this.onEnd();
-          return;
-        }
-        if (typeof received === "number") {
-          this.#endInput();
-          this.#socket.close();
-          this.onClose(errnoError("reading", received, {}));
-          return;
-        }
-        leftBytes -= received.targetBytes + received.rest.length;
-        this.#noteInput(target !== undefined, received.rest.length);
-        if (received.targetBytes > 0) this.#reader?.filled?.(received.targetBytes);
-        if (received.rest.length > 0) {
-          this.#received.push(received.rest);
-          this.#deliver();
-        }
-      }
-      // Paused or closed meanwhile, it is told when it goes on.
-      if (!this.#isPaused && this.#input?.arm() === false) {
-        this.#endInput();
-        this.#socket.resume();
-      }
-    } finally {
-      this.#isReadingInput = false;
-    }
-  }
-
-  /** Chunks grow while they are filled without a large target. */
-  #noteInput(hadTarget: boolean, chunkBytes: number): void {
-    if (hadTarget) {
-      this.#chunksInRow = 0;
-      this.#chunkBytes = chunkBytesMin;
+  #inputEnded(reason: "end" | number): void {
+    if (reason === "end") {
+      this.onEnd();
       return;
     }
-    this.#chunksInRow += 1;
-    if (chunkBytes === this.#chunkBytes) this.#chunkBytes = Math.min(2 * this.#chunkBytes, chunkBytesMax);
+    this.#socket.close();
+    this.onClose(errnoError("reading", reason, {}));
   }
 
   /** The socket is about to be gone: what has arrived of it is still the reader's. */
   #keepUnread(): void {
-    const input = this.#input;
-    if (input === undefined) return;
-    while (!this.#isLocalClose) {
-      const received = input.read(undefined, chunkBytesMax);
-      if (received === "end") this.#peerEnded = true;
-      if (typeof received !== "object") break;
-      this.#received.push(received.rest);
-    }
-    this.#endInput();
+    if (!this.#input.isOpen) return;
+    if (!this.#isLocalClose && this.#input.readRest((chunk) => this.#received.push(chunk))) this.#peerEnded = true;
+    this.#input.close();
   }
 
   #tryWrite(bytes: Uint8Array): Uint8Array {
