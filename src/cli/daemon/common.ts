@@ -3,7 +3,7 @@ import { hostname } from "node:os";
 import { resolve } from "node:path";
 import { createLogger, type Logger, logLevels } from "../../control/logger.ts";
 import type { RoleOptions } from "../../control/role.ts";
-import { WalbError } from "../../errors.ts";
+import { asWalbError, WalbError } from "../../errors.ts";
 import { createHttpFactory } from "../../http/server.ts";
 import { type Address, addressText, type KeepAlive } from "../../platform/net.ts";
 import type { Platform } from "../../platform/platform.ts";
@@ -186,6 +186,7 @@ export async function runDaemon(
   const onSignal = (): void => stop.resolve("graceful");
   if (io.signal.aborted) onSignal();
   io.signal.addEventListener("abort", onSignal);
+  let hasHungJobs = false;
   try {
     const http = createHttpFactory(platform.net, security?.tokens);
     let hint = "";
@@ -202,11 +203,17 @@ export async function runDaemon(
     const mode = await stop.promise;
     log.info("stopping", { mode });
     await notifySystemd(io.env.NOTIFY_SOCKET, "STOPPING=1");
-    await daemon.close(mode);
+    try {
+      await daemon.close(mode);
+    } catch (error) {
+      hasHungJobs = asWalbError(error).code === "timed-out";
+      throw error;
+    }
     log.info("stopped");
     return 0;
   } finally {
     io.signal.removeEventListener("abort", onSignal);
-    await closePlatform(platform);
+    // Jobs that hang would be waited for; the end of the process ends them.
+    if (!hasHungJobs) await closePlatform(platform);
   }
 }

@@ -3,7 +3,7 @@ import { hostname } from "node:os";
 import { resolve } from "node:path";
 import type { WalbError } from "../../errors.ts";
 import type { Address } from "../../platform/net.ts";
-import { asAddress, asPath, asText, list, optionOr, toggle } from "../flags.ts";
+import { asAddress, asDuration, asPath, asText, list, optionOr, toggle } from "../flags.ts";
 import { defineVerb } from "../verb.ts";
 import { daemonFlags, defaultDataDir, given, runDaemon, securityFlags } from "./common.ts";
 import { securityOf } from "./security.ts";
@@ -21,6 +21,12 @@ export const verb = defineVerb({
       defaultDataDir("device"),
     ),
     nbd: list("ADDR", "serve NBD at unix:PATH or HOST:PORT; default unix:DIR/nbd.sock", asText),
+    "stop-timeout": optionOr(
+      "TIME",
+      "a stop gives up stores that hang after this time; the next start redoes their logs",
+      asDuration,
+      "1m",
+    ),
     insecure: toggle("let --nbd listen on other addresses than loopback without protection"),
     ...securityFlags,
     ...daemonFlags,
@@ -39,6 +45,7 @@ export const verb = defineVerb({
         nbdListeners,
         ...given("nbdTls", security),
         nodeId: flags.node ?? hostname(),
+        stopLimitMs: flags["stop-timeout"],
         onProblem: (error: WalbError) => log.warn(error.message, error.hint === undefined ? {} : { hint: error.hint }),
       };
       const daemon = await openDeviceDaemon(platform, options);

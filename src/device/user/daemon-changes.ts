@@ -26,9 +26,17 @@ export class Changes {
     }
   }
 
-  /** No more from now on; waits for those under way. */
-  async close(): Promise<void> {
+  /** No more from now on. */
+  stop(): void {
     this.#isClosing = true;
+  }
+
+  /** Waits for the change of a volume that is under way, if any. */
+  async ended(name: string): Promise<void> {
+    await this.#busy.get(name);
+  }
+
+  async allEnded(): Promise<void> {
     await Promise.all(this.#busy.values());
   }
 }

@@ -20,7 +20,7 @@ import { makeStores, removeOwnStores, type StoreWishes } from "./daemon-stores.t
 import { boundTuning, tuningOptions } from "./daemon-tuning.ts";
 import { openEngine, type WriteAheadEngine } from "./engine.ts";
 import type { NbdExports } from "./nbd/exports.ts";
-import { inParallel } from "./parallel.ts";
+import { inParallel, within } from "./parallel.ts";
 
 /** Volumes that are closed at a time. */
 const closingAtOnce = 4;
@@ -285,11 +285,17 @@ export class VolumeSet implements NbdExports {
     for (const { engine } of this.volumes.values()) engine?.melt();
   }
 
-  /** Checkpoints and closes all volumes. @throws the first failure, when every one has been tried. */
-  async close(): Promise<void> {
-    await this.changes.close();
+  /**
+   * Checkpoints and closes all volumes; those whose stores hang are given up after `limitMs`, and are redone from their
+   * logs by the next start.
+   * @throws the first failure, when every one has been tried; `timed-out` when some were given up.
+   */
+  async close(limitMs: number): Promise<void> {
+    this.changes.stop();
     const failures: unknown[] = [];
-    await inParallel(closingAtOnce, [...this.volumes.values()], async (volume) => {
+    const open = new Set(this.volumes.keys());
+    const closeOne = async (volume: Volume): Promise<void> => {
+      await this.changes.ended(volume.name);
       volume.unwatch();
       try {
         await volume.engine?.close();
@@ -297,8 +303,28 @@ export class VolumeSet implements NbdExports {
         failures.push(asWalbError(error, { volume: volume.name, step: "stop" }));
       }
       await this.claims.release(volume.name);
-    });
+      open.delete(volume.name);
+    };
+    const all = (async (): Promise<void> => {
+      const closing: Promise<void>[] = [];
+      await inParallel(closingAtOnce, [...this.volumes.values()], async (volume) => {
+        const one = closeOne(volume);
+        closing.push(one);
+        // One that hangs keeps no others waiting all the time there is.
+        await within(this.platform.clock, one, limitMs / 8);
+      });
+      await Promise.all(closing);
+      await this.changes.allEnded();
+    })();
+    await within(this.platform.clock, all, limitMs);
     this.volumes.clear();
+    if (open.size > 0) {
+      throw new WalbError("timed-out", {
+        what: `the stores of ${[...open].join(", ")} hang and were given up`,
+        where: { step: "stop" },
+        hint: "all that was answered is in the log, and the next start brings it to the data store; look at the disks",
+      });
+    }
     if (failures.length > 0) throw failures[0];
   }
 

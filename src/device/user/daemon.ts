@@ -12,6 +12,9 @@ import { carveNbdMemory } from "./daemon-memory.ts";
 import { VolumeSet } from "./daemon-volumes.ts";
 import type { EngineOptions } from "./engine.ts";
 import { type NbdServer, type NbdTls, openNbdServer } from "./nbd/server.ts";
+import { within } from "./parallel.ts";
+
+const stopLimitMsDefault = 60_000;
 
 /** How engines are tuned; names, paths and the overflow policy are the volumes' own. */
 export type EngineTuning = Partial<Omit<EngineOptions, "name" | "dataPath" | "logPath" | "overflow">>;
@@ -30,6 +33,8 @@ export interface DeviceDaemonOptions {
    * carved out of it for good. */
   readonly nbdMemory?: MemoryPool;
   readonly engine?: EngineTuning;
+  /** {@link DeviceDaemon.close} gives up stores that hang for so long. Default 60 s. */
+  readonly stopLimitMs?: number;
   /** Told what people should know: volumes that fail, clients that misbehave. Default: nobody is. */
   readonly onProblem?: (error: WalbError) => void;
 }
@@ -42,7 +47,8 @@ export interface DeviceDaemon extends DeviceAdmin {
   readonly controlPath: string;
   /** Bound NBD addresses, in the order of the options, with real ports. */
   readonly nbdAddresses: readonly Address[];
-  /** Stops listeners, lets requests in flight finish, checkpoints and closes every volume. Idempotent. */
+  /** Stops listeners, lets requests in flight finish, checkpoints and closes every volume. Idempotent.
+   * @throws WalbError `timed-out` when stores hang; what uses them goes on, so the process should end. */
   close(): Promise<void>;
 }
 
@@ -166,6 +172,8 @@ class Daemon implements DeviceDaemon {
   }
 
   private async shutDown(): Promise<void> {
+    const { clock } = this.platform;
+    const { stopLimitMs = stopLimitMsDefault } = this.options;
     // A frozen volume holds its writes back: they would never finish.
     this.volumes.meltAll();
     const failures: unknown[] = [];
@@ -176,9 +184,13 @@ class Daemon implements DeviceDaemon {
         failures.push(error);
       }
     };
-    await attempt(() => this.nbd?.close());
-    await attempt(() => this.control?.close());
-    await attempt(() => this.volumes.close());
+    // What is asked of a store that hangs is never answered; the other volumes are closed all the same.
+    const attemptFor = async (close: () => Promise<void> | undefined): Promise<void> => {
+      await within(clock, attempt(close), stopLimitMs / 4);
+    };
+    await attemptFor(() => this.nbd?.close());
+    await attemptFor(() => this.control?.close());
+    await attempt(() => this.volumes.close(stopLimitMs / 2));
     await attempt(() => this.lock.close());
     if (failures.length > 0) throw asWalbError(failures[0], { host: this.platform.hostName, step: "stop" });
   }

@@ -33,13 +33,13 @@ test("a volume has at most as much pending as it was made for, also behind a res
   await first.create({ name: "small", ...sizes, tuning: { maxPendingBytes: 2 * mib } });
   await first.create({ name: "greedy", ...sizes, tuning: { maxPendingBytes: 2 ** 34 } });
   await first.create({ name: "plain", ...sizes });
-  await first.close();
+  await first.close(60_000);
   const again = new VolumeSet(platform, directory, {}, host);
   await again.load();
   const room = Object.fromEntries(["small", "greedy", "plain"].map((name) => [name, again.find(name)?.roomBytes]));
   expect(room).toEqual({ small: 2 * mib, greedy: 10 * mib, plain: 10 * mib });
   expect(again.show("greedy").tuning).toEqual({ maxPendingBytes: 10 * mib });
-  await again.close();
+  await again.close(60_000);
 });
 
 test("what writes wait for stays below the maximum, whatever the daemon has for a volume", () => {
