@@ -159,7 +159,7 @@ async function checkRestored(volume: ArchiveVolume, gid: bigint, overwrite: bool
     throw new WalbError("already-exists", {
       what: `gid ${gid} is restored already`,
       where: { volume: volume.name, file: path },
-      hint: `use it, delete it with: walb delete-restored ${volume.name} ${gid}, or say --overwrite`,
+      hint: `use it, delete it with: walb delete-image ${volume.name} ${gid}, or say --overwrite`,
     });
   }
   return { kind: "image", path, image };

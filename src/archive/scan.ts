@@ -7,7 +7,7 @@ import { checkAborted, type DiffIo } from "../diff/types.ts";
 import { VirtualImage } from "../diff/virtual.ts";
 import { inOrder } from "../diff/window.ts";
 import { WalbError } from "../errors.ts";
-import { baseImage } from "../image/image.ts";
+import { type ByteRange, baseImage } from "../image/image.ts";
 import { Codec, maxEncodedBytes } from "../native/codec.ts";
 import type { Memory, MemoryPool } from "../native/memory.ts";
 import type { DiskFile } from "../platform/disk.ts";
@@ -91,8 +91,8 @@ export class SnapshotImage {
   readonly #baseBytes: number;
   readonly #signal: AbortSignal;
   readonly #close: () => Promise<void>;
-  #holeEndBytes = 0;
-  #dataEndBytes = 0;
+  /** What was looked for last: from here on there is no data up to a start. */
+  #found = { fromBytes: 0, startBytes: 0, endBytes: 0 };
 
   private constructor(
     volume: ArchiveVolume,
@@ -156,14 +156,17 @@ export class SnapshotImage {
   }
 
   /** Where the image may hold data next, as a `DiskFile` tells. */
-  async nextData(offsetBytes: number): Promise<{ startBytes: number; endBytes: number } | undefined> {
-    const startBytes = await this.#holeEnd(offsetBytes);
-    if (startBytes >= this.#image.sizeBytes) return undefined;
-    const covered = this.#image.nextCovered(startBytes / lbBytes);
-    const ofDiffs = covered !== undefined && covered.startLb * lbBytes <= startBytes ? covered.endLb * lbBytes : 0;
-    // Of the base the end is known only when the start lies in its data.
-    const ofBase = startBytes >= this.#holeEndBytes ? this.#dataEndBytes : 0;
-    return { startBytes, endBytes: Math.min(this.#image.sizeBytes, Math.max(ofDiffs, ofBase)) };
+  async nextData(offsetBytes: number): Promise<ByteRange | undefined> {
+    const { startBytes, endBytes: endOfFirst } = await this.#dataFrom(offsetBytes);
+    if (startBytes === Number.POSITIVE_INFINITY) return undefined;
+    let endBytes = endOfFirst;
+    // Pieces of diffs may follow each other: a job takes many.
+    while (endBytes - startBytes < hashJobBytesMax && endBytes < this.#image.sizeBytes) {
+      const next = await this.#dataFrom(endBytes);
+      if (next.startBytes > endBytes) break;
+      ({ endBytes } = next);
+    }
+    return { startBytes, endBytes };
   }
 
   /** The bulks of the range in order, compressed with snappy; zero ones without data. */
@@ -249,7 +252,7 @@ export class SnapshotImage {
     }
   }
 
-  /** Reads what the diffs cover of a range and forgets it. @returns bytes read. */
+  /** Reads what the diffs have data for in a range, and forgets it. @returns bytes read. */
   async readThrough(
     fromBytes: number,
     toBytes: number,
@@ -258,9 +261,9 @@ export class SnapshotImage {
     let at = fromBytes;
     let readBytes = 0;
     const start = async (): Promise<{ readonly job: Promise<number> } | undefined> => {
-      const covered = this.#image.nextCovered(at / lbBytes);
-      at = Math.max(at, Math.min(toBytes, (covered?.startLb ?? Number.POSITIVE_INFINITY) * lbBytes));
-      if (covered === undefined || at >= toBytes) return undefined;
+      // Discards can be as long as the volume: their zeroes are not read.
+      at = Math.max(at, Math.min(toBytes, this.#image.nextDataOfDiffsLb(at / lbBytes) * lbBytes));
+      if (at >= toBytes) return undefined;
       checkAborted(signal, "reading the image");
       // Short gaps are read along: one read of a MiB is cheaper than many.
       const sizeBytes = Math.min(hashJobBytesMax, toBytes - at);
@@ -379,15 +382,23 @@ export class SnapshotImage {
     return (await this.#holeEnd(offsetBytes)) >= offsetBytes + sizeBytes;
   }
 
-  /** Up to where neither the base nor the diffs have data from `offsetBytes` on; that itself when there is data. */
+  /** Up to where the image has no data from `offsetBytes` on; that itself when it has. Discards are no data. */
   async #holeEnd(offsetBytes: number): Promise<number> {
-    const coveredBytes = this.#image.nextCoveredLb(offsetBytes / lbBytes) * lbBytes;
-    if (coveredBytes <= offsetBytes) return offsetBytes;
-    if (offsetBytes >= this.#dataEndBytes) {
-      const extent = await this.#base.nextData(offsetBytes);
-      this.#holeEndBytes = extent?.startBytes ?? Number.POSITIVE_INFINITY;
-      this.#dataEndBytes = extent?.endBytes ?? Number.POSITIVE_INFINITY;
+    return (await this.#dataFrom(offsetBytes)).startBytes;
+  }
+
+  /** The next data at or behind `offsetBytes`; at infinity when there is none. */
+  async #dataFrom(offsetBytes: number): Promise<ByteRange> {
+    const { fromBytes } = this.#found;
+    if (offsetBytes < fromBytes || offsetBytes >= this.#found.endBytes) {
+      const { sizeBytes } = this.#image;
+      const data = offsetBytes < sizeBytes ? await this.#image.nextData(offsetBytes) : undefined;
+      const isInside = data !== undefined && data.startBytes < sizeBytes;
+      const nowhere = { startBytes: Number.POSITIVE_INFINITY, endBytes: Number.POSITIVE_INFINITY };
+      const found = isInside ? { ...data, endBytes: Math.min(sizeBytes, data.endBytes) } : nowhere;
+      this.#found = { fromBytes: offsetBytes, ...found };
     }
-    return Math.max(offsetBytes, Math.min(coveredBytes, this.#holeEndBytes));
+    const { startBytes, endBytes } = this.#found;
+    return { startBytes: Math.max(offsetBytes, startBytes), endBytes };
   }
 }

@@ -112,6 +112,14 @@ export class VirtualImage {
     return { startLb, endLb };
   }
 
+  /** Where the diffs have data next, at or after `fromLb`; Infinity when nowhere. What they zero or discard is not data. */
+  nextDataOfDiffsLb(fromLb: number): number {
+    const { pieces, records } = this.#plan;
+    let i = this.#firstPieceEndingAfter(fromLb);
+    while (i < pieces.count && records.kind[pieces.record[i]!] !== RecordKind.normal) i++;
+    return i < pieces.count ? Math.max(fromLb, pieces.addressLb[i]!) : Number.POSITIVE_INFINITY;
+  }
+
   /** Where the next range that the diffs cover begins, at or after `fromLb`; Infinity when none follows. */
   nextCoveredLb(fromLb: number): number {
     const { pieces } = this.#plan;

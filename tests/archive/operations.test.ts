@@ -1,7 +1,9 @@
 import { describe, expect, test } from "bun:test";
 import { copyFileSync, readdirSync, readFileSync, renameSync, rmSync, statSync, writeFileSync } from "node:fs";
+import { RecordKind } from "../../src/diff/types.ts";
 import { codeOf, expectSame, gidsOf, run, statusOf } from "./harness.ts";
 import { History } from "./model.ts";
+import { sendDiff } from "./peers.ts";
 import { archived, deliver, expectAllRestorable, reopened, type restored, withArchive } from "./real.ts";
 
 type Scene = Parameters<typeof restored>[0];
@@ -100,6 +102,32 @@ describe("verify", () => {
       expect(stale).toMatchObject({ diffCount: 6, checkedCount: 0 });
     });
   });
+});
+
+describe("a discard of a whole large volume", () => {
+  test("is not read block by block by a verification", async () => {
+    await withVolume(5, async (scene) => {
+      const { control } = scene.role;
+      const sizeLb = 64 * 1024 * 1024 * 2;
+      await run(control, "resize", { volume, sizeLb });
+      const discard = { addressLb: 0, blocksLb: sizeLb, kind: RecordKind.discard, data: new Uint8Array(0) };
+      expect(await sendDiff(scene.peer, 6, 7, [discard], { sizeLb })).toEqual({ kind: "accept" });
+      const written = {
+        addressLb: sizeLb - 8,
+        blocksLb: 8,
+        kind: RecordKind.normal,
+        data: new Uint8Array(4096).fill(7),
+      };
+      expect(await sendDiff(scene.peer, 7, 8, [written], { sizeLb })).toEqual({ kind: "accept" });
+      const { damage, imageBytes } = await run(control, "verify", { volume });
+      expect(damage).toEqual([]);
+      expect(imageBytes as number).toBeLessThan(16 * 1024 * 1024);
+      const to = `${scene.directory}/discarded.img`;
+      await run(control, "restore", { volume, to });
+      expect(statSync(to).size).toBe(sizeLb * 512);
+      expect(statSync(to).blocks * 512).toBeLessThan(16 * 1024 * 1024);
+    });
+  }, 60_000);
 });
 
 describe("diffs that cannot be reached", () => {
