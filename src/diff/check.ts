@@ -1,9 +1,12 @@
 /**
- * @module Checks the stored data that a merge uses, without expanding it: file by file and in the order of the records, so
- * that each file is read from its beginning to its end.
+ * @module Checks the stored data that a merge uses: file by file and in the order of the records, so that each file is read
+ * from its beginning to its end. What is compressed is expanded, too: the checksum is of the compressed bytes, and says
+ * nothing of what a failing memory made of them before.
  */
-import type { VerifyItem } from "../native/codec.ts";
-import { alignUp, mib } from "../units.ts";
+import { Codec, type DecodeItem, type VerifyItem } from "../native/codec.ts";
+import type { Memory } from "../native/memory.ts";
+import type { PlacedRead } from "../platform/disk.ts";
+import { alignUp, lbBytes, mib } from "../units.ts";
 import { batchBytesMax, sameImage } from "./images.ts";
 import { damagedImage, leaseBatch } from "./load.ts";
 import type { MergePlan } from "./merge.ts";
@@ -96,13 +99,20 @@ async function checkRows(io: DiffIo, set: DiffSet, rows: readonly number[]): Pro
   if (rows.length === 0) return;
   const { records } = set;
   // A large image takes memory that is accounted for.
-  const isLarge = rows.some((record) => records.storedBytes[record]! > imageBytesMax);
+  const isLarge = rows.some(
+    (record) => records.storedBytes[record]! > imageBytesMax || expandedBytes(records, record) > imageBytesMax,
+  );
   const answer = isLarge ? undefined : await set.checkStored(rows);
   if (answer === undefined) {
     await checkInMemory(io, set, rows);
   } else if (answer.bad !== undefined) {
     throw damagedImage(set, rows[answer.bad.row]!, answer.bad.code);
   }
+}
+
+/** What a record's image becomes in memory; 0 when it is stored as it is. */
+function expandedBytes(records: RecordIndex, record: number): number {
+  return records.codec[record] === Codec.none ? 0 : records.imageLb[record]! * lbBytes;
 }
 
 /** The same with memory of the pool, a part of the records at a time. */
@@ -112,7 +122,9 @@ async function checkInMemory(io: DiffIo, set: DiffSet, rows: readonly number[]):
   for (let from = 0, to = 0; from < rows.length; from = to) {
     let bytes = 0;
     for (; to < rows.length; to++) {
-      const withNext = alignUp(bytes, placeAlignment) + records.storedBytes[rows[to]!]!;
+      const record = rows[to]!;
+      const storedEnd = alignUp(bytes, placeAlignment) + records.storedBytes[record]!;
+      const withNext = alignUp(storedEnd, placeAlignment) + expandedBytes(records, record);
       if (withNext > bytesMax && to > from) break;
       bytes = withNext;
     }
@@ -130,16 +142,38 @@ async function checkPart(
   const lease = await leaseBatch(io, bytes);
   try {
     let at = 0;
-    const items = rows.map((record): VerifyItem => {
-      at = alignUp(at, placeAlignment);
-      const source = lease.slice(at, records.storedBytes[record]!);
-      at += source.sizeBytes;
-      return { source, salt: 0, checksum: records.checksum[record]! };
-    });
-    const reads = rows.map((record, i) => ({ offsetBytes: records.dataOffset[record]!, target: items[i]!.source }));
+    const place = (sizeBytes: number): Memory => {
+      const memory = lease.slice(alignUp(at, placeAlignment), sizeBytes);
+      at = alignUp(at, placeAlignment) + sizeBytes;
+      return memory;
+    };
+    const reads: PlacedRead[] = [];
+    const [raw, packed]: [VerifyItem[], DecodeItem[]] = [[], []];
+    const [rawRows, packedRows]: [number[], number[]] = [[], []];
+    for (const record of rows) {
+      const source = place(records.storedBytes[record]!);
+      reads.push({ offsetBytes: records.dataOffset[record]!, target: source });
+      const checksum = records.checksum[record]!;
+      const sizeBytes = expandedBytes(records, record);
+      if (sizeBytes === 0) {
+        raw.push({ source, salt: 0, checksum });
+        rawRows.push(record);
+      } else {
+        packed.push({ source, codec: records.codec[record]! as Codec, checksum, target: place(sizeBytes) });
+        packedRows.push(record);
+      }
+    }
     await set.readMany(records.source[rows[0]!]!, reads);
-    const results = await io.compute.verify(items);
-    for (let i = 0; i < rows.length; i++) if (results[i] !== 1) throw damagedImage(set, rows[i]!, 1);
+    if (raw.length > 0) {
+      const results = await io.compute.verify(raw);
+      for (const [i, record] of rawRows.entries()) if (results[i] !== 1) throw damagedImage(set, record, 1);
+    }
+    if (packed.length > 0) {
+      const results = await io.compute.decode(packed);
+      for (const [i, record] of packedRows.entries()) {
+        if (results[i] !== 0) throw damagedImage(set, record, results[i]!);
+      }
+    }
   } finally {
     lease.release();
   }

@@ -5,10 +5,10 @@
  * is damage, because a file cut at a pack boundary would otherwise pass for a shorter diff.
  */
 import { asWalbError, WalbError } from "../errors.ts";
-import { Codec } from "../native/codec.ts";
 import { allRows, type PackPlace } from "../native/columns.ts";
 import type { Memory } from "../native/memory.ts";
 import type { BadTransfer, PlacedRead } from "../platform/disk.ts";
+import { lbBytes } from "../units.ts";
 import { type HeldFiles, SourceFiles } from "./files.ts";
 import {
   badFormat,
@@ -72,22 +72,21 @@ export class DiffSet {
   }
 
   /**
-   * Looks at the checksums of the stored images of some records of one source, as one job.
+   * Looks at the checksums of the stored images of some records of one source, and expands them, as one job.
    * @returns the first bad one, its row that in `rows`; undefined where that is not possible.
    */
   checkStored(rows: readonly number[]): Promise<{ readonly bad: BadTransfer | undefined } | undefined> {
     const { records } = this;
     return this.#files.checkStored(records.source[rows[0]!]!, rows.length, (table) => {
       for (const record of rows) {
-        const storedBytes = records.storedBytes[record]!;
-        // As if it were raw, and nothing of it wanted.
+        // Expanded, but nothing of it is wanted.
         table.put(
           0,
           records.dataOffset[record]!,
-          storedBytes,
-          Codec.none,
+          records.storedBytes[record]!,
+          records.codec[record]!,
           records.checksum[record]!,
-          storedBytes,
+          records.imageLb[record]! * lbBytes,
           0,
           0,
           0,
