@@ -125,6 +125,7 @@ function sqliteCode(thrown: unknown): ErrorCode | undefined {
     const code = "code" in error && typeof error.code === "string" ? error.code : "";
     if (code === "SQLITE_FULL") return "no-space";
     if (code.startsWith("SQLITE_IOERR")) return "io";
+    if (code.startsWith("SQLITE_BUSY")) return "locked";
     if (code.startsWith("SQLITE_CORRUPT") || code === "SQLITE_NOTADB") return "damaged";
   }
   return undefined;

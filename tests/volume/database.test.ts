@@ -1,7 +1,8 @@
+import { Database } from "bun:sqlite";
 import { afterEach, describe, expect, test } from "bun:test";
-import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { mkdtempSync, readdirSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
-import { join } from "node:path";
+import { basename, dirname, join } from "node:path";
 import { sqliteTable } from "drizzle-orm/sqlite-core";
 import { createDatabases } from "../../src/platform/real/database.ts";
 import { createSimDatabases } from "../../src/sim/databases.ts";
@@ -70,4 +71,35 @@ describe("a volume's database", () => {
     writeFileSync(garbage, "this is not a database at all".repeat(100));
     expect(() => openVolumeDatabase(createDatabases(), garbage, migrations)).toThrow("volume's database");
   });
+
+  test("has no mapped file, which a full disk could make deadly, and lets go of its lock when it is closed", () => {
+    const file = path();
+    // Statements that somebody still holds keep the closed database open.
+    const held: unknown[] = [];
+    for (let round = 0n; round < 3n; round++) {
+      const raw = createDatabases().open(file);
+      raw.run("CREATE TABLE IF NOT EXISTS n (x INTEGER)");
+      const insert = raw.prepare("INSERT INTO n VALUES (1)");
+      insert.run();
+      held.push(insert);
+      expect(raw.query("SELECT count(*) AS x FROM n").get()).toEqual({ x: round + 1n });
+      expect(readdirSync(dirname(file)).filter((name) => name.startsWith(basename(file)))).not.toContain(
+        `${basename(file)}-shm`,
+      );
+      createDatabases().close(raw);
+    }
+    expect(held.length).toBe(3);
+  });
+
+  test("says so when another program has it open", () => {
+    const file = path();
+    openVolumeDatabase(createDatabases(), file, migrations).close();
+    const other = new Database(file);
+    other.run("BEGIN IMMEDIATE");
+    const opened = (): void => openVolumeDatabase(createDatabases(), file, migrations).close();
+    expect(opened).toThrow("another program has the volume's database open");
+    other.run("ROLLBACK");
+    other.close();
+    opened();
+  }, 30_000);
 });
