@@ -171,6 +171,26 @@ WALB_EXPORT void walb_run_job(struct job *job) {
     scratch_trim();
 }
 
+enum { answer_none = 0, answer_held, answer_over };
+
+/*
+ * Behind a job that succeeded its answer goes out at once: whoever waits for it does not wait for the event loop as well.
+ * Called and left with the lock held, which is not held while it is sent.
+ */
+static void answer(struct pool *pool, struct job *job) {
+    int is_due = job->answer_state == answer_held && job->result >= 0;
+    job->answer_state = answer_over;
+    if (!is_due) return;
+    pthread_mutex_unlock(&pool->mutex);
+    ssize_t sent;
+    do {
+        sent = send(job->answer_fd, job->answer, job->answer_size, MSG_NOSIGNAL | MSG_DONTWAIT);
+    } while (sent < 0 && errno == EINTR);
+    /* What the socket does not take, and why, JavaScript finds out when it sends the rest. */
+    job->answer_sent = sent < 0 ? 0 : (int32_t)sent;
+    pthread_mutex_lock(&pool->mutex);
+}
+
 static void wake(struct pool *pool) {
     /* The buffer takes many bytes and at most one of each thread is outstanding, so it cannot be full. */
     while (send(pool->wake_fd, "!", 1, MSG_NOSIGNAL | MSG_DONTWAIT) < 0 && errno == EINTR) {
@@ -215,6 +235,7 @@ static void *work(void *argument) {
         if (is_more) pthread_cond_signal(&lane->more);
         walb_run_job(&pool->slots[slot]);
         pthread_mutex_lock(&pool->mutex);
+        answer(pool, &pool->slots[slot]);
         pool->done[pool->done_count++] = slot;
         if (!pool->is_signalled) {
             pool->is_signalled = 1;
@@ -283,6 +304,8 @@ WALB_EXPORT int walb_pool_submit(struct pool *pool, uint32_t slot) {
     int index = job->lane == 0 ? 0 : 1;
     struct lane *lane = &pool->lane[index];
     job->next = none;
+    job->answer_state = answer_none;
+    job->answer_sent = -1;
     pthread_mutex_lock(&pool->mutex);
     if (lane->queued >= (uint32_t)lane->idle && lane->started < lane->limit) {
         int error = start_thread(pool, index);
@@ -301,6 +324,32 @@ WALB_EXPORT int walb_pool_submit(struct pool *pool, uint32_t slot) {
     pthread_mutex_unlock(&pool->mutex);
     if (is_idle) pthread_cond_signal(&lane->more);
     return 0;
+}
+
+/* Lets a job that was submitted and not reaped send bytes when it has succeeded. 0 when it is over, or has some. */
+WALB_EXPORT int walb_pool_entrust(struct pool *pool, uint32_t slot, int fd, const void *bytes, uint32_t size) {
+    struct job *job = &pool->slots[slot];
+    if (size > sizeof job->answer) return 0;
+    pthread_mutex_lock(&pool->mutex);
+    int is_taken = job->answer_state == answer_none;
+    if (is_taken) {
+        job->answer_state = answer_held;
+        job->answer_fd = fd;
+        job->answer_size = size;
+        memcpy(job->answer, bytes, size);
+    }
+    pthread_mutex_unlock(&pool->mutex);
+    return is_taken;
+}
+
+/* 1 when the bytes are not sent, and will not be. 0 when they are being sent, or were. */
+WALB_EXPORT int walb_pool_withdraw(struct pool *pool, uint32_t slot) {
+    struct job *job = &pool->slots[slot];
+    pthread_mutex_lock(&pool->mutex);
+    int is_held = job->answer_state == answer_held;
+    if (is_held) job->answer_state = answer_none;
+    pthread_mutex_unlock(&pool->mutex);
+    return is_held;
 }
 
 /* Swaps out the completed slots: their numbers are in `out`. The next completion sends a byte again. */

@@ -24,7 +24,12 @@ struct job {
     double result2; /* bytes done before a failure, or a second value */
     uint32_t next;
     uint32_t lane;
-    double unused[6];
+    /* What is sent to a socket when the job has succeeded, before JavaScript hears of it: see walb_pool_entrust. */
+    int32_t answer_fd;
+    uint32_t answer_size;
+    uint32_t answer_state;
+    int32_t answer_sent; /* bytes that the socket took, or -1 when nothing was tried */
+    uint8_t answer[32];
 };
 _Static_assert(sizeof(struct job) == 128, "job slot is 128 bytes");
 

@@ -1,4 +1,5 @@
-/** @module An open socketpair end of the shim in the event loop. */
+/** @module Descriptors: an open socketpair end of the shim in the event loop, and second ones of the same file. */
+import { shim } from "./shim.ts";
 
 /** A socket that only wakes. */
 export type WakeSocket = Bun.Socket<undefined>;
@@ -8,4 +9,10 @@ export function connectDescriptor(fd: number, woken: (bytes: Uint8Array) => void
   const data = (_socket: WakeSocket, bytes: Uint8Array): void => woken(bytes);
   const options = { fd, socket: { data, error: () => undefined, close: () => undefined } };
   return Bun.connect(options as unknown as Bun.UnixSocketOptions<undefined>);
+}
+
+/** Another descriptor of an open file; undefined when the process has none left. */
+export function duplicateDescriptor(fd: number): number | undefined {
+  const copy = shim.duplicate(fd);
+  return copy < 0 ? undefined : copy;
 }

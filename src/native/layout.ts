@@ -58,7 +58,9 @@ export const slotBytes = 128;
 /** Indexes of a slot's doubles. */
 export const SlotF64 = { offset: 2, size: 3, address: 4, table: 5, extra: 6, result: 7, result2: 8 } as const;
 /** Indexes of a slot's 32-bit words. */
-export const SlotU32 = { op: 0, fd: 1, count: 2, flags: 3, lane: 19 } as const;
+export const SlotU32 = { op: 0, fd: 1, count: 2, flags: 3, lane: 19, answerSent: 23 } as const;
+/** Most bytes that a job sends when it has succeeded. */
+export const answerBytesMax = 32;
 
 /** Bytes of a batch item. */
 export const itemBytes = 64;

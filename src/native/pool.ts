@@ -6,6 +6,7 @@
  */
 import { availableParallelism } from "node:os";
 import { WalbError } from "../errors.ts";
+import type { JobAnswer } from "./answer.ts";
 import { connectDescriptor, type WakeSocket } from "./descriptor.ts";
 import { errnoError } from "./errno.ts";
 import { type Op, SlotF64, SlotU32, slotBytes } from "./layout.ts";
@@ -24,6 +25,8 @@ export interface Job {
   readonly address?: number;
   readonly table?: number;
   readonly extra?: number;
+  /** Is sent by the job itself when it has succeeded; by jobs of a pool only. */
+  readonly answer?: JobAnswer;
 }
 
 /** `result` is ≥ 0, or −errno, or `endOfFile`. */
@@ -157,7 +160,10 @@ class ShimPool implements JobPool {
     fillSlot(this.#f64, this.#u32, slot, pending.job);
     this.#running[slot] = pending;
     const errno = shim.poolSubmit(this.#pool, slot);
-    if (errno === 0) return;
+    if (errno === 0) {
+      pending.job.answer?.begin(this.#pool, slot);
+      return;
+    }
     this.#running[slot] = undefined;
     this.#free.push(slot);
     this.#settle();
@@ -173,6 +179,7 @@ class ShimPool implements JobPool {
         const pending = this.#running[slot];
         this.#running[slot] = undefined;
         const result = readSlot(this.#f64, slot);
+        pending?.job.answer?.end(this.#answerSent(slot));
         this.#free.push(slot);
         this.#settle();
         pending?.resolve(result);
@@ -188,6 +195,12 @@ class ShimPool implements JobPool {
         this.#queueHead = 0;
       }
     }
+  }
+
+  /** Bytes of the answer that the socket took; undefined when there was none to be sent. */
+  #answerSent(slot: number): number | undefined {
+    const sent = this.#u32[slot * slotU32 + SlotU32.answerSent] ?? 0;
+    return sent === 0xffff_ffff ? undefined : sent;
   }
 
   #settle(): void {

@@ -30,6 +30,11 @@ const definitions = {
   walb_pool_fd: { args: [FFIType.ptr], returns: FFIType.i32 },
   walb_pool_submit: { args: [FFIType.ptr, FFIType.u32], returns: FFIType.i32 },
   walb_pool_reap: { args: [FFIType.ptr, FFIType.ptr], returns: FFIType.u32 },
+  walb_pool_entrust: {
+    args: [FFIType.ptr, FFIType.u32, FFIType.i32, FFIType.ptr, FFIType.u32],
+    returns: FFIType.i32,
+  },
+  walb_pool_withdraw: { args: [FFIType.ptr, FFIType.u32], returns: FFIType.i32 },
   walb_pool_close: { args: [FFIType.ptr], returns: FFIType.void },
   walb_nbd_open: {
     args: [FFIType.ptr, FFIType.ptr, FFIType.ptr, FFIType.i32, FFIType.ptr],
@@ -96,6 +101,10 @@ export const shim = {
   poolFd: (pool: number): number => symbols.walb_pool_fd(pool as Pointer),
   poolSubmit: (pool: number, slot: number): number => symbols.walb_pool_submit(pool as Pointer, slot),
   poolReap: (pool: number, out: number): number => symbols.walb_pool_reap(pool as Pointer, out as Pointer),
+  /** The bytes are copied. */
+  poolEntrust: (pool: number, slot: number, fd: number, bytes: Uint8Array): boolean =>
+    symbols.walb_pool_entrust(pool as Pointer, slot, fd, bytes, bytes.byteLength) !== 0,
+  poolWithdraw: (pool: number, slot: number): boolean => symbols.walb_pool_withdraw(pool as Pointer, slot) !== 0,
   poolClose: (pool: number): void => symbols.walb_pool_close(pool as Pointer),
   /** Blocks. Texts end with a zero byte; see ffi/nbd.c for the results. */
   nbdOpen: (host: Uint8Array, port: Uint8Array, name: Uint8Array, timeoutS: number, out: Float64Array): number =>

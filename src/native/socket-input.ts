@@ -1,5 +1,6 @@
 /** @module Input of sockets that the event loop does not read: straight into memory that was chosen before. */
 import { closeSync } from "node:fs";
+import { duplicateDescriptor } from "./descriptor.ts";
 import { shim } from "./shim.ts";
 import { fileWatch } from "./watch.ts";
 
@@ -73,8 +74,8 @@ export class SocketInput {
 
   /** `ready` is called after {@link arm}, when there is something to read. undefined when the process has no descriptor left. */
   static open(socketFd: number, ready: () => void): SocketInput | undefined {
-    const fd = shim.duplicate(socketFd);
-    return fd < 0 ? undefined : new SocketInput(fd, ready);
+    const fd = duplicateDescriptor(socketFd);
+    return fd === undefined ? undefined : new SocketInput(fd, ready);
   }
 
   /** Memory is being filled: nothing else may read. */

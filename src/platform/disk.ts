@@ -123,6 +123,12 @@ export interface BadTransfer {
   readonly code: number;
 }
 
+/** A sync that is under way. A connection of the same platform can leave an answer to it, see `Connection.entrust`. */
+export interface RunningSync {
+  /** As {@link DiskFile.sync}. */
+  readonly ended: Promise<void>;
+}
+
 /** An open file or block device. All I/O may run concurrently; the order of overlapping I/O is the caller's business. */
 export interface DiskFile {
   readonly path: string;
@@ -184,6 +190,8 @@ export interface DiskFile {
   writeBack?(offsetBytes: number, sizeBytes: number): Promise<void>;
   /** Makes all completed writes durable (fdatasync; the size too). */
   sync(): Promise<void>;
+  /** Begins a {@link sync} that answers can be left to. Absent where they cannot. */
+  beginSync?(): RunningSync;
   /** Makes a range read back as zeroes: hole punch or BLKZEROOUT, plain zero writes where neither is supported. */
   zero(offsetBytes: number, sizeBytes: number): Promise<void>;
   truncate(sizeBytes: number): Promise<void>;

@@ -1,6 +1,7 @@
 /**
  * @module The Net interface: byte streams between processes. Real TCP and unix sockets, or the simulator's.
  */
+import type { RunningSync } from "./disk.ts";
 
 /** `host:port`, or a unix socket. */
 export type Address =
@@ -67,6 +68,12 @@ export interface TlsSession {
  */
 export type PeerTrust = "trusted" | "unproven";
 
+/** Bytes that were left to somebody else to be sent. */
+export interface Entrusted {
+  /** True: they were not sent, and will not be. False: they are being sent, or were. May be asked at any time. */
+  takeBack(): boolean;
+}
+
 /**
  * A byte stream. Reading is pushed to the reader and stops while paused, so that TCP stops the peer. Starts paused
  * until a reader is set.
@@ -93,6 +100,12 @@ export interface Connection {
   /** Writes what the socket takes now and copies the rest into the send queue. False when the queue is above its high
    * mark (1 MiB): then await `drained()` before more. A closed connection ignores it (closed() told already). */
   write(bytes: Uint8Array): boolean;
+  /**
+   * Leaves up to 32 bytes to a sync of the same platform, which sends them as soon as it has succeeded, before this thread
+   * hears of it. What is written before that goes out first, and takes them back when it must. undefined when they cannot be
+   * left to it; absent where they never can.
+   */
+  entrust?(bytes: Uint8Array, sync: RunningSync): Entrusted | undefined;
   /** Writes without copying: resolves when the socket has taken every byte; until then the bytes must stay as they are.
    * Sends of one connection keep their order with each other and with write(). @throws WalbError `unreachable`. */
   send(bytes: Uint8Array): Promise<void>;

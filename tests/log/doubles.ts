@@ -4,7 +4,15 @@ import { walbChecksum } from "../../src/log/checksum.ts";
 import type { Compute } from "../../src/native/codec.ts";
 import type { Lease, Memory, MemoryPool } from "../../src/native/memory.ts";
 import type { Clock, Random, Timer } from "../../src/platform/clock.ts";
-import type { Disk, DiskFile, FileInfo, OpenOptions, PlacedSum, PlacedWrite } from "../../src/platform/disk.ts";
+import type {
+  Disk,
+  DiskFile,
+  FileInfo,
+  OpenOptions,
+  PlacedSum,
+  PlacedWrite,
+  RunningSync,
+} from "../../src/platform/disk.ts";
 
 class TestMemory implements Memory {
   readonly sizeBytes: number;
@@ -252,6 +260,18 @@ export interface DiskHooks {
 
 const noBytes = new Uint8Array(0);
 
+/** A sync that tells whom answers were left to it, before the engine hears of its end. */
+export class TestSync implements RunningSync {
+  readonly ended: Promise<void>;
+  readonly answers: (() => void)[] = [];
+
+  constructor(synced: Promise<void>) {
+    this.ended = synced.then(() => {
+      for (const answer of this.answers) answer();
+    });
+  }
+}
+
 class TestFile implements DiskFile {
   readonly isBlockDevice = false;
   readonly physicalBlockBytes = 512;
@@ -389,6 +409,10 @@ class TestFile implements DiskFile {
     journal?.events.push({ kind: "sync", id, path: this.path });
     await this.disk.hooks.fate?.wait();
     journal?.events.push({ kind: "synced", id, path: this.path });
+  }
+
+  beginSync(): TestSync {
+    return new TestSync(this.sync());
   }
 
   /** It may keep anything and makes nothing durable, as the time before a crash does. */

@@ -5,9 +5,16 @@
  */
 import type { WalbError } from "../../errors.ts";
 import type { Lease, Memory } from "../../native/memory.ts";
+import type { RunningSync } from "../../platform/disk.ts";
 
 /** Called exactly once when a request is finished. */
 export type Done = (error: WalbError | undefined) => void;
+
+/**
+ * Called at most once, when the success of a sync under way is the success of the request: its answer may be left to that
+ * sync. `done` is called all the same; after a failure elsewhere even with an error, though the sync has succeeded.
+ */
+export type LeaveAnswer = (sync: RunningSync) => void;
 
 /** An extent of the volume for block status. */
 export interface AllocationExtent {
@@ -36,13 +43,20 @@ export interface BlockVolume {
    * data store (or the write failed). `source.sizeBytes` (capacity) is at least `sizeBytes` rounded up to the PB, and
    * the engine may clear the bytes behind `sizeBytes`.
    */
-  write(offsetBytes: number, sizeBytes: number, source: Lease, fua: boolean, done: Done): void;
+  write(
+    offsetBytes: number,
+    sizeBytes: number,
+    source: Lease,
+    fua: boolean,
+    done: Done,
+    leaveAnswer?: LeaveAnswer,
+  ): void;
   /** Makes a range read as zeroes, logged as zero data records. */
   writeZeroes(offsetBytes: number, sizeBytes: number, fua: boolean, done: Done): void;
   /** Discards a range, logged as discard records; it reads as zeroes. */
   discard(offsetBytes: number, sizeBytes: number, fua: boolean, done: Done): void;
   /** Everything done before is durable when this is done. */
-  flush(done: Done): void;
+  flush(done: Done, leaveAnswer?: LeaveAnswer): void;
   /** Extents of [offset, offset + size) in order, neighbours of one kind joined. */
   allocation(offsetBytes: number, sizeBytes: number): Promise<AllocationExtent[]>;
   /** Bytes of pending writes the engine still takes before back-pressure; a front end stops reading its sockets at 0

@@ -1,11 +1,15 @@
 /**
  * @module A byte stream over a Bun socket. It owns what `socket.write` does not take: the tail is kept and sent on drain.
  */
+import { closeSync } from "node:fs";
 import { asWalbError, type ErrorPlace, WalbError } from "../../errors.ts";
+import { duplicateDescriptor } from "../../native/descriptor.ts";
 import { errnoError } from "../../native/errno.ts";
-import type { Connection, ConnectionReader, PeerTrust, TlsOptions, TlsSession } from "../net.ts";
+import type { RunningSync } from "../disk.ts";
+import type { Connection, ConnectionReader, Entrusted, PeerTrust, TlsOptions, TlsSession } from "../net.ts";
 import { DirectInput, isDirectTarget } from "./direct-input.ts";
 import { descriptorOf, tlsHandlers } from "./handlers.ts";
+import { LeftToSync, RealSync } from "./sync.ts";
 import { upgradeToTls } from "./tls.ts";
 
 /** What a Bun socket carries. */
@@ -54,6 +58,10 @@ export class RealConnection implements Connection {
   #isLocalClose = false;
   /** Nothing can be sent any more. */
   #isBroken = false;
+  /** For others that send: a descriptor of its own, so that the number stays this socket's. */
+  #outputFd: number | undefined;
+  /** Bytes that somebody else sends. Until they are taken back or sent, nothing else may be. */
+  #entrusted: Entrusted | undefined;
   /** While it is open the event loop does not read the socket. */
   readonly #input: DirectInput;
 
@@ -112,7 +120,7 @@ export class RealConnection implements Connection {
 
   async startTls(options: TlsOptions): Promise<TlsSession> {
     if (this.#isClosed || this.#endAsked) throw this.#gone();
-    if (this.#isTls || this.#queue.length > 0) {
+    if (this.#isTls || this.#queue.length > 0 || !this.#isOutputFree()) {
       throw new WalbError("internal", { what: "TLS is started twice, or before all was sent" });
     }
     this.#isPaused = true;
@@ -148,9 +156,18 @@ export class RealConnection implements Connection {
     });
   }
 
+  entrust(bytes: Uint8Array, sync: RunningSync): Entrusted | undefined {
+    if (this.#isClosed || this.#endAsked || this.#isBroken || this.#isTls) return undefined;
+    if (this.#queue.length > 0 || this.#entrusted !== undefined || !(sync instanceof RealSync)) return undefined;
+    this.#outputFd ??= duplicateDescriptor(descriptorOf(this.#socket));
+    if (this.#outputFd === undefined) return undefined;
+    this.#entrusted = LeftToSync.leave(sync, this.#outputFd, bytes, (unsent) => this.#noteEntrustedOver(unsent));
+    return this.#entrusted;
+  }
+
   drained(): Promise<void> {
     if (this.#isClosed || this.#isBroken) return Promise.reject(this.#gone());
-    if (this.#queue.length === 0) return Promise.resolve();
+    if (this.#queue.length === 0 && this.#entrusted === undefined) return Promise.resolve();
     return new Promise((resolve, reject) => {
       this.#drainWaiters.push({ resolve, reject });
     });
@@ -159,13 +176,14 @@ export class RealConnection implements Connection {
   end(): void {
     if (this.#isClosed || this.#endAsked) return;
     this.#endAsked = true;
-    if (this.#queue.length === 0) this.#sendFin();
+    if (this.#queue.length === 0 && this.#entrusted === undefined) this.#sendFin();
   }
 
   close(): void {
     if (this.#isClosed) return;
     this.#isLocalClose = true;
     this.#input.close();
+    this.#endOutput();
     this.#socket.close();
     this.onClose(undefined);
   }
@@ -202,7 +220,7 @@ export class RealConnection implements Connection {
 
   /** Socket event: the socket takes more. */
   onDrain(): void {
-    while (!this.#isClosed) {
+    while (!this.#isClosed && this.#entrusted === undefined) {
       const first = this.#queue[0];
       if (first === undefined) break;
       const accepted = this.#socket.write(first.bytes);
@@ -216,7 +234,7 @@ export class RealConnection implements Connection {
       this.#queue.shift();
       first.taken?.();
     }
-    if (this.#isClosed) return;
+    if (this.#isClosed || this.#entrusted !== undefined) return;
     for (const waiter of this.#drainWaiters.splice(0)) waiter.resolve();
     if (this.#endAsked) this.#sendFin();
   }
@@ -232,6 +250,7 @@ export class RealConnection implements Connection {
   onClose(error: Error | undefined): void {
     if (this.#isClosed) return;
     this.#keepUnread();
+    this.#endOutput();
     this.#isClosed = true;
     // When our own end went out before, the peer's end is told by a clean close alone.
     if (error === undefined && !this.#isLocalClose && this.#finSent) this.#peerEnded = true;
@@ -270,8 +289,34 @@ export class RealConnection implements Connection {
     this.#input.close();
   }
 
+  /** Nobody else sends. */
+  #isOutputFree(): boolean {
+    return this.#entrusted === undefined || this.#entrusted.takeBack();
+  }
+
+  /** What was left to somebody else is sent, or taken back: the queue goes on. */
+  #noteEntrustedOver(unsent: Uint8Array): void {
+    this.#entrusted = undefined;
+    if (this.#isClosed) {
+      this.#endOutput();
+      return;
+    }
+    if (unsent.length > 0) {
+      this.#queue.unshift({ bytes: unsent.slice() });
+      this.#queueBytes += unsent.length;
+    }
+    this.onDrain();
+  }
+
+  /** As soon as nobody else sends. */
+  #endOutput(): void {
+    if (!this.#isOutputFree() || this.#outputFd === undefined) return;
+    closeSync(this.#outputFd);
+    this.#outputFd = undefined;
+  }
+
   #tryWrite(bytes: Uint8Array): Uint8Array {
-    if (this.#queue.length > 0 || bytes.length === 0) return bytes;
+    if (this.#queue.length > 0 || bytes.length === 0 || !this.#isOutputFree()) return bytes;
     const accepted = this.#socket.write(bytes);
     if (accepted < 0) this.#noteBroken();
     return accepted <= 0 ? bytes : bytes.subarray(accepted);

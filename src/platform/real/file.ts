@@ -1,6 +1,7 @@
 /** @module An open file or block device: every operation is a job of the shim's pool. */
 
 import { WalbError } from "../../errors.ts";
+import { JobAnswer } from "../../native/answer.ts";
 import type { CompressOption, Encoded } from "../../native/codec.ts";
 import { checkCompressOption, putEncode, takeCodes, takeEncoded } from "../../native/compute.ts";
 import { errnoError } from "../../native/errno.ts";
@@ -11,6 +12,7 @@ import { shim } from "../../native/shim.ts";
 import { keptTable, putSource, putTarget, type Table, withItems, withTable } from "../../native/tables.ts";
 import { checkRange } from "../../units.ts";
 import type { BadTransfer, DecodedWrite, DiskFile, PlacedRead, PlacedSum, PlacedWrite, TransferRows } from "../disk.ts";
+import { RealSync } from "./sync.ts";
 import { ItemRows } from "./transfer-rows.ts";
 
 /** What opening found out. */
@@ -218,6 +220,15 @@ export class RealDiskFile implements DiskFile {
 
   async sync(): Promise<void> {
     await this.run("fdatasync", { op: Op.fdatasync, isSlow: true });
+  }
+
+  beginSync(): RealSync {
+    const answer = new JobAnswer();
+    return new RealSync(this.#sync(answer), answer);
+  }
+
+  async #sync(answer: JobAnswer): Promise<void> {
+    await this.run("fdatasync", { op: Op.fdatasync, isSlow: true, answer });
   }
 
   async zero(offsetBytes: number, sizeBytes: number): Promise<void> {

@@ -7,7 +7,7 @@ import type { Lease, Memory } from "../../../native/memory.ts";
 import type { Timer } from "../../../platform/clock.ts";
 import type { DiskFile } from "../../../platform/disk.ts";
 import type { Lsids } from "../../device.ts";
-import type { Done } from "../block.ts";
+import type { Done, LeaveAnswer } from "../block.ts";
 import { DirtyRegions } from "./dirty.ts";
 import type { EngineParts, EngineSettings } from "./options.ts";
 
@@ -19,6 +19,7 @@ export interface WriteRequest {
   readonly source: Lease | undefined;
   readonly isFua: boolean;
   readonly done: Done;
+  readonly leaveAnswer: LeaveAnswer | undefined;
   readonly pieceCount: number;
   /** The log has room for all of it; decided when its first piece is packed. */
   isAdmitted: boolean;

@@ -6,7 +6,7 @@ import type { Timer } from "../../../platform/clock.ts";
 import type { DiskFile } from "../../../platform/disk.ts";
 import { lbBytes } from "../../../units.ts";
 import type { DeviceInfo, DeviceStatus } from "../../device.ts";
-import type { AllocationExtent, Done } from "../block.ts";
+import type { AllocationExtent, Done, LeaveAnswer } from "../block.ts";
 import { LogAppender } from "./appender.ts";
 import { Applier } from "./applier.ts";
 import { Checkpointer } from "./checkpointer.ts";
@@ -139,14 +139,21 @@ export class Engine implements WriteAheadEngine {
     readVolume(this.#core, offsetBytes, target, this.#counted(done));
   }
 
-  write(offsetBytes: number, sizeBytes: number, source: Lease, fua: boolean, done: Done): void {
+  write(
+    offsetBytes: number,
+    sizeBytes: number,
+    source: Lease,
+    fua: boolean,
+    done: Done,
+    leaveAnswer?: LeaveAnswer,
+  ): void {
     this.#checkPlace(offsetBytes, sizeBytes);
     const { pbsBytes } = this.#core.ring;
     const spaceBytes = ceilPb(sizeBytes / lbBytes, pbsBytes) * pbsBytes;
     assert(source.sizeBytes >= spaceBytes, "the memory of a write holds whole blocks");
     // The slack of the last block would else bring old memory into the log.
     if (spaceBytes > sizeBytes) source.bytes.fill(0, sizeBytes, spaceBytes);
-    this.#submit("data", offsetBytes, sizeBytes, source, fua, done);
+    this.#submit("data", offsetBytes, sizeBytes, source, fua, done, leaveAnswer);
   }
 
   writeZeroes(offsetBytes: number, sizeBytes: number, fua: boolean, done: Done): void {
@@ -159,13 +166,13 @@ export class Engine implements WriteAheadEngine {
     this.#submit("discard", offsetBytes, sizeBytes, undefined, fua, done);
   }
 
-  flush(done: Done): void {
+  flush(done: Done, leaveAnswer?: LeaveAnswer): void {
     if (this.#isClosing) {
       refuseSoon(done, closedError(this.name));
       return;
     }
     this.#core.counters.flushCount += 1;
-    this.#syncer.wait(this.#counted(done));
+    this.#syncer.wait(this.#counted(done), leaveAnswer);
   }
 
   allocation(offsetBytes: number, sizeBytes: number): Promise<AllocationExtent[]> {
@@ -335,6 +342,7 @@ export class Engine implements WriteAheadEngine {
     source: Lease | undefined,
     isFua: boolean,
     done: Done,
+    leaveAnswer?: LeaveAnswer,
   ): void {
     const core = this.#core;
     if (kind === "discard") {
@@ -357,6 +365,7 @@ export class Engine implements WriteAheadEngine {
       source,
       isFua,
       done: this.#counted(done),
+      leaveAnswer,
       pieceCount,
       isAdmitted: false,
       unloggedCount: pieceCount,
@@ -373,7 +382,7 @@ export class Engine implements WriteAheadEngine {
     core.overlay.set(write.offsetLb, write.offsetLb + write.sizeLb, write);
     if (!core.noteLogged(write)) return;
     const { request } = write;
-    if (request.isFua && request.error === undefined) this.#syncer.wait(request.done);
+    if (request.isFua && request.error === undefined) this.#syncer.wait(request.done, request.leaveAnswer);
     else request.done(request.error);
   }
 

@@ -1,9 +1,16 @@
 /** @module Syncs of the log, shared by all who wait for one that began after their write was appended. */
 import type { WalbError } from "../../../errors.ts";
 import type { Timer } from "../../../platform/clock.ts";
-import type { Done } from "../block.ts";
+import type { RunningSync } from "../../../platform/disk.ts";
+import type { Done, LeaveAnswer } from "../block.ts";
 import type { EngineCore } from "./core.ts";
 import { Fifo } from "./fifo.ts";
+
+interface Waiter {
+  readonly lsid: number;
+  readonly done: Done;
+  readonly leaveAnswer: LeaveAnswer | undefined;
+}
 
 /** So many pairs of a write and a flush make the next write be synced before its flush is there. */
 const eagerPairs = 4;
@@ -12,8 +19,10 @@ export class LogSyncer {
   readonly #core: EngineCore;
   readonly #advanced: () => void;
   /** In order of their lsid, since `completed` only grows. */
-  readonly #waiters = new Fifo<{ readonly lsid: number; readonly done: Done }>();
+  readonly #waiters = new Fifo<Waiter>();
   #isRunning = false;
+  /** What is running, where answers can be left to it. It makes all below `flush` durable. */
+  #running: RunningSync | undefined;
   #isWanted = false;
   #timer: Timer | undefined;
   /** Batches completed since the last wait. */
@@ -27,8 +36,8 @@ export class LogSyncer {
     this.#advanced = advanced;
   }
 
-  /** Calls back when everything completed so far is durable. */
-  wait(done: Done): void {
+  /** Calls back when everything completed so far is durable. The answer may be left to the sync that makes it so. */
+  wait(done: Done, leaveAnswer?: LeaveAnswer): void {
     const { lsids, failure } = this.#core;
     this.#pairCount = this.#batchCount <= 1 ? this.#pairCount + 1 : 0;
     this.#batchCount = 0;
@@ -41,7 +50,8 @@ export class LogSyncer {
       queueMicrotask(() => done(refusal));
       return;
     }
-    this.#waiters.push({ lsid: lsids.completed, done });
+    this.#waiters.push({ lsid: lsids.completed, done, leaveAnswer });
+    if (this.#running !== undefined && lsids.completed <= lsids.flush) leaveAnswer?.(this.#running);
     this.request();
   }
 
@@ -130,7 +140,7 @@ export class LogSyncer {
         const target = lsids.completed;
         lsids.flush = target;
         core.changed();
-        await core.log.sync();
+        await this.#sync();
         if (core.failure !== undefined) return;
         this.#advance(target);
         if (this.#waiters.length > 0) this.#isWanted = true;
@@ -139,5 +149,19 @@ export class LogSyncer {
       this.#isRunning = false;
     }
     this.noteCompleted();
+  }
+
+  /** The answer to the first who waits for the sync may be left to it. */
+  async #sync(): Promise<void> {
+    const { log } = this.#core;
+    if (log.beginSync === undefined) return log.sync();
+    const running = log.beginSync();
+    this.#running = running;
+    try {
+      this.#waiters.peek()?.leaveAnswer?.(running);
+      await running.ended;
+    } finally {
+      this.#running = undefined;
+    }
   }
 }

@@ -1,6 +1,7 @@
 /** @module Replies of a connection, gathered so that many small ones leave in one write. */
 import type { Lease } from "../../../native/memory.ts";
-import type { Connection } from "../../../platform/net.ts";
+import type { RunningSync } from "../../../platform/disk.ts";
+import type { Connection, Entrusted } from "../../../platform/net.ts";
 import type { AllocationExtent } from "../block.ts";
 import {
   allocationContextId,
@@ -29,6 +30,7 @@ export interface Handle {
 /** Encodes replies and hands them to the socket at the end of the current turn. */
 export class ReplyWriter {
   private readonly staging = new Uint8Array(stagingBytes);
+  private readonly entrusted = new Uint8Array(simpleReplyBytes);
   private used = 0;
   private isScheduled = false;
   private isClosed = false;
@@ -45,12 +47,15 @@ export class ReplyWriter {
 
   /** A reply without data: success or an error number. */
   simple(request: Handle, error: number): void {
-    const at = this.reserve(simpleReplyBytes);
-    const { staging } = this;
-    putU32(staging, at, simpleReplyMagic);
-    putU32(staging, at + 4, error);
-    putU32(staging, at + 8, request.handleHigh);
-    putU32(staging, at + 12, request.handleLow);
+    putSimple(this.staging, this.reserve(simpleReplyBytes), request, error);
+  }
+
+  /** Leaves a reply of success to a sync, where that is possible: then it goes out only if that succeeds. */
+  entrust(request: Handle, sync: RunningSync): Entrusted | undefined {
+    if (this.isClosed || this.connection.entrust === undefined) return undefined;
+    this.flush();
+    putSimple(this.entrusted, 0, request, 0);
+    return this.connection.entrust(this.entrusted, sync);
   }
 
   /** A failure of a command whose answer carries data. */
@@ -77,10 +82,7 @@ export class ReplyWriter {
       at += 8;
     } else {
       at = this.reserve(simpleReplyBytes + copiedBytes) + simpleReplyBytes;
-      putU32(this.staging, at - 16, simpleReplyMagic);
-      putU32(this.staging, at - 12, 0);
-      putU32(this.staging, at - 8, request.handleHigh);
-      putU32(this.staging, at - 4, request.handleLow);
+      putSimple(this.staging, at - simpleReplyBytes, request, 0);
     }
     const bytes = lease.sizeBytes === sizeBytes ? lease.bytes : lease.bytes.subarray(0, sizeBytes);
     if (isCopied) {
@@ -161,4 +163,11 @@ export class ReplyWriter {
     }
     return at;
   }
+}
+
+function putSimple(target: Uint8Array, at: number, { handleHigh, handleLow }: Handle, error: number): void {
+  putU32(target, at, simpleReplyMagic);
+  putU32(target, at + 4, error);
+  putU32(target, at + 8, handleHigh);
+  putU32(target, at + 12, handleLow);
 }

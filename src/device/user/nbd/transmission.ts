@@ -1,8 +1,8 @@
 /** @module The transmission half of an NBD connection: requests in, volume operations, replies out. */
 import { asWalbError, WalbError } from "../../../errors.ts";
-import type { Connection } from "../../../platform/net.ts";
+import type { Connection, Entrusted } from "../../../platform/net.ts";
 import { alignUp } from "../../../units.ts";
-import type { AllocationExtent, BlockVolume } from "../block.ts";
+import type { AllocationExtent, BlockVolume, Done, LeaveAnswer } from "../block.ts";
 import type { Negotiated } from "./handshake.ts";
 import type { ByteQueue } from "./input.ts";
 import { commandFlags, commands, errors, requestBytes, requestMagic, u32At } from "./protocol.ts";
@@ -211,7 +211,7 @@ export class Transmission {
         return;
       case commands.flush:
         this.start(0);
-        this.volume.flush((error) => this.done(request, 0, error));
+        this.durable(request, 0, (done, leaveAnswer) => this.volume.flush(done, leaveAnswer));
         return;
       case commands.trim:
         this.start(0);
@@ -244,10 +244,30 @@ export class Transmission {
     this.lease = undefined;
     this.state = "header";
     this.start(sizeBytes);
-    const isFua = (request.flags & commandFlags.fua) !== 0;
     lease.handOver();
-    this.volume.write(request.offsetBytes, sizeBytes, lease, isFua, (error) => this.done(request, sizeBytes, error));
+    const { offsetBytes } = request;
+    if ((request.flags & commandFlags.fua) === 0) {
+      this.volume.write(offsetBytes, sizeBytes, lease, false, (error) => this.done(request, sizeBytes, error));
+    } else {
+      this.durable(request, sizeBytes, (done, leaveAnswer) =>
+        this.volume.write(offsetBytes, sizeBytes, lease, true, done, leaveAnswer),
+      );
+    }
     return true;
+  }
+
+  /** Runs a request that ends by a sync, whose reply that may send: so the client waits for one wake-up less. */
+  private durable(request: Request, sizeBytes: number, run: (done: Done, leaveAnswer: LeaveAnswer) => void): void {
+    let reply: Entrusted | undefined;
+    run(
+      (error) => {
+        if (reply === undefined || reply.takeBack()) this.done(request, sizeBytes, error);
+        else this.end(sizeBytes);
+      },
+      (sync) => {
+        reply = this.replies.entrust(request, sync);
+      },
+    );
   }
 
   private startRead(request: Request): void {

@@ -1,6 +1,7 @@
 /** @module One life of an engine under random work, on stores that record what happens to them. It ends by a crash. */
 import type { EngineOptions } from "../../../../src/device/user/engine.ts";
 import type { MemoryPool } from "../../../../src/native/memory.ts";
+import type { RunningSync } from "../../../../src/platform/disk.ts";
 import {
   type DiskHooks,
   Fate,
@@ -10,6 +11,7 @@ import {
   TestDisk,
   TestPool,
   TestRandom,
+  TestSync,
   testCompute,
 } from "../../../log/doubles.ts";
 import { settle } from "../../../log/helpers.ts";
@@ -90,6 +92,10 @@ export async function live(
   const packPb = Math.floor((work.options.maxPackBytes ?? 1 << 20) / pbsBytes);
   const pieceLbMax = (Math.min(packPb, Math.floor(ringSizePb / 4)) * pbsBytes) / 512;
   let ackedCount = 0;
+  /** What a sync answers itself is promised from then on. */
+  const promise = (sync: RunningSync, count: number): void => {
+    if (sync instanceof TestSync) sync.answers.push(() => journal.note("durable", count));
+  };
   const submit = (): void => {
     const wanted = random.between(1, random.chance(0.1) ? 20 : 5);
     const offsetLb = random.between(0, engine.sizeBytes / 512 - wanted);
@@ -114,7 +120,7 @@ export async function live(
       const blockBytes = engine.preferredBlockBytes;
       const lease = bench.memory.tryLease(Math.ceil((wanted * 512) / blockBytes) * blockBytes)!;
       new Uint32Array(lease.bytes.buffer, lease.bytes.byteOffset, wanted * 128).fill(value);
-      engine.write(offsetLb * 512, wanted * 512, lease, isFua, done);
+      engine.write(offsetLb * 512, wanted * 512, lease, isFua, done, (sync) => promise(sync, number));
     } else if (isDiscard) {
       engine.discard(offsetLb * 512, wanted * 512, isFua, done);
     } else {
@@ -123,10 +129,11 @@ export async function live(
   };
   const flush = (): void => {
     const covered = ackedCount;
-    engine.flush((error) => {
+    const done = (error: unknown): void => {
       if (error !== undefined) throw new Error(`a flush failed: ${error}`);
       journal.note("durable", covered);
-    });
+    };
+    engine.flush(done, (sync) => promise(sync, covered));
   };
   const ignore = (): void => {};
   const grow = (): void => {
