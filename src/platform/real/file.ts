@@ -7,13 +7,14 @@ import { checkCompressOption, putEncode, takeCodes, takeEncoded } from "../../na
 import { errnoError } from "../../native/errno.ts";
 import { endOfFile, ItemF64, ItemU32, itemF64, itemU32, JobFlag, Op } from "../../native/layout.ts";
 import type { Memory } from "../../native/memory.ts";
-import type { Job, JobResult, JobRunner } from "../../native/pool.ts";
-import { shim } from "../../native/shim.ts";
-import { keptTable, putSource, putTarget, type Table, withItems, withTable } from "../../native/tables.ts";
+import type { Job, JobRunner } from "../../native/pool.ts";
+import { putSource, putTarget, type Table, withItems, withTable } from "../../native/tables.ts";
 import { checkRange } from "../../units.ts";
 import type { BadTransfer, DecodedWrite, DiskFile, PlacedRead, PlacedSum, PlacedWrite, TransferRows } from "../disk.ts";
+import { CachedIo, errnoUnsupported } from "./cached-io.ts";
+import { OpenFile } from "./open-file.ts";
 import { RealSync } from "./sync.ts";
-import { ItemRows } from "./transfer-rows.ts";
+import { ItemRows, transferError } from "./transfer-rows.ts";
 
 /** What opening found out. */
 export interface OpenedFile {
@@ -26,36 +27,18 @@ export interface OpenedFile {
 }
 
 const piecesMax = 1024;
-const errnoUnsupported = new Set([22, 29, 38, 95]); // EINVAL, ESPIPE, ENOSYS, EOPNOTSUPP
-/** Most that is copied on this thread at a time. */
-const cachedBytesMax = 256 * 1024;
-/** Of writes on this thread: they end before the next one starts. */
-const cachedTable = { piecesMax: 512, table: keptTable(512) };
 
 /** The real {@link DiskFile}. */
-export class RealDiskFile implements DiskFile {
-  readonly path: string;
+export class RealDiskFile extends OpenFile implements DiskFile {
   readonly isBlockDevice: boolean;
   readonly isDirect: boolean;
   readonly alignmentBytes: number;
   readonly physicalBlockBytes: number;
-  /** For jobs that name two files. Valid until close. */
-  readonly fd: number;
-  /** Holds a lock for this file; closed with it. */
-  guard: RealDiskFile | undefined;
-  readonly #runner: JobRunner;
-  #inFlight = 0;
-  #idle: (() => void) | undefined;
-  #closed: Promise<void> | undefined;
-  #canReadNowait = true;
-  #canWriteNowait = true;
-  /** Until then nothing is written on this thread. */
-  #inlineAgainMs = 0;
+  readonly #cached: CachedIo;
 
   constructor(runner: JobRunner, opened: OpenedFile) {
-    this.#runner = runner;
-    this.fd = opened.fd;
-    this.path = opened.path;
+    super(runner, opened);
+    this.#cached = new CachedIo(opened.fd);
     this.isBlockDevice = opened.isBlockDevice;
     this.isDirect = opened.isDirect;
     this.alignmentBytes = opened.alignmentBytes;
@@ -125,34 +108,14 @@ export class RealDiskFile implements DiskFile {
   }
 
   writeCached(offsetBytes: number, sources: readonly Memory[]): boolean {
-    if (this.isDirect || this.#closed !== undefined || sources.length > cachedTable.piecesMax) return false;
-    const size = this.#checkPieces("write", offsetBytes, sources);
-    if (size > cachedBytesMax || performance.now() < this.#inlineAgainMs) return false;
-    for (let i = 0; i < sources.length; i++) putSource(cachedTable.table, i, sources[i]!);
-    const { address } = cachedTable.table;
-    if (this.#canWriteNowait) {
-      const result = shim.writeCached(this.fd, address, sources.length, offsetBytes, true);
-      if (result === 0) return true;
-      if (!errnoUnsupported.has(-result)) return false;
-      this.#canWriteNowait = false;
-    }
-    // Such a file system may make this thread wait. Seldom, so it is worth trying: but at most a hundredth of the time.
-    const startMs = performance.now();
-    const result = shim.writeCached(this.fd, address, sources.length, offsetBytes, false);
-    if (result === 1) {
-      const endMs = performance.now();
-      this.#inlineAgainMs = endMs + 100 * (endMs - startMs);
-    }
-    return result >= 0;
+    if (this.isDirect || this.isClosed) return false;
+    return this.#cached.write(offsetBytes, sources, this.#checkPieces("write", offsetBytes, sources));
   }
 
   readCached(offsetBytes: number, target: Memory): boolean {
-    if (this.isDirect || !this.#canReadNowait || this.#closed !== undefined) return false;
-    if (target.sizeBytes > cachedBytesMax) return false;
+    if (this.isDirect || this.isClosed) return false;
     this.#check("read", offsetBytes, target.sizeBytes, target.address);
-    const result = shim.readCached(this.fd, target.address, target.sizeBytes, offsetBytes);
-    if (errnoUnsupported.has(-result)) this.#canReadNowait = false;
-    return result === 0;
+    return this.#cached.read(offsetBytes, target);
   }
 
   async writeMany(writes: readonly PlacedWrite[]): Promise<void> {
@@ -186,7 +149,7 @@ export class RealDiskFile implements DiskFile {
     const { result } = await this.raw({ op: Op.readPacks, ...place(offsetBytes, target) });
     if (result >= 0) return result;
     if (result === endOfFile) return 0;
-    throw errnoError("read of pack headers", -result, this.#place(offsetBytes));
+    throw errnoError("read of pack headers", -result, this.place(offsetBytes));
   }
 
   async allocate(offsetBytes: number, sizeBytes: number): Promise<boolean> {
@@ -195,7 +158,7 @@ export class RealDiskFile implements DiskFile {
     const { result } = await this.raw({ op: Op.allocate, isSlow: true, offset: offsetBytes, size: sizeBytes });
     if (result >= 0) return true;
     if (errnoUnsupported.has(-result)) return false;
-    throw errnoError(`reserving ${sizeBytes} bytes`, -result, this.#place(offsetBytes));
+    throw errnoError(`reserving ${sizeBytes} bytes`, -result, this.place(offsetBytes));
   }
 
   async startWriteback(offsetBytes: number, sizeBytes: number): Promise<void> {
@@ -215,7 +178,7 @@ export class RealDiskFile implements DiskFile {
     const job = { op: Op.writeBack, isSlow: true, offset: offsetBytes, size: sizeBytes };
     const { result } = await this.raw(job);
     if (result < 0 && !errnoUnsupported.has(-result))
-      throw errnoError("writing back", -result, this.#place(offsetBytes));
+      throw errnoError("writing back", -result, this.place(offsetBytes));
   }
 
   async sync(): Promise<void> {
@@ -260,7 +223,7 @@ export class RealDiskFile implements DiskFile {
       const { result, result2 } = await this.raw({ op: Op.nextData, offset: offsetBytes, isSlow: true });
       if (result === endOfFile) return undefined;
       if (result >= 0) return { startBytes: result, endBytes: result2 };
-      if (!errnoUnsupported.has(-result)) throw errnoError("search for data", -result, this.#place(offsetBytes));
+      if (!errnoUnsupported.has(-result)) throw errnoError("search for data", -result, this.place(offsetBytes));
     }
     const endBytes = await this.size();
     return offsetBytes < endBytes ? { startBytes: offsetBytes, endBytes } : undefined;
@@ -341,56 +304,8 @@ export class RealDiskFile implements DiskFile {
     });
   }
 
-  close(): Promise<void> {
-    this.#closed ??= this.#finish();
-    return this.#closed;
-  }
-
-  /** Runs a job on this file. @throws WalbError naming the file, the offset and what was done when it fails. */
-  async run(what: string, job: Job): Promise<JobResult> {
-    const done = await this.raw(job);
-    if (done.result >= 0) return done;
-    const where = job.offset === undefined ? { file: this.path } : this.#place(job.offset);
-    const text = job.size === undefined ? what : `${what} of ${job.size} bytes`;
-    if (done.result !== endOfFile) throw errnoError(text, -done.result, where);
-    throw new WalbError("io", {
-      what: `${text} got only ${done.result2}: the file or device ends there`,
-      where,
-      hint: "check that it was not truncated or detached",
-    });
-  }
-
-  /** Runs a job on this file, which stays open until the job is done. */
-  async raw(job: Job): Promise<JobResult> {
-    if (this.#closed !== undefined) {
-      throw new WalbError("internal", { what: "use of a closed file", where: { file: this.path } });
-    }
-    this.#inFlight++;
-    try {
-      return await this.#runner.run({ ...job, fd: this.fd });
-    } finally {
-      this.#inFlight--;
-      if (this.#inFlight === 0) this.#idle?.();
-    }
-  }
-
-  async #finish(): Promise<void> {
-    if (this.#inFlight > 0) {
-      await new Promise<void>((resolve) => {
-        this.#idle = resolve;
-      });
-    }
-    const { result } = await this.#runner.run({ op: Op.close, isSlow: true, fd: this.fd });
-    await this.guard?.close();
-    if (result < 0) throw errnoError("close", -result, { file: this.path });
-  }
-
   get #kindFlag(): number {
     return this.isBlockDevice ? JobFlag.blockDevice : 0;
-  }
-
-  #place(offsetBytes: number): { file: string; offsetBytes: number } {
-    return { file: this.path, offsetBytes };
   }
 
   #checkPieces(what: string, offsetBytes: number, pieces: readonly Memory[]): number {
@@ -416,7 +331,7 @@ export class RealDiskFile implements DiskFile {
     if (unit === 1 || (offsetBytes % unit === 0 && sizeBytes % unit === 0 && address % unit === 0)) return;
     throw new WalbError("internal", {
       what: `direct ${what} of ${sizeBytes} bytes at memory 0x${address.toString(16)} is not aligned to ${unit}`,
-      where: this.#place(offsetBytes),
+      where: this.place(offsetBytes),
     });
   }
 }
@@ -427,17 +342,6 @@ export function descriptorOf(file: DiskFile): number {
   throw new WalbError("internal", {
     what: "a transfer from a file that is not a buffered one",
     where: { file: file.path },
-  });
-}
-
-/** The error for a transfer whose job failed. */
-export function transferError(file: string, isRead: boolean, result: number): WalbError {
-  const what = isRead ? "read of stored data" : "write";
-  if (result !== endOfFile) return errnoError(what, -result, { file });
-  return new WalbError("io", {
-    what: `${what} ended early: the file or device ends there`,
-    where: { file },
-    hint: "check that it was not truncated or detached",
   });
 }
 

@@ -7,8 +7,8 @@ import type { Memory } from "../../native/memory.ts";
 import type { JobRunner } from "../../native/pool.ts";
 import { withItems } from "../../native/tables.ts";
 import type { BadTransfer, DiskFile, RecodeOptions, RecodeRows, TakeRecoded } from "../disk.ts";
-import { descriptorOf, transferError } from "./file.ts";
-import { ItemRows } from "./transfer-rows.ts";
+import { descriptorOf } from "./file.ts";
+import { ItemRows, transferError } from "./transfer-rows.ts";
 
 /** As {@link Disk.recode}. The caller keeps the sources open. */
 export async function recodeImages(

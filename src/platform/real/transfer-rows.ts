@@ -1,7 +1,8 @@
 /** @module The rows of a transfer or recoding as items of a batch table: written straight into it, since there are very many. */
 import { WalbError } from "../../errors.ts";
 import { allRows, chooseRows, type RecordColumns } from "../../native/columns.ts";
-import { ItemF64, ItemU32, itemBytes, itemF64, itemU32 } from "../../native/layout.ts";
+import { errnoError } from "../../native/errno.ts";
+import { endOfFile, ItemF64, ItemU32, itemBytes, itemF64, itemU32 } from "../../native/layout.ts";
 import type { Table } from "../../native/tables.ts";
 import type { BadTransfer, RecodeRows, TransferRows } from "../disk.ts";
 
@@ -102,4 +103,15 @@ export class ItemRows implements TransferRows, RecodeRows {
   sourceOf(row: number): number {
     return this.#descriptors.indexOf(this.#table.f64[row * itemF64 + ItemF64.target] ?? -1);
   }
+}
+
+/** The error for a transfer whose job failed. */
+export function transferError(file: string, isRead: boolean, result: number): WalbError {
+  const what = isRead ? "read of stored data" : "write";
+  if (result !== endOfFile) return errnoError(what, -result, { file });
+  return new WalbError("io", {
+    what: `${what} ended early: the file or device ends there`,
+    where: { file },
+    hint: "check that it was not truncated or detached",
+  });
 }
