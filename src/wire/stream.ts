@@ -14,8 +14,9 @@ import type { Clock } from "../platform/clock.ts";
 import type { Connection } from "../platform/net.ts";
 import { ReadWait, type Waiter } from "./read-wait.ts";
 import { ReceiveBuffer } from "./receive-buffer.ts";
-import { badField, type Decoder, Encoder, serializerLimits } from "./serializer.ts";
+import { type Decoder, Encoder } from "./serializer.ts";
 import { peerGone, tookTooLong } from "./stream-errors.ts";
+import { ValueReader } from "./value-reader.ts";
 import { ackWord } from "./words.ts";
 
 /** Progress that renews the deadline of a bulk transfer. */
@@ -39,7 +40,7 @@ export interface WireStreamOptions {
 }
 
 /** A {@link Connection} as a stream of values. Takes over the connection's reader. */
-export class WireStream {
+export class WireStream extends ValueReader {
   /** Who is on the other side, for errors; the handshake refines it. */
   peerName: string;
   /** True while the peer waits for a confirmation string, so that an error can still be told as text. */
@@ -59,6 +60,7 @@ export class WireStream {
 
   /** @param initial bytes that were already read from the connection. */
   constructor(connection: Connection, options: WireStreamOptions, initial?: Uint8Array) {
+    super();
     this.connection = connection;
     this.clock = options.clock;
     this.peerName = options.peerName ?? connection.peer;
@@ -146,63 +148,6 @@ export class WireStream {
       }
       if (value !== undefined) return value;
       await this.#until(step, this.#in.neededBytes, deadlineMs, deadlineAtMs);
-    }
-  }
-
-  readU8(step: string): Promise<number> {
-    return this.read(step, (decoder) => decoder.u8());
-  }
-
-  readU32(step: string): Promise<number> {
-    return this.read(step, (decoder) => decoder.u32(step));
-  }
-
-  readI32(step: string): Promise<number> {
-    return this.read(step, (decoder) => decoder.i32(step));
-  }
-
-  readU64(step: string): Promise<bigint> {
-    return this.read(step, (decoder) => decoder.u64());
-  }
-
-  /** A u64 as a safe integer of at most `max`. */
-  readSize(step: string, max?: number): Promise<number> {
-    return this.read(step, (decoder) => decoder.size(step, max));
-  }
-
-  readBool(step: string): Promise<boolean> {
-    return this.read(step, (decoder) => decoder.bool(step));
-  }
-
-  readString(step: string, maxBytes?: number): Promise<string> {
-    return this.read(step, (decoder) => decoder.string(step, maxBytes));
-  }
-
-  /** 16 raw bytes as 32 hex digits. */
-  readUuid(step: string): Promise<string> {
-    return this.read(step, (decoder) => decoder.uuid());
-  }
-
-  /** A vector of strings; each string has a deadline of its own, and the sum of bytes is bounded by `totalBytesMax`. */
-  async readStrings(step: string, totalBytesMax = 64 * 1024 * 1024): Promise<string[]> {
-    const count = await this.readSize(`${step} count`, serializerLimits.elements);
-    const values: string[] = [];
-    let totalBytes = 0;
-    const one = (decoder: Decoder): string => decoder.string(step, serializerLimits.textBytes);
-    for (let i = 0; i < count; i++) {
-      const value = this.poll(one) ?? (await this.read(step, one));
-      totalBytes += value.length;
-      if (totalBytes > totalBytesMax) throw badField(step, `has more than ${totalBytesMax} bytes`);
-      values.push(value);
-    }
-    return values;
-  }
-
-  /** @throws WalbError `protocol` unless the next value is an Ack. */
-  async readAck(step: string, deadlineMs?: number): Promise<void> {
-    const word = await this.read(step, (decoder) => decoder.u32("ack"), deadlineMs);
-    if (word !== ackWord) {
-      throw this.protocolError(step, `an Ack was expected, but 0x${word.toString(16)} came`);
     }
   }
 
