@@ -20,7 +20,7 @@ export interface ArchiveMemory {
 /** Smallest shares: a stored bulk may be 8 MiB and a page, a pack 32 MiB and a page, a batch 64 MiB. */
 const least = { bulks: 16 * mib, packs: 64 * mib, receiving: 2 * mib, working: 64 * mib };
 /** Beyond these shares more memory makes nothing faster. */
-const usual = { bulks: 48 * mib, packs: 96 * mib, receiving: 16 * mib, working: 128 * mib };
+const usual = { bulks: 48 * mib, packs: 96 * mib, receiving: 32 * mib, working: 128 * mib };
 
 /**
  * Carves the pools out of what is left of the process's budget.

@@ -1,5 +1,5 @@
 /**
- * @module Receives a diff: verified packs go verbatim into a temporary sorted file.
+ * @module Receives a diff: its packs go verbatim into a temporary sorted file, which is thrown away unless all are good.
  *
  * Order: file complete → fsync → final name → fsync of the directory → row → Ack. What breaks off before leaves nothing
  * behind and is sent again.
@@ -86,11 +86,13 @@ export class ReceivedFile {
     while (this.#jobs.size > packsWaitingMax) await Promise.race(this.#jobs);
   }
 
-  /** All packs came: ends the file. @returns its size, and what applying it writes. */
+  /** All packs came and are good: ends the file. @returns its size, and what applying it writes. */
   async complete(): Promise<{ readonly sizeBytes: number; readonly contentLb: number }> {
+    const stats = await this.#writer.finish();
+    // The end is written while the disk still writes the last packs.
+    this.#follow(this.#file.writeRest?.() ?? Promise.resolve());
     await Promise.all(this.#jobs);
     if (this.#failure !== undefined) throw this.#failure;
-    const stats = await this.#writer.finish();
     return { sizeBytes: await this.#file.size(), contentLb: stats.normalLb };
   }
 

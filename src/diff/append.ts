@@ -11,7 +11,10 @@ import type { Disk, DiskFile } from "../platform/disk.ts";
 import { alignDown, alignUp, kib, mib } from "../units.ts";
 
 /** What is needed of a file that is only appended to. A {@link DiskFile} that is not direct is one. */
-export type AppendFile = Pick<DiskFile, "path" | "write" | "writeGather" | "sync" | "size" | "close">;
+export type AppendFile = Pick<DiskFile, "path" | "write" | "writeGather" | "sync" | "size" | "close"> & {
+  /** Writes what is gathered and does not fill a block, beside what is being written; for the end of a file. */
+  writeRest?(): Promise<void>;
+};
 
 /** One write. */
 const blockBytes = mib;
@@ -119,8 +122,12 @@ class DirectAppendFile implements AppendFile {
     });
   }
 
+  writeRest(): Promise<void> {
+    return this.#inTurn(() => this.#storeRest());
+  }
+
   async sync(): Promise<void> {
-    await this.#inTurn(() => this.#storeRest());
+    await this.writeRest();
     await this.#file.sync();
   }
 
@@ -177,12 +184,7 @@ class DirectAppendFile implements AppendFile {
     if (frontBytes <= pageBytes) page.bytes.set(block.bytes.subarray(0, frontBytes));
     if (frontBytes > 0) pieces.push(frontBytes <= pageBytes ? page.slice(0, frontBytes) : block.slice(0, frontBytes));
     pieces.push(source.slice(headBytes, middleBytes));
-    const written = this.#file
-      .writeGather(this.#blockOffset, pieces)
-      .catch((error: unknown) => {
-        this.#failure ??= { error };
-      })
-      .finally(() => page.release());
+    const written = this.#guarded(this.#file.writeGather(this.#blockOffset, pieces)).finally(() => page.release());
     this.#placed.push(written);
     let rest = block;
     if (frontBytes > pageBytes) {
@@ -212,9 +214,7 @@ class DirectAppendFile implements AppendFile {
   }
 
   #writeBlock(block: Lease): void {
-    const written = this.#file.write(this.#blockOffset, block).catch((error: unknown) => {
-      this.#failure ??= { error };
-    });
+    const written = this.#guarded(this.#file.write(this.#blockOffset, block));
     this.#flights.push({ block, written });
     this.#block = undefined;
     this.#blockOffset += blockBytes;
@@ -224,20 +224,31 @@ class DirectAppendFile implements AppendFile {
 
   /** Writes what does not fill a block; when more comes it is written once more, with that. */
   async #storeRest(): Promise<void> {
-    await this.#landed();
     this.#requireGood();
     const block = this.#block;
-    if (block === undefined || this.#storedBytes === this.#filledBytes) return;
+    const isRest = block !== undefined && this.#storedBytes < this.#filledBytes;
+    const rest = isRest ? this.#writeRestOf(block) : undefined;
+    await this.#landed();
+    await rest;
+    this.#requireGood();
+    if (rest === undefined) return;
+    const endOffset = this.#blockOffset + this.#filledBytes;
+    if (endOffset % this.#file.alignmentBytes !== 0) await this.#guarded(this.#file.truncate(endOffset));
+    this.#requireGood();
+    this.#storedBytes = this.#filledBytes;
+  }
+
+  #writeRestOf(block: Lease): Promise<void> {
     const paddedBytes = alignUp(this.#filledBytes, this.#file.alignmentBytes);
     block.bytes.fill(0, this.#filledBytes, paddedBytes);
-    try {
-      await this.#file.write(this.#blockOffset, block.slice(0, paddedBytes));
-      if (paddedBytes > this.#filledBytes) await this.#file.truncate(this.#blockOffset + this.#filledBytes);
-    } catch (error) {
+    return this.#guarded(this.#file.write(this.#blockOffset, block.slice(0, paddedBytes)));
+  }
+
+  /** Never rejects: a failure is kept. */
+  #guarded(work: Promise<void>): Promise<void> {
+    return work.catch((error: unknown) => {
       this.#failure ??= { error };
-      throw error;
-    }
-    this.#storedBytes = this.#filledBytes;
+    });
   }
 
   /** Waits until nothing is being written. */

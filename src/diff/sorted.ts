@@ -81,7 +81,7 @@ export class SortedDiffWriter {
     await this.#file.writeGather(offset, parts);
   }
 
-  /** Writes the end pack; all appends must have settled. @returns the counts of the file. */
+  /** Writes the end pack; all appends must have begun. @returns the counts of the file. */
   async finish(): Promise<DiffStats> {
     const lease = await this.#io.memory.lease(packHeaderBytes);
     try {

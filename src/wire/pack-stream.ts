@@ -4,15 +4,15 @@
  * ```
  * ( 00 Next, v64 packBytes, raw pack )*  01 End        03 Dummy between units where the protocol allows it
  * ```
- * Every pack is verified before it is delivered: header checksum and rules, ascending records inside the volume over the
- * whole stream, data checksums.
+ * Every pack is verified: header checksum and rules, and ascending records inside the volume over the whole stream, before
+ * it is delivered; data checksums before the stream counts as complete.
  */
 import { fileHeaderBytes, packDataMax, packHeaderBytes, parsePackHeader } from "../diff/format.ts";
 import { RecordIndex } from "../diff/record-index.ts";
 import { RecordKind } from "../diff/types.ts";
 import { WalbError } from "../errors.ts";
 import type { Compute, VerifyItem } from "../native/codec.ts";
-import type { Memory, MemoryPool } from "../native/memory.ts";
+import type { Lease, Memory, MemoryPool } from "../native/memory.ts";
 import { InOrder } from "./pipeline.ts";
 import type { Decoder } from "./serializer.ts";
 import type { WireStream } from "./stream.ts";
@@ -35,7 +35,7 @@ export interface OutgoingPack {
   release(): void;
 }
 
-/** A verified pack. */
+/** A pack whose header is good; its data is checked while it is written. */
 export interface ReceivedPack {
   /** Header and data, verbatim. In its first page it lies as it will in a file of all packs of the stream, so that it can
    * be written from where it is. */
@@ -48,9 +48,10 @@ export interface ReceivedPack {
 
 /** Takes the packs of a stream. */
 export interface PackSink {
-  /** Takes over one pack, in address order. */
+  /** Takes over one pack, in address order. What is made of it counts when `finish` is called, and not before: until then
+   * data that does not match its checksum may be in it. */
   write(pack: ReceivedPack): void | Promise<void>;
-  /** The stream is complete: resolves when all of it is durable. */
+  /** The stream is complete and all of it good: resolves when it is durable. */
   finish(): Promise<void>;
   /** The stream broke: resolves when every lease is back. Must not throw. */
   abandon(error: unknown): Promise<void>;
@@ -94,11 +95,19 @@ export async function sendPacks(stream: WireStream, packs: AsyncIterable<Outgoin
   return totalBytes;
 }
 
-/** Receives packs one after the other and delivers them verified, in order. */
+/** A pack on its way to the sink, and the check of its data. */
+interface PackInFlight {
+  readonly pack: ReceivedPack;
+  readonly verified: Promise<void>;
+}
+
+/** Receives packs one after the other and delivers them in order, each while its data is verified. */
 export class PackReceiver {
   readonly #stream: WireStream;
   readonly #options: PackReceiverOptions;
-  readonly #pipeline: InOrder<ReceivedPack>;
+  readonly #pipeline: InOrder<PackInFlight>;
+  /** None rejects. */
+  readonly #checks = new Set<Promise<void>>();
   #endLb = 0;
   /** Where the next pack is in a file of all of them. */
   #fileOffset = fileHeaderBytes;
@@ -106,10 +115,13 @@ export class PackReceiver {
   constructor(stream: WireStream, options: PackReceiverOptions, sink: PackSink) {
     this.#stream = stream;
     this.#options = options;
-    this.#pipeline = new InOrder<ReceivedPack>({
+    this.#pipeline = new InOrder<PackInFlight>({
       inFlightMax,
-      deliver: (pack) => sink.write(pack),
-      drop: (pack) => pack.release(),
+      async deliver({ pack, verified }) {
+        await sink.write(pack);
+        await verified;
+      },
+      drop: ({ pack }) => pack.release(),
     });
   }
 
@@ -127,29 +139,44 @@ export class PackReceiver {
     const leaseBytes = placeBytes + sizeBytes;
     const lease = pool.tryLease(leaseBytes) ?? (await pool.lease(leaseBytes));
     this.#fileOffset += sizeBytes;
-    let ready: Promise<void>;
-    let pack: ReceivedPack;
+    const memory = lease.slice(placeBytes, sizeBytes);
+    let records: RecordIndex;
     try {
-      const memory = lease.slice(placeBytes, sizeBytes);
       await stream.readMemory(memory, "a pack");
-      const records = this.#parse(memory);
-      pack = { memory, records, release: () => lease.release() };
-      ready = this.#verify(pack);
+      records = this.#parse(memory);
     } catch (error) {
       lease.release();
       throw error;
     }
-    this.#pipeline.push(pack, ready);
+    this.#push(memory, records, lease);
   }
 
-  /** Waits until every pack was delivered. @throws the first failure. */
+  /** The memory is given back when it was both written and verified. */
+  #push(memory: Memory, records: RecordIndex, lease: Lease): void {
+    let uses = 2;
+    const used = (): void => {
+      uses -= 1;
+      if (uses === 0) lease.release();
+    };
+    const verified = this.#verify(memory, records).finally(used);
+    const check: Promise<void> = verified
+      .catch(() => undefined)
+      .finally(() => {
+        this.#checks.delete(check);
+      });
+    this.#checks.add(check);
+    this.#pipeline.push({ pack: { memory, records, release: used }, verified }, Promise.resolve());
+  }
+
+  /** Waits until every pack was delivered and is good. @throws the first failure. */
   drain(): Promise<void> {
     return this.#pipeline.drain();
   }
 
   /** Gives back what was not delivered. */
-  cancel(error: unknown): Promise<void> {
-    return this.#pipeline.cancel(error);
+  async cancel(error: unknown): Promise<void> {
+    await this.#pipeline.cancel(error);
+    await Promise.all(this.#checks);
   }
 
   #parse(memory: Memory): RecordIndex {
@@ -172,8 +199,7 @@ export class PackReceiver {
     return records;
   }
 
-  async #verify(pack: ReceivedPack): Promise<void> {
-    const { records, memory } = pack;
+  async #verify(memory: Memory, records: RecordIndex): Promise<void> {
     const items: VerifyItem[] = [];
     for (let i = 0; i < records.count; i++) {
       if (records.kind[i] !== RecordKind.normal) continue;
