@@ -146,7 +146,7 @@ static int64_t run(struct job *job) {
     case OP_WRITE_DECODED:
         return io_write_decoded(job->fd, items, job->count, (uint64_t)job->extra);
     case OP_TRANSFER:
-        return io_transfer(job->fd, items, job->count, job->flags & FLAG_VERIFIED, &job->result2);
+        return io_transfer(job->fd, items, job->count, job->flags & FLAG_VERIFIED, at(job->extra), offset, &job->result2);
     case OP_RECODE:
         return io_recode(items, job->count, job->flags & FLAG_VERIFIED, (uint32_t)offset % 256, (uint32_t)offset / 256,
                          at(job->address), size, (uint32_t)job->extra, &job->result2);

@@ -172,8 +172,12 @@ int32_t walb_receive(int32_t fd, void *target, uint32_t size, void *spill, uint3
 int64_t io_write_decoded(int fd, struct item *items, uint32_t count, uint64_t alignment);
 /* Reads each item's stored bytes (source: offset in the file whose descriptor is `target`; address in memory when that
    is negative), checks them unless verified, expands them and writes their slice. Items become results as those of
-   io_write_decoded do. `failed` is the item whose read failed + 1, 0 when a write did. */
-int64_t io_transfer(int fd, struct item *items, uint32_t count, int is_verified, double *failed);
+   io_write_decoded do. `failed` is the item whose read failed + 1, 0 when a write did. Jobs of one `flow` (NULL: none)
+   write in the order of their sequences, which count from 0 without gaps. A strict one writes nothing behind a bad item;
+   -ECANCELED when something before failed. */
+struct flow;
+int64_t io_transfer(int fd, struct item *items, uint32_t count, int is_verified, struct flow *flow, uint64_t sequence,
+                    double *failed);
 /* The same input, but put one behind the other into `out`, with room for a header before every `pack_records` items:
    stored bytes as they are where file_offset is RECODE_KEEP, else the slice compressed anew. An item without file
    (`target` negative) has no bytes. Results: code as above, word, stored bytes and codec as those of encode_items;

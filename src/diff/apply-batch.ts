@@ -7,7 +7,7 @@ import type { MergePlan } from "./merge.ts";
 import type { PieceList } from "./overlay.ts";
 import type { RecordIndex } from "./record-index.ts";
 import type { DiffSet } from "./set.ts";
-import { isTransferable, transferImages } from "./transfer.ts";
+import { isTransferable, type TransferOptions, transferImages } from "./transfer.ts";
 import { checkAborted, type DiffIo, type DiffProgress, type DiscardPolicy, RecordKind } from "./types.ts";
 import { settleAll } from "./window.ts";
 import { writeImages } from "./write-images.ts";
@@ -16,7 +16,7 @@ import { writeImages } from "./write-images.ts";
 const zeroLbMax = gib / lbBytes;
 
 /** How to apply. */
-export interface ApplyOptions {
+export interface ApplyOptions extends TransferOptions {
   /** Size of the volume: records beyond it are refused before anything is written. The image may be larger. */
   readonly sizeLb: number;
   /** Default `zero`. `passdown` gives the space back through the same call that zeroes: it reads back as zeroes too. */
@@ -25,7 +25,7 @@ export interface ApplyOptions {
   readonly signal?: AbortSignal;
   /** Called before each batch with the bytes it will write; waits to keep a rate. */
   readonly throttle?: (bytes: number) => Promise<void>;
-  /** Batches worked on at once; default 4. */
+  /** Batches worked on at once; default 3. */
   readonly inFlightMax?: number;
   /** All data is stored raw and has been checked; the checksums of the records are not looked at. Default false. */
   readonly isVerified?: boolean;
@@ -99,7 +99,7 @@ export async function applyBatch(
   const jobs = zeroPieces(batch, image, discard, options.signal);
   const isVerified = options.isVerified === true;
   const canTransfer = files !== undefined && isTransferable(records, pieces, from, to);
-  jobs.push(canTransfer ? transferImages(batch, files, image, isVerified) : writeImages(io, batch, image, isVerified));
+  jobs.push(canTransfer ? transferImages(batch, files, image, options) : writeImages(io, batch, image, isVerified));
   await settleAll(jobs);
   return done;
 }

@@ -11,7 +11,7 @@ import { checkAborted, type DiffIo, type DiscardPolicy, RecordKind } from "./typ
 import { settleAll } from "./window.ts";
 
 /** Of one job: few enough that the threads end together. */
-const recordLimits = { rowsMax: 4096, bytesMax: 16 * mib, imageBytesMax };
+const recordLimits = { rowsMax: 8192, bytesMax: 32 * mib, imageBytesMax };
 
 /**
  * Batches of a plan whose pieces are all of its records: the shim chooses them and puts them into its table, so that
@@ -59,7 +59,7 @@ async function applyRecords(
   const ignoredLb = discard === "ignore" ? discardLb : 0;
   const zeroedLb = zeroLb + discardLb - ignoredLb;
   const jobs = zeroedLb > 0 ? zeroRecords(records, from, to, image, discard, options.signal) : [];
-  jobs.push(transferRecords(set, files, records, from, to, rows, image, options.isVerified === true));
+  jobs.push(transferRecords(set, files, records, from, to, rows, image, options));
   await settleAll(jobs);
   const last = to - 1;
   const endLb = records.addressLb[last]! + records.blocksLb[last]!;

@@ -34,9 +34,11 @@ export async function applyDiffs(
   const canTransfer = image.transfer !== undefined && !image.isDirect;
   if (!canTransfer) return applyFrom(io, set, undefined, plan, image, options);
   const held = await set.holdFiles();
+  const flow = held === undefined ? undefined : image.startFlow?.();
   try {
-    return await applyFrom(io, set, held?.files, plan, image, options);
+    return await applyFrom(io, set, held?.files, plan, image, { ...options, flow });
   } finally {
+    flow?.end();
     held?.release();
   }
 }
@@ -58,7 +60,7 @@ async function applyFrom(
   const result = { writtenLb: 0, zeroedLb: 0, ignoredLb: 0 };
   let doneLb = 0;
   const writeback = new Writeback(image);
-  for await (const batch of inOrder(start, options.inFlightMax ?? 4, () => undefined)) {
+  for await (const batch of inOrder(start, options.inFlightMax ?? 3, () => undefined)) {
     writeback.wrote(batch.startLb * lbBytes, batch.endLb * lbBytes);
     result.writtenLb += batch.writtenLb;
     result.zeroedLb += batch.zeroedLb;

@@ -1,6 +1,6 @@
 /** @module Batches whose images go from the diffs' files straight to the image, by one job and without objects for each. */
 import { Codec } from "../native/codec.ts";
-import type { DiskFile, StoredSlice } from "../platform/disk.ts";
+import type { DiskFile, StoredSlice, TransferFlow } from "../platform/disk.ts";
 import { kib, lbBytes, mib } from "../units.ts";
 import { isWholeImage, type PieceBatch, sliceOf } from "./images.ts";
 import { damagedImage } from "./load.ts";
@@ -14,6 +14,14 @@ export const imageBytesMax = mib;
 
 /** Smaller ones may be expanded once for each piece that they are cut into. */
 const sharedBytesMax = 64 * kib;
+
+/** How to transfer. */
+export interface TransferOptions {
+  /** The checksums of the records are not looked at. Default false. */
+  readonly isVerified?: boolean;
+  /** What the transfers onto the image work together in. */
+  readonly flow?: TransferFlow | undefined;
+}
 
 /** True when no image of the pieces [from, to) is large, and none of those worth it would be expanded again. */
 export function isTransferable(records: RecordIndex, pieces: PieceList, from: number, to: number): boolean {
@@ -60,7 +68,7 @@ export async function transferImages(
   { set, records, pieces, from, to }: PieceBatch,
   files: readonly DiskFile[],
   image: DiskFile,
-  isVerified: boolean,
+  options: TransferOptions,
 ): Promise<void> {
   const rows: number[] = [];
   for (let i = from; i < to; i++) {
@@ -74,7 +82,7 @@ export async function transferImages(
         putPiece(table, records, pieces, i, pieces.addressLb[i]! * lbBytes);
       }
     },
-    { isVerified },
+    options,
   );
   if (bad !== undefined) throw damagedImage(set, pieces.record[rows[bad.row]!]!, bad.code);
 }
@@ -91,9 +99,9 @@ export async function transferRecords(
   to: number,
   rows: number,
   image: DiskFile,
-  isVerified: boolean,
+  options: TransferOptions,
 ): Promise<void> {
-  const bad = await image.transfer?.(files, rows, (table) => table.putRecords(records, from, to), { isVerified });
+  const bad = await image.transfer?.(files, rows, (table) => table.putRecords(records, from, to), options);
   if (bad === undefined) return;
   let record = from;
   for (let row = -1; record < to; record++) {

@@ -72,6 +72,9 @@ const definitions = {
     args: [FFIType.ptr, FFIType.ptr, FFIType.ptr, FFIType.u32, ...columnTypes],
     returns: FFIType.i32,
   },
+  walb_flow_create: { args: [FFIType.i32, FFIType.i32], returns: FFIType.ptr },
+  walb_flow_stop: { args: [FFIType.ptr], returns: FFIType.void },
+  walb_flow_destroy: { args: [FFIType.ptr], returns: FFIType.void },
   walb_watch_remove: { args: [FFIType.ptr, FFIType.i32], returns: FFIType.void },
 } as const;
 
@@ -143,6 +146,11 @@ export const shim = {
   /** False for a record that no file has. */
   chooseRows: (choosing: Float64Array, table: number, files: Int32Array, columns: RecordColumns): boolean =>
     symbols.walb_choose_rows(choosing, table as Pointer, files, files.length, ...columnsOf(columns)) !== 0,
+  /** 0 when there is no memory for it. */
+  flowCreate: (workers: number, isStrict: boolean): number =>
+    Number(symbols.walb_flow_create(workers, isStrict ? 1 : 0) ?? 0),
+  flowStop: (flow: number): void => symbols.walb_flow_stop(flow as Pointer),
+  flowDestroy: (flow: number): void => symbols.walb_flow_destroy(flow as Pointer),
   watchRemove: (watch: number, fd: number): void => symbols.walb_watch_remove(watch as Pointer, fd),
 };
 

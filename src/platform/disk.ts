@@ -97,6 +97,12 @@ export interface TransferRows {
   putRecords(columns: RecordColumns, from: number, end: number): void;
 }
 
+/** Transfers that work together, see {@link DiskFile.startFlow}. Takes memory until it is ended. */
+export interface TransferFlow {
+  /** When none of its transfers is under way. */
+  end(): void;
+}
+
 /** The images of a {@link Disk.recode}, put row by row. */
 export interface RecodeRows {
   /** Adds an image: kept as it is stored, or a slice of it compressed anew. */
@@ -223,8 +229,14 @@ export interface DiskFile {
     sources: readonly DiskFile[],
     count: number,
     fill: (rows: TransferRows) => void,
-    options?: { readonly isVerified?: boolean },
+    options?: { readonly isVerified?: boolean; readonly flow?: TransferFlow | undefined },
   ): Promise<BadTransfer | undefined>;
+  /**
+   * Begins transfers onto this file that work together: what is ready is written in the order they were begun, while the
+   * next is read and expanded. After a failure of one the others fail.
+   * @param options.isStrict nothing behind a bad row is written, whatever job it belongs to. Default false.
+   */
+  startFlow?(options?: { readonly isStrict?: boolean }): TransferFlow;
   /** Gives up the lock and closes; waits for jobs in flight. Idempotent. */
   close(): Promise<void>;
 }

@@ -10,8 +10,18 @@ import type { Memory } from "../../native/memory.ts";
 import type { Job, JobRunner } from "../../native/pool.ts";
 import { putSource, putTarget, type Table, withItems, withTable } from "../../native/tables.ts";
 import { checkRange } from "../../units.ts";
-import type { BadTransfer, DecodedWrite, DiskFile, PlacedRead, PlacedSum, PlacedWrite, TransferRows } from "../disk.ts";
+import type {
+  BadTransfer,
+  DecodedWrite,
+  DiskFile,
+  PlacedRead,
+  PlacedSum,
+  PlacedWrite,
+  TransferFlow,
+  TransferRows,
+} from "../disk.ts";
 import { CachedIo, errnoUnsupported } from "./cached-io.ts";
+import { RealFlow } from "./flow.ts";
 import { OpenFile } from "./open-file.ts";
 import { RealSync } from "./sync.ts";
 import { ItemRows, transferError } from "./transfer-rows.ts";
@@ -287,7 +297,7 @@ export class RealDiskFile extends OpenFile implements DiskFile {
     sources: readonly DiskFile[],
     count: number,
     fill: (rows: TransferRows) => void,
-    options: { readonly isVerified?: boolean } = {},
+    options: { readonly isVerified?: boolean; readonly flow?: TransferFlow | undefined } = {},
   ): Promise<BadTransfer | undefined> {
     if (count === 0) return undefined;
     return await withItems(count, async (table) => {
@@ -295,13 +305,20 @@ export class RealDiskFile extends OpenFile implements DiskFile {
       fill(rows);
       rows.checkFull();
       const flags = options.isVerified === true ? JobFlag.verified : 0;
-      const { result, result2 } = await this.raw({ op: Op.transfer, count, flags, table: table.address });
+      const job = { op: Op.transfer, count, flags, table: table.address };
+      const { result, result2 } = await (options.flow instanceof RealFlow
+        ? options.flow.run((turn) => this.raw({ ...job, ...turn }))
+        : this.raw(job));
       if (result < 0) {
         const file = result2 > 0 ? (sources[rows.sourceOf(result2 - 1)] ?? this).path : this.path;
         throw transferError(file, result2 > 0, result);
       }
       return rows.firstBad();
     });
+  }
+
+  startFlow(options: { readonly isStrict?: boolean } = {}): TransferFlow {
+    return new RealFlow(options.isStrict === true);
   }
 
   get #kindFlag(): number {
