@@ -60,6 +60,8 @@ export async function replicateVolume(
         const peer = { to: request.to, met: replica.met };
         if (!allowResync) await checkWay(volume, request.to, context.signal);
         const gid = await untilReached(volume, parts, peer, { ...options, allowResync }, total, context);
+        // Who got everything anew has heard of no log of before: a third archive may still be at one of them.
+        if (total.isFull || total.isResync) await checkWay(volume, request.to, context.signal);
         await labels.send(request.to, context.signal);
         replica.reached(gid, clock.nowMs());
         if (request.follow !== true) return { gid, ...total, elapsedMs: Math.round(clock.monotonicMs() - startMs) };

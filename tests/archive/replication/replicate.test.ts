@@ -133,6 +133,34 @@ describe("a replication", () => {
     );
   });
 
+  test("goes on through a chain whose middle got everything anew behind a hash backup", async () => {
+    for (const isLost of [false, true]) {
+      await withReplicas(
+        19,
+        async (scene) => {
+          const { a0, a1, a2, history } = scene;
+          await scene.begin();
+          await scene.diff(a0, 0, 2);
+          await scene.replicate(a0, a1);
+          await scene.replicate(a1, a2);
+          const { answer } = await scene.world.complete(() =>
+            sendChanges(scene.peer(a0), history.fuzzy(history.step(), 2), { uuid: "b".repeat(32), bulkLb: 64 }),
+          );
+          expect(answer.kind).toBe("accept");
+          if (isLost) {
+            await a1.command("stop", { mode: "graceful" });
+            await a1.command("reset");
+          }
+          const { isFull, isResync } = await scene.replicate(a0, a1, isLost ? {} : { resync: true });
+          expect([isFull, isResync]).toEqual([isLost, !isLost]);
+          expect((await scene.replicate(a1, a2)).isResync).toBe(false);
+          expect((await a2.status()).uuid).toBe("b".repeat(32));
+        },
+        { archives: ["a0", "a1", "a2"] },
+      );
+    }
+  });
+
   test("ends at the gid or the size that was asked for", async () => {
     await withReplicas(9, async (scene) => {
       const { a0, a1 } = scene;
