@@ -18,6 +18,9 @@ export const bulkLbMax = 8192;
 /** Largest volume that can be named, 8 PiB. */
 export const volumeLbMax = 2 ** 44;
 
+/** Zero bulks in a row before others get their turn: those of a sparse volume come by the million, and wait for nothing. */
+const zeroesAtOnceMax = 65_536;
+
 /** Which part of a volume goes over, in which bulks. */
 export interface BulkRange {
   /** First LB; above 0 when a copy is resumed. */
@@ -72,7 +75,9 @@ export async function sendBulks(
   progress?: (doneLb: number) => void,
 ): Promise<void> {
   let offsetLb = range.startLb;
+  let zeroes = 0;
   for await (const bulk of bulks) {
+    if (bulk.kind === "zero" && ++zeroes % zeroesAtOnceMax === 0) await stream.clock.sleep(0);
     try {
       checkRange(offsetLb, range.startLb, range.sizeLb - 1, "bulk offset");
       const step = `sending the bulk at ${offsetLb} LB`;
@@ -104,10 +109,12 @@ export async function receiveBulks(
   pool: MemoryPool,
   sink: BulkSink,
 ): Promise<void> {
+  let zeroes = 0;
   try {
     for (let offsetLb = range.startLb; offsetLb < range.sizeLb; offsetLb += range.bulkLb) {
       const sizeLb = Math.min(range.bulkLb, range.sizeLb - offsetLb);
       const bulk = await receiveBulk(stream, offsetLb, sizeLb, pool);
+      if (bulk.kind === "zero" && ++zeroes % zeroesAtOnceMax === 0) await stream.clock.sleep(0);
       const taken = sink.write(bulk);
       if (taken !== undefined) await taken;
     }
