@@ -191,3 +191,7 @@ int64_t block_size(int fd) {
     uint64_t size = 0;
     return ioctl(fd, BLKGETSIZE64, &size) == 0 ? (int64_t)size : -errno;
 }
+
+/* Forgets what the page cache has of a file and the disk has, too, as far as the kernel knows; what is not written back
+   yet stays. Behind a failed write-back the cache has what the disk has not. */
+WALB_EXPORT void walb_forget_cached(int32_t fd) { posix_fadvise64(fd, 0, 0, POSIX_FADV_DONTNEED); }

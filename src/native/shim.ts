@@ -63,6 +63,7 @@ const definitions = {
     returns: FFIType.i32,
   },
   walb_keep_alive: { args: [FFIType.i32, FFIType.i32, FFIType.i32, FFIType.i32], returns: FFIType.i32 },
+  walb_forget_cached: { args: [FFIType.i32], returns: FFIType.void },
   walb_duplicate: { args: [FFIType.i32], returns: FFIType.i32 },
   walb_parse_packs: {
     args: [FFIType.ptr, FFIType.u32, FFIType.ptr, ...columnTypes],
@@ -138,6 +139,7 @@ export const shim = {
   /** 0, or −errno. Times are seconds. */
   keepAlive: (fd: number, idleS: number, intervalS: number, count: number): number =>
     symbols.walb_keep_alive(fd, idleS, intervalS, count),
+  forgetCached: (fd: number): void => symbols.walb_forget_cached(fd),
   /** A descriptor of the same file, or −errno. */
   duplicate: (fd: number): number => symbols.walb_duplicate(fd),
   /** How many of the headers were good. */

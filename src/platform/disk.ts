@@ -194,6 +194,12 @@ export interface DiskFile {
   /** Writes a range back and waits for it, so that the next {@link sync} has that much less to do; only that makes it
    * durable. Absent where writes go past a cache. @throws WalbError as sync does, which does not tell of it again. */
   writeBack?(offsetBytes: number, sizeBytes: number): Promise<void>;
+  /**
+   * Lets what is read from now on come from the disk, as far as it has been written back. Behind a failed {@link sync},
+   * also one of a process before, the page cache has what the disk has not, and does not know of it any more.
+   * Absent where there is no page cache.
+   */
+  forgetCached?(): void;
   /** Makes all completed writes durable (fdatasync; the size too). */
   sync(): Promise<void>;
   /** Begins a {@link sync} that answers can be left to. Absent where they cannot. */

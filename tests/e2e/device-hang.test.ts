@@ -20,34 +20,75 @@ afterAll(async () => {
   rmSync(directory, { recursive: true, force: true });
 });
 
+const dataOf = (name: string): string => join(directory, name);
+
+/** A daemon with a directory of its own, on a disk that can hang. */
+function prepare(name: string) {
+  const library = join(directory, "stuck.so");
+  const source = join(import.meta.dir, "preload", "stuck.c");
+  expect(Bun.spawnSync(["cc", "-shared", "-fPIC", "-o", library, source, "-ldl"]).exitCode).toBe(0);
+  const flag = join(directory, `${name}-hangs`);
+  const socket = join(directory, `${name}.sock`);
+  const hanging = { LD_PRELOAD: library, WALB_STUCK_PATH: "/hangs.data", WALB_STUCK_WHILE: flag };
+  const start = async ({ isHanging = false, more = [] }: { isHanging?: boolean; more?: readonly string[] }) => {
+    const daemon = Bun.spawn([binary, "device", "--data", dataOf(name), "--nbd", `unix:${socket}`, ...more], {
+      stdin: "ignore",
+      stdout: "pipe",
+      stderr: "pipe",
+      env: { ...process.env, ...(isHanging ? hanging : {}) },
+    });
+    const { value } = await daemon.stdout.getReader().read();
+    expect(new TextDecoder().decode(value)).toContain("listening");
+    return daemon;
+  };
+  const connect = (volume: string): Promise<NbdClient> =>
+    NbdClient.connect(platform.net, { kind: "unix", path: socket }, volume);
+  const device = async (...words: string[]): Promise<string> => {
+    const { code, out, err } = await runBinary(["device", ...words, "--device-data", dataOf(name)]);
+    expect(code, err).toBe(0);
+    return out;
+  };
+  return { start, connect, flag, device };
+}
+
+test.skipIf(lacking.length > 0)(
+  "a data store that hangs at the start keeps its device waiting, not the others; it is served when it is back",
+  async () => {
+    const { start, connect, flag, device } = prepare("start");
+    let daemon = await start({});
+    for (const name of ["hangs", "sound"]) await device("create", name, "--size", "16M", "--log-size", "16M");
+    const before = await connect("hangs");
+    await before.write(0, new Uint8Array(blockBytes).fill(7));
+    daemon.kill("SIGKILL");
+    await daemon.exited;
+    writeFileSync(flag, "");
+    daemon = await start({ isHanging: true, more: ["--start-timeout", "2s"] });
+    expect(await device("show", "hangs")).toMatch(/state: +starting/);
+    const sound = await connect("sound");
+    await sound.write(0, new Uint8Array(blockBytes).fill(1));
+    await sound.flush();
+    await expect(connect("hangs")).rejects.toThrow();
+    const refused = await runBinary(["device", "start", "hangs", "--device-data", dataOf("start")]);
+    expect([refused.code, refused.err]).toEqual([4, expect.stringContaining("is being changed")]);
+    rmSync(flag);
+    for (let i = 0; i < 100 && !(await device("show", "hangs")).includes("running"); i += 1) await Bun.sleep(100);
+    expect((await (await connect("hangs")).read(0, blockBytes))[0]).toBe(7);
+    daemon.kill("SIGTERM");
+    const code = await daemon.exited;
+    expect([code, await new Response(daemon.stderr).text()]).toEqual([
+      0,
+      expect.stringContaining("hangs could not be opened within 2 s"),
+    ]);
+  },
+  180_000,
+);
+
 test.skipIf(lacking.length > 0)(
   "a stop ends within its limit although a data store hangs, names the device, closes the others, and loses nothing",
   async () => {
-    const library = join(directory, "stuck.so");
-    const source = join(import.meta.dir, "preload", "stuck.c");
-    expect(Bun.spawnSync(["cc", "-shared", "-fPIC", "-o", library, source, "-ldl"]).exitCode).toBe(0);
-    const flag = join(directory, "stuck");
-    const hanging = { LD_PRELOAD: library, WALB_STUCK_PATH: "/hangs.data", WALB_STUCK_WHILE: flag };
-    const start = async (env: Record<string, string>) => {
-      const words = ["--data", join(directory, "d"), "--nbd", `unix:${join(directory, "nbd.sock")}`];
-      const daemon = Bun.spawn([binary, "device", ...words, "--stop-timeout", "8s"], {
-        stdin: "ignore",
-        stdout: "pipe",
-        stderr: "pipe",
-        env: { ...process.env, ...env },
-      });
-      const { value } = await daemon.stdout.getReader().read();
-      expect(new TextDecoder().decode(value)).toContain("listening");
-      return daemon;
-    };
-    const connect = (name: string): Promise<NbdClient> =>
-      NbdClient.connect(platform.net, { kind: "unix", path: join(directory, "nbd.sock") }, name);
-    let daemon = await start(hanging);
-    for (const name of ["hangs", "sound"]) {
-      const sizes = ["--size", "16M", "--log-size", "16M"];
-      const { code } = await runBinary(["device", "create", name, ...sizes, "--device-data", join(directory, "d")]);
-      expect(code).toBe(0);
-    }
+    const { start, connect, flag, device } = prepare("stop");
+    let daemon = await start({ isHanging: true, more: ["--stop-timeout", "8s"] });
+    for (const name of ["hangs", "sound"]) await device("create", name, "--size", "16M", "--log-size", "16M");
     writeFileSync(flag, "");
     const clients = { hangs: await connect("hangs"), sound: await connect("sound") };
     for (const client of Object.values(clients)) {

@@ -3,10 +3,11 @@ import { afterAll, afterEach, beforeEach, describe, expect, test } from "bun:tes
 import { mkdirSync, mkdtempSync, readdirSync, readlinkSync, renameSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { firstDifference } from "../../src/cli/demo/images.ts";
 import { NbdClient } from "../../src/cli/demo/nbd.ts";
 import type { VolumeReport } from "../../src/device/user/control/schema.ts";
 import { closePlatform, createPlatform } from "../../src/platform/real/index.ts";
-import { runBinary } from "../helpers/fleet.ts";
+import { eventually, Fleet, runBinary } from "../helpers/fleet.ts";
 
 const binary = join(import.meta.dir, "../../dist/walb");
 const blockBytes = 64 << 10;
@@ -155,6 +156,57 @@ describe("a device of a daemon that serves many", () => {
     expect((await show("vol")).state).toBe("running");
   }, 120_000);
 });
+
+test("a device under backup that took no more writes is told of in the status, and ships on by itself when it is started", async () => {
+  const directory = mkdtempSync(join(tmpdir(), "walb-device-ships-"));
+  const small = join(directory, "small");
+  mkdirSync(small);
+  const mount = ["mount", "-t", "tmpfs", "-o", "size=42M", "tmpfs", small];
+  if (Bun.spawnSync(mount, { stderr: "ignore" }).exitCode !== 0) {
+    rmSync(directory, { recursive: true });
+    return console.log("skipping: mounting a file system needs root");
+  }
+  const platform = createPlatform({ memoryBudgetBytes: 16 << 20, threads: 2 });
+  const fleet = await Fleet.start({ data: { device: join(small, "d") } });
+  try {
+    const sizeBytes = 32 << 20;
+    // Ten MiB are left for the data.
+    await fleet.makeVolume("vol", "32M", "32M");
+    await fleet.must("backup", "vol", "--wait");
+    const connect = () => NbdClient.connect(platform.net, { kind: "unix", path: fleet.nbdSocket }, "vol");
+    const model = Buffer.alloc(sizeBytes);
+    const write = async (client: NbdClient, i: number): Promise<boolean> => {
+      const data = Buffer.alloc(1 << 20, i + 1);
+      const isDone = await client.write(i << 20, data).then(
+        () => true,
+        () => false,
+      );
+      if (isDone) model.set(data, i << 20);
+      return isDone;
+    };
+    const client = await connect();
+    for (let i = 0; i < 24 && (await write(client, i)); i += 1) await Bun.sleep(50);
+    const told = await eventually("the status tells of the device", 60_000, async () => {
+      const { out } = await fleet.verb("status", "vol", "--json");
+      return out.includes("takes no more writes") ? out : undefined;
+    });
+    expect(told).toContain("walb device show vol");
+    expect(Bun.spawnSync(["mount", "-o", "remount,size=256M", small]).exitCode).toBe(0);
+    await fleet.must("device", "start", "vol", "--device-data", fleet.dataOf("device"));
+    const again = await connect();
+    expect(await write(again, 30)).toBe(true);
+    const { gid } = JSON.parse(await fleet.must("snapshot", "vol", "--wait", "--timeout", "60s", "--json"));
+    const [expected, restored] = [fleet.path("model"), fleet.path("restored")];
+    writeFileSync(expected, model);
+    await fleet.must("restore", "vol", "--snapshot", String(gid), "--to", restored);
+    expect(await firstDifference(expected, restored)).toBeUndefined();
+  } finally {
+    await fleet.close();
+    await closePlatform(platform);
+    Bun.spawnSync(["umount", "-l", small]);
+    rmSync(directory, { recursive: true, force: true });
+  }
+}, 300_000);
 
 /** Descriptors come and go. */
 function linkOf(path: string): string[] {

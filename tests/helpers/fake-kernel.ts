@@ -32,6 +32,8 @@ interface FakeDevice {
   isOpen: boolean;
   isReadOnly: boolean;
   isOverflow: boolean;
+  /** Its data device hangs: nothing more is written to it, as far as it tells. */
+  isHanging: boolean;
   readonly pollers: Set<() => void>;
   unwatch: () => void;
 }
@@ -281,6 +283,7 @@ export class FakeKernel implements Kernel {
         isOpen: false,
         isReadOnly: false,
         isOverflow: false,
+        isHanging: false,
         pollers: new Set(),
         unwatch: () => undefined,
       };
@@ -438,7 +441,7 @@ export class FakeKernel implements Kernel {
       case "lsids":
         return (
           `latest       ${lsids.latest}\nsubmitted    ${lsids.latest}\ncompleted    ${lsids.completed}\n` +
-          `flush        ${lsids.flush}\npermanent    ${lsids.permanent}\nwritten      ${lsids.written}\n` +
+          `flush        ${lsids.flush}\npermanent    ${lsids.permanent}\nwritten      ${device.isHanging ? lsids.oldest : lsids.written}\n` +
           `prev_written ${lsids.prevWritten}\noldest       ${lsids.oldest}\n`
         );
       default:

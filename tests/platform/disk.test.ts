@@ -4,6 +4,7 @@ import {
   linkSync,
   readFileSync,
   realpathSync,
+  statfsSync,
   statSync,
   symlinkSync,
   truncateSync,
@@ -52,6 +53,24 @@ async function failure(promise: Promise<unknown>): Promise<WalbError> {
   }
   throw new Error("did not fail");
 }
+
+test("what is forgotten of a file comes from its disk again, and what was not written back yet is kept", async () => {
+  await withFile(false, async (file, path) => {
+    const [first, second, found] = [filled(64 * kib, 1), filled(64 * kib, 2), empty(64 * kib)];
+    await file.write(0, first);
+    await file.sync();
+    expect(file.readCached?.(0, found)).toBe(true);
+    file.forgetCached?.();
+    const tmpfs = 0x01021994;
+    if (statfsSync(path).type !== tmpfs) expect(file.readCached?.(0, found)).toBe(false);
+    await file.read(0, found);
+    expect(Buffer.compare(found.bytes, first.bytes)).toBe(0);
+    await file.write(0, second);
+    file.forgetCached?.();
+    await file.read(0, found);
+    expect(Buffer.compare(found.bytes, second.bytes)).toBe(0);
+  });
+});
 
 test("a lock is on the file that has the name, also when its holder removed it while it was opened", async () => {
   await withTemporaryDirectory(async (directory) => {

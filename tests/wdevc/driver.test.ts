@@ -82,6 +82,12 @@ describe("wdevc on the kernel driver", () => {
     expect(await value("clear-wal", "/dev/walb/vol0", "20")).toBe("");
     expect(await value("get-oldest-lsid", "/dev/walb/vol0")).toBe("45");
     expect(await value("get-log-usage", "/dev/walb/vol0")).toBe("0");
+    bench.kernel.device("vol0").isHanging = true;
+    await bench.kernel.write("vol0", 0, 8, 1);
+    const { code, out, err } = await run("clear-wal", "/dev/walb/vol0", "1");
+    expect({ code, out }).toEqual({ code: 1, out: "" });
+    expect(err).toContain("the log up to lsid 54 was not written to the data within 1 s");
+    expect(await value("get-oldest-lsid", "/dev/walb/vol0")).toBe("45");
   });
 
   test("checkpoint interval, freeze, melt, flush", async () => {

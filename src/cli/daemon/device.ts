@@ -21,6 +21,12 @@ export const verb = defineVerb({
       defaultDataDir("device"),
     ),
     nbd: list("ADDR", "serve NBD at unix:PATH or HOST:PORT; default unix:DIR/nbd.sock", asText),
+    "start-timeout": optionOr(
+      "TIME",
+      "devices that take longer to open, since a disk hangs, do not keep the others from being served",
+      asDuration,
+      "1m",
+    ),
     "stop-timeout": optionOr(
       "TIME",
       "a stop gives up stores that hang after this time; the next start redoes their logs",
@@ -45,6 +51,7 @@ export const verb = defineVerb({
         nbdListeners,
         ...given("nbdTls", security),
         nodeId: flags.node ?? hostname(),
+        startLimitMs: flags["start-timeout"],
         stopLimitMs: flags["stop-timeout"],
         onProblem: (error: WalbError) => log.warn(error.message, error.hint === undefined ? {} : { hint: error.hint }),
       };

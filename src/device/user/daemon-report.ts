@@ -14,6 +14,8 @@ export interface Volume {
   /** Undefined when the file could not be understood. */
   config: VolumeConfig | undefined;
   engine: WriteAheadEngine | undefined;
+  /** The daemon has yet to open it, or is at it. */
+  isStarting: boolean;
   failure: WalbError | undefined;
   unwatch: () => void;
 }
@@ -85,9 +87,12 @@ export function withWayBack(error: WalbError, name: string): WalbError {
   });
 }
 
-function nextStep(volume: Volume): string | undefined {
+/** What is to be done about the state of a volume, if anything. */
+export function nextStep(volume: Volume): string | undefined {
   const start = `walb device start ${volume.name}`;
   switch (stateOf(volume)) {
+    case "starting":
+      return "wait until its log is redone; when that takes long, look at the disks below";
     case "stopped":
       return start;
     case "read-only":
@@ -100,7 +105,10 @@ function nextStep(volume: Volume): string | undefined {
 }
 
 function stateOf(volume: Volume): VolumeReport["state"] {
-  if (volume.engine === undefined) return volume.failure === undefined ? "stopped" : "failed";
+  if (volume.engine === undefined) {
+    if (volume.isStarting) return "starting";
+    return volume.failure === undefined ? "stopped" : "failed";
+  }
   if (volume.engine.readOnlyReason !== undefined) return "read-only";
   return volume.engine.isFrozen ? "frozen" : "running";
 }

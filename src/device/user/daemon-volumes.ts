@@ -15,7 +15,7 @@ import { LogClaims } from "./daemon-claims.ts";
 import { type VolumeConfig, VolumeConfigs } from "./daemon-config.ts";
 import { pendingBudgetOf, tooManyVolumes, volumeLimits } from "./daemon-memory.ts";
 import { planVolume } from "./daemon-plan.ts";
-import { halfDone, lossOf, reportOf, type Volume, type VolumeUse, withWayBack } from "./daemon-report.ts";
+import { halfDone, lossOf, nextStep, reportOf, type Volume, type VolumeUse, withWayBack } from "./daemon-report.ts";
 import { makeStores, removeOwnStores, type StoreWishes } from "./daemon-stores.ts";
 import { boundTuning, tuningOptions } from "./daemon-tuning.ts";
 import { openEngine, type WriteAheadEngine } from "./engine.ts";
@@ -53,24 +53,51 @@ export class VolumeSet implements NbdExports {
     this.claims = new LogClaims(platform.net);
   }
 
-  /** Reads every configuration, finishes what a crash interrupted, opens the volumes. */
-  async load(): Promise<void> {
+  /**
+   * Reads every configuration, finishes what a crash interrupted, opens the volumes. Those that take longer than `limitMs`,
+   * because a store hangs, keep no others waiting: they are opened behind.
+   */
+  async load(limitMs: number): Promise<void> {
     const { configs, bad } = await this.configs.load();
     for (const { name, error } of bad) this.volumes.set(name, failed(name, error));
+    for (const config of configs) this.volumes.set(config.name, starting(config));
     const { openAtOnce } = volumeLimits(this.platform.memory.budgetBytes);
-    await inParallel(openAtOnce, configs, async (config) => {
-      try {
-        if (config.state !== "ready") {
-          await removeOwnStores(this.platform, config, (path) => this.configs.resolve(path));
-          await this.configs.remove(config.name);
-          return;
-        }
-        await this.start(config);
-      } catch (error) {
-        this.volumes.set(config.name, failed(config.name, asWalbError(error, { volume: config.name }), config));
-      }
-    });
+    const all = inParallel(openAtOnce, configs, (config) => this.open(config));
     for (const { failure } of this.volumes.values()) if (failure !== undefined) this.host.problem(failure);
+    if (await within(this.platform.clock, all, limitMs)) return;
+    const late = this.sorted().filter((volume) => volume.isStarting);
+    if (late.length === 0) return;
+    this.host.problem(
+      new WalbError("timed-out", {
+        what: `${late.map(({ name }) => name).join(", ")} could not be opened within ${limitMs / 1000} s`,
+        where: { step: "start" },
+        hint: "the others are served meanwhile; a disk hangs, or a long log is being redone: walb device list",
+      }),
+    );
+  }
+
+  /** Opens a volume at the start of the daemon, or finishes what a crash interrupted. */
+  private async open(config: VolumeConfig): Promise<void> {
+    const { name } = config;
+    // Somebody may have been faster, or the daemon may be stopping by now.
+    if (this.volumes.get(name)?.isStarting !== true) return;
+    const work = this.changes.alone(name, async () => {
+      try {
+        if (config.state === "ready") {
+          await this.start(config);
+        } else {
+          await removeOwnStores(this.platform, config, (path) => this.configs.resolve(path));
+          await this.configs.remove(name);
+          this.volumes.delete(name);
+        }
+      } catch (error) {
+        const volume = failed(name, asWalbError(error, { volume: name }), config);
+        this.volumes.set(name, volume);
+        if (volume.failure !== undefined) this.host.problem(volume.failure);
+      }
+      this.host.changed(name);
+    });
+    await work.catch(() => undefined);
   }
 
   names(): readonly string[] {
@@ -99,7 +126,7 @@ export class VolumeSet implements NbdExports {
     throw new WalbError("state", {
       what: "the volume is not running",
       where: { volume: name },
-      hint: volume.failure?.hint ?? `walb device start ${name}`,
+      hint: volume.failure?.hint ?? nextStep(volume) ?? `walb device start ${name}`,
       ...(volume.failure === undefined ? {} : { cause: volume.failure }),
     });
   }
@@ -171,6 +198,7 @@ export class VolumeSet implements NbdExports {
       } catch (error) {
         const failure = withWayBack(asWalbError(error, { volume: name }), name);
         volume.failure = failure;
+        volume.isStarting = false;
         this.host.changed(name);
         throw failure;
       }
@@ -183,6 +211,7 @@ export class VolumeSet implements NbdExports {
   async stop(name: string, options: StopOptions): Promise<VolumeReport> {
     return await this.changes.alone(name, async () => {
       const volume = this.volume(name);
+      volume.isStarting = false;
       if (volume.engine !== undefined) {
         this.checkUnused(name, { ...options, watchers: 0 });
         // One that cannot is not left half stopped: its log has everything.
@@ -367,7 +396,7 @@ export class VolumeSet implements NbdExports {
     try {
       const engine = await openEngine(this.platform, options);
       const unwatch = engine.watch(() => this.host.changed(name));
-      const volume: Volume = { name, config, engine, failure: undefined, unwatch };
+      const volume: Volume = { name, config, engine, isStarting: false, failure: undefined, unwatch };
       this.volumes.set(name, volume);
       await this.noteSize(volume, engine.sizeBytes);
     } catch (error) {
@@ -417,6 +446,18 @@ export class VolumeSet implements NbdExports {
   }
 }
 
+function starting(config: VolumeConfig): Volume {
+  const { name } = config;
+  return { name, config, isStarting: true, failure: undefined, engine: undefined, unwatch: () => undefined };
+}
+
 function failed(name: string, error: WalbError, config?: VolumeConfig): Volume {
-  return { name, config, failure: withWayBack(error, name), engine: undefined, unwatch: () => undefined };
+  return {
+    name,
+    config,
+    failure: withWayBack(error, name),
+    isStarting: false,
+    engine: undefined,
+    unwatch: () => undefined,
+  };
 }

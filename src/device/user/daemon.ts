@@ -14,6 +14,7 @@ import type { EngineOptions } from "./engine.ts";
 import { type NbdServer, type NbdTls, openNbdServer } from "./nbd/server.ts";
 import { within } from "./parallel.ts";
 
+const startLimitMsDefault = 60_000;
 const stopLimitMsDefault = 60_000;
 
 /** How engines are tuned; names, paths and the overflow policy are the volumes' own. */
@@ -33,6 +34,8 @@ export interface DeviceDaemonOptions {
    * carved out of it for good. */
   readonly nbdMemory?: MemoryPool;
   readonly engine?: EngineTuning;
+  /** Volumes that take longer to open do not keep the others from being served. Default 60 s. */
+  readonly startLimitMs?: number;
   /** {@link DeviceDaemon.close} gives up stores that hang for so long. Default 60 s. */
   readonly stopLimitMs?: number;
   /** Told what people should know: volumes that fail, clients that misbehave. Default: nobody is. */
@@ -135,7 +138,7 @@ class Daemon implements DeviceDaemon {
     const { platform, options } = this;
     const memory = options.nbdMemory ?? carveNbdMemory(platform.memory);
     this.clientMemoryBytes = memory.budgetBytes;
-    await this.volumes.load();
+    await this.volumes.load(options.startLimitMs ?? startLimitMsDefault);
     this.nbd = await openNbdServer({
       net: platform.net,
       clock: platform.clock,

@@ -50,4 +50,9 @@ export class CachedIo {
     if (errnoUnsupported.has(-result)) this.#canReadNowait = false;
     return result === 0;
   }
+
+  /** What the disk has, too, is read from it again. */
+  forget(): void {
+    shim.forgetCached(this.#fd);
+  }
 }

@@ -191,6 +191,10 @@ export class RealDiskFile extends OpenFile implements DiskFile {
       throw errnoError("writing back", -result, this.place(offsetBytes));
   }
 
+  forgetCached(): void {
+    if (!this.isDirect) this.#cached.forget();
+  }
+
   async sync(): Promise<void> {
     await this.run("fdatasync", { op: Op.fdatasync, isSlow: true });
   }

@@ -38,8 +38,8 @@ function hooked(hook: Hook): Disk {
       get(target, key: keyof DiskFile) {
         const value = Reflect.get(target, key) as unknown;
         if (typeof value !== "function") return value;
-        // Through the page cache at once, nothing could be slow.
-        if (key === "writeCached") return undefined;
+        // Through the page cache at once, nothing could be slow; a sync that answers are left to is none of ours.
+        if (key === "writeCached" || key === "beginSync") return undefined;
         return async (...parameters: unknown[]) => {
           const source = parameters[1] as { sizeBytes?: number } | undefined;
           await hook(key, target, source?.sizeBytes ?? 0);
@@ -229,6 +229,44 @@ describe("the limits of a device", () => {
     }
     expect(records).toBe(writeCount);
     await file.close();
+  });
+
+  test("an I/O error makes one volume read-only; a start brings it back with what was flushed, and another one's client goes on", async () => {
+    let isFailing = false;
+    const disk = hooked((operation, file) => {
+      if (!isFailing || operation !== "sync" || !file.path.endsWith("vol.log")) return undefined;
+      return Promise.reject(new WalbError("io", { what: "the disk gives EIO", where: { file: file.path } }));
+    });
+    const device = await start({}, disk);
+    for (const name of ["vol", "other"]) await device.create({ name, sizeBytes: 8 * mib, logSizeBytes: 8 * mib });
+    const [client, other] = [
+      await RawNbd.go(platform.net, address, "vol"),
+      await RawNbd.go(platform.net, address, "other"),
+    ];
+    client.send(request(1, 1, 0, 4096, 1, Buffer.alloc(4096, 1)));
+    expect((await client.reply(1)).error).toBe(0);
+    isFailing = true;
+    client.send(request(1, 2, 4096, 4096, 1, Buffer.alloc(4096, 2)));
+    expect((await client.reply(2)).error).not.toBe(0);
+    expect(await device.show("vol")).toMatchObject({
+      state: "read-only",
+      hint: expect.stringContaining("device start"),
+    });
+    // Not yet mended: it has failed then, and can still be started.
+    const error = await device.start("vol").catch((cause: unknown) => cause as WalbError);
+    expect(error).toMatchObject({ code: "io", hint: expect.stringContaining("walb device start vol") });
+    await client.gone();
+    expect((await device.show("vol")).state).toBe("failed");
+    isFailing = false;
+    expect((await device.start("vol")).state).toBe("running");
+    const again = await RawNbd.go(platform.net, address, "vol");
+    again.send(request(0, 3, 0, 4096));
+    expect((await again.reply(3, 4096)).payload.every((byte) => byte === 1)).toBe(true);
+    again.send(request(1, 4, 4096, 4096, 1, Buffer.alloc(4096, 3)));
+    expect((await again.reply(4)).error).toBe(0);
+    other.send(request(1, 5, 0, 4096, 1, Buffer.alloc(4096, 4)));
+    expect((await other.reply(5)).error).toBe(0);
+    for (const each of [again, other]) each.connection.close();
   });
 
   test("a log file that finds no space is refused when it is made", async () => {

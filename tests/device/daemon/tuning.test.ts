@@ -29,13 +29,13 @@ const host = {
 test("a volume has at most as much pending as it was made for, also behind a restart, within the daemon's budget", async () => {
   const sizes = { sizeBytes: 4 * mib, logSizeBytes: 4 * mib };
   const first = new VolumeSet(platform, directory, {}, host);
-  await first.load();
+  await first.load(60_000);
   await first.create({ name: "small", ...sizes, tuning: { maxPendingBytes: 2 * mib } });
   await first.create({ name: "greedy", ...sizes, tuning: { maxPendingBytes: 2 ** 34 } });
   await first.create({ name: "plain", ...sizes });
   await first.close(60_000);
   const again = new VolumeSet(platform, directory, {}, host);
-  await again.load();
+  await again.load(60_000);
   const room = Object.fromEntries(["small", "greedy", "plain"].map((name) => [name, again.find(name)?.roomBytes]));
   expect(room).toEqual({ small: 2 * mib, greedy: 10 * mib, plain: 10 * mib });
   expect(again.show("greedy").tuning).toEqual({ maxPendingBytes: 10 * mib });

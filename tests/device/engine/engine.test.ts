@@ -515,6 +515,32 @@ describe("back-pressure begins at the maximum and ends", () => {
   });
 });
 
+test("what a failed sync has left in the page cache of the log alone is not redone: nobody could read it later", async () => {
+  const bench = await makeBench();
+  const first = await openOn(bench);
+  await write(bench, first, 0, blocks(1, 1), true);
+  const onDisk = bench.disk.files.get("log")!.slice();
+  bench.disk.hooks.fault = (operation, path) => {
+    if (operation === "sync" && path === "log") throw new WalbError("io", { what: "EIO" });
+  };
+  await write(bench, first, 8, blocks(1, 2));
+  expect((await flush(first))?.code).toBe("io");
+  await first.close();
+  bench.disk.hooks.fault = undefined;
+  const open = bench.disk.open.bind(bench.disk);
+  bench.disk.open = async (path, options) => {
+    const forgetCached = (): void => {
+      bench.disk.files.set("log", onDisk.slice());
+    };
+    const file = await open(path, options);
+    return path === "log" ? Object.assign(file, { forgetCached }) : file;
+  };
+  const again = await openOn(bench);
+  expect(await picture(bench, again)).toEqual(Array.from({ length: 256 }, (_, i) => (i === 0 ? 1 : 0)));
+  expect(again.deviceStatus().lsids.latest).toBe(2);
+  await again.close();
+});
+
 describe("what goes to the log at once", () => {
   test.each([
     [{}, { packCount: 3, logBatchCount: 1 }],

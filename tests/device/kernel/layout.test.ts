@@ -22,8 +22,30 @@ describe("the driver's structures", () => {
   });
 
   test("commands have the documented codes", () => {
-    expect(driverCommands).toMatchObject({ START_DEV: 1, LIST_DEV: 4, GET_OLDEST_LSID: 6, SET_OLDEST_LSID: 7 });
-    expect(driverCommands).toMatchObject({ TAKE_CHECKPOINT: 17, RESIZE: 25, CLEAR_LOG: 26, FREEZE: 28, IS_FROZEN: 30 });
+    expect(driverCommands).toEqual({
+      START_DEV: 1,
+      STOP_DEV: 2,
+      GET_MAJOR: 3,
+      LIST_DEV: 4,
+      NUM_OF_DEV: 5,
+      GET_OLDEST_LSID: 6,
+      SET_OLDEST_LSID: 7,
+      GET_CHECKPOINT_INTERVAL: 16,
+      TAKE_CHECKPOINT: 17,
+      SET_CHECKPOINT_INTERVAL: 18,
+      GET_WRITTEN_LSID: 19,
+      GET_PERMANENT_LSID: 20,
+      GET_COMPLETED_LSID: 21,
+      GET_LOG_USAGE: 22,
+      GET_LOG_CAPACITY: 23,
+      IS_FLUSH_CAPABLE: 24,
+      RESIZE: 25,
+      CLEAR_LOG: 26,
+      IS_LOG_OVERFLOW: 27,
+      FREEZE: 28,
+      MELT: 29,
+      IS_FROZEN: 30,
+    });
   });
 
   test("the control structure is the documented 120 bytes", () => {

@@ -139,8 +139,9 @@ const deviceStatusSchema = z.object({
 const volumeReportSchema = z.object({
   /** Not always a valid name: a stray file among the configurations is reported, too. */
   name: z.string(),
-  /** `failed`: could not be opened, see `reason`; `stopped`: until it is started. Both are not exported. */
-  state: z.enum(["running", "frozen", "read-only", "failed", "stopped"]),
+  /** `failed`: could not be opened, see `reason`; `starting`: its stores take long to open; `stopped`: until it is started.
+   * All three are not exported. */
+  state: z.enum(["running", "frozen", "read-only", "failed", "starting", "stopped"]),
   reason: z.string().optional(),
   /** What to do about it. */
   hint: z.string().optional(),
@@ -158,7 +159,7 @@ const volumeReportSchema = z.object({
   watchers: count,
   /** `nbd://…` addresses where the volume can be reached. */
   uris: z.array(z.string()),
-  /** Missing when `failed` or `stopped`. */
+  /** Missing when `failed`, `starting` or `stopped`. */
   info: deviceInfoSchema.optional(),
   status: deviceStatusSchema.optional(),
   /** Log in use and its capacity, in PB: above capacity the log has overflowed. */

@@ -27,6 +27,8 @@ export async function openEngine(parts: EngineParts, options: EngineOptions): Pr
   try {
     const { direct } = settings;
     log = await openStore(parts, settings.logPath, direct === true, (store) => logAlignment(parts, store));
+    // A sync of the log may have failed: what is redone, and shipped later, must be what the disk has.
+    log.forgetCached?.();
     // Writes to the data store come in any multiple of 512 bytes, whatever the PB is.
     const isDataDirect = direct === "auto" ? await isBlockDevice(parts, settings.dataPath) : direct;
     data = await openStore(parts, settings.dataPath, isDataDirect, async () => lbBytes);
