@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <sched.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
@@ -116,7 +117,7 @@ int64_t io_write_gather(int fd, const struct item *items, uint32_t count, uint64
     return move(fd, items, count, offset, 1, done);
 }
 
-int64_t io_write_many(int fd, const struct item *items, uint32_t count, double *done) {
+int64_t io_write_many(int fd, const struct item *items, uint32_t count, int is_gentle, double *done) {
     double part = 0;
     *done = 0;
     for (uint32_t first = 0, next; first < count; first = next) {
@@ -127,6 +128,8 @@ int64_t io_write_many(int fd, const struct item *items, uint32_t count, double *
                                            : move(fd, items + first, next - first, offset, 1, &part);
         *done += part;
         if (result != 0) return result;
+        /* A thread that was woken meanwhile would wait for the end of this one's time slice: milliseconds. */
+        if (is_gentle) sched_yield();
     }
     return 0;
 }

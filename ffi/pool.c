@@ -62,7 +62,7 @@ static int64_t run(struct job *job) {
         if (result != 0 || !(job->flags & FLAG_SYNC)) return result;
         return fdatasync(job->fd) == 0 ? 0 : -errno;
     case OP_WRITE_MANY:
-        return io_write_many(job->fd, items, job->count, &job->result2);
+        return io_write_many(job->fd, items, job->count, job->flags & FLAG_GENTLE, &job->result2);
     case OP_READ_MANY:
         return io_read_many(job->fd, items, job->count, &job->result2);
     case OP_ALLOCATE:

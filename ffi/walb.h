@@ -88,7 +88,7 @@ enum op {
     OP_READ_PACKS,
 };
 
-enum { FLAG_ALWAYS = 1, FLAG_BLOCK_DEVICE = 2, FLAG_VERIFIED = 4, FLAG_SYNC = 8, FLAG_SUMMED = 16 };
+enum { FLAG_ALWAYS = 1, FLAG_BLOCK_DEVICE = 2, FLAG_VERIFIED = 4, FLAG_SYNC = 8, FLAG_SUMMED = 16, FLAG_GENTLE = 32 };
 enum { RECODE_KEEP = 1, RECODE_ZERO = 2, PACK_HEADER = 4096 };
 enum { DECODE_GOOD = 0, DECODE_CHECKSUM = 1, DECODE_DAMAGED = 2 };
 enum { OPEN_DIRECT = 1, OPEN_LOCK = 2, OPEN_WRITE = 4, OPEN_CREATE = 8, OPEN_EXCLUSIVE = 16, OPEN_LOCK_SHARED = 32 };
@@ -136,8 +136,8 @@ int64_t io_write_gather(int fd, const struct item *items, uint32_t count, uint64
 /* The walb checksum of each source, with the salt `word`, to its target; with `codec` the target is a part of the source
    that counts as zero: a block that holds its own checksum, and comes behind those it holds besides. */
 void put_sums(const struct item *items, uint32_t count);
-/* Items that follow each other in the file are gathered into one write. */
-int64_t io_write_many(int fd, const struct item *items, uint32_t count, double *done);
+/* Items that follow each other in the file are gathered into one write. Gentle: others have their turn after each. */
+int64_t io_write_many(int fd, const struct item *items, uint32_t count, int is_gentle, double *done);
 /* Fills each item's target from its place in the file; what follows each other in both is read at once. */
 int64_t io_read_many(int fd, const struct item *items, uint32_t count, double *done);
 int64_t io_read_scatter(int fd, const struct item *items, uint32_t count, uint64_t offset, double *done);

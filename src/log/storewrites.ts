@@ -77,16 +77,17 @@ const jobBytesMax = mib;
 
 /**
  * Does the operations, at most `parallel` jobs at a time, and waits for all that were started even when one fails.
- * `zeroes` is a block of zero bytes of at least 64 KiB.
+ * `zeroes` is a block of zero bytes of at least 64 KiB. Gentle: other threads have their turn after each small write.
  * @throws the first failure.
  */
 export async function runStoreWrites(
   file: DiskFile,
   operations: readonly StoreOperation[],
   zeroes: Memory,
-  parallel = 8,
+  { parallel = 8, isGentle = false }: { readonly parallel?: number; readonly isGentle?: boolean } = {},
 ): Promise<void> {
-  const jobs = planJobs(file, operations, zeroes, Math.min(jobWritesMax, Math.ceil(operations.length / parallel)));
+  const jobWrites = Math.min(jobWritesMax, Math.ceil(operations.length / parallel));
+  const jobs = planJobs(file, operations, zeroes, jobWrites, isGentle);
   let next = 0;
   let failure: { readonly error: unknown } | undefined;
   const worker = async (): Promise<void> => {
@@ -112,6 +113,7 @@ function planJobs(
   operations: readonly StoreOperation[],
   zeroes: Memory,
   jobWrites: number,
+  isGentle: boolean,
 ): (() => Promise<void>)[] {
   const jobs: (() => Promise<void>)[] = [];
   const writeMany = file.writeMany?.bind(file);
@@ -133,7 +135,7 @@ function planJobs(
     if (open === undefined || open.operationCount >= jobWrites || open.sizeBytes + sizeBytes > jobBytesMax) {
       const writes: PlacedWrite[] = [];
       open = { writes, operationCount: 0, sizeBytes: 0 };
-      jobs.push(() => writeMany(writes));
+      jobs.push(() => writeMany(writes, { isGentle }));
     }
     let atBytes = offsetBytes;
     for (const source of pieces) {

@@ -44,7 +44,7 @@ export const Op = {
 export type Op = (typeof Op)[keyof typeof Op];
 
 /** Flags of a job. */
-export const JobFlag = { always: 1, blockDevice: 2, verified: 4, sync: 8, summed: 16 } as const;
+export const JobFlag = { always: 1, blockDevice: 2, verified: 4, sync: 8, summed: 16, gentle: 32 } as const;
 export const OpenFlag = { direct: 1, lock: 2, write: 4, create: 8, exclusive: 16, lockShared: 32 } as const;
 
 /** Result of a read that met the end of the file. */

@@ -176,8 +176,9 @@ export interface DiskFile {
   /** Fills `target` at once, on this thread, when the page cache has it; else false, and {@link read} must do it. */
   readCached?(offsetBytes: number, target: Memory): boolean;
   /** Writes each source at its offset, as one job: neighbours of the list that follow each other are gathered. After a
-   * failure any part may have been written. Absent where {@link write} is as good. */
-  writeMany?(writes: readonly PlacedWrite[]): Promise<void>;
+   * failure any part may have been written. Gentle ones let other threads have their turn after each write. Absent where
+   * {@link write} is as good. */
+  writeMany?(writes: readonly PlacedWrite[], options?: { readonly isGentle?: boolean }): Promise<void>;
   /** Fills each target from its offset, as one job. Absent where {@link read} is as good.
    * @throws WalbError `io` on a short read. */
   readMany?(reads: readonly PlacedRead[]): Promise<void>;

@@ -252,6 +252,8 @@ export interface DiskHooks {
     | ((operation: "read" | "write" | "sync" | "zero" | "writeBack", path: string, offsetBytes: number) => void)
     | undefined;
   alignmentBytes?: number | undefined;
+  /** Told of each job of many writes. */
+  many?: ((writeCount: number, isGentle: boolean) => void) | undefined;
   /** There is a page cache, which takes an access at once when this says so. */
   cached?: (() => boolean) | undefined;
   /** True for what is to be done as if it worked, without doing it: how a careless program looks to its disk. */
@@ -390,7 +392,8 @@ class TestFile implements DiskFile {
     return true;
   }
 
-  async writeMany(writes: readonly PlacedWrite[]): Promise<void> {
+  async writeMany(writes: readonly PlacedWrite[], options: { readonly isGentle?: boolean } = {}): Promise<void> {
+    this.disk.hooks.many?.(writes.length, options.isGentle === true);
     const ends: (() => void)[] = [];
     for (const { offsetBytes, source } of writes) {
       this.disk.hooks.fault?.("write", this.path, offsetBytes);

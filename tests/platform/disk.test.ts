@@ -268,6 +268,30 @@ test("neighbouring images are written at once, and a bad one among them leaves o
   });
 });
 
+test("scattered writes of one job put each source at its place, gently or not", async () => {
+  for (const isGentle of [false, true]) {
+    await withFile(false, async (file) => {
+      if (file.writeMany === undefined) throw new Error("a real file has no writeMany");
+      const data = filled(64 * kib, 13);
+      const expected = new Uint8Array(256 * kib);
+      // Every third one follows the one before it.
+      const writes = Array.from({ length: 40 }, (_, i) => {
+        const source = data.slice(i * 1000, 1000);
+        const offsetBytes = i * 5000 - (i % 3 === 1 ? 4000 : 0);
+        expected.set(source.bytes, offsetBytes);
+        return { offsetBytes, source };
+      });
+      const old = empty(256 * kib);
+      old.bytes.fill(0);
+      await file.write(0, old);
+      await file.writeMany(writes, { isGentle });
+      const read = empty(256 * kib);
+      await file.read(0, read);
+      expect(Buffer.compare(read.bytes, expected)).toBe(0);
+    });
+  }
+});
+
 test("scattered reads of one job fill each target from its place, and one beyond the end is an error", async () => {
   await withFile(false, async (file) => {
     if (file.readMany === undefined) throw new Error("a real file has no readMany");

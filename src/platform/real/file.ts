@@ -128,7 +128,10 @@ export class RealDiskFile extends OpenFile implements DiskFile {
     return this.#cached.read(offsetBytes, target);
   }
 
-  async writeMany(writes: readonly PlacedWrite[]): Promise<void> {
+  async writeMany(
+    writes: readonly PlacedWrite[],
+    { isGentle = false }: { readonly isGentle?: boolean } = {},
+  ): Promise<void> {
     if (writes.length === 0) return;
     for (const { offsetBytes, source } of writes) this.#check("write", offsetBytes, source.sizeBytes, source.address);
     await withItems(writes.length, async (table) => {
@@ -137,7 +140,13 @@ export class RealDiskFile extends OpenFile implements DiskFile {
         putSource(table, i, source);
         table.f64[i * itemF64 + ItemF64.fileOffset] = offsetBytes;
       }
-      await this.run(`${writes.length} writes`, { op: Op.writeMany, count: writes.length, table: table.address });
+      const flags = isGentle ? JobFlag.gentle : 0;
+      await this.run(`${writes.length} writes`, {
+        op: Op.writeMany,
+        flags,
+        count: writes.length,
+        table: table.address,
+      });
     });
   }
 

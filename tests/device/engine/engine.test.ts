@@ -120,6 +120,24 @@ describe("a write", () => {
   });
 });
 
+test("a few writes go to the data store in one job that lets others have their turn, many as fast as can be", async () => {
+  const jobs: { writeCount: number; isGentle: boolean }[] = [];
+  const many = (writeCount: number, isGentle: boolean): void => void jobs.push({ writeCount, isGentle });
+  const bench = await makeBench({ sizeLb: 8192, ringPb: 20_000, hooks: { many } });
+  const engine = await openOn(bench);
+  const applied = async (writeCount: number): Promise<typeof jobs> => {
+    jobs.length = 0;
+    await Promise.all(Array.from({ length: writeCount }, (_, i) => write(bench, engine, 2 * i, blocks(1, i % 200))));
+    await engine.checkpoint();
+    return jobs;
+  };
+  expect(await applied(100)).toEqual([{ writeCount: 100, isGentle: true }]);
+  const fast = await applied(3000);
+  expect(fast.every(({ isGentle }) => !isGentle)).toBe(true);
+  expect(fast.reduce((sum, { writeCount }) => sum + writeCount, 0)).toBe(3000);
+  await engine.close();
+});
+
 describe("zeroes", () => {
   test("by discard and by writing zeroes read back at once, after the apply, and after redo", async () => {
     const bench = await makeBench();

@@ -98,14 +98,12 @@ export class Applier {
   async #applyAll(): Promise<void> {
     const core = this.#core;
     while (core.failure === undefined && this.#isReady()) {
+      // Where there is no hurry, clients that wait for each answer are not to wait for the copy as well.
+      const isGentle = !core.isPressed && this.#pending.length < eagerWrites;
       const round = this.#takeRound();
       const operations = planStoreWrites(round);
-      await runStoreWrites(
-        core.data,
-        operations,
-        core.memory.zeroes,
-        core.data.isDirect ? parallelDirect : parallelCached,
-      );
+      const parallel = core.data.isDirect ? parallelDirect : isGentle ? 1 : parallelCached;
+      await runStoreWrites(core.data, operations, core.memory.zeroes, { parallel, isGentle });
       core.counters.appliedBytes += bytesOf(operations);
       if (core.data.writeBack !== undefined && !core.data.isDirect) {
         for (const { kind, offsetLb, sizeLb } of operations) {
