@@ -112,12 +112,15 @@ export class RestoreRun {
       const laid = this.#laid();
       const options = { sizeBytes, signal, onProgress: this.#onCopied, ...laid.options };
       const method = await images.clone(this.#source, restoring, options);
+      const { allocatedBytes = this.#copiedBytes } = (await this.#io.disk.info(images.pathOf(restoring))) ?? {};
       const diffBytes = laid.isLaid() ? 0 : await this.#applyOver(() => images.open(restoring, "overlay"));
       if (point.gid > this.#volume.requireBase().from.gidB) await keepCold(this.#volume, restoring, point);
       checkAborted(signal, "the restore");
       await images.remove(target);
       await images.rename(restoring, target);
-      return { bytes: diffBytes + (method === "copy" ? this.#copiedBytes : 0), method };
+      // Holes are not written.
+      const copiedBytes = method === "copy" ? Math.min(allocatedBytes, this.#copiedBytes) : 0;
+      return { bytes: diffBytes + copiedBytes, method };
     } catch (error) {
       await images.remove(restoring).catch((failure: unknown) => {
         this.#volume.log.warn("an incomplete restore could not be removed", { gid: point.gid, error: failure });

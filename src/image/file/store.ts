@@ -108,7 +108,10 @@ export function createFileImageStore(disk: Disk, memory: MemoryPool, dataDir: st
     },
     hasCheapClones,
     cloneToFile: cloneTo,
-    cleanUp: (volume) => trash.takeLeftovers(directoryOf(volume)),
+    async cleanUp(volume) {
+      for (const name of probeNames) await disk.remove(`${directoryOf(volume)}/${name}`);
+      await trash.takeLeftovers(directoryOf(volume));
+    },
     settle: () => trash.settle(),
   };
 }
@@ -132,9 +135,12 @@ async function missingIn(file: DiskFile, ranges: Iterable<ByteRange>): Promise<n
   return missingBytes;
 }
 
+/** Files of the try, and the one before the first is renamed. */
+const probeNames = [".reflink-from", ".reflink-to", ".reflink-from.tmp"] as const;
+
 /** Tries it with a small file. */
 async function canReflink(disk: Disk, directory: string): Promise<boolean> {
-  const [from, to] = [`${directory}/.reflink-from`, `${directory}/.reflink-to`];
+  const [from, to] = [`${directory}/${probeNames[0]}`, `${directory}/${probeNames[1]}`];
   try {
     await disk.remove(to);
     await disk.writeSmall(from, new Uint8Array(4096).fill(1));
