@@ -265,14 +265,12 @@ static void work(struct flow *flow, struct batch *batch) {
     batch->next = *place;
     *place = batch;
     if (flow->waiting > 0) pthread_cond_broadcast(&flow->changed);
-    for (uint32_t filled = 0; !is_done(flow, batch);) {
+    for (uint32_t filled = 0;;) {
+        /* Before it may leave: others may wait for what it has filled. */
+        if (worker >= 0 && head(flow) != NULL && !flow->is_writing) write_ready(flow);
+        if (is_done(flow, batch)) break;
         if (worker < 0) worker = enter(flow);
-        struct window *window = worker < 0 ? NULL : head(flow);
-        if (window != NULL && !flow->is_writing) {
-            write_ready(flow);
-            continue;
-        }
-        window = worker < 0 ? NULL : take(flow);
+        struct window *window = worker < 0 ? NULL : take(flow);
         if (window != NULL) {
             pthread_mutex_unlock(&flow->mutex);
             if (filled++ % spread_windows == 0 && flow->workers_limit > 1) spread(flow, worker);
