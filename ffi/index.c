@@ -4,11 +4,13 @@
  * rest. The arrays are JavaScript's: they are used during a call and not after it.
  */
 #include "walb.h"
+#include <errno.h>
 #include <string.h>
 
 enum { pack_records_max = 127, pack_data_max = 32 << 20, file_header = 32, codec_max = 5, image_lb_max = 65535, lb = 512 };
 enum { flag_all_zero = 2, flag_discard = 4, pack_flag_end = 1 };
 enum { kind_normal, kind_all_zero, kind_discard };
+enum { sector_type_pack = 3 };
 static const double safe_max = 9007199254740991.0;
 
 struct columns {
@@ -119,6 +121,23 @@ int64_t io_read_packs(int fd, uint8_t *headers, uint64_t size, uint64_t offset) 
         uint32_t data_bytes = word_at(header + 8);
         if ((header[6] & pack_flag_end) || data_bytes > pack_data_max) return count + 1;
         offset += PACK_HEADER + data_bytes;
+    }
+    return count;
+}
+
+int64_t io_read_log_packs(int fd, uint8_t *headers, uint64_t size, uint64_t offset, uint32_t block) {
+    int64_t count = 0;
+    double done;
+    if (block < 512 || block > 65536) return -EINVAL;
+    for (; (uint64_t)(count + 1) * block <= size; count++) {
+        uint8_t *header = headers + count * block;
+        int64_t result = io_read(fd, header, block, offset, &done);
+        if (result != 0) return count > 0 ? count : result;
+        uint16_t type, data_blocks;
+        memcpy(&type, header + 4, sizeof(type));
+        memcpy(&data_blocks, header + 6, sizeof(data_blocks));
+        if (type != sector_type_pack || data_blocks == 0) return count + 1;
+        offset += (uint64_t)block * (1 + (uint64_t)data_blocks);
     }
     return count;
 }

@@ -152,6 +152,8 @@ static int64_t run(struct job *job) {
                          at(job->address), size, (uint32_t)job->extra, &job->result2);
     case OP_READ_PACKS:
         return io_read_packs(job->fd, at(job->address), size, offset);
+    case OP_READ_LOG_PACKS:
+        return io_read_log_packs(job->fd, at(job->address), size, offset, job->count);
     case OP_FRAME:
         return frame_items(items, job->count, at(job->address), size);
     case OP_SLEEP: {

@@ -86,6 +86,7 @@ enum op {
     OP_WRITE_BACK,
     OP_FRAME,
     OP_READ_PACKS,
+    OP_READ_LOG_PACKS,
 };
 
 enum { FLAG_ALWAYS = 1, FLAG_BLOCK_DEVICE = 2, FLAG_VERIFIED = 4, FLAG_SYNC = 8, FLAG_SUMMED = 16, FLAG_GENTLE = 32 };
@@ -188,6 +189,9 @@ int64_t io_recode(struct item *items, uint32_t count, int is_verified, uint32_t 
 /* Pack headers of a sorted diff from `offset` on, over the data between them: as many as `headers` takes, up to the end
    pack, the end of the file or one that cannot be a header. Returns how many; an error only when there is none. */
 int64_t io_read_packs(int fd, uint8_t *headers, uint64_t size, uint64_t offset);
+
+/* The same of a log of physical blocks: up to a block that is no header, or a pack without data. */
+int64_t io_read_log_packs(int fd, uint8_t *headers, uint64_t size, uint64_t offset, uint32_t block);
 
 int64_t frame_items(const struct item *items, uint32_t count, uint8_t *out, uint64_t room);
 

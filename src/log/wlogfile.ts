@@ -17,6 +17,8 @@ export interface WlogInput {
   readonly name: string;
   /** Fills `target`; the answer is less than its size only at the end of the input, 0 when nothing is left. */
   read(target: Memory): Promise<number>;
+  /** Passes over bytes without reading them; the answer is less only at the end. Not there for a pipe. */
+  skip?(sizeBytes: number): number;
 }
 
 /** A sequential output. */
@@ -71,6 +73,9 @@ export class WlogReader {
   #pushedBack: Uint8Array = new Uint8Array(0);
   #offsetBytes = 0;
   #header: WlogHeader | undefined;
+  /** Where its packs begin, and where they are read from on. */
+  #startBytes = 0;
+  #fromLsid = 0;
   readonly #chunkBytes: number | undefined;
 
   /** @param chunkBytes read at once; default 1 MiB. */
@@ -98,10 +103,26 @@ export class WlogReader {
         throw new WalbError("damaged", { what, where: { file: this.#input.name, offsetBytes: startBytes } });
       }
       this.#header = decodeWlogHeader(lease.bytes.subarray(0, wlogHeaderBytes), this.#input.name, startBytes);
+      this.#startBytes = this.#offsetBytes;
+      this.#fromLsid = this.#header.beginLsid;
       return this.#header;
     } finally {
       lease.release();
     }
+  }
+
+  /** Leaves out the packs of the current wlog before `lsid`, where a pack begins. Nothing was read of them yet. */
+  skipTo(lsid: number): void {
+    const header = this.#header;
+    const { skip } = this.#input;
+    if (header === undefined || skip === undefined)
+      throw new WalbError("internal", { what: "a wlog cannot be skipped" });
+    const sizeBytes = (lsid - this.#fromLsid) * header.pbsBytes;
+    const pushedBytes = Math.min(this.#pushedBack.length, sizeBytes);
+    this.#pushedBack = this.#pushedBack.subarray(pushedBytes);
+    skip(sizeBytes - pushedBytes);
+    this.#offsetBytes += sizeBytes;
+    this.#fromLsid = lsid;
   }
 
   /**
@@ -118,7 +139,7 @@ export class WlogReader {
       source,
       pool: this.#pool,
       compute: this.#compute,
-      fromLsid: header.beginLsid,
+      fromLsid: this.#fromLsid,
       limitLsid: Number.MAX_SAFE_INTEGER,
       ...(this.#chunkBytes === undefined ? {} : { chunkBytes: this.#chunkBytes }),
       signal,
@@ -133,8 +154,8 @@ export class WlogReader {
   }
 
   #source(header: WlogHeader): PackSource {
-    const startBytes = this.#offsetBytes;
-    let atLsid = header.beginLsid;
+    const startBytes = this.#startBytes;
+    let atLsid = this.#fromLsid;
     return {
       pbsBytes: header.pbsBytes,
       salt: header.salt,

@@ -40,6 +40,7 @@ export const Op = {
   writeBack: 35,
   frame: 36,
   readPacks: 37,
+  readLogPacks: 38,
 } as const;
 export type Op = (typeof Op)[keyof typeof Op];
 

@@ -186,6 +186,9 @@ export interface DiskFile {
    * to the end pack, the end of the file or what can be no header. @returns how many; none of them is checked.
    * Absent where single reads are as good. */
   readPackHeaders?(offsetBytes: number, target: Memory): Promise<number>;
+  /** The same of a log: headers of `pbsBytes`, up to a block that is none or a pack without data, which is the last one.
+   * Absent where single reads are as good. */
+  readLogHeaders?(offsetBytes: number, pbsBytes: number, target: Memory): Promise<number>;
   /** Reserves the space of a range of a regular file, which reads back as before. False where this cannot be done.
    * @throws WalbError `no-space`. Absent where space is never short. */
   allocate?(offsetBytes: number, sizeBytes: number): Promise<boolean>;

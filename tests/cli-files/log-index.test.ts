@@ -85,3 +85,52 @@ describe("a log in a file", () => {
     expect(images[1]!.equals((await redone(at("log"), true, "zero")).image)).toBe(true);
   });
 });
+
+describe("a long log of large writes in a file", () => {
+  const largeBytes = 72 * mib;
+  const sizes = ["--size", `${volumeBytes}`, "--log-size", `${largeBytes}`, "--min-io", "32K", "--max-io", "192K"];
+  const generate = async (name: string, ...rest: readonly string[]): Promise<void> => {
+    const words = ["wlog", "generate", "--seed", "5", ...sizes, ...rest, "--output", at(name), "--overwrite"];
+    expect((await walb(...words)).code).toBe(0);
+  };
+
+  /** The same outcome as from a pipe. @returns the error, or the counts. */
+  const expectSame = async (name: string): Promise<unknown> => {
+    const [once, again] = [await redone(at(name), true, "zero"), await redone(at(name), false, "zero")];
+    expect(again.image.equals(once.image)).toBe(true);
+    if (typeof once.result === "string" || typeof again.result === "string") {
+      expect(again.result).toEqual(once.result);
+      return again.result;
+    }
+    const { written, overwritten, ...same } = again.result;
+    expect(once.result).toMatchObject(same);
+    const { result } = once;
+    expect(written.ios + overwritten.ios).toBe(result.written.ios + result.overwritten.ios);
+    return again.result;
+  };
+
+  test("is redone in its order as it is from a pipe, whatever block size it has and wherever a discard comes", async () => {
+    for (const blocks of ["512", "4096"]) {
+      await generate("large", "--block-size", blocks, "--without-discard");
+      expect(await expectSame("large")).toMatchObject({ overwritten: { ios: 0 }, discard: { ios: 0 } });
+    }
+    await generate("large", "--max-discard", "64K");
+    expect(await expectSame("large")).toMatchObject({ normal: { ios: expect.any(Number) } });
+  }, 120_000);
+
+  test("is redone up to its damage and not beyond, in both ways the same", async () => {
+    await generate("large", "--without-discard");
+    const bytes = readFileSync(at("large"));
+    for (const place of [0.0004, 0.13, 0.5, 0.77, 0.9999]) {
+      const damaged = Buffer.from(bytes);
+      damaged[4096 + Math.floor((bytes.length - 8192) * place)]! ^= 0x40;
+      writeFileSync(at("damaged"), damaged);
+      expect(await expectSame("damaged")).toContain("damaged");
+    }
+    writeFileSync(at("damaged"), bytes.subarray(0, Math.floor(bytes.length * 0.95)));
+    expect(await expectSame("damaged")).toBeString();
+    // Two wlogs of one device must continue each other: the second is refused, the first replayed.
+    writeFileSync(at("damaged"), Buffer.concat([bytes, bytes]));
+    expect(await expectSame("damaged")).toContain("follows one that ends");
+  }, 120_000);
+});

@@ -171,6 +171,14 @@ export class RealDiskFile extends OpenFile implements DiskFile {
     throw errnoError("read of pack headers", -result, this.place(offsetBytes));
   }
 
+  async readLogHeaders(offsetBytes: number, pbsBytes: number, target: Memory): Promise<number> {
+    this.#check("read", offsetBytes, target.sizeBytes, target.address);
+    const { result } = await this.raw({ op: Op.readLogPacks, count: pbsBytes, ...place(offsetBytes, target) });
+    if (result >= 0) return result;
+    if (result === endOfFile) return 0;
+    throw errnoError("read of pack headers", -result, this.place(offsetBytes));
+  }
+
   async allocate(offsetBytes: number, sizeBytes: number): Promise<boolean> {
     checkRange(offsetBytes + sizeBytes, 0, Number.MAX_SAFE_INTEGER, "end of the range");
     if (this.isBlockDevice || sizeBytes === 0) return true;

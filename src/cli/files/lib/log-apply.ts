@@ -16,9 +16,11 @@ import {
   type StoreOperation,
 } from "../../../log/storewrites.ts";
 import { type WlogInput, WlogReader } from "../../../log/wlogfile.ts";
+import type { WlogHeader } from "../../../log/wlogheader.ts";
 import type { Memory } from "../../../native/memory.ts";
 import type { DiskFile } from "../../../platform/disk.ts";
 import { kib, lbBytes, mib } from "../../../units.ts";
+import { replayPlainPacks } from "./log-flow.ts";
 import { indexRecord, logAsSet, type WlogPlace } from "./log-index.ts";
 import type { OpenInput } from "./paths.ts";
 import type { Tool } from "./tool.ts";
@@ -122,6 +124,19 @@ export async function redoWlog(
       counts ??= emptyApplyCounts(beginLsid);
       ({ uuid } = header);
       const place = { ...header, startBytes: reader.offsetBytes };
+      if (mayStretch && stretch === undefined && input.skip !== undefined) {
+        await writing;
+        const beforeBytes = doneBytes;
+        const replayed = counts;
+        const endLsid = await replayLarge(tool, input, again, header, place.startBytes, image, limitLb, (pack) => {
+          doneBytes += countReplayed(pack, header.pbsBytes, image, limitLb, replayed, options);
+          tool.progress(doneBytes, input.sizeBytes);
+        });
+        if (doneBytes > beforeBytes) {
+          reader.skipTo(endLsid);
+          counts.endLsid = wholeLsid(endLsid, header.lsidBase);
+        }
+      }
       const packs = reader.packs(tool.signal);
       for (;;) {
         const step = await packs.next();
@@ -174,6 +189,54 @@ export async function redoWlog(
     throw emptyLogError(input.name);
   }
   return counts;
+}
+
+/** Replays what is plain of a long log with large writes. @returns the lsid that the rest begins at. */
+async function replayLarge(
+  tool: Tool,
+  input: { readonly sizeBytes?: number | undefined },
+  again: NonNullable<OpenInput["again"]>,
+  header: WlogHeader,
+  startBytes: number,
+  image: DiskFile,
+  limitLb: number,
+  onPack: (pack: LogPackHeader) => void,
+): Promise<number> {
+  const { sizeBytes = 0 } = input;
+  if (sizeBytes - startBytes < longLogBytes) return header.beginLsid;
+  const log = await tool.platform.disk.open(again.path, { mode: "read" });
+  try {
+    const inFile = { startBytes: again.offsetBytes + startBytes, sizeBytes: again.offsetBytes + sizeBytes };
+    return await replayPlainPacks(tool, { log, header, ...inFile, limitLb, onPack }, image);
+  } finally {
+    await log.close();
+  }
+}
+
+/** Counts a pack all of which was written. @returns its size in the log. */
+function countReplayed(
+  header: LogPackHeader,
+  pbsBytes: number,
+  image: DiskFile,
+  limitLb: number,
+  counts: ApplyCounts,
+  options: LogApplyOptions,
+): number {
+  const data = header.records.map(() => undefined);
+  let sizeBytes = pbsBytes;
+  sizeBytes += visitPart(
+    { header, headerMemory: undefined, firstRecord: 0, data, isLast: true },
+    pbsBytes,
+    image,
+    limitLb,
+    counts,
+    options,
+    (_record, sizeLb) => {
+      counts.written.ios += 1;
+      counts.written.lb += sizeLb;
+    },
+  );
+  return sizeBytes;
 }
 
 /** @throws WalbError `damaged` when a wlog does not follow the one before. */
