@@ -275,10 +275,10 @@ int64_t io_copy_range(int source, int target, uint64_t offset, uint64_t size, do
     return 0;
 }
 
-int64_t io_fsync_path(const char *path) {
+int64_t io_fsync_path(const char *path, int is_whole_file_system) {
     int fd = open64(path, O_RDONLY | O_CLOEXEC);
     if (fd < 0) return -errno;
-    int64_t result = fsync(fd) == 0 ? 0 : -errno;
+    int64_t result = (is_whole_file_system ? syncfs(fd) : fsync(fd)) == 0 ? 0 : -errno;
     close(fd);
     return result;
 }

@@ -74,7 +74,7 @@ static int64_t run(struct job *job) {
     case OP_FDATASYNC:
         return fdatasync(job->fd) == 0 ? 0 : -errno;
     case OP_FSYNC_PATH:
-        return io_fsync_path(at(job->address));
+        return io_fsync_path(at(job->address), (job->flags & FLAG_SYNC) != 0);
     case OP_ZERO:
         return io_zero(job->fd, offset, size, is_block);
     case OP_DISCARD:

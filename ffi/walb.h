@@ -150,7 +150,7 @@ int64_t io_allocate(int fd, uint64_t offset, uint64_t size);
 int64_t io_discard(int fd, uint64_t offset, uint64_t size, int is_block);
 int64_t io_next_data(int fd, uint64_t offset, double *end);
 int64_t io_copy_range(int source, int target, uint64_t offset, uint64_t size, double *next);
-int64_t io_fsync_path(const char *path);
+int64_t io_fsync_path(const char *path, int is_whole_file_system);
 int64_t io_open(struct job *job);
 int64_t io_size(int fd);
 int64_t io_statvfs(const char *path, double *total);

@@ -295,6 +295,11 @@ export interface Disk {
   removeTree(path: string): Promise<void>;
   /** fsync of a directory, so that renames, links and removals in it are durable. */
   syncDirectory(path: string): Promise<void>;
+  /**
+   * Writes out all that is pending in the file system of a path (syncfs). On a copy-on-write file system what was removed
+   * is free only then. Absent where removing frees at once.
+   */
+  syncFileSystem?(path: string): Promise<void>;
   /** A copy of a file that shares its blocks (FICLONE) where the file system can, else a sparse copy that keeps holes;
    * `to` must not exist; durable when it returns. Says which it was. */
   cloneFile(from: string, to: string, options?: FileCopyOptions): Promise<"reflink" | "copy">;

@@ -86,6 +86,9 @@ export class SpaceReserve {
     if (info === undefined) return;
     await this.#disk.remove(path);
     this.#givenUpBytes = info.sizeBytes;
+    // btrfs gives what was removed free with its next transaction: up to half a minute later, unless it is asked.
+    const { freeBytes } = await this.#disk.freeSpace(this.#dataDir);
+    if (freeBytes < info.sizeBytes / 2) await this.#disk.syncFileSystem?.(this.#dataDir);
     this.#log.warn("the disk is full: the space kept back is used to free some", { file: path });
   }
 

@@ -9,6 +9,18 @@ import { withTemporaryDirectory } from "../helpers/temporary.ts";
 const platform = createPlatform({ memoryBudgetBytes: 16 * mib, threads: 2 });
 afterAll(() => closePlatform(platform));
 
+/** A disk some of whose methods are others. */
+function withMethods(disk: Disk, methods: Partial<Disk>): Disk {
+  return new Proxy(disk, {
+    get: (target, name) => {
+      const own: unknown = Reflect.get(methods, name);
+      if (own !== undefined) return own;
+      const member: unknown = Reflect.get(target, name);
+      return typeof member === "function" ? member.bind(target) : member;
+    },
+  });
+}
+
 /** A file system without fallocate. */
 function withoutAllocate(disk: Disk): Disk {
   const open: Disk["open"] = async (path, options) => {
@@ -16,12 +28,7 @@ function withoutAllocate(disk: Disk): Disk {
     file.allocate = () => Promise.resolve(false);
     return file;
   };
-  return new Proxy(disk, {
-    get: (target, name) => {
-      const member: unknown = name === "open" ? open : Reflect.get(target, name);
-      return typeof member === "function" ? member.bind(target) : member;
-    },
-  });
+  return withMethods(disk, { open });
 }
 
 for (const [what, disk, messages] of [
@@ -48,3 +55,26 @@ for (const [what, disk, messages] of [
     });
   });
 }
+
+test("the space kept back is free when the work begins, where what is removed is free only with the next transaction", async () => {
+  await withTemporaryDirectory(async (directory) => {
+    const totalBytes = 64 * mib;
+    let [freeBytes, pendingBytes] = [8 * mib, 0];
+    const disk = withMethods(platform.disk, {
+      freeSpace: () => Promise.resolve({ freeBytes, totalBytes }),
+      remove: async (path) => {
+        pendingBytes += statSync(path).size;
+        await platform.disk.remove(path);
+      },
+      syncFileSystem: async (path) => {
+        await platform.disk.syncFileSystem!(path);
+        freeBytes += pendingBytes;
+        pendingBytes = 0;
+      },
+    });
+    const reserve = new SpaceReserve(disk, directory, { info() {}, warn() {} }, 2 * mib);
+    await reserve.keep();
+    freeBytes = 0;
+    expect(await reserve.forFreeing(async () => freeBytes)).toBe(2 * mib);
+  });
+});

@@ -3,7 +3,7 @@ import { linkSync, lstatSync, mkdirSync, readdirSync, rmdirSync } from "node:fs"
 import { dirname, join, resolve } from "node:path";
 import { asWalbError, WalbError } from "../../errors.ts";
 import { errnoError } from "../../native/errno.ts";
-import { Op, OpenFlag } from "../../native/layout.ts";
+import { JobFlag, Op, OpenFlag } from "../../native/layout.ts";
 import type { Memory } from "../../native/memory.ts";
 import type { JobRunner } from "../../native/pool.ts";
 import { type Table, withTable } from "../../native/tables.ts";
@@ -191,6 +191,13 @@ export class RealDisk implements Disk {
     });
   }
 
+  async syncFileSystem(path: string): Promise<void> {
+    await this.#withPath(path, async (table) => {
+      const address = table.address + pathOffset;
+      await this.#run("sync of the file system", path, { op: Op.fsyncPath, flags: JobFlag.sync, address });
+    });
+  }
+
   async recode(
     sources: readonly DiskFile[],
     count: number,
@@ -231,7 +238,7 @@ export class RealDisk implements Disk {
     });
   }
 
-  async #run(what: string, file: string, job: { op: Op; address: number; extra?: number }) {
+  async #run(what: string, file: string, job: { op: Op; address: number; extra?: number; flags?: number }) {
     const done = await this.#runner.run({ ...job, isSlow: true });
     if (done.result < 0) throw errnoError(what, -done.result, { file });
     return done;
