@@ -1,5 +1,6 @@
 /** @module `wlog-redo`: replays a wlog onto a device. */
-import { applyCountLines, type LogApplyOptions, redoWlog } from "../../files/lib/log-apply.ts";
+import { applyCountLines, type LogApplyOptions } from "../../files/lib/apply-counts.ts";
+import { redoWlog } from "../../files/lib/log-apply.ts";
 import { packLines } from "../../files/lib/log-text.ts";
 import { withFile, withInput } from "../../files/lib/paths.ts";
 import { defineOriginal } from "../tool.ts";
