@@ -344,14 +344,18 @@ WALB_EXPORT int walb_pool_entrust(struct pool *pool, uint32_t slot, int fd, cons
     return is_taken;
 }
 
-/* 1 when the bytes are not sent, and will not be. 0 when they are being sent, or were. */
+/*
+ * 1 when the bytes are not sent, and will not be: also when the job has failed, of which the caller may not know yet. 0
+ * when they are being sent, or were.
+ */
 WALB_EXPORT int walb_pool_withdraw(struct pool *pool, uint32_t slot) {
     struct job *job = &pool->slots[slot];
     pthread_mutex_lock(&pool->mutex);
     int is_held = job->answer_state == answer_held;
     if (is_held) job->answer_state = answer_none;
+    int is_unsent = is_held || (job->answer_state == answer_over && job->result < 0);
     pthread_mutex_unlock(&pool->mutex);
-    return is_held;
+    return is_unsent;
 }
 
 /* Swaps out the completed slots: their numbers are in `out`. The next completion sends a byte again. */

@@ -102,8 +102,8 @@ export interface Connection {
   write(bytes: Uint8Array): boolean;
   /**
    * Leaves up to 32 bytes to a sync of the same platform, which sends them as soon as it has succeeded, before this thread
-   * hears of it. What is written before that goes out first, and takes them back when it must. undefined when they cannot be
-   * left to it; absent where they never can.
+   * hears of it. What is written before that goes out first, and takes them back when it must. They are copied. undefined
+   * when they cannot be left to it; absent where they never can.
    */
   entrust?(bytes: Uint8Array, sync: RunningSync): Entrusted | undefined;
   /** Writes without copying: resolves when the socket has taken every byte; until then the bytes must stay as they are.

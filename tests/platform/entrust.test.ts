@@ -146,6 +146,21 @@ test(
 );
 
 test(
+  "bytes can be taken back from a sync that has failed although nobody has heard of it yet",
+  withHeld(async ({ held, ours, peer }) => {
+    const left = ours.entrust?.(text("answer"), held.sync(-1));
+    const letGo = held.letGo();
+    Bun.sleepSync(100);
+    expect(left?.takeBack()).toBe(true);
+    ours.write(text("error"));
+    await letGo;
+    ours.end();
+    await peer.ended.promise;
+    expect(peer.bytes.toString()).toBe("error");
+  }),
+);
+
+test(
   "what is taken back, or has to make way for what is written, is not sent",
   withHeld(async ({ held, fd, ours, peer }) => {
     const [first, second] = [held.sync(fd), held.sync(fd)];
@@ -212,6 +227,38 @@ function numbersOf(bytes: Buffer): number[] {
   }
   return numbers;
 }
+
+test("what a sync could not send since the peer does not read is sent later, whatever became of the caller's bytes", () =>
+  withTemporaryDirectory(async (directory) => {
+    const pool = createJobPool();
+    const path = join(directory, "file");
+    writeFileSync(path, "data");
+    const file = await new RealDisk(pool).open(path, { mode: "write" });
+    const numbers = Array.from({ length: 2000 }, (_, number) => number);
+    let writtenCount = 0;
+    await withPair({ kind: "unix", path: join(directory, "socket") }, async (ours, peer) => {
+      peer.connection.pause();
+      const bytes = new Uint8Array(16);
+      for (const number of numbers) {
+        bytes.set(message(number, 16));
+        const sync = file.beginSync();
+        const left = ours.entrust?.(bytes, sync);
+        bytes.fill(255);
+        await sync.ended;
+        if (left !== undefined && !left.takeBack()) continue;
+        ours.write(message(number, 16));
+        writtenCount++;
+      }
+      peer.connection.resume();
+      ours.end();
+      await peer.ended.promise;
+      expect(numbersOf(peer.bytes)).toEqual(numbers);
+    });
+    expect(writtenCount).toBeGreaterThan(100);
+    expect(writtenCount).toBeLessThan(1900);
+    await file.close();
+    await pool.close();
+  }));
 
 for (const kind of ["tcp", "unix"] as const) {
   test(`${kind}: each message arrives once and whole, whoever sends it and however slowly the peer reads`, () =>

@@ -302,7 +302,7 @@ export class RealConnection implements Connection {
       return;
     }
     if (unsent.length > 0) {
-      this.#queue.unshift({ bytes: unsent.slice() });
+      this.#queue.unshift({ bytes: unsent });
       this.#queueBytes += unsent.length;
     }
     this.onDrain();

@@ -25,7 +25,10 @@ export class LeftToSync implements Entrusted {
     this.#over = over;
   }
 
-  /** `over` is called once: with what the socket did not take, when the sync is over or the bytes were taken back. */
+  /**
+   * `over` is called once: with what the socket did not take, when the sync is over or the bytes were taken back. The
+   * caller may use its bytes for others at once.
+   */
   static leave(
     sync: RealSync,
     fd: number,
@@ -33,8 +36,9 @@ export class LeftToSync implements Entrusted {
     over: (unsent: Uint8Array) => void,
   ): LeftToSync | undefined {
     const left = new LeftToSync(sync.answer, over);
-    const isTaken = sync.answer.entrust(fd, bytes, (sentBytes) => {
-      left.#end(sentBytes === undefined ? "back" : "sent", bytes.subarray(sentBytes ?? bytes.length));
+    const kept = bytes.slice();
+    const isTaken = sync.answer.entrust(fd, kept, (sentBytes) => {
+      left.#end(sentBytes === undefined ? "back" : "sent", kept.subarray(sentBytes ?? kept.length));
     });
     return isTaken ? left : undefined;
   }
