@@ -7,6 +7,7 @@ import { redoWlog } from "../../src/cli/files/lib/log-apply.ts";
 import { convertWlog } from "../../src/cli/files/lib/log-convert.ts";
 import { withFile, withInput, withOutput } from "../../src/cli/files/lib/paths.ts";
 import { plainTool, type Tool } from "../../src/cli/files/lib/tool.ts";
+import { sealBlock } from "../../src/log/checksum.ts";
 import { Codec } from "../../src/native/codec.ts";
 import { closePlatform, createPlatform } from "../../src/platform/real/index.ts";
 import { walb } from "./tools.ts";
@@ -132,5 +133,30 @@ describe("a long log of large writes in a file", () => {
     // Two wlogs of one device must continue each other: the second is refused, the first replayed.
     writeFileSync(at("damaged"), Buffer.concat([bytes, bytes]));
     expect(await expectSame("damaged")).toContain("follows one that ends");
+  }, 120_000);
+
+  test("ends at a pack of nothing, and at one far beyond any file, with all before it replayed", async () => {
+    await generate("large", "--block-size", "512", "--without-discard", "--without-padding");
+    const bytes = readFileSync(at("large"));
+    const salt = bytes.readUInt32LE(12);
+    const packs: number[] = [];
+    for (let place = 4096; bytes.readBigUInt64LE(place + 8) < 2n ** 63n; ) {
+      packs.push(place);
+      place += 512 * (1 + bytes.readUInt16LE(place + 6));
+    }
+    const damages: readonly [string, (header: Buffer) => void][] = [
+      ["n_records", (header) => header.fill(0, 6, 8).fill(0, 16)],
+      ["offset", (header) => header.writeBigUInt64LE(2n ** 53n - 4000n, 24 + 8)],
+    ];
+    for (const number of [0, 3]) {
+      for (const [field, damage] of damages) {
+        const damaged = Buffer.from(bytes);
+        const header = damaged.subarray(packs[number]!, packs[number]! + 512);
+        damage(header);
+        sealBlock(header, 0, salt);
+        writeFileSync(at("damaged"), damaged);
+        expect(await expectSame("damaged")).toContain(field);
+      }
+    }
   }, 120_000);
 });
