@@ -178,8 +178,15 @@ describe("wdevc on the device daemon, by name or /dev/walb/NAME", () => {
   test("walb device create takes the same as flags, and refuses what contradicts itself", async () => {
     const sizes = ["--size", "4M", "--log-size", "8M", "--json"];
     const create = (...flags: string[]) => walb(where, "device", "create", "flags", ...sizes, ...flags);
-    const refused = await create("--max-pending", "2M", "--min-pending", "2M");
-    expect([refused.code, refused.err]).toEqual([2, expect.stringContaining("minPendingBytes: less than")]);
+    const refusals: [string, string][] = [
+      ["--max-pending 2M --min-pending 2M", "--min-pending is not less than --max-pending"],
+      ["--max-pending 100G", "is not from 1M to 16G"],
+      ["--queue-stop-timeout 0s", "is not from 1ms to 1d"],
+    ];
+    for (const [flags, why] of refusals) {
+      const refused = await create(...flags.split(" "));
+      expect([refused.code, refused.err]).toEqual([2, expect.stringContaining(why)]);
+    }
     const words =
       "--max-pending 2M --min-pending 1M --queue-stop-timeout 2s --max-pack 64K --log-sync-size 1M --log-sync-interval 3s --batch-packs 2 --batch-writes 3";
     const { out } = await create(...words.split(" "));

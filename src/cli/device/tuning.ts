@@ -1,19 +1,29 @@
 /** @module The tuning of a device of the daemon as flags of `walb device create`, and as `walb device show` tells it. */
 import type { VolumeTuning } from "../../device/user/control/schema.ts";
+import { WalbError } from "../../errors.ts";
 import { asDuration, asInt, asSize, option } from "../flags.ts";
 import { formatSize } from "../text/size.ts";
+
+/** Bounds of the daemon, told where a flag is read: it knows the flag by another name, and bytes or milliseconds alone. */
+function within(parse: (text: string) => number, min: string, max: string): (text: string) => number {
+  return (text) => {
+    const value = parse(text);
+    if (value >= parse(min) && value <= parse(max)) return value;
+    throw new WalbError("usage", { what: `${JSON.stringify(text)} is not from ${min} to ${max}` });
+  };
+}
 
 export const tuningFlags = {
   "max-pending": option(
     "SIZE",
     "writes wait when so much is not on the data store, default what --memory allows",
-    asSize,
+    within(asSize, "1M", "16G"),
   ),
-  "min-pending": option("SIZE", "… until it is less than this, default 7/8 of that", asSize),
-  "queue-stop-timeout": option("TIME", "… or at the latest so long, default 100ms", asDuration),
-  "max-pack": option("SIZE", "most data of one log pack, default and most 1M", asSize),
-  "log-sync-size": option("SIZE", "the log is synced when so much is not, default 16M", asSize),
-  "log-sync-interval": option("TIME", "… or after so long, default 100ms", asDuration),
+  "min-pending": option("SIZE", "… until it is less than this, default 7/8 of that", within(asSize, "1", "16G")),
+  "queue-stop-timeout": option("TIME", "… or at the latest so long, default 100ms", within(asDuration, "1ms", "1d")),
+  "max-pack": option("SIZE", "most data of one log pack, default and most 1M", within(asSize, "512", "4T")),
+  "log-sync-size": option("SIZE", "the log is synced when so much is not, default 16M", within(asSize, "0", "16G")),
+  "log-sync-interval": option("TIME", "… or after so long, default 100ms", within(asDuration, "0ms", "1d")),
   "batch-packs": option("N", "packs that go to the log at once, default and most 64", asInt(1, 2 ** 32)),
   "batch-writes": option("N", "writes that go to the log at once, default and most 960", asInt(1, 2 ** 32)),
 };
@@ -32,6 +42,9 @@ export function tuningOf(flags: TuningFlagValues): VolumeTuning {
     maxBatchPacks: flags["batch-packs"],
     maxBatchWrites: flags["batch-writes"],
   };
+  if ((tuning.minPendingBytes ?? 0) >= (tuning.maxPendingBytes ?? Number.POSITIVE_INFINITY)) {
+    throw new WalbError("usage", { what: "--min-pending is not less than --max-pending" });
+  }
   return Object.fromEntries(Object.entries(tuning).filter(([, value]) => value !== undefined));
 }
 

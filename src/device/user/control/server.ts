@@ -266,7 +266,7 @@ export function badParameter(error: z.ZodError): WalbError {
   const issue = error.issues[0];
   const field = issue?.path.map(String).join(".") ?? "";
   return new WalbError("bad-parameter", {
-    what: `${field === "" ? "parameters" : field}: ${issue?.message ?? "not valid"}`,
+    what: `${field === "" ? "parameters: " : ""}${issue?.message ?? "not valid"}`,
     ...(field === "" ? {} : { where: { field } }),
   });
 }
