@@ -146,7 +146,7 @@ describe("a long log of large writes in a file", () => {
     }
     const damages: readonly [string, (header: Buffer) => void][] = [
       ["n_records", (header) => header.fill(0, 6, 8).fill(0, 16)],
-      ["offset", (header) => header.writeBigUInt64LE(2n ** 53n - 4000n, 24 + 8)],
+      ["blocks of any file", (header) => header.writeBigUInt64LE(2n ** 53n - 4000n, 24 + 8)],
     ];
     for (const number of [0, 3]) {
       for (const [field, damage] of damages) {

@@ -142,7 +142,7 @@ function clippedLb(
   if (offsetLb + sizeLb <= limitLb) return sizeLb;
   if (options.clip !== true) {
     throw new WalbError("out-of-range", {
-      what: `the log writes ${sizeLb} blocks at ${offsetLb}, beyond the ${limitLb} blocks of the device`,
+      what: `the log writes ${sizeLb} blocks at ${offsetLb}, beyond the ${limitLb} blocks of ${image.isBlockDevice ? "the device" : "any file"}`,
       where: { file: image.path, field: "offset" },
       hint: "give the device the log belongs to, or one at least as large",
     });

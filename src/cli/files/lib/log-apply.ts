@@ -32,6 +32,7 @@ import { emptyLogError, missingEndError } from "./walk.ts";
 const chunkBytesMax = 4 * mib;
 const zeroBytes = 64 * kib;
 const longLogBytes = 64 * mib;
+const fileLbMax = Math.floor(Number.MAX_SAFE_INTEGER / lbBytes);
 const largeWriteBytes = 32 * kib;
 
 /**
@@ -53,7 +54,7 @@ export async function redoWlog(
   let isDecided = false;
   const chunkBytes = Math.min(chunkBytesMax, Math.max(mib, Math.floor(memory.budgetBytes / 8)));
   const reader = new WlogReader(input, memory, compute, chunkBytes);
-  const limitLb = image.isBlockDevice ? Math.floor((await image.size()) / lbBytes) : Number.MAX_SAFE_INTEGER;
+  const limitLb = image.isBlockDevice ? Math.floor((await image.size()) / lbBytes) : fileLbMax;
   const zeroes = await memory.lease(zeroBytes);
   let counts: ApplyCounts | undefined;
   let uuid = "";

@@ -153,10 +153,7 @@ function addPack(batch: ReturnType<typeof newBatch>, pack: LogPackHeader): void 
   });
 }
 
-/**
- * Data and padding only, all of it in the log and within the limit and what a file can hold. A pack of nothing leads
- * nowhere: it is damage.
- */
+/** Data and padding only, all of it in the log and within the limit. A pack of nothing leads nowhere: it is damage. */
 function isPlainPack(pack: LogPackHeader, { header, startBytes, sizeBytes, limitLb }: LogFlowInput): boolean {
   if (pack.records.length === 0) return false;
   const endBytes = startBytes + (nextPackLsid(pack) - header.beginLsid) * header.pbsBytes;
@@ -164,7 +161,6 @@ function isPlainPack(pack: LogPackHeader, { header, startBytes, sizeBytes, limit
   for (const { kind, offsetLb, sizeLb } of pack.records) {
     if (kind === "padding") continue;
     if (kind !== "data" || offsetLb + sizeLb > limitLb || sizeLb * lbBytes > recordBytesMax) return false;
-    if ((offsetLb + sizeLb) * lbBytes > Number.MAX_SAFE_INTEGER) return false;
   }
   return true;
 }
