@@ -90,6 +90,24 @@ test("jobs of a flow that write over each other leave what the last one wrote, h
   });
 }, 60_000);
 
+test("small jobs of a flow, few of which find work of their own, all end", async () => {
+  await withFiles(async (source, target, data) => {
+    for (let round = 0; round < 150; round++) {
+      const flow = target.startFlow!();
+      const jobs = Array.from({ length: 3 }, () => {
+        const rows = Array.from({ length: 1 + random(2) }, () => ({
+          blocks: 500,
+          from: random(1500),
+          to: random(500),
+        }));
+        return start(flow, target, source, data, rows);
+      });
+      expect(await Promise.all(jobs)).toEqual(jobs.map(() => undefined));
+      flow.end();
+    }
+  });
+}, 60_000);
+
 test("nothing behind a bad row of a strict flow is written, and all before it is", async () => {
   await withFiles(async (source, target, data) => {
     const targetBlocks = 1000;
