@@ -65,7 +65,8 @@ struct flow {
     size_t stored_max, images_max;
     int workers, workers_limit, waiting;
     int is_writing, is_strict, is_stopped;
-    char *stored, *images; /* of all windows */
+    int is_own;            /* of one job alone, on its thread */
+    char *stored, *images; /* of all windows; a job alone has its thread's */
     char *memory;
     size_t memory_bytes;
     int cpus[workers_max]; /* where the workers run, -1: none */
@@ -135,13 +136,21 @@ static void fill(struct flow *flow, struct window *window) {
     size_t stored_room = 2 * flow->stored_max, number = (size_t)(window - flow->windows);
     size_t stored_needed = window_room(items, window->count, flow->stored_max);
     size_t images_needed = images_room(items, window->count);
-    char *stored = flow->stored + number * stored_room, *images = flow->images + number * flow->images_max;
+    char *stored, *images;
     window->large = NULL;
     window->is_bad = 0;
     window->failed = 0;
     window->result = 0;
     window->slot.runs = 0;
-    if (stored_needed > stored_room || images_needed > flow->images_max) {
+    if (flow->is_own) {
+        /* The thread's own memory stays with it: new memory for each large image costs more than to expand it. */
+        stored = scratch(2, stored_needed);
+        images = scratch(1, images_needed > flow->images_max ? images_needed : flow->images_max);
+        if (stored == NULL || images == NULL) {
+            window->result = -ENOMEM;
+            return;
+        }
+    } else if (stored_needed > stored_room || images_needed > flow->images_max) {
         size_t stored_bytes = aligned(stored_needed, 4096);
         if (posix_memalign((void **)&window->large, 4096, stored_bytes + images_needed) != 0) {
             window->large = NULL;
@@ -150,6 +159,9 @@ static void fill(struct flow *flow, struct window *window) {
         }
         stored = window->large;
         images = window->large + stored_bytes;
+    } else {
+        stored = flow->stored + number * stored_room;
+        images = flow->images + number * flow->images_max;
     }
     double failed;
     window->result = window_read(items, window->count, flow->stored_max, stored, &failed);
@@ -349,9 +361,7 @@ int64_t io_transfer(int fd, struct item *items, uint32_t count, int is_verified,
         flow = &own;
         flow->stored_max = own_stored;
         flow->images_max = own_images;
-        flow->stored = scratch(2, 2 * own_stored);
-        flow->images = scratch(1, own_images);
-        if (flow->stored == NULL || flow->images == NULL) return -ENOMEM;
+        flow->is_own = 1;
     }
     pthread_mutex_lock(&flow->mutex);
     work(flow, &batch);
