@@ -1,22 +1,13 @@
 import { describe, expect, test } from "bun:test";
-import { join } from "node:path";
-import type { Address, Connection, ConnectionReader, Listener } from "../../src/platform/net.ts";
+import type { Connection, ConnectionReader } from "../../src/platform/net.ts";
 import { createClock } from "../../src/platform/real/clock.ts";
 import { createNet } from "../../src/platform/real/net.ts";
 import { kib } from "../../src/units.ts";
 import { WireStream } from "../../src/wire/stream.ts";
-import { withTemporaryDirectory } from "../helpers/temporary.ts";
+import { numbers } from "../helpers/numbers.ts";
+import { withSocketPair } from "../helpers/socket-pair.ts";
 
 const net = createNet();
-
-/** Numbers that look like chance, the same for a seed. */
-function numbers(seed: number): (limit: number) => number {
-  let state = seed;
-  return (limit) => {
-    state = (Math.imul(state, 1664525) + 1013904223) >>> 0;
-    return Math.floor((state / 2 ** 32) * limit);
-  };
-}
 
 /** Frames: u32 size, then that many bytes. Runs of small ones between large ones, as commands and data come. */
 function makeFrames(seed: number, count: number): Uint8Array[] {
@@ -109,23 +100,8 @@ class FrameReader implements ConnectionReader {
   }
 }
 
-async function withPair(kind: string, use: (client: Connection, server: Connection) => Promise<void>): Promise<void> {
-  await withTemporaryDirectory(async (directory) => {
-    const address: Address =
-      kind === "unix" ? { kind: "unix", path: join(directory, "socket") } : { kind: "tcp", host: "127.0.0.1", port: 0 };
-    const accepted = Promise.withResolvers<Connection>();
-    const listener: Listener = await net.listen(address, accepted.resolve);
-    const client = await net.connect(listener.address, { timeoutMs: 5000 });
-    const server = await accepted.promise;
-    try {
-      await use(client, server);
-    } finally {
-      client.close();
-      server.close();
-      await listener.close();
-    }
-  });
-}
+const withPair = (kind: string, use: (client: Connection, server: Connection) => Promise<void>): Promise<void> =>
+  withSocketPair(net, kind, use);
 
 function sameFrames(got: readonly Uint8Array[], sent: readonly Uint8Array[]): void {
   expect(got.length).toBe(sent.length);

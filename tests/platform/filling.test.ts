@@ -1,29 +1,20 @@
 /** @module Large pieces of memory that a thread fills from a socket. */
 import { describe, expect, test } from "bun:test";
-import { join } from "node:path";
 import type { Lease } from "../../src/native/memory.ts";
 import { createMemoryPool } from "../../src/native/slabs.ts";
-import type { Address, Connection, ConnectionReader } from "../../src/platform/net.ts";
+import type { Connection, ConnectionReader } from "../../src/platform/net.ts";
 import { createClock } from "../../src/platform/real/clock.ts";
 import { createNet } from "../../src/platform/real/net.ts";
 import { kib, mib } from "../../src/units.ts";
 import { Encoder } from "../../src/wire/serializer.ts";
 import { WireStream } from "../../src/wire/stream.ts";
-import { withTemporaryDirectory } from "../helpers/temporary.ts";
+import { numbers } from "../helpers/numbers.ts";
+import { withSocketPair } from "../helpers/socket-pair.ts";
 
 const net = createNet();
 const clock = createClock();
 const pool = createMemoryPool(64 * mib);
 const edgeBytes = 64;
-
-/** Numbers that look like chance, the same for a seed. */
-function numbers(seed: number): (limit: number) => number {
-  let state = seed;
-  return (limit) => {
-    state = (Math.imul(state, 1664525) + 1013904223) >>> 0;
-    return Math.floor((state / 2 ** 32) * limit);
-  };
-}
 
 function noise(sizeBytes: number, next: (limit: number) => number): Uint8Array {
   const bytes = new Uint8Array(sizeBytes);
@@ -31,23 +22,8 @@ function noise(sizeBytes: number, next: (limit: number) => number): Uint8Array {
   return bytes;
 }
 
-async function withPair(kind: string, use: (client: Connection, server: Connection) => Promise<void>): Promise<void> {
-  await withTemporaryDirectory(async (directory) => {
-    const address: Address =
-      kind === "unix" ? { kind: "unix", path: join(directory, "socket") } : { kind: "tcp", host: "127.0.0.1", port: 0 };
-    const accepted = Promise.withResolvers<Connection>();
-    const listener = await net.listen(address, accepted.resolve);
-    const client = await net.connect(listener.address, { timeoutMs: 5000 });
-    const server = await accepted.promise;
-    try {
-      await use(client, server);
-    } finally {
-      client.close();
-      server.close();
-      await listener.close();
-    }
-  });
-}
+const withPair = (kind: string, use: (client: Connection, server: Connection) => Promise<void>): Promise<void> =>
+  withSocketPair(net, kind, use);
 
 /** In pieces of any size, as fast as the peer takes them or with pauses. */
 async function sendAll(connection: Connection, bytes: Uint8Array, next: (limit: number) => number): Promise<void> {

@@ -4,16 +4,13 @@ import { join } from "node:path";
 import { Codec } from "../../src/native/codec.ts";
 import type { BadTransfer, DiskFile, TransferFlow } from "../../src/platform/disk.ts";
 import { io } from "../helpers/diff.ts";
+import { numbers } from "../helpers/numbers.ts";
 import { withTemporaryDirectory } from "../helpers/temporary.ts";
 
 const block = 4096;
 const sourceBlocks = 2048;
 
-let state = 99;
-const random = (limit: number): number => {
-  state = (Math.imul(state, 1664525) + 1013904223) >>> 0;
-  return Math.floor((state / 2 ** 32) * limit);
-};
+const random = numbers(99);
 
 /** A write of blocks of the source to a block of the target. */
 interface Row {

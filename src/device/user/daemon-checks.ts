@@ -1,11 +1,47 @@
-/** @module What is checked before a volume of the device daemon is made or started again. */
+/** @module What is checked before a volume of the device daemon is made, started again, stopped or deleted. */
 import { WalbError } from "../../errors.ts";
 import type { Disk } from "../../platform/disk.ts";
+import type { StopOptions } from "./control/admin.ts";
+import { maxVolumes } from "./control/schema.ts";
+import type { Volume } from "./daemon-report.ts";
 import type { StoreWishes } from "./daemon-stores.ts";
 import type { WriteAheadEngine } from "./engine.ts";
 
 /** Absolute paths of the stores of each volume. */
 export type TakenStores = ReadonlyMap<string, readonly string[]>;
+
+/** What the volumes have. @param resolve makes paths absolute. */
+export function takenStores(volumes: Iterable<Volume>, resolve: (path: string) => string): TakenStores {
+  const taken = new Map<string, readonly string[]>();
+  for (const { name, config } of volumes) {
+    if (config !== undefined) taken.set(name, [resolve(config.dataPath), resolve(config.logPath)]);
+  }
+  return taken;
+}
+
+/** @throws WalbError `already-exists`, `state`. */
+export function checkNew(name: string, volumes: ReadonlyMap<string, unknown>): void {
+  if (volumes.has(name)) {
+    throw new WalbError("already-exists", {
+      what: "there is a volume of this name",
+      where: { volume: name },
+      hint: "choose another name, or delete it first",
+    });
+  }
+  if (volumes.size < maxVolumes) return;
+  const hint = "run a second device daemon with another --data directory";
+  throw new WalbError("state", { what: `there are ${maxVolumes} volumes already`, hint });
+}
+
+/** @param watchers consumers of its log that it must not be taken from. @throws WalbError `busy`. */
+export function checkUnused(name: string, connections: number, watchers: number, options: StopOptions): void {
+  if (options.force === true || connections + watchers === 0) return;
+  throw new WalbError("busy", {
+    what: `the volume is in use: ${connections} NBD connections, ${watchers} consumers of its log`,
+    where: { volume: name },
+    hint: "disconnect them first, or force it with --force",
+  });
+}
 
 /** @throws WalbError `bad-parameter`. */
 export function checkAbsolute(path: string | undefined, dataDir: string): void {

@@ -128,3 +128,15 @@ export function halfDone(name: string, state: "creating" | "deleting"): WalbErro
     hint: `delete what is left of it: walb device delete ${name}`,
   });
 }
+
+/** A volume that the daemon has yet to open. */
+export function startingVolume(config: VolumeConfig): Volume {
+  const { name } = config;
+  return { name, config, isStarting: true, failure: undefined, engine: undefined, unwatch: () => undefined };
+}
+
+/** A volume that could not be opened. */
+export function failedVolume(name: string, error: WalbError, config?: VolumeConfig): Volume {
+  const failure = withWayBack(error, name);
+  return { name, config, failure, isStarting: false, engine: undefined, unwatch: () => undefined };
+}

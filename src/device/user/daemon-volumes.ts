@@ -6,24 +6,32 @@ import { lbBytes } from "../../units.ts";
 import type { DeviceInfo } from "../device.ts";
 import type { BlockVolume } from "./block.ts";
 import type { DeleteOptions, StopOptions } from "./control/admin.ts";
-import { type CreateVolume, createVolumeSchema, maxVolumes, type VolumeReport } from "./control/schema.ts";
+import { type CreateVolume, createVolumeSchema, type VolumeReport } from "./control/schema.ts";
 import { badParameter } from "./control/server.ts";
 import type { EngineTuning } from "./daemon.ts";
 import { Changes } from "./daemon-changes.ts";
-import { checkAbsolute, checkFree, checkSpaceForRedo, type TakenStores } from "./daemon-checks.ts";
+import { checkAbsolute, checkFree, checkNew, checkSpaceForRedo, checkUnused, takenStores } from "./daemon-checks.ts";
 import { LogClaims } from "./daemon-claims.ts";
+import { closeVolumes } from "./daemon-close.ts";
 import { type VolumeConfig, VolumeConfigs } from "./daemon-config.ts";
 import { pendingBudgetOf, tooManyVolumes, volumeLimits } from "./daemon-memory.ts";
 import { planVolume } from "./daemon-plan.ts";
-import { halfDone, lossOf, nextStep, reportOf, type Volume, type VolumeUse, withWayBack } from "./daemon-report.ts";
+import {
+  failedVolume,
+  halfDone,
+  lossOf,
+  nextStep,
+  reportOf,
+  startingVolume,
+  type Volume,
+  type VolumeUse,
+  withWayBack,
+} from "./daemon-report.ts";
 import { makeStores, removeOwnStores, type StoreWishes } from "./daemon-stores.ts";
 import { boundTuning, tuningOptions } from "./daemon-tuning.ts";
 import { openEngine, type WriteAheadEngine } from "./engine.ts";
 import type { NbdExports } from "./nbd/exports.ts";
 import { inParallel, within } from "./parallel.ts";
-
-/** Volumes that are closed at a time. */
-const closingAtOnce = 4;
 
 /** The rest of the daemon as the volumes see it. */
 export interface VolumeSetHost extends VolumeUse {
@@ -59,8 +67,8 @@ export class VolumeSet implements NbdExports {
    */
   async load(limitMs: number): Promise<void> {
     const { configs, bad } = await this.configs.load();
-    for (const { name, error } of bad) this.volumes.set(name, failed(name, error));
-    for (const config of configs) this.volumes.set(config.name, starting(config));
+    for (const { name, error } of bad) this.volumes.set(name, failedVolume(name, error));
+    for (const config of configs) this.volumes.set(config.name, startingVolume(config));
     const { openAtOnce } = volumeLimits(this.platform.memory.budgetBytes);
     const all = inParallel(openAtOnce, configs, (config) => this.open(config));
     for (const { failure } of this.volumes.values()) if (failure !== undefined) this.host.problem(failure);
@@ -91,7 +99,7 @@ export class VolumeSet implements NbdExports {
           this.volumes.delete(name);
         }
       } catch (error) {
-        const volume = failed(name, asWalbError(error, { volume: name }), config);
+        const volume = failedVolume(name, asWalbError(error, { volume: name }), config);
         this.volumes.set(name, volume);
         if (volume.failure !== undefined) this.host.problem(volume.failure);
       }
@@ -137,21 +145,14 @@ export class VolumeSet implements NbdExports {
     const wish = parsed.data;
     const { name } = wish;
     return await this.changes.alone(name, async () => {
-      if (this.volumes.has(name)) {
-        const hint = "choose another name, or delete it first";
-        throw new WalbError("already-exists", {
-          what: "there is a volume of this name",
-          where: { volume: name },
-          hint,
-        });
-      }
-      if (this.volumes.size >= maxVolumes) {
-        const hint = "run a second device daemon with another --data directory";
-        throw new WalbError("state", { what: `there are ${maxVolumes} volumes already`, hint });
-      }
+      checkNew(name, this.volumes);
       for (const path of [wish.dataPath, wish.logPath]) checkAbsolute(path, this.dataDir);
       const { config, stores } = planVolume(wish, (path) => this.configs.resolve(path));
-      await checkFree(this.platform.disk, stores, this.takenStores());
+      await checkFree(
+        this.platform.disk,
+        stores,
+        takenStores(this.volumes.values(), (path) => this.configs.resolve(path)),
+      );
       await this.configs.save(config);
       await this.makeReady(config, stores);
       this.host.changed(name);
@@ -162,7 +163,7 @@ export class VolumeSet implements NbdExports {
   async delete(name: string, options: DeleteOptions): Promise<void> {
     await this.changes.alone(name, async () => {
       const volume = this.volume(name);
-      this.checkUnused(name, { ...options, watchers: this.host.watchersOf(name) });
+      checkUnused(name, this.host.connectionsOf(name), this.host.watchersOf(name), options);
       // Whoever takes the stores needs no redo then: that of the kernel driver leaves out most of a discard.
       if (options.keepStores === true && options.force !== true) await volume.engine?.checkpoint();
       const { config, isMarked } = await this.markDeleting(volume, options);
@@ -213,7 +214,7 @@ export class VolumeSet implements NbdExports {
       const volume = this.volume(name);
       volume.isStarting = false;
       if (volume.engine !== undefined) {
-        this.checkUnused(name, { ...options, watchers: 0 });
+        checkUnused(name, this.host.connectionsOf(name), 0, options);
         // One that cannot is not left half stopped: its log has everything.
         if (volume.engine.readOnlyReason === undefined) await volume.engine.checkpoint();
         await this.takeDown(volume, "stop");
@@ -240,17 +241,6 @@ export class VolumeSet implements NbdExports {
     }
     await this.claims.release(name);
     if (engine !== undefined) this.engines -= 1;
-  }
-
-  private checkUnused(name: string, options: StopOptions & { readonly watchers: number }): void {
-    const { force = false, watchers } = options;
-    const connections = this.host.connectionsOf(name);
-    if (force || connections + watchers === 0) return;
-    throw new WalbError("busy", {
-      what: `the volume is in use: ${connections} NBD connections, ${watchers} consumers of its log`,
-      where: { volume: name },
-      hint: "disconnect them first, or force it with --force",
-    });
   }
 
   /** Notes durably that the volume is being deleted, if there is space for that: deleting is how one makes space. */
@@ -321,35 +311,12 @@ export class VolumeSet implements NbdExports {
    */
   async close(limitMs: number): Promise<void> {
     this.changes.stop();
-    const failures: unknown[] = [];
-    const open = new Set(this.volumes.keys());
-    const closeOne = async (volume: Volume): Promise<void> => {
-      await this.changes.ended(volume.name);
-      volume.unwatch();
-      try {
-        await volume.engine?.close();
-      } catch (error) {
-        failures.push(asWalbError(error, { volume: volume.name, step: "stop" }));
-      }
-      await this.claims.release(volume.name);
-      open.delete(volume.name);
-    };
-    const all = (async (): Promise<void> => {
-      const closing: Promise<void>[] = [];
-      await inParallel(closingAtOnce, [...this.volumes.values()], async (volume) => {
-        const one = closeOne(volume);
-        closing.push(one);
-        // One that hangs keeps no others waiting all the time there is.
-        await within(this.platform.clock, one, limitMs / 8);
-      });
-      await Promise.all(closing);
-      await this.changes.allEnded();
-    })();
-    await within(this.platform.clock, all, limitMs);
+    const volumes = [...this.volumes.values()];
+    const { failures, hanging } = await closeVolumes(this.platform.clock, volumes, this.changes, this.claims, limitMs);
     this.volumes.clear();
-    if (open.size > 0) {
+    if (hanging.length > 0) {
       throw new WalbError("timed-out", {
-        what: `the stores of ${[...open].join(", ")} hang and were given up`,
+        what: `the stores of ${hanging.join(", ")} hang and were given up`,
         where: { step: "stop" },
         hint: "all that was answered is in the log, and the next start brings it to the data store; look at the disks",
       });
@@ -428,36 +395,7 @@ export class VolumeSet implements NbdExports {
     });
   }
 
-  /** Stores that volumes have, by the volume. */
-  private takenStores(): TakenStores {
-    const taken = new Map<string, readonly string[]>();
-    for (const { name, config } of this.volumes.values()) {
-      if (config === undefined) continue;
-      taken.set(
-        name,
-        [config.dataPath, config.logPath].map((path) => this.configs.resolve(path)),
-      );
-    }
-    return taken;
-  }
-
   private sorted(): Volume[] {
     return [...this.volumes.values()].sort((a, b) => (a.name < b.name ? -1 : 1));
   }
-}
-
-function starting(config: VolumeConfig): Volume {
-  const { name } = config;
-  return { name, config, isStarting: true, failure: undefined, engine: undefined, unwatch: () => undefined };
-}
-
-function failed(name: string, error: WalbError, config?: VolumeConfig): Volume {
-  return {
-    name,
-    config,
-    failure: withWayBack(error, name),
-    isStarting: false,
-    engine: undefined,
-    unwatch: () => undefined,
-  };
 }
