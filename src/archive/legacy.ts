@@ -9,6 +9,7 @@ import { snapshotText, stateText } from "../snapshot/text.ts";
 import { timeText } from "../snapshot/time.ts";
 import { lbBytes } from "../units.ts";
 import { archiveValue, namedActions } from "./get.ts";
+import { situationOf } from "./refusals.ts";
 import { restoredGids } from "./restored.ts";
 import type { ArchiveSettings } from "./settings.ts";
 import type { ArchiveVolume } from "./volume.ts";
@@ -24,12 +25,7 @@ export interface ArchiveLegacyParts {
 /** The binding's half of an archive. */
 export function archiveLegacyRole(parts: ArchiveLegacyParts): LegacyRole {
   const { volumes } = parts;
-  const situation = (name: string): Situation => {
-    const machine = volumes.find(volumeName(name))?.machine;
-    if (machine !== undefined) return machine;
-    const isBroken = volumes.broken.some((broken) => broken.volume === name);
-    return { state: isBroken ? "Broken" : "Clear", stopState: "not-stopping", isInTransition: false };
-  };
+  const situation = (name: string): Situation => situationOf(volumes, volumeName(name));
   return {
     role: "archive",
     situation,

@@ -16,7 +16,7 @@ import { serveBhash, serveVirtualScan } from "../wire/scan.ts";
 import type { WireHandler } from "../wire/server.ts";
 import type { WireStream } from "../wire/stream.ts";
 import { serveWdiffTransfer, type WdiffRequest } from "../wire/wdiff-transfer.ts";
-import { accept, type Decision, ProtocolName, refuse, refuseWith } from "../wire/words.ts";
+import { accept, type Decision, ProtocolName, refuseWith } from "../wire/words.ts";
 import { allActions, withAction } from "./action.ts";
 import { ForegroundLimit } from "./foreground.ts";
 import { FullSync } from "./full-sync.ts";
@@ -25,6 +25,7 @@ import type { ArchiveMemory } from "./memory.ts";
 import { decideDiff } from "./plan.ts";
 import { DiffReception } from "./receive.ts";
 import { untilNoDiff } from "./reception.ts";
+import { refuseTransfer, transferGuards } from "./refusals.ts";
 import { serveReplicaLabels } from "./replication/labels.ts";
 import { serveReplicaLogs } from "./replication/lineage.ts";
 import { serveReplication } from "./replication/serve.ts";
@@ -85,7 +86,7 @@ async function receiveFullSync(parts: WireParts, stream: WireStream): Promise<vo
           cleanups.unshift(() => sync!.close());
           return accept;
         } catch (error) {
-          return refuse(error);
+          return refuseTransfer(parts.volumes, transferGuards.fullSync, request.volume, error);
         }
       },
       async begin(uuid) {
@@ -127,7 +128,7 @@ async function receiveHashSync(parts: WireParts, stream: WireStream): Promise<vo
             cleanups.unshift(() => sync!.close());
             return { kind: "accept", latest: sync.told };
           } catch (error) {
-            return refuse(error);
+            return refuseTransfer(parts.volumes, transferGuards.hashSync, request.volume, error);
           }
         },
         async begin(uuid) {
@@ -244,7 +245,7 @@ async function receiveDiff(parts: WireParts, receptions: ForegroundLimit, stream
           } catch (error) {
             const failure = asWalbError(error);
             if (failure.code === "no-space" || failure.code === "io") volume?.setTrouble(failure);
-            return refuse(failure);
+            return refuseTransfer(parts.volumes, transferGuards.diff, request.volume, failure);
           }
         },
         async begin() {

@@ -62,7 +62,8 @@ export function refuse(error: unknown): Refusal {
 /** The string of a decision on the wire. `confirmation` is what stands for yes. */
 export function decisionText(decision: Decision, confirmation: string = wordAccept): string {
   if (decision.kind === "accept") return confirmation;
-  return decision.kind === "word" ? decision.word : safeText(decision.text);
+  // A text has at most two lines, see errorText.
+  return decision.kind === "word" ? decision.word : decision.text.split("\n", 2).map(safeText).join("\n");
 }
 
 /** Reads an answer string. */

@@ -21,6 +21,7 @@ import { accept, type Decision, refuse, refuseWith } from "../../wire/words.ts";
 import type { ForegroundLimit } from "../foreground.ts";
 import type { ArchiveMemory } from "../memory.ts";
 import { untilNoDiff } from "../reception.ts";
+import { refuseTransfer, transferGuards } from "../refusals.ts";
 import { resizeVolume } from "../resize.ts";
 import { SnapshotImage } from "../scan.ts";
 import type { ArchiveSettings } from "../settings.ts";
@@ -113,7 +114,7 @@ class Replica implements ReplServer {
       return accept;
     } catch (error) {
       this.#isRefused = true;
-      return refuse(error);
+      return refuseTransfer(this.#parts.volumes, transferGuards.replication, name, error);
     }
   }
 
