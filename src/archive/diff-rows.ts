@@ -25,13 +25,14 @@ const namesPerStatement = 500;
 export class DiffRows {
   readonly #database: VolumeDatabase;
   readonly #diffs = new Map<string, StoredDiff>();
+  /** How many come from each log. */
+  readonly #logs = new Map<string, number>();
   #set: DiffSet;
 
   constructor(database: VolumeDatabase) {
     this.#database = database;
     for (const row of database.orm.select().from(diffTable).orderBy(diffTable.fileName).all()) {
-      const diff = storedDiff(row);
-      this.#diffs.set(diffText(diff.meta), diff);
+      this.#remember(storedDiff(row));
     }
     this.#set = DiffSet.from([...this.#diffs.values()].map((diff) => diff.meta));
   }
@@ -43,6 +44,16 @@ export class DiffRows {
   /** An immutable version: later changes make another one. */
   get set(): DiffSet {
     return this.#set;
+  }
+
+  /** uuids of the logs they come from. */
+  get logUuids(): readonly string[] {
+    return [...this.#logs.keys()];
+  }
+
+  /** Whether one of them comes from this log. */
+  hasFrom(logUuid: string): boolean {
+    return this.#logs.has(logUuid);
   }
 
   /** The one with the same ends. */
@@ -68,11 +79,11 @@ export class DiffRows {
 
   put(diff: StoredDiff): void {
     this.#set = this.#set.erase(diff.meta).add(diff.meta);
-    this.#diffs.set(diffText(diff.meta), diff);
+    this.#remember(diff);
   }
 
   forget(gone: readonly StoredDiff[]): void {
-    for (const { meta } of gone) this.#diffs.delete(diffText(meta));
+    for (const { meta } of gone) this.#drop(diffText(meta));
     this.#set = this.#set.eraseAll(gone.map((diff) => diff.meta));
   }
 
@@ -80,5 +91,22 @@ export class DiffRows {
   forgetAll(): void {
     this.#set = DiffSet.empty;
     this.#diffs.clear();
+    this.#logs.clear();
+  }
+
+  #remember(diff: StoredDiff): void {
+    const ends = diffText(diff.meta);
+    this.#drop(ends);
+    this.#diffs.set(ends, diff);
+    this.#logs.set(diff.uuid, (this.#logs.get(diff.uuid) ?? 0) + 1);
+  }
+
+  #drop(ends: string): void {
+    const known = this.#diffs.get(ends);
+    if (known === undefined) return;
+    this.#diffs.delete(ends);
+    const left = (this.#logs.get(known.uuid) ?? 1) - 1;
+    if (left > 0) this.#logs.set(known.uuid, left);
+    else this.#logs.delete(known.uuid);
   }
 }

@@ -159,6 +159,11 @@ export class ArchiveStore {
     return this.#book.knownLogs;
   }
 
+  /** Whether the manifest names this log as one of diffs that belong here. */
+  namesLog(uuid: string): boolean {
+    return uuid === this.logUuid || this.#book.diffs.hasFrom(uuid);
+  }
+
   /** The file of a diff. @throws WalbError `internal` when there is none. */
   diff(meta: DiffMeta): StoredDiff {
     const diff = this.#book.diffs.find(meta);
@@ -168,7 +173,7 @@ export class ArchiveStore {
 
   /** What the manifest is to say now. */
   manifest(): Manifest {
-    const uuids = new Set(this.diffs.map((diff) => diff.uuid));
+    const uuids = new Set(this.#book.diffs.logUuids);
     if (this.logUuid !== undefined) uuids.add(this.logUuid);
     return {
       volume: this.#volume,

@@ -1,8 +1,16 @@
 import { describe, expect, test } from "bun:test";
+import fc from "fast-check";
+import { apply } from "../../src/snapshot/algebra.ts";
 import { DiffSet } from "../../src/snapshot/diffset.ts";
-import { planReplication, type ReplicationThreshold } from "../../src/snapshot/replicate.ts";
+import {
+  planReplication,
+  type ReplicationThreshold,
+  type ReplicationWay,
+  replicationWay,
+} from "../../src/snapshot/replicate.ts";
 import { pointAt, pointOfGid, pointsInTime } from "../../src/snapshot/restore.ts";
-import { d, names, s, st } from "../helpers/diffs.ts";
+import type { ArchiveState, Snapshot } from "../../src/snapshot/types.ts";
+import { arbitraryDiffs, arbitraryState, d, names, s, st } from "../helpers/diffs.ts";
 
 const mib = 1024 * 1024;
 
@@ -53,52 +61,88 @@ describe("replication", () => {
   const set = DiffSet.from([3, 4, 5, 6].map((gid) => d(gid, gid + 1, "M-", gid, mib)));
   const base = st(3, undefined, 77);
   const always: ReplicationThreshold = { unit: "size", sizeMib: 0 };
+  const plan = (diffs: DiffSet, from: ArchiveState, peer: Snapshot, threshold: ReplicationThreshold) =>
+    planReplication(replicationWay(diffs, from, peer), threshold);
 
   test("has nothing to do for a peer that is as far, or farther", () => {
-    expect(planReplication(set, base, s(7), always)).toEqual({ kind: "none" });
-    expect(planReplication(set, base, s(8), always)).toEqual({ kind: "none" });
+    expect(plan(set, base, s(7), always)).toEqual({ kind: "none" });
+    expect(plan(set, base, s(8), always)).toEqual({ kind: "none" });
   });
 
   test("sends diffs to a peer that is not behind the base", () => {
     for (const gid of [3, 5, 6]) {
-      const step = planReplication(set, base, s(gid), always);
+      const step = plan(set, base, s(gid), always);
       expect(step.kind === "diff" && names(step.diffs)).toEqual(names(set).slice(gid - 3));
     }
   });
 
   test("waits until more than the threshold is due", () => {
-    const kinds = [3, 4].map((sizeMib) => planReplication(set, base, s(3), { unit: "size", sizeMib }).kind);
+    const kinds = [3, 4].map((sizeMib) => plan(set, base, s(3), { unit: "size", sizeMib }).kind);
     expect(kinds).toEqual(["diff", "none"]);
-    const byGid = [3n, 4n, 7n].map((gid) => planReplication(set, base, s(3), { unit: "gid", gid }).kind);
+    const byGid = [3n, 4n, 7n].map((gid) => plan(set, base, s(3), { unit: "gid", gid }).kind);
     expect(byGid).toEqual(["none", "diff", "diff"]);
   });
 
   test("compares with the oldest clean state when the peer is behind the base", () => {
-    expect(planReplication(set, base, s(2), always)).toEqual({
+    expect(plan(set, base, s(2), always)).toEqual({
       kind: "hash",
       state: base,
       diffs: [],
       diff: d(2, 3, "MC", 77),
     });
-    const dirty = planReplication(DiffSet.from([d(3, 5, "M-", 9), d(5, 6, "M-", 10)]), st([3, 5]), s(2), always);
+    const dirty = plan(DiffSet.from([d(3, 5, "M-", 9), d(5, 6, "M-", 10)]), st([3, 5]), s(2), always);
     expect(dirty).toMatchObject({ kind: "hash", diff: d(2, 5, "MC", 9) });
     expect(dirty.kind === "hash" && names(dirty.diffs)).toEqual(["3-5"]);
   });
 
   test("compares with a state behind all that a dirty peer may contain, so that the diff can be stored", () => {
-    const step = planReplication(set, base, s([1, 5]), always);
+    const step = plan(set, base, s([1, 5]), always);
     expect(step).toMatchObject({ kind: "hash", diff: d([1, 5], 5, "MC", 4) });
     expect(step.kind === "hash" && names(step.diffs)).toEqual(["3-4", "4-5"]);
-    expect(() => planReplication(set, base, s([1, 9]), always)).toThrow(
-      expect.objectContaining({ code: "not-restorable" }),
-    );
+    expect(() => plan(set, base, s([1, 9]), always)).toThrow(expect.objectContaining({ code: "not-restorable" }));
   });
 
   test("compares when no diffs lead from the peer's snapshot to ours", () => {
     const compared = DiffSet.from([d(3, 6, "MC"), d(6, 7)]);
-    expect(planReplication(compared, base, s(4), always)).toMatchObject({
+    expect(plan(compared, base, s(4), always)).toMatchObject({
       kind: "hash",
       diff: { from: s(4), to: s(6) },
     });
+  });
+
+  test("goes on along the way of a peer as if it was looked for anew", () => {
+    const answer = (way: ReplicationWay, countMax: number): unknown => {
+      try {
+        return planReplication(way, always, countMax);
+      } catch (error) {
+        return `${error}`;
+      }
+    };
+    const moves = fc.array(fc.integer({ min: 0, max: 20 }), { maxLength: 8 });
+    fc.assert(
+      fc.property(
+        arbitraryDiffs(),
+        arbitraryState(),
+        moves,
+        fc.integer({ min: 1, max: 4 }),
+        (diffs, from, to, count) => {
+          let all = DiffSet.from(diffs);
+          let peer = from.from;
+          let way: ReplicationWay | undefined;
+          for (const move of to) {
+            way = replicationWay(all, from, peer, way);
+            const anew = replicationWay(all, from, peer);
+            expect(way.chain.slice(way.at)).toEqual([...anew.chain]);
+            expect(answer(way, count)).toEqual(answer(anew, count));
+            const next = all.applicable(peer);
+            // Along the way, somewhere else, or with a diff less.
+            if (move < 12 && next !== undefined) peer = apply(peer, next);
+            else if (move < 18) peer = s(move);
+            else if (next !== undefined) all = all.erase(next);
+          }
+        },
+      ),
+      { numRuns: 300 },
+    );
   });
 });

@@ -1,10 +1,13 @@
 /** @module What an archive sends to another in a turn, and what becomes of a failure. Pure. */
 import type { WalbError } from "../../errors.ts";
 import { mergeablePrefix } from "../../snapshot/algebra.ts";
-import type { DiffSet } from "../../snapshot/diffset.ts";
-import { planReplication, type ReplicationStep, type ReplicationThreshold } from "../../snapshot/replicate.ts";
+import {
+  planReplication,
+  type ReplicationStep,
+  type ReplicationThreshold,
+  type ReplicationWay,
+} from "../../snapshot/replicate.ts";
 import { truncateList } from "../../snapshot/select.ts";
-import type { ArchiveState, Snapshot } from "../../snapshot/types.ts";
 import { untilKept } from "../plan.ts";
 
 /** What limits a turn. */
@@ -23,15 +26,14 @@ export interface TurnLimits {
 const openFilesMax = 64;
 
 /** The next turn; its diffs are those to be merged into one. @throws WalbError `not-restorable`. */
-export function planTurn(set: DiffSet, base: ArchiveState, peer: Snapshot, limits: TurnLimits): ReplicationStep {
-  const step = planReplication(set, base, peer, limits.threshold);
-  if (step.kind !== "diff") return step;
+export function planTurn(way: ReplicationWay, limits: TurnLimits): ReplicationStep {
   const { threshold, keepsAllPoints, mergeBytesMax: sizeBytesMax, mergeCountMax, keptGids } = limits;
-  if (keepsAllPoints) return { kind: "diff", diffs: step.diffs.slice(0, 1) };
+  const countMax = keepsAllPoints ? 1 : Math.max(1, Math.min(openFilesMax, mergeCountMax));
+  const step = planReplication(way, threshold, countMax);
+  if (step.kind !== "diff" || keepsAllPoints) return step;
   const end = threshold.unit === "gid" ? step.diffs.findIndex((diff) => diff.from.gidB >= threshold.gid) : -1;
   const due = end < 0 ? step.diffs : step.diffs.slice(0, end);
-  const short = truncateList(mergeablePrefix(due), { sizeBytesMax, countMax: Math.min(openFilesMax, mergeCountMax) });
-  return { kind: "diff", diffs: untilKept(short, keptGids) };
+  return { kind: "diff", diffs: untilKept(truncateList(mergeablePrefix(due), { sizeBytesMax }), keptGids) };
 }
 
 /** What only a person can put right: a replication that goes on for ever gives up for these. */

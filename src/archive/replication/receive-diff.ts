@@ -11,7 +11,7 @@ import { garbageInRange } from "../../snapshot/collect.ts";
 import { diffFileName } from "../../snapshot/filename.ts";
 import { diffText, snapshotText } from "../../snapshot/text.ts";
 import { timestampMaxS } from "../../snapshot/time.ts";
-import { type DiffMeta, isSameDiff, type Snapshot } from "../../snapshot/types.ts";
+import type { DiffMeta, Snapshot } from "../../snapshot/types.ts";
 import type { PackSink, ReceivedPack } from "../../wire/pack-stream.ts";
 import { requireGid } from "../full-sync.ts";
 import { keptBehind } from "../plan.ts";
@@ -93,22 +93,22 @@ export class DiffTurn implements PackSink {
     const { sizeBytes, contentLb } = await file.complete();
     const meta = { ...this.#diff, dataSizeBytes: sizeBytes };
     const fileName = diffFileName(meta);
-    const { diffUuids, ...rest } = store.manifest();
     const isNewLog = this.#nextLogUuid !== undefined;
-    if (!diffUuids.includes(this.#uuid)) {
+    if (!store.namesLog(this.#uuid)) {
       // A start that finds the file without its row knows by the manifest that it belongs here.
+      const { diffUuids, ...rest } = store.manifest();
       await volume.saveManifest({ ...rest, diffUuids: [...diffUuids, this.#uuid].sort() });
     }
     await file.commit(fileName);
     this.#file = undefined;
     pins.keep(fileName);
     const { from, to } = meta;
-    const gone = garbageInRange(store.set, from.gidB, to.gidB).concat(
-      store.set.getAll().filter((known) => isSameDiff(known, meta)),
-    );
+    const before = store.set;
+    const gone = garbageInRange(before, from.gidB, to.gidB).concat(before.get(meta) ?? []);
     const rows = gone.map((known) => store.diff(known));
     const added = { fileName, meta, uuid: this.#uuid, contentLb };
     store.addReplicatedDiff(added, rows, platform.clock.nowMs(), this.#nextLogUuid);
+    if (rows.length === 0) volume.added(before, meta);
     await volume.removeDiffFiles(rows.filter((row) => row.fileName !== fileName));
     if (isNewLog) await volume.saveManifest();
     volume.clearTrouble();

@@ -9,7 +9,7 @@
 import type { DiffIo } from "../../diff/types.ts";
 import { DiffSet } from "../../snapshot/diffset.ts";
 import { diffFileName } from "../../snapshot/filename.ts";
-import { latestState } from "../../snapshot/select.ts";
+import { latestBehind, latestState } from "../../snapshot/select.ts";
 import type { ArchiveState, DiffMeta } from "../../snapshot/types.ts";
 import { lbBytes } from "../../units.ts";
 import { hashBytes } from "../../wire/hash-stream.ts";
@@ -36,6 +36,7 @@ export class ResyncReception implements PackSink {
   #file: ReceivedFile | undefined;
   #isCompared = false;
   #set = DiffSet.empty;
+  #latest: ArchiveState;
   readonly #diffs: StoredDiff[] = [];
 
   private constructor(
@@ -48,6 +49,7 @@ export class ResyncReception implements PackSink {
     this.#volume = volume;
     this.#memory = memory;
     this.#request = request;
+    this.#latest = latestState(this.#set, request.base);
     this.#signal = signal;
     this.#image = image;
   }
@@ -83,7 +85,7 @@ export class ResyncReception implements PackSink {
 
   /** The newest state of what came so far. */
   get latest(): ArchiveState {
-    return latestState(this.#set, this.#request.base);
+    return this.#latest;
   }
 
   /** Hashes of the base image as it is. */
@@ -135,6 +137,7 @@ export class ResyncReception implements PackSink {
         const fileName = diffFileName(meta);
         await file.commit(`${stagedName}/${fileName}`);
         this.#set = this.#set.add(meta);
+        this.#latest = latestBehind(this.#set, this.#latest, meta) ?? latestState(this.#set, this.#request.base);
         this.#diffs.push({ fileName, meta, uuid, contentLb });
       },
     };

@@ -1,15 +1,12 @@
 /** @module The sending end of a replication: brings another archive up to date with this one, in one conversation. */
-import { planMerge } from "../../diff/merge.ts";
-import { mergedPacks } from "../../diff/output.ts";
-import type { DiffPack } from "../../diff/types.ts";
 import { baseImage } from "../../image/image.ts";
 import type { DiskFile } from "../../platform/disk.ts";
-import { mergeAll } from "../../snapshot/algebra.ts";
-import type { ReplicationStep } from "../../snapshot/replicate.ts";
+import { apply, canApply } from "../../snapshot/algebra.ts";
+import { type ReplicationStep, type ReplicationWay, replicationWay } from "../../snapshot/replicate.ts";
 import { oldestCleanState } from "../../snapshot/restore.ts";
 import { snapshotText } from "../../snapshot/text.ts";
-import type { ArchiveState, DiffMeta } from "../../snapshot/types.ts";
-import { lbBytes } from "../../units.ts";
+import type { ArchiveState, DiffMeta, Snapshot } from "../../snapshot/types.ts";
+import { lbBytes, mib } from "../../units.ts";
 import type { EncodedBulk } from "../../wire/bulk-stream.ts";
 import { hashSeed } from "../../wire/hash-sync.ts";
 import type { CompressConfig } from "../../wire/meta.ts";
@@ -17,15 +14,15 @@ import type { ReplClient, ReplFullRequest, ReplResyncRequest, ReplTurn } from ".
 import { scanBulks } from "../../wire/source/bulks.ts";
 import { ImageComparer } from "../../wire/source/compare.ts";
 import type { JobContext } from "../apply.ts";
-import { openRound } from "../diffs.ts";
 import type { ArchiveMemory } from "../memory.ts";
 import { SnapshotImage } from "../scan.ts";
 import type { ArchiveVolume } from "../volume.ts";
 import { Held } from "./held.ts";
+import { OutgoingDiff } from "./outgoing-diff.ts";
 import { planTurn, type TurnLimits } from "./plan.ts";
 
-/** Batches of a merge prepared ahead: restores share the memory. */
-const batchesMax = 2;
+/** Most data of what is opened before it is due. */
+const aheadBytesMax = 16 * mib;
 
 /** How to send. */
 export interface SendOptions {
@@ -41,6 +38,13 @@ export interface SentCounts {
   isResync: boolean;
   hashCount: number;
   diffCount: number;
+}
+
+/** What will be due when the peer has got what it was sent. */
+interface Ahead {
+  readonly diffs: readonly DiffMeta[];
+  /** Its failure is met when it is due. */
+  readonly outgoing: Promise<OutgoingDiff>;
 }
 
 /** One conversation's sender. */
@@ -59,6 +63,8 @@ export class ReplicaSender implements ReplClient {
   readonly #step = new Held();
   #image: DiskFile | undefined;
   #comparer: ImageComparer | undefined;
+  #way: ReplicationWay | undefined;
+  #ahead: Ahead | undefined;
 
   constructor(volume: ArchiveVolume, memory: ArchiveMemory, options: SendOptions, context: JobContext) {
     this.volume = volume.name;
@@ -117,17 +123,22 @@ export class ReplicaSender implements ReplClient {
     await this.#step.release();
     this.#context.signal.throwIfAborted();
     this.peer = latest;
-    const { store } = this.#volume;
-    const keptGids = [...store.labels.keys()];
-    const limits = { ...this.#options.limits, keptGids };
-    const step = planTurn(store.set, this.#volume.requireBase(), latest.from, limits);
-    if (step.kind === "none") return { kind: "stop" };
-    return step.kind === "hash" ? this.#hash(step) : this.#diff(step.diffs);
+    const step = this.#plan(latest.from);
+    if (step.kind === "diff") return this.#diff(step.diffs);
+    await this.#dropAhead();
+    return step.kind === "none" ? { kind: "stop" } : this.#hash(step);
   }
 
   /** Closes what is open. Idempotent. */
-  close(): Promise<void> {
-    return this.#step.release();
+  async close(): Promise<void> {
+    await this.#dropAhead();
+    await this.#step.release();
+  }
+
+  #plan(peer: Snapshot): ReplicationStep {
+    const { store } = this.#volume;
+    this.#way = replicationWay(store.set, this.#volume.requireBase(), peer, this.#way);
+    return planTurn(this.#way, { ...this.#options.limits, keptGids: [...store.labels.keys()] });
   }
 
   async #hash(step: Extract<ReplicationStep, { kind: "hash" }>): Promise<ReplTurn> {
@@ -141,23 +152,68 @@ export class ReplicaSender implements ReplClient {
   }
 
   async #diff(diffs: readonly DiffMeta[]): Promise<ReplTurn> {
-    const { store } = this.#volume;
-    const { signal } = this.#context;
-    const choose = (countMax: number) => diffs.slice(0, countMax).map((meta) => store.diff(meta));
-    const round = (await openRound(this.#volume, this.#memory.working, choose, signal))!;
-    this.#step.push(() => round.close());
-    const [first] = round.metas;
-    const diff = round.metas.length === 1 ? first! : mergeAll(round.metas);
-    const uuid = Buffer.from(round.open.uuid).toString("hex");
+    const { sizeLb } = this.#volume.store;
+    const outgoing = (await this.#takeAhead(diffs)) ?? (await this.#open(diffs));
+    this.#step.push(() => outgoing.close());
+    const { diff, uuid } = outgoing;
     this.counts.diffCount += 1;
-    const packs = (): AsyncGenerator<DiffPack, unknown> =>
-      mergedPacks(this.#memory.working, round.open, planMerge(round.open.records, { joinSlices: true }), {
-        compress: this.#options.compress,
-        signal,
-        inFlightMax: batchesMax,
-        onProgress: ({ doneLb, totalLb }) => this.#progress(`sending diffs up to gid ${diff.to.gidB}`, doneLb, totalLb),
-      });
-    return { kind: "diff", request: { sizeLb: store.sizeLb, uuid, diff }, packs };
+    return { kind: "diff", request: { sizeLb, uuid, diff }, packs: () => outgoing.packs() };
+  }
+
+  async #open(diffs: readonly DiffMeta[]): Promise<OutgoingDiff> {
+    const { compress } = this.#options;
+    const { signal } = this.#context;
+    const gid = diffs.at(-1)!.to.gidB;
+    const outgoing = await OutgoingDiff.open(this.#volume, this.#memory.working, diffs, {
+      compress,
+      signal,
+      progress: ({ doneLb, totalLb }) => this.#progress(`sending diffs up to gid ${gid}`, doneLb, totalLb),
+      sent: () => this.#lookAhead(outgoing.diff),
+    });
+    return outgoing;
+  }
+
+  /** While the peer makes `sent` durable, opens what follows. */
+  #lookAhead(sent: DiffMeta): void {
+    const diffs = this.#dueBehind(sent);
+    // More takes long to send, beside which opening it does not count, and its index may be large.
+    if (diffs.length === 0 || sizeOf(diffs) > aheadBytesMax) return;
+    const outgoing = this.#open(diffs);
+    outgoing.then(
+      (opened) => opened.begin(),
+      () => undefined,
+    );
+    this.#ahead = { diffs, outgoing };
+  }
+
+  /** The diffs that will be due when the peer has `sent`; none when it will be something else. */
+  #dueBehind(sent: DiffMeta): readonly DiffMeta[] {
+    const { from } = this.peer!;
+    if (this.#context.signal.aborted || !canApply(from, sent)) return [];
+    try {
+      const step = this.#plan(apply(from, sent));
+      return step.kind === "diff" ? step.diffs : [];
+    } catch {
+      // What cannot be planned is told when it is due.
+      return [];
+    }
+  }
+
+  /** What was opened ahead, when that is what is due. */
+  async #takeAhead(diffs: readonly DiffMeta[]): Promise<OutgoingDiff | undefined> {
+    const ahead = this.#ahead;
+    if (ahead?.diffs.length === diffs.length && ahead.diffs.every((diff, i) => diff === diffs[i])) {
+      this.#ahead = undefined;
+      return ahead.outgoing;
+    }
+    await this.#dropAhead();
+    return undefined;
+  }
+
+  async #dropAhead(): Promise<void> {
+    const ahead = this.#ahead;
+    this.#ahead = undefined;
+    await (await ahead?.outgoing.catch(() => undefined))?.close();
   }
 
   async #openComparer(diffs: readonly DiffMeta[], seed: number, step: string): Promise<void> {
@@ -189,4 +245,8 @@ export class ReplicaSender implements ReplClient {
   #progress(step: string, doneLb: number, totalLb: number): void {
     this.#context.progress({ doneBytes: doneLb * lbBytes, totalBytes: totalLb * lbBytes, step });
   }
+}
+
+function sizeOf(diffs: readonly DiffMeta[]): number {
+  return diffs.reduce((sum, { dataSizeBytes }) => sum + dataSizeBytes, 0);
 }

@@ -227,8 +227,7 @@ class Replica implements ReplServer {
       const diff: DiffMeta = keptDiff(request.diff, latest);
       // A log that was never heard of is the next one, unless the sender said in this conversation which one it follows.
       const { store } = volume;
-      const isKnown = store.logUuid === request.uuid || store.diffs.some(({ uuid }) => uuid === request.uuid);
-      const nextLogUuid = isKnown || this.#isLogAnnounced ? undefined : request.uuid;
+      const nextLogUuid = store.namesLog(request.uuid) || this.#isLogAnnounced ? undefined : request.uuid;
       const ended = (): Promise<void> => held.release();
       return { sink: await DiffTurn.begin(volume, diff, request.uuid, nextLogUuid, receiving, ended) };
     });

@@ -126,6 +126,49 @@ describe("a replication beside proxies that deliver", () => {
   });
 });
 
+describe("what a sender has opened before it is due", () => {
+  test("is left when a merge has taken its place, or diffs have come behind it", async () => {
+    await withReplicas(47, async (scene) => {
+      const { a0, a1, world } = scene;
+      await scene.begin();
+      await scene.replicate(a0, a1);
+      for (let gid = 0; gid < 12; gid++) await scene.diff(a0, gid, gid + 1);
+      world.network.setQuality("a0", "a1", { latency: { minMs: 20, maxMs: 40 } });
+      let outcome: unknown;
+      a0.start("replicate", { to: "a1:10200", keepAllPoints: true }).then(
+        (value) => (outcome = value),
+        (error) => (outcome = error),
+      );
+      await world.run(700);
+      const arrived = (await a1.gids()).at(-1)!;
+      expect([arrived > 0, arrived < 9]).toEqual([true, true]);
+      // What is due next goes, and what is behind it becomes one.
+      await a0.command("merge", { fromGid: arrived, toGid: 12 });
+      await scene.diff(a0, 12, 13);
+      await world.runUntil(() => outcome !== undefined);
+      expect(outcome).toMatchObject({ gid: 13n });
+      expect((await scene.check(a1, "merged meanwhile")).slice(-2)).toEqual([12, 13]);
+    });
+  });
+
+  test("is told about when it is damaged and due, with all before it in place", async () => {
+    await withReplicas(48, async (scene) => {
+      const { a0, a1 } = scene;
+      await scene.begin();
+      await scene.replicate(a0, a1);
+      for (let gid = 0; gid < 6; gid++) await scene.diff(a0, gid, gid + 1);
+      const [path] = a0.files(/-3-4\.wdiff$/);
+      a0.host.storage.poke(path!, 4200, new Uint8Array(64).fill(0x5a));
+      const error = await a0.command("replicate", { to: "a1:10200", keepAllPoints: true }).then(
+        () => undefined,
+        (thrown: unknown) => thrown,
+      );
+      expect(error).toMatchObject({ code: "damaged", where: { file: path } });
+      expect(await scene.check(a1, "before the damage")).toEqual([0, 1, 2, 3]);
+    });
+  });
+});
+
 describe("no room at the other archive", () => {
   for (const kind of ["full", "diff", "hash"] as const) {
     test(`in the middle of a ${kind} replication is told, and nothing that was there is lost`, async () => {
