@@ -4,9 +4,11 @@ import type { DiffIo } from "../diff/types.ts";
 import { asWalbError, WalbError } from "../errors.ts";
 import type { ImageStore } from "../image/image.ts";
 import type { Platform } from "../platform/platform.ts";
+import { diffFileSuffix } from "../snapshot/filename.ts";
 import { volumeDatabaseName } from "../volume/database.ts";
-import { type Manifest, readManifest } from "./manifest.ts";
+import { type Manifest, manifestName, readManifest } from "./manifest.ts";
 import { removePartials } from "./partials.ts";
+import { requireAgreement } from "./plausible.ts";
 import { quarantineName } from "./quarantine.ts";
 import type { RateLimits } from "./rates.ts";
 import { reconcile } from "./reconcile.ts";
@@ -46,6 +48,14 @@ export async function openVolume(parts: VolumeParts, name: string): Promise<Arch
   const directory = volumeDirectory(parts, name);
   const manifest = await manifestIn(parts, directory, name);
   const { store, isRebuilt } = await openStore(parts, directory, name, manifest);
+  if (manifest !== undefined && !isRebuilt) {
+    try {
+      requireAgreement({ store, manifest, hasDiffs: await hasDiffs(parts, directory) }, name, directory);
+    } catch (error) {
+      store.close();
+      throw error;
+    }
+  }
   const volume = volumeOf(parts, name, store);
   try {
     const ready = async (): Promise<void> => {
@@ -104,7 +114,8 @@ async function openStore(
     } catch (error) {
       const failure = asWalbError(error, { volume: name });
       const isEmpty = manifest === undefined && (await hasNothing(parts, directory));
-      if (failure.code !== "damaged" || (manifest === undefined && !isEmpty)) throw failure;
+      if (failure.code !== "damaged") throw failure;
+      if (manifest === undefined && !isEmpty) throw withoutManifest(failure, directory, name);
       // A crash in the middle of init: nothing was ever received.
       if (isEmpty) manifest = emptyManifest(name);
       parts.log.error("the database is damaged; it is rebuilt from the files", { error: failure });
@@ -119,6 +130,20 @@ async function openStore(
     });
   }
   return { store: ArchiveStore.create(databases, directory, manifest), isRebuilt: found !== undefined };
+}
+
+/** Without a manifest the files of diffs do not say enough: moving the database away would help nobody. */
+function withoutManifest({ what, where, cause }: WalbError, directory: string, name: string): WalbError {
+  return new WalbError("damaged", {
+    what: `${what}, and there is no ${manifestName} that can be read beside it`,
+    where: { volume: name, file: directory, ...where },
+    hint: `put ${volumeDatabaseName} or ${manifestName} back from a copy of the volume's directory, and start the archive again; nothing else of it is lost`,
+    ...(cause === undefined ? {} : { cause }),
+  });
+}
+
+async function hasDiffs({ platform }: VolumeParts, directory: string): Promise<boolean> {
+  return (await platform.disk.list(directory)).some((fileName) => fileName.endsWith(diffFileSuffix));
 }
 
 async function quarantineDatabase({ platform }: VolumeParts, directory: string): Promise<void> {

@@ -18,6 +18,7 @@ import type { Loss } from "./losses.ts";
 import type { Manifest } from "./manifest.ts";
 import { insertManifest } from "./new-rows.ts";
 import { Partials } from "./partials.ts";
+import { damagedRow, requirePlausible } from "./plausible.ts";
 import { RetiredLogs } from "./retired-logs.ts";
 import { baseColumns, baseOf } from "./rows.ts";
 import { backupTables, fullCopyTable, migrations, resyncTable, volumeTable } from "./schema.ts";
@@ -43,6 +44,10 @@ interface Change extends DiffChange {
 }
 
 type VolumeRow = typeof volumeTable.$inferSelect;
+
+/** Numbers and names of rows that cannot be are found where they are made values. */
+const isOfRows = (error: unknown): boolean =>
+  error instanceof WalbError && ["bad-format", "out-of-range", "bad-parameter"].includes(error.code);
 
 /** The metadata of one archive volume. */
 export class ArchiveStore {
@@ -83,14 +88,16 @@ export class ArchiveStore {
     this.#resyncFile = database.orm.select().from(resyncTable).get()?.fileName;
   }
 
-  /** Opens the store of a volume directory. @throws WalbError `damaged` when it is no database or has no volume. */
+  /** Opens the store of a volume directory. @throws WalbError `damaged` when it is no database, has no volume or rows that cannot be. */
   static open(databases: Databases, directory: string, volume: string): ArchiveStore {
     const database = openVolumeDatabase(databases, `${directory}/${volumeDatabaseName}`, migrations);
     try {
-      return new ArchiveStore(database, volume);
+      const store = new ArchiveStore(database, volume);
+      requirePlausible(store, volume);
+      return store;
     } catch (error) {
       database.close();
-      throw error;
+      throw isOfRows(error) ? damagedRow(volume, error) : error;
     }
   }
 

@@ -1,5 +1,7 @@
 /** @module The volumes of a running archive: opening, making, resetting, removing. */
 import { asWalbError, WalbError } from "../errors.ts";
+import { baseImageName } from "../image/file/names.ts";
+import { diffFileSuffix } from "../snapshot/filename.ts";
 import { volumeDatabaseName } from "../volume/database.ts";
 import { type BrokenVolume, checkVolumeId, openVolumes } from "../volume/directories.ts";
 import { allActions } from "./action.ts";
@@ -26,22 +28,34 @@ export class ArchiveVolumes {
   async open(): Promise<void> {
     const { platform, settings, log } = this.#parts;
     const { disk, databases } = platform;
-    const withManifest = new Set<string>();
+    const known = new Set<string>();
     for (const name of await disk.list(settings.dataDir)) {
       if (isMovedAway(name)) await this.#movedAway.finish(name);
-      else if ((await disk.info(`${settings.dataDir}/${name}/${manifestName}`)) !== undefined) {
-        withManifest.add(`${settings.dataDir}/${name}/${volumeDatabaseName}`);
+      else if (await this.#isVolume(`${settings.dataDir}/${name}`)) {
+        known.add(`${settings.dataDir}/${name}/${volumeDatabaseName}`);
       }
     }
     const { volumes, broken } = await openVolumes(
       disk,
       settings.dataDir,
-      (path) => databases.exists(path) || withManifest.has(path),
+      (path) => databases.exists(path) || known.has(path),
       (name) => openVolume(this.#parts, name),
     );
     this.#broken = broken;
     for (const { volume, error } of broken) log.error("a volume could not be opened", { volume, error });
     for (const [name, volume] of volumes) this.#volumes.set(name, volume);
+  }
+
+  /** Whether a directory is one of a volume, even if its database is gone: by its manifest, or by what it keeps. */
+  async #isVolume(directory: string): Promise<boolean> {
+    const { disk } = this.#parts.platform;
+    if ((await disk.info(`${directory}/${manifestName}`)) !== undefined) return true;
+    if ((await disk.info(directory))?.kind !== "directory") return false;
+    const names = await disk.list(directory);
+    // The original's are told apart by whoever opens them.
+    return (
+      !names.includes("archive_uuid") && names.some((name) => name.endsWith(diffFileSuffix) || name === baseImageName)
+    );
   }
 
   /** Volume group and thin pool of the images; empty without. */

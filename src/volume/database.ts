@@ -72,6 +72,13 @@ function migrate(raw: Database, path: string, migrations: readonly string[]): vo
       hint: "run the newer walb again, or restore the volume's directory from before the upgrade",
     });
   }
+  if (version === 0 && raw.query("SELECT name FROM sqlite_master LIMIT 1").get() !== null) {
+    throw new WalbError("damaged", {
+      what: "the database has tables, but says that it has none yet",
+      where: { file: path, field: "user_version" },
+      hint: "put the database back from a copy of the volume's directory",
+    });
+  }
   for (let next = version; next < migrations.length; next += 1) {
     raw.run("BEGIN IMMEDIATE");
     try {

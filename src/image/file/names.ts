@@ -2,7 +2,7 @@
 import type { ImageId, SnapshotImageKind } from "../image.ts";
 
 /** Name of the base image. */
-const baseImageName = "base.img";
+export const baseImageName = "base.img";
 
 const kinds: readonly SnapshotImageKind[] = ["restored", "restoring", "cold", "promoting"];
 

@@ -1,0 +1,89 @@
+/**
+ * @module What a database says, checked before it is believed: SQLite finds damage of its structure, not of a number, and
+ * an old copy of a database is as good a database as the right one.
+ */
+import { asWalbError, WalbError } from "../errors.ts";
+import { parseDiffFileName } from "../snapshot/filename.ts";
+import { stateText } from "../snapshot/text.ts";
+import { isSameSnapshot } from "../snapshot/types.ts";
+import type { StoredDiff } from "./diff-rows.ts";
+import type { Manifest } from "./manifest.ts";
+import type { ArchiveStore } from "./store.ts";
+
+/** @throws WalbError `damaged` for rows that no archive writes. */
+export function requirePlausible(store: ArchiveStore, volume: string): void {
+  const wrong = wrongVolume(store) ?? store.diffs.map(wrongDiff).find((text) => text !== undefined);
+  if (wrong !== undefined) throw damagedRow(volume, wrong);
+}
+
+/** A row that could not even be read. */
+export function damagedRow(volume: string, cause: unknown): WalbError {
+  const text = typeof cause === "string" ? cause : asWalbError(cause).what;
+  return new WalbError("damaged", {
+    what: `the volume's database has a row that cannot be: ${text}`,
+    where: { volume },
+  });
+}
+
+function wrongVolume({ state, base, isResetting, logUuid, archiveUuid, sizeLb }: ArchiveStore): string | undefined {
+  if (!["SyncReady", "Archived", "Stopped"].includes(state)) return `there is no state ${JSON.stringify(state)}`;
+  if (state !== "SyncReady" && base === undefined) return `in state ${state} there must be a base image`;
+  if (state === "SyncReady" && base !== undefined && !isResetting) return "in state SyncReady there is no base image";
+  for (const uuid of [logUuid, archiveUuid]) if (uuid !== undefined && !isUuid(uuid)) return `${uuid} is no uuid`;
+  return sizeLb < 0 ? `${sizeLb} blocks are no size` : undefined;
+}
+
+/** Name and columns say the same. */
+function wrongDiff({ fileName, meta, uuid }: StoredDiff): string | undefined {
+  if (!isUuid(uuid)) return `${uuid} is no uuid of the log that ${fileName} comes from`;
+  const named = parseDiffFileName(fileName);
+  const isSame =
+    isSameSnapshot(named.from, meta.from) &&
+    isSameSnapshot(named.to, meta.to) &&
+    named.isMergeable === meta.isMergeable &&
+    named.isCompared === meta.isCompared &&
+    named.timestampS === meta.timestampS;
+  return isSame ? undefined : `the row of ${fileName} says something else than the name of the file`;
+}
+
+const isUuid = (text: string): boolean => /^[0-9a-f]{32}$/.test(text);
+
+/** What database and manifest say about the base image. */
+export interface BaseClaims {
+  readonly store: Pick<ArchiveStore, "base" | "isResetting" | "resyncFile">;
+  readonly manifest: Pick<Manifest, "base" | "resyncFile" | "colds">;
+  /** Whether diffs lie in the volume's directory. */
+  readonly hasDiffs: boolean;
+}
+
+/**
+ * Why database and manifest cannot belong together; undefined when a crash explains what differs. The manifest is
+ * written behind each change of the database, but for full backups and resyncs, where it comes first.
+ */
+export function contradiction({ store, manifest, hasDiffs }: BaseClaims): string | undefined {
+  if (store.isResetting || store.resyncFile !== undefined || manifest.resyncFile !== undefined) return undefined;
+  const [here, there] = [store.base, manifest.base];
+  if (here === undefined && there === undefined) return undefined;
+  const say = (base: typeof here): string => (base === undefined ? "that there is no base image" : stateText(base));
+  const text = `of the base image the database says ${say(here)}, the manifest ${say(there)}`;
+  // A full backup that broke off behind its manifest; nothing came after it.
+  if (here === undefined) return hasDiffs ? text : undefined;
+  if (there === undefined) return text;
+  const [hereGid, thereGid] = [here.from.gidB, there.from.gidB];
+  if (hereGid === thereGid) return undefined;
+  // An apply, and a point kept as an image that was put in the place of the base.
+  const isNext =
+    there.to?.gidB === hereGid || there.to?.gidE === hereGid || manifest.colds.some(({ gid }) => gid === hereGid);
+  return hereGid > thereGid && isNext ? undefined : text;
+}
+
+/** @throws WalbError `damaged` when they cannot belong together. */
+export function requireAgreement(claims: BaseClaims, volume: string, directory: string): void {
+  const text = contradiction(claims);
+  if (text === undefined) return;
+  throw new WalbError("damaged", {
+    what: `${text}: one of the two is an old copy`,
+    where: { volume, file: directory },
+    hint: "stop the archive, move the old one of volume.db (with volume.db-wal) and volume.json out of the directory, and start it again: what the other one says is taken. When in doubt keep volume.json",
+  });
+}
