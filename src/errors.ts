@@ -124,11 +124,18 @@ function sqliteCode(thrown: unknown): ErrorCode | undefined {
   for (let error = thrown; error instanceof Error; error = error.cause) {
     const code = "code" in error && typeof error.code === "string" ? error.code : "";
     if (code === "SQLITE_FULL") return "no-space";
-    if (code.startsWith("SQLITE_IOERR")) return "io";
+    // The journal could not be made: for want of space, too, where a new file takes some.
+    if (code.startsWith("SQLITE_IOERR") || code.startsWith("SQLITE_CANTOPEN")) return "io";
+    if (code.startsWith("SQLITE_READONLY")) return "read-only";
     if (code.startsWith("SQLITE_BUSY")) return "locked";
     if (code.startsWith("SQLITE_CORRUPT") || code === "SQLITE_NOTADB") return "damaged";
   }
   return undefined;
+}
+
+/** Whether the disk took no write: full, broken, read-only. What only reads can go on. */
+export function isUnwritable(error: unknown): boolean {
+  return ["no-space", "io", "read-only"].includes(asWalbError(error).code);
 }
 
 /** Throws an `internal` error when a condition the program relies on does not hold. */

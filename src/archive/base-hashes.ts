@@ -126,6 +126,12 @@ export class BaseHashes {
     this.#isDirty = true;
   }
 
+  /** Lets go of what was set and could not be written: nothing more is known than before. */
+  dropUnwritten(): void {
+    this.#isDirty = false;
+    this.#pageNo = -1;
+  }
+
   /** Forgets, durably, the hashes of all that will be written. @param next state of the image behind it. */
   async forget(blocks: ChangedBlocks, next: ArchiveState): Promise<void> {
     await this.#writeHeader(headerOf(this.#volume, next));

@@ -1,5 +1,6 @@
 /** @module Reads the base image and compares it with what it was when it was read the last time; learns what is not known. */
 import { checkAborted } from "../diff/types.ts";
+import { asWalbError, type WalbError } from "../errors.ts";
 import { type ByteRange, baseImage } from "../image/image.ts";
 import type { DiskFile } from "../platform/disk.ts";
 import { BaseHashes, groupBytes } from "./base-hashes.ts";
@@ -18,6 +19,8 @@ export interface ImageCheck {
   readonly comparedBytes: number;
   /** What is not what it was, neighbours joined. */
   readonly changed: readonly ByteRange[];
+  /** Why what was learnt is not kept for the next time; undefined when it is. */
+  readonly notKept: WalbError | undefined;
 }
 
 /** How to check. */
@@ -38,7 +41,9 @@ export async function checkBaseImage(
   try {
     const known = await KnownHashes.open(volume, memory);
     try {
-      return await compare(volume, memory, image, known, options);
+      const found = await compare(volume, memory, image, known, options);
+      await known.close();
+      return { ...found, notKept: known.notKept };
     } finally {
       await known.close();
     }
@@ -51,6 +56,7 @@ export async function checkBaseImage(
 class KnownHashes {
   readonly #volume: ArchiveVolume;
   #hashes: BaseHashes | undefined;
+  #notKept: WalbError | undefined;
 
   private constructor(volume: ArchiveVolume) {
     this.#volume = volume;
@@ -64,26 +70,51 @@ class KnownHashes {
     return known;
   }
 
+  /** Why nothing more is learnt. */
+  get notKept(): WalbError | undefined {
+    return this.#notKept;
+  }
+
   /** The hash of before, which is `hash` from now on when there was none and the image is durable. */
   async learn(group: number, hash: Uint8Array, isDurable: boolean): Promise<Uint8Array | undefined> {
     return this.#try(async () => {
-      const known = await this.#hashes?.get(group);
+      const known = await this.#get(group);
       if (known !== undefined) return known.slice();
-      if (isDurable) await this.#hashes?.put(group, hash);
+      if (isDurable && this.#notKept === undefined) await this.#hashes?.put(group, hash);
       return undefined;
     });
   }
 
+  /** Keeps what was learnt, as far as there is room. Idempotent; never throws. */
   async close(): Promise<void> {
     await this.#try(async () => this.#hashes?.sync());
-    await this.#hashes?.close();
+    const hashes = this.#hashes;
+    this.#hashes = undefined;
+    await hashes?.close();
+  }
+
+  /** On a full disk the hashes that are there are compared with all the same. */
+  async #get(group: number): Promise<Uint8Array | undefined> {
+    try {
+      return await this.#hashes?.get(group);
+    } catch (error) {
+      if (asWalbError(error).code !== "no-space") throw error;
+      this.#failed(error);
+      this.#hashes?.dropUnwritten();
+      return await this.#hashes?.get(group);
+    }
+  }
+
+  #failed(error: unknown): void {
+    this.#volume.log.warn("the hashes of the base image cannot be used", { error });
+    this.#notKept ??= asWalbError(error);
   }
 
   async #try<T>(work: () => Promise<T>): Promise<T | undefined> {
     try {
       return await work();
     } catch (error) {
-      this.#volume.log.warn("the hashes of the base image cannot be used", { error });
+      this.#failed(error);
       const broken = this.#hashes;
       this.#hashes = undefined;
       await broken?.close();
@@ -105,7 +136,7 @@ async function compare(
   image: DiskFile,
   hashes: KnownHashes,
   { range, signal, progress }: ImageCheckOptions,
-): Promise<ImageCheck> {
+): Promise<Omit<ImageCheck, "notKept">> {
   // In the middle of an apply that broke off the image may not be durable: nothing is learnt of it.
   const isSteady = volume.requireBase().to === undefined;
   const zeroHash = await hashOfZeroes(memory);

@@ -1,12 +1,12 @@
 /** @module One volume of an archive made, or opened from its files; a lost database is rebuilt from them. */
 import type { Logger } from "../control/logger.ts";
 import type { DiffIo } from "../diff/types.ts";
-import { asWalbError, WalbError } from "../errors.ts";
+import { asWalbError, isUnwritable, WalbError } from "../errors.ts";
 import type { ImageStore } from "../image/image.ts";
 import type { Platform } from "../platform/platform.ts";
 import { diffFileSuffix } from "../snapshot/filename.ts";
 import { volumeDatabaseName } from "../volume/database.ts";
-import { type Manifest, manifestName, readManifest } from "./manifest.ts";
+import { type Manifest, manifestName, manifestText, readManifest } from "./manifest.ts";
 import { removePartials } from "./partials.ts";
 import { requireAgreement } from "./plausible.ts";
 import { quarantineName } from "./quarantine.ts";
@@ -61,7 +61,7 @@ export async function openVolume(parts: VolumeParts, name: string): Promise<Arch
     const ready = async (): Promise<void> => {
       await reconcile(volume, parts.io, manifest);
       await removePartials(volume);
-      await volume.saveManifest();
+      await updateManifest(volume, manifest);
     };
     if (store.resyncFile === undefined) {
       await removeStaged(volume);
@@ -81,6 +81,17 @@ export async function openVolume(parts: VolumeParts, name: string): Promise<Arch
     volume.log.error("the database was rebuilt", { error });
   }
   return volume;
+}
+
+/** Nothing is written that is there already: a disk that takes no writes must keep nobody from restoring what it has. */
+async function updateManifest(volume: ArchiveVolume, found: Manifest | undefined): Promise<void> {
+  if (found !== undefined && manifestText(found) === manifestText(volume.store.manifest())) return;
+  try {
+    await volume.saveManifest();
+  } catch (error) {
+    if (!isUnwritable(error)) throw error;
+    volume.log.warn("the manifest could not be brought up to date; the next change does that", { error });
+  }
 }
 
 function volumeOf(parts: VolumeParts, name: string, store: ArchiveStore): ArchiveVolume {

@@ -4,7 +4,7 @@
  */
 import { dirname } from "node:path";
 import { eq } from "drizzle-orm";
-import { asWalbError } from "../errors.ts";
+import { isUnwritable } from "../errors.ts";
 import type { VolumeDatabase } from "../volume/database.ts";
 import { partialTable } from "./schema.ts";
 import type { ArchiveVolume } from "./volume.ts";
@@ -22,12 +22,12 @@ export class Partials {
     return rows.map(({ path }) => path);
   }
 
-  /** Remembers a path, where the disk has room for that: a restore from a full archive must be possible. */
+  /** Remembers a path, where the disk takes that: a restore from an archive whose disk is full must be possible. */
   tryAdd(path: string): void {
     try {
       this.#add(path);
     } catch (error) {
-      if (asWalbError(error).code !== "no-space") throw error;
+      if (!isUnwritable(error)) throw error;
     }
   }
 
@@ -36,7 +36,7 @@ export class Partials {
     try {
       this.delete(path);
     } catch (error) {
-      if (asWalbError(error).code !== "no-space") throw error;
+      if (!isUnwritable(error)) throw error;
     }
   }
 

@@ -1,4 +1,5 @@
 /** @module Starting and stopping a volume of an archive: whether it takes diffs and backups. */
+import { isUnwritable } from "../errors.ts";
 import { type ArchiveVolume, type ArchiveVolumeState, activeStates } from "./volume.ts";
 
 /** @throws WalbError `state` unless it is stopped. */
@@ -36,8 +37,14 @@ export async function stopVolume(
       volume.store.setState("Stopped");
       transition.commit("Stopped");
     } catch (error) {
-      transition.rollback();
-      throw error;
+      if (!isUnwritable(error)) {
+        transition.rollback();
+        throw error;
+      }
+      // Who stops it may want to reset or clear it, which makes room.
+      transition.commit("Stopped");
+      volume.log.warn("that the volume is stopped could not be noted: it is until the next start", { error });
+      return;
     }
   } finally {
     machine.setStopState("not-stopping");

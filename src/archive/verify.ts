@@ -8,7 +8,7 @@ import type { DiffSet } from "../diff/set.ts";
 import { checkAborted } from "../diff/types.ts";
 import { verifyDiff } from "../diff/verify.ts";
 import { inOrder } from "../diff/window.ts";
-import { WalbError } from "../errors.ts";
+import { asWalbError, WalbError } from "../errors.ts";
 import { type ByteRange, baseImage } from "../image/image.ts";
 import { pointsInTime, type RestorePoint } from "../snapshot/restore.ts";
 import { alignDown, alignUp, mib } from "../units.ts";
@@ -44,6 +44,8 @@ export interface Verified {
   readonly comparedBytes: number;
   readonly damage: { file: string; message: string; hint?: string }[];
   readonly lostPointCount: number;
+  /** Why what was learnt could not be written down; absent when it is. */
+  readonly notKept?: string;
 }
 
 /** Diffs to verify: the stale ones, those first that were not read for longest, up to a share of all bytes. */
@@ -80,7 +82,17 @@ export async function verifyVolume(
   const { set, diffs } = store;
   const known = store.verifications.all;
   const names = new Set(diffs.map((diff) => diff.fileName));
-  store.verifications.delete([...known.keys()].filter((name) => !names.has(name)));
+  let notKept: WalbError | undefined;
+  /** What was found is told whatever becomes of what is to be remembered: the disk may be full, or broken. */
+  const keep = (write: () => void): void => {
+    try {
+      write();
+    } catch (error) {
+      notKept ??= asWalbError(error, { volume: volume.name });
+      volume.log.warn("what was verified cannot be noted", { error });
+    }
+  };
+  keep(() => store.verifications.delete([...known.keys()].filter((name) => !names.has(name))));
   const chosen = planVerify(diffs, known, request, platform.clock.nowMs());
   const letGo = volume.pins.hold(chosen.map((diff) => diff.fileName));
   const damage = new Map<string, WalbError>();
@@ -117,7 +129,7 @@ export async function verifyVolume(
       checkedBytes += diff.meta.dataSizeBytes;
       context.progress({ doneBytes: checkedBytes, totalBytes, step: "checking the diffs" });
     }
-    store.verifications.put(good, platform.clock.nowMs());
+    keep(() => store.verifications.put(good, platform.clock.nowMs()));
     volume.clearDamage(good);
   } finally {
     await letGo();
@@ -125,6 +137,7 @@ export async function verifyVolume(
   const isDiffBad = damage.size > 0;
   const range = chooseRange(volume, request);
   const image = await readBase(volume, memory, range, context, damage);
+  notKept ??= image.notKept;
   const overlaidBytes = isDiffBad ? 0 : await readOverlay(volume, memory, range, context, damage);
   const isAllRead = chosen.length === diffs.length && range.endBytes - range.startBytes === volume.sizeBytes;
   // What a lost database was rebuilt from has been looked at.
@@ -145,6 +158,7 @@ export async function verifyVolume(
       ...(hint === undefined ? {} : { hint }),
     })),
     lostPointCount: points.filter((point) => !left.has(point.gid)).length,
+    ...(notKept === undefined ? {} : { notKept: notKept.message }),
   };
 }
 
@@ -163,6 +177,7 @@ interface BaseRead {
   readonly comparedBytes: number;
   /** What cannot be restored as it was any more. */
   readonly lostPoints: readonly RestorePoint[];
+  readonly notKept: WalbError | undefined;
 }
 
 /** Reads a range of the base image, and finds what has changed it since the last time. */
@@ -194,7 +209,7 @@ async function readBase(
     checkAborted(signal, "verifying");
     const failure = explained(volume, error);
     damage.set(failure.where.file?.split("/").at(-1) ?? file, failure);
-    return { readBytes: 0, comparedBytes: 0, lostPoints: [] };
+    return { readBytes: 0, comparedBytes: 0, lostPoints: [], notKept: undefined };
   }
 }
 

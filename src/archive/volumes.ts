@@ -1,5 +1,5 @@
 /** @module The volumes of a running archive: opening, making, resetting, removing. */
-import { asWalbError, WalbError } from "../errors.ts";
+import { asWalbError, isUnwritable, WalbError } from "../errors.ts";
 import { baseImageName } from "../image/file/names.ts";
 import { diffFileSuffix } from "../snapshot/filename.ts";
 import { volumeDatabaseName } from "../volume/database.ts";
@@ -162,7 +162,7 @@ export class ArchiveVolumes {
       transition.commit("SyncReady");
     } catch (error) {
       // Before the rows are gone nothing has happened; from then on it can only be repeated.
-      if (!volume.store.isResetting && asWalbError(error).code === "no-space") return await this.#resetByRename(volume);
+      if (!volume.store.isResetting && isUnwritable(error)) return await this.#resetByRename(volume);
       transition.commit("SyncReady");
       throw error;
     }
@@ -171,7 +171,7 @@ export class ArchiveVolumes {
   /** Not even a row can be written: the directory goes in one step, which takes no space, and is made anew in its own. */
   async #resetByRename(volume: ArchiveVolume): Promise<void> {
     const { name } = volume;
-    volume.log.warn("there is no space to note a reset: the volume's directory is made anew");
+    volume.log.warn("a reset could not be noted: the volume's directory is made anew");
     this.#making.add(name);
     try {
       await volume.close();

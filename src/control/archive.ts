@@ -210,6 +210,8 @@ export const archiveCommands = {
       damage: z.array(z.object({ file: z.string(), message: z.string(), hint: z.string().optional() })),
       /** Points that are restorable only if damaged files come back. */
       lostPointCount: countSchema,
+      /** Why what was learnt could not be written down, on a full disk for one: the next verify begins where this one did. */
+      notKept: z.string().optional(),
       elapsedMs: countSchema,
     }),
     requires: activeStates,

@@ -48,13 +48,21 @@ export class SpaceReserve {
     await this.#making;
   }
 
-  /** Does work that ends with more free space; when space is short, the reserve is there for it. */
+  /**
+   * Does work that ends with more free space; when space is short, the reserve is there for it. What a write finds no space
+   * for although there seemed to be enough (quotas, the metadata of btrfs) is begun once more, with the reserve.
+   */
   async forFreeing<T>(work: () => Promise<T>): Promise<T> {
     await this.#making;
     this.#users++;
     try {
       const { freeBytes } = await this.#disk.freeSpace(this.#dataDir);
       if (freeBytes < scarceBytes) await this.#giveUp();
+      try {
+        return await work();
+      } catch (error) {
+        if (!isFailedWrite(error) || !(await this.#giveUp())) throw error;
+      }
       return await work();
     } finally {
       this.#users--;
@@ -80,16 +88,18 @@ export class SpaceReserve {
     }
   }
 
-  async #giveUp(): Promise<void> {
+  /** @returns whether there was anything to give up. */
+  async #giveUp(): Promise<boolean> {
     const path = `${this.#dataDir}/${reserveName}`;
     const info = await this.#disk.info(path);
-    if (info === undefined) return;
+    if (info === undefined || info.sizeBytes === 0) return false;
     await this.#disk.remove(path);
     this.#givenUpBytes = info.sizeBytes;
     // btrfs gives what was removed free with its next transaction: up to half a minute later, unless it is asked.
     const { freeBytes } = await this.#disk.freeSpace(this.#dataDir);
     if (freeBytes < info.sizeBytes / 2) await this.#disk.syncFileSystem?.(this.#dataDir);
     this.#log.warn("the disk is full: the space kept back is used to free some", { file: path });
+    return true;
   }
 
   async #make(): Promise<void> {
@@ -100,19 +110,33 @@ export class SpaceReserve {
       const shareBytes = alignDown(Math.floor(freeBytes * reserveShare), mib);
       // What it was used for took a little of it: the rest is kept, or little by little nothing would be left.
       const restBytes = alignDown(Math.max(0, Math.min(this.#givenUpBytes, freeBytes) - unitBytes), unitBytes);
-      const sizeBytes = Math.min(this.#bytesMax, Math.max(shareBytes, restBytes));
-      if (sizeBytes < unitBytes) return;
-      if (await this.#allocate(path, sizeBytes)) return;
+      let sizeBytes = Math.min(this.#bytesMax, Math.max(shareBytes, restBytes));
+      for (; sizeBytes >= unitBytes; sizeBytes = alignDown((sizeBytes * 3) / 4, unitBytes)) {
+        if (await this.#tryMake(path, sizeBytes)) return;
+      }
+    } catch (error) {
+      this.#log.warn("no space could be kept back", { file: path, error });
+    }
+  }
+
+  /** False when there is no room for so much, whatever the file system says of its free space. */
+  async #tryMake(path: string, sizeBytes: number): Promise<boolean> {
+    try {
+      if (await this.#allocate(path, sizeBytes)) return true;
       // Without fallocate (NFS before 4.2, some FUSE file systems) only what is written takes space.
       await this.#disk.writeSmall(path, incompressible(sizeBytes));
       this.#log.info("the file system cannot set space aside: the space kept back was written", {
         file: path,
         sizeBytes,
       });
+      return true;
     } catch (error) {
-      this.#log.warn("no space could be kept back", { file: path, error });
+      if (asWalbError(error).code !== "no-space") throw error;
+      await this.#disk.remove(path);
+      return false;
     }
   }
+
   /** False where the file system cannot; then nothing is left behind. */
   async #allocate(path: string, sizeBytes: number): Promise<boolean> {
     const file = await this.#disk.open(path, { mode: "createOrOpen" });
@@ -124,6 +148,12 @@ export class SpaceReserve {
     await this.#disk.remove(path);
     return false;
   }
+}
+
+/** Not what was refused beforehand because it needs more than is free: a little more does not change that. */
+function isFailedWrite(error: unknown): boolean {
+  const { code, cause } = asWalbError(error);
+  return code === "no-space" && cause !== undefined;
 }
 
 /** Bytes that also take their space on a file system that compresses. */

@@ -1,9 +1,11 @@
-import { afterAll, expect, test } from "bun:test";
+import { afterAll, describe, expect, test } from "bun:test";
 import { existsSync, statSync } from "node:fs";
+import { WalbError } from "../../src/errors.ts";
 import type { Disk } from "../../src/platform/disk.ts";
 import { closePlatform, createPlatform } from "../../src/platform/real/index.ts";
 import { mib } from "../../src/units.ts";
 import { reserveName, SpaceReserve } from "../../src/volume/reserve.ts";
+import { codeOf } from "../archive/harness.ts";
 import { withTemporaryDirectory } from "../helpers/temporary.ts";
 
 const platform = createPlatform({ memoryBudgetBytes: 16 * mib, threads: 2 });
@@ -76,5 +78,63 @@ test("the space kept back is free when the work begins, where what is removed is
     await reserve.keep();
     freeBytes = 0;
     expect(await reserve.forFreeing(async () => freeBytes)).toBe(2 * mib);
+  });
+});
+
+describe("where what is said to be free is not", () => {
+  const quiet = { info() {}, warn() {} };
+  const noSpace = (cause?: Error) =>
+    new WalbError("no-space", { what: "no space left", ...(cause === undefined ? {} : { cause }) });
+
+  test("work whose write finds no space is begun once more, with the space kept back", async () => {
+    await withTemporaryDirectory(async (directory) => {
+      const reserve = new SpaceReserve(platform.disk, directory, quiet, 2 * mib);
+      await reserve.keep();
+      const found: boolean[] = [];
+      const work = async (): Promise<string> => {
+        found.push(existsSync(`${directory}/${reserveName}`));
+        if (found.length === 1) throw noSpace(new Error("ENOSPC"));
+        return "done";
+      };
+      expect(await reserve.forFreeing(work)).toBe("done");
+      expect(found).toEqual([true, false]);
+      expect(existsSync(`${directory}/${reserveName}`)).toBe(true);
+    });
+  });
+
+  for (const [what, error] of [
+    ["was refused for what it would need", noSpace()],
+    ["failed for another reason", new WalbError("io", { what: "write failed", cause: new Error("EIO") })],
+  ] as const) {
+    test(`work that ${what} is not begun again`, async () => {
+      await withTemporaryDirectory(async (directory) => {
+        const reserve = new SpaceReserve(platform.disk, directory, quiet, 2 * mib);
+        await reserve.keep();
+        let count = 0;
+        const work = async (): Promise<void> => {
+          count++;
+          throw error;
+        };
+        expect(await codeOf(reserve.forFreeing(work))).toBe(error.code);
+        expect(count).toBe(1);
+      });
+    });
+  }
+
+  test("as much is kept back as can be", async () => {
+    await withTemporaryDirectory(async (directory) => {
+      const open: Disk["open"] = async (path, options) => {
+        const file = await platform.disk.open(path, options);
+        const allocate = file.allocate?.bind(file);
+        file.allocate = async (offsetBytes, sizeBytes) => {
+          if (sizeBytes > mib) throw noSpace(new Error("ENOSPC"));
+          return (await allocate?.(offsetBytes, sizeBytes)) ?? false;
+        };
+        return file;
+      };
+      const reserve = new SpaceReserve(withMethods(platform.disk, { open }), directory, quiet, 2 * mib);
+      await reserve.keep();
+      expect(statSync(`${directory}/${reserveName}`).size).toBe(mib);
+    });
   });
 });

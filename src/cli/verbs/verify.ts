@@ -37,14 +37,16 @@ export const verb = defineVerb({
       results.push({ volume, ...result });
       const read = `${result.checkedCount} of ${result.diffCount} diffs (${formatSize(result.checkedBytes)}) and ${formatSize(result.imageBytes)} of the image, ${formatSize(result.comparedBytes ?? 0)} of it compared with before`;
       const took = `in ${formatDuration(result.elapsedMs)}`;
+      const notKept = result.notKept === undefined ? "" : `  what was read could not be noted: ${result.notKept}\n`;
       if (result.damage.length === 0) {
-        text += `${volume}: good; read ${read} ${took}\n`;
+        text += `${volume}: good; read ${read} ${took}\n${notKept}`;
         continue;
       }
       isGood = false;
       text += `${volume}: DAMAGED, ${result.lostPointCount} points cannot be restored; read ${read} ${took}\n`;
       for (const { message, hint } of result.damage)
         text += `  ${message}\n${hint === undefined ? "" : `    ${hint}\n`}`;
+      text += notKept;
     }
     print(flags, io, { isGood, volumes: results }, text);
     return isGood ? exitCodes.done : exitCodes.damaged;

@@ -1,7 +1,7 @@
 /** @module SQLite databases on the real file system. */
 import { Database } from "bun:sqlite";
 import { existsSync } from "node:fs";
-import { asWalbError, type ErrorCode, WalbError } from "../../errors.ts";
+import { asWalbError, type ErrorCode, isUnwritable, WalbError } from "../../errors.ts";
 import type { Databases } from "../database.ts";
 
 /** The real {@link Databases}. */
@@ -41,8 +41,7 @@ function openDatabase(path: string): Database {
     // Before the log is first used: its index is then kept in memory, not in a mapped file. On a full disk that copies on
     // write, as btrfs, a write to the mapped file would end the whole process (SIGBUS).
     database.run("PRAGMA locking_mode = EXCLUSIVE");
-    database.run("PRAGMA journal_mode = WAL");
-    database.run("PRAGMA synchronous = FULL");
+    database.run(`PRAGMA synchronous = ${useLog(database) ? "FULL" : "EXTRA"}`);
     database.run("PRAGMA foreign_keys = ON");
     const verdict = database.query("PRAGMA quick_check(1)").get() as { quick_check: string } | null;
     if (verdict?.quick_check !== "ok") throw new Error(`quick_check says: ${verdict?.quick_check ?? "nothing"}`);
@@ -58,6 +57,20 @@ function openDatabase(path: string): Database {
         hints.get(code) ?? "move the database aside and start again: what the data files say is taken over from them",
       cause,
     });
+  }
+}
+
+/**
+ * On a full disk there may be no room for the log, nor for what turns it on: then the database can be read all the same, and
+ * written as soon as there is room, by a journal of each transaction.
+ */
+function useLog(database: Database): boolean {
+  try {
+    database.run("PRAGMA journal_mode = WAL");
+    return true;
+  } catch (error) {
+    if (!isUnwritable(error)) throw error;
+    return false;
   }
 }
 

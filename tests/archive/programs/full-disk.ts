@@ -2,7 +2,8 @@
  * @module An archive on a small file system that another program fills up: started by full-disk.test.ts in a mount
  * namespace of its own, with the directory of that file system. Prints what happened as JSON.
  */
-import { appendFileSync, existsSync, readdirSync, readFileSync, rmSync, statfsSync } from "node:fs";
+import { spawnSync } from "node:child_process";
+import { appendFileSync, existsSync, mkdirSync, readdirSync, readFileSync, rmSync, statfsSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { RecordKind } from "../../../src/diff/types.ts";
 import { createPlatform } from "../../../src/platform/real/index.ts";
@@ -14,7 +15,7 @@ const mib = 1024 * 1024;
 const volume = "vol0";
 const sizeLb = 32 * 2048;
 const diffCount = 16;
-const platform = createPlatform({ memoryBudgetBytes: 900 * mib, threads: 2 });
+const platform = createPlatform({ memoryBudgetBytes: 2000 * mib, threads: 2 });
 const peerPlatform = { ...platform, memory: platform.memory.carve(64 * mib) };
 const data = `${directory}/data`;
 let role = await openTestArchive(platform, data);
@@ -25,11 +26,17 @@ const peer = {
   },
 };
 
+let fillerCount = 0;
+
 /** Takes all space that is left. */
 function fill(): void {
-  for (const chunk of [mib, 4096]) {
+  const filler = `${directory}/filler/${fillerCount++}`;
+  mkdirSync(`${directory}/filler`, { recursive: true });
+  const { bavail, bsize } = statfsSync(directory);
+  spawnSync("fallocate", ["-l", `${Math.max(mib, bavail * bsize - 4 * mib)}`, filler]);
+  for (const chunk of [mib, 65_536, 4096]) {
     try {
-      for (;;) appendFileSync(`${directory}/filler`, Buffer.alloc(chunk, 1));
+      for (;;) appendFileSync(filler, Buffer.alloc(chunk, 1));
     } catch {
       // Full.
     }
@@ -86,13 +93,13 @@ for (let gid = 0; gid < diffCount; gid++) {
 }
 const before = hasReserve();
 fill();
-const { bfree, bsize } = statfsSync(directory);
+const { bavail, bsize } = statfsSync(directory);
 await role.close("graceful");
 role = await openTestArchive(platform, data);
 fill();
 const found = {
   hasReserve: before,
-  freeBytesWhenFull: bfree * bsize,
+  freeBytesWhenFull: bavail * bsize,
   refusal: (await deliver(diffCount)).kind,
   trouble: (await statusOf(role.control)).trouble,
   merge: await codeOf(run(role.control, "merge", { volume, fromGid: 0 })),
@@ -104,16 +111,46 @@ const found = {
   hasReserveAfterApply: hasReserve(),
 };
 fill();
-await run(role.control, "stop", { volume, mode: "graceful" });
 // Something else has taken even the space that was kept back.
 rmSync(`${data}/.reserved-space`);
 fill();
+await role.close("graceful");
+// With its databases closed it wants to write when it opens them.
+fill();
+role = await openTestArchive(platform, data);
+fill();
+const { damage, checkedCount, notKept } = await run(role.control, "verify", { volume });
+const withoutReserve = {
+  hasReserve: hasReserve(),
+  gids: await compareAll(),
+  verified: { damage, checkedCount, isKept: notKept === undefined },
+  refusal: (await deliver(diffCount)).kind,
+};
+// Databases that were opened on a full disk take what comes as soon as there is room.
+rmSync(`${directory}/filler`, { recursive: true });
+const deliveryWithRoom = (await deliver(diffCount)).kind;
+fill();
+await role.close("graceful");
+role = await openTestArchive(platform, data);
+fill();
+const gidsAfterDelivery = await compareAll();
+await run(role.control, "stop", { volume, mode: "graceful" });
 await run(role.control, "reset", { volume });
 const afterReset = { state: (await statusOf(role.control)).state, files: readdirSync(data).toSorted() };
-rmSync(`${directory}/filler`);
+rmSync(`${directory}/filler`, { recursive: true });
 const backupAgain = (await sendImage(peer, imageAt(1), { gidE: 0n })).kind;
 await role.close("graceful");
 role = await openTestArchive(platform, data);
 const gidsAfterReset = await gidsOf(role.control);
 await role.close("graceful");
-console.log(JSON.stringify({ ...found, afterReset, backupAgain, gidsAfterReset }));
+console.log(
+  JSON.stringify({
+    ...found,
+    withoutReserve,
+    deliveryWithRoom,
+    gidsAfterDelivery,
+    afterReset,
+    backupAgain,
+    gidsAfterReset,
+  }),
+);
