@@ -103,4 +103,32 @@ describe("architecture", () => {
     }
     expect(wrong).toEqual([]);
   });
+
+  test("no test of a simulated world has expect(promise) run the event loop inside of itself: there the world stands still", async () => {
+    const tests = join(source, "..", "tests");
+    const reached = new Map<string, Promise<readonly string[]>>();
+    const importsOf = (file: string): Promise<readonly string[]> => {
+      const text = Bun.file(file).text();
+      const found = text.then((text) =>
+        [...text.matchAll(/from "(\.[^"]+\.ts)"/g)].map(([, to]) => join(dirname(file), to!)),
+      );
+      if (!reached.has(file)) reached.set(file, found);
+      return reached.get(file)!;
+    };
+    const isSimulated = async (file: string): Promise<boolean> => {
+      const files = new Set([file]);
+      for (const one of files) {
+        if (folderOf(one) === "sim") return true;
+        for (const other of await importsOf(one)) files.add(other);
+      }
+      return false;
+    };
+    const wrong: string[] = [];
+    for await (const name of new Glob("**/*.ts").scan(tests)) {
+      const file = join(tests, name);
+      if (!/\)\s*\.(rejects|resolves)\b/.test(await Bun.file(file).text())) continue;
+      if (await isSimulated(file)) wrong.push(`${name}: use expectError of tests/helpers/errors.ts`);
+    }
+    expect(wrong).toEqual([]);
+  });
 });

@@ -78,7 +78,11 @@ export class WireStream extends ValueReader {
       resume: () => connection.resume(),
       wanted: () => connection.readNow?.(),
       arrived: (sizeBytes) => this.#arrived(sizeBytes),
-      over: () => this.#checkWaiter(),
+      over: () => {
+        this.#checkWaiter();
+        // Nobody waits from now on: without this, a timer would hold all of it until it fires.
+        this.#wait.cancelTimer();
+      },
     });
     if (initial !== undefined) this.#in.data(initial);
     connection.setReader(this.#in);

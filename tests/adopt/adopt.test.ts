@@ -22,9 +22,10 @@ import { adoptStorageVolume, planStorageAdoption, releaseStorageVolume } from ".
 import { StorageStore } from "../../src/storage/store.ts";
 import { u64Max } from "../../src/units.ts";
 import { openVolumes } from "../../src/volume/directories.ts";
-import { codeOf, expectSame, gidsOf, run, statusOf } from "../archive/harness.ts";
+import { expectSame, gidsOf, run, statusOf } from "../archive/harness.ts";
 import { LvmScene, withLvmScene } from "../archive/lvm-scene.ts";
 import { runIn } from "../cli/fleet-fixture.ts";
+import { codeOf } from "../helpers/errors.ts";
 import { io, ProxyBench } from "../proxy/fixture.ts";
 
 const uuid = "0123456789abcdef0123456789abcdef";

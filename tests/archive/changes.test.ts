@@ -1,6 +1,7 @@
 import { expect, test } from "bun:test";
 import { RecordKind } from "../../src/diff/types.ts";
-import { codeOf, run } from "./harness.ts";
+import { codeOf } from "../helpers/errors.ts";
+import { run } from "./harness.ts";
 import { History } from "./model.ts";
 import { archived, deliver, withArchive } from "./real.ts";
 

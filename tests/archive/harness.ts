@@ -62,13 +62,3 @@ export function expectSame(found: Uint8Array, wanted: Uint8Array, what: string):
   const at = found.findIndex((byte, i) => byte !== wanted[i]);
   throw new Error(`${what}: differs at LB ${Math.floor(at / 512)}`);
 }
-
-/** The code of the error that work fails with. */
-export async function codeOf(work: Promise<unknown>): Promise<string> {
-  try {
-    await work;
-    return "none";
-  } catch (error) {
-    return error instanceof Error && "code" in error ? String(error.code) : `not a WalbError: ${error}`;
-  }
-}

@@ -5,7 +5,8 @@ import type { SimHost } from "../../src/sim/api.ts";
 import { createSimWorld, type SimWorld } from "../../src/sim/sim.ts";
 import { connectWire } from "../../src/wire/handshake.ts";
 import { runHashSync } from "../../src/wire/hash-sync.ts";
-import { codeOf, expectSame, gidsOf, openTestArchive, run, statusOf } from "./harness.ts";
+import { codeOf, expectError } from "../helpers/errors.ts";
+import { expectSame, gidsOf, openTestArchive, run, statusOf } from "./harness.ts";
 import { History } from "./model.ts";
 import { type HashSyncOptions, type HashSyncResult, sendChanges, sendDiff, sendImage } from "./peers.ts";
 
@@ -315,7 +316,10 @@ describe("a hash backup", () => {
         { beforeSnapshot: () => Promise.reject(new Error("gone")) },
       ];
       for (const options of broken) {
-        await expect(scene.do(() => scene.backup(options))).rejects.toThrow("gone");
+        await expectError(
+          scene.do(() => scene.backup(options)),
+          "gone",
+        );
         await scene.world.run(1_000);
         const status = await scene.status();
         expect(status).toMatchObject({ state: "Archived", uuid: uuidOf(1), latest: "|3|" });
@@ -397,7 +401,7 @@ describe("a hash backup", () => {
     await withScene(12, async (scene) => {
       await scene.follow(2);
       scene.archive.storage.inject({ kinds: ["write"], pathIncludes: "receiving-", skip: 1, effect: "no-space" });
-      await expect(scene.do(() => scene.backup())).rejects.toThrow();
+      await expectError(scene.do(() => scene.backup()));
       await scene.world.run(1_000);
       expect(await scene.status()).toMatchObject({ state: "Archived", trouble: { code: "no-space" } });
       expect(await scene.check("full")).toEqual([0, 2]);

@@ -1,5 +1,6 @@
 import { describe, expect, test } from "bun:test";
-import { codeOf, expectSame, gidsOf, pointsOf, run, statusOf } from "./harness.ts";
+import { codeOf } from "../helpers/errors.ts";
+import { expectSame, gidsOf, pointsOf, run, statusOf } from "./harness.ts";
 import { LvmScene, withLvmScene } from "./lvm-scene.ts";
 
 const mib = 1024 * 1024;

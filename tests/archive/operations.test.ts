@@ -1,7 +1,8 @@
 import { describe, expect, test } from "bun:test";
 import { copyFileSync, readdirSync, readFileSync, renameSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { RecordKind } from "../../src/diff/types.ts";
-import { codeOf, expectSame, gidsOf, run, statusOf } from "./harness.ts";
+import { codeOf } from "../helpers/errors.ts";
+import { expectSame, gidsOf, run, statusOf } from "./harness.ts";
 import { History } from "./model.ts";
 import { sendDiff } from "./peers.ts";
 import { archived, deliver, expectAllRestorable, reopened, type restored, withArchive } from "./real.ts";

@@ -1,7 +1,8 @@
 import { describe, expect, test } from "bun:test";
 import { readdirSync, readFileSync, statSync } from "node:fs";
 import { Codec } from "../../src/native/codec.ts";
-import { codeOf, expectSame, gidsOf, run, statusOf } from "./harness.ts";
+import { codeOf } from "../helpers/errors.ts";
+import { expectSame, gidsOf, run, statusOf } from "./harness.ts";
 import { History } from "./model.ts";
 import { sendImage } from "./peers.ts";
 import {

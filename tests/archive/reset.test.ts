@@ -1,6 +1,7 @@
 import { expect, test } from "bun:test";
 import type { DiskFault } from "../../src/sim/api.ts";
 import { createSimWorld } from "../../src/sim/sim.ts";
+import { expectError } from "../helpers/errors.ts";
 import { expectSame, gidsOf, openTestArchive, pointsOf, run, statusOf } from "./harness.ts";
 import { History } from "./model.ts";
 import { sendDiff, sendImage } from "./peers.ts";
@@ -32,7 +33,7 @@ for (const [what, fault] of Object.entries(faults)) {
       await backUp();
       await run(role.control, "stop", { volume, mode: "graceful" });
       archive.storage.inject(fault);
-      await expect(run(role.control, "reset", { volume })).rejects.toThrow();
+      await expectError(run(role.control, "reset", { volume }));
       expect(await statusOf(role.control)).toMatchObject({ state: "SyncReady", pointCount: 0 });
       await backUp();
       const gids = await gidsOf(role.control);

@@ -13,7 +13,8 @@ import {
   writeFileSync,
 } from "node:fs";
 import { RecordKind } from "../../src/diff/types.ts";
-import { codeOf, expectSame, gidsOf, run, statusOf } from "./harness.ts";
+import { codeOf } from "../helpers/errors.ts";
+import { expectSame, gidsOf, run, statusOf } from "./harness.ts";
 import { History } from "./model.ts";
 import { sendDiff, sendImage, startS } from "./peers.ts";
 import { archived, deliver, platform, restored, type Scene, withArchive } from "./real.ts";

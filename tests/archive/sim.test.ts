@@ -9,7 +9,8 @@ import { connectWire } from "../../src/wire/handshake.ts";
 import { runLatestSnap } from "../../src/wire/latest-snap.ts";
 import { runBhash, runVirtualScan, type ScannedBulk } from "../../src/wire/scan.ts";
 import type { WireStream } from "../../src/wire/stream.ts";
-import { codeOf, expectSame, gidsOf, openTestArchive, run, statusOf } from "./harness.ts";
+import { codeOf, expectError } from "../helpers/errors.ts";
+import { expectSame, gidsOf, openTestArchive, run, statusOf } from "./harness.ts";
 import { History } from "./model.ts";
 import { logUuid, sendDiff, sendImage, startS } from "./peers.ts";
 
@@ -165,8 +166,14 @@ describe("a scan", () => {
       const part = await scene.do(() => scan(scene, 5, 64, "64k"));
       expectSame(part, scene.history.at(5).subarray(0, 64 * 1024), "the first 64 KiB");
       expect(scene.archive.storage.mutationCount).toBe(before);
-      await expect(scene.do(() => scan(scene, 9, 64))).rejects.toThrow(/gid 9 is not restorable/);
-      await expect(scene.do(() => scan(scene, 5, 64, "1g"))).rejects.toThrow(/2000/);
+      await expectError(
+        scene.do(() => scan(scene, 9, 64)),
+        /gid 9 is not restorable/,
+      );
+      await expectError(
+        scene.do(() => scan(scene, 5, 64, "1g")),
+        /2000/,
+      );
     });
   });
 
@@ -217,7 +224,7 @@ describe("questions of other daemons", () => {
       expect(await get("latest-snap", ["vol0"])).toEqual([
         "name:vol0\tkind:archive\tgid:5\ttimestamp:2027-01-15T08:00:05",
       ]);
-      await expect(get("uuid", ["other"])).rejects.toThrow(/does not know this volume/);
+      await expectError(get("uuid", ["other"]), /does not know this volume/);
       const latest = await scene.do(() =>
         scene.converse("gather-latest-snap", (stream) => runLatestSnap(stream, ["vol0", "other"])),
       );

@@ -1,7 +1,8 @@
 import { describe, expect, test } from "bun:test";
 import { mkdirSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
 import type { WalbError } from "../../src/errors.ts";
-import { codeOf, expectSame, pointsOf, run, statusOf } from "./harness.ts";
+import { codeOf } from "../helpers/errors.ts";
+import { expectSame, pointsOf, run, statusOf } from "./harness.ts";
 import { History } from "./model.ts";
 import { logUuid, sendImage } from "./peers.ts";
 import { archived, deliver, expectAllRestorable, platform, reopened, restored, withArchive } from "./real.ts";

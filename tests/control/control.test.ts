@@ -6,18 +6,8 @@ import { proxyCommands } from "../../src/control/proxy.ts";
 import { ProgressMeter } from "../../src/control/rate.ts";
 import { addressTextSchema, compressionSchema, gidSchema, toJson, volumeSchema } from "../../src/control/schemas.ts";
 import { storageCommands } from "../../src/control/storage.ts";
-import { WalbError } from "../../src/errors.ts";
+import { failureOf } from "../helpers/errors.ts";
 import { createTestControl } from "./fixtures.ts";
-
-async function failure(work: Promise<unknown>): Promise<WalbError> {
-  try {
-    await work;
-  } catch (error) {
-    if (error instanceof WalbError) return error;
-    throw error;
-  }
-  throw new Error("nothing was thrown");
-}
 
 function ended(watch: (changed: (job: JobInfo) => void) => void): Promise<JobInfo> {
   return new Promise((resolve) => watch((job) => job.state !== "running" && resolve(job)));
@@ -93,21 +83,21 @@ describe("control", () => {
   });
 
   test("a wrong parameter is named", async () => {
-    const error = await failure(createTestControl().call("echo", { volume: "v", gid: -1 }));
+    const error = await failureOf(createTestControl().call("echo", { volume: "v", gid: -1 }));
     expect(error.code).toBe("bad-parameter");
     expect(error.where.field).toBe("gid");
   });
 
   test("an unknown command is not found, also when it is the name of something every object has", async () => {
     for (const name of ["nope", "constructor", "toString", "__proto__"]) {
-      const error = await failure(createTestControl().call(name, {}));
+      const error = await failureOf(createTestControl().call(name, {}));
       expect(error.code).toBe("not-found");
       expect(error.hint).toContain("echo");
     }
   });
 
   test("an error tells the host and the volume", async () => {
-    const error = await failure(createTestControl().call("fail", { volume: "vol0" }));
+    const error = await failureOf(createTestControl().call("fail", { volume: "vol0" }));
     expect(error.code).toBe("state");
     expect(error.where).toEqual({ host: "a0", volume: "vol0" });
     expect(error.hint).toBe("init it first");
@@ -172,13 +162,13 @@ describe("control", () => {
     expect(control.job(second).state).toBe("running");
     await control.close();
     expect(control.job(second).state).toBe("cancelled");
-    expect((await failure(control.call("echo", { volume: "v", gid: 1 }))).code).toBe("busy");
+    expect((await failureOf(control.call("echo", { volume: "v", gid: 1 }))).code).toBe("busy");
   });
 
   test("too many jobs at once are refused", async () => {
     const control = createTestControl();
     for (let count = 0; count < 64; count += 1) await control.call("work", { volume: "v", steps: 100_000 });
-    expect((await failure(control.call("work", { volume: "v", steps: 1 }))).code).toBe("busy");
+    expect((await failureOf(control.call("work", { volume: "v", steps: 1 }))).code).toBe("busy");
     await control.close();
   });
 });

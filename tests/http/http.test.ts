@@ -5,7 +5,7 @@ import type { Control } from "../../src/control/control.ts";
 import type { JobInfo } from "../../src/control/job.ts";
 import { silentLogger } from "../../src/control/logger.ts";
 import type { HttpService } from "../../src/control/role.ts";
-import { WalbError } from "../../src/errors.ts";
+import type { WalbError } from "../../src/errors.ts";
 import { createApp } from "../../src/http/app.ts";
 import { Client } from "../../src/http/client.ts";
 import { Exchange, leastMissed } from "../../src/http/exchange.ts";
@@ -13,6 +13,7 @@ import { createHttpFactory } from "../../src/http/server.ts";
 import { type Address, addressText, type Listener } from "../../src/platform/net.ts";
 import { createNet } from "../../src/platform/real/net.ts";
 import { createTestControl, testCommands } from "../control/fixtures.ts";
+import { failureOf } from "../helpers/errors.ts";
 
 const net = createNet();
 let control: Control;
@@ -42,16 +43,6 @@ afterAll(async () => {
   await listener.close();
 });
 
-async function failure(work: Promise<unknown>): Promise<WalbError> {
-  try {
-    await work;
-  } catch (error) {
-    if (error instanceof WalbError) return error;
-    throw error;
-  }
-  throw new Error("nothing was thrown");
-}
-
 function post(command: string, body: string, headers: Record<string, string> = {}): Promise<Response> {
   const all = { "content-type": "application/json", ...headers };
   return fetch(`http://${address}/api/${command}`, { method: "POST", body, headers: all });
@@ -77,7 +68,7 @@ describe("HTTP API over a real port", () => {
         hint: "init it first",
       },
     });
-    const error = await failure(client.call("fail", { volume: "vol0" }));
+    const error = await failureOf(client.call("fail", { volume: "vol0" }));
     expect([error.code, error.where.volume, error.hint]).toEqual(["state", "vol0", "init it first"]);
   });
 
@@ -132,21 +123,21 @@ describe("HTTP API over a real port", () => {
   });
 
   test("a job that fails throws its error at the follower", async () => {
-    const error = await failure(client.run("work", { volume: "v", steps: 5, failAt: 2 }));
+    const error = await failureOf(client.run("work", { volume: "v", steps: 5, failAt: 2 }));
     expect([error.code, error.where.volume, error.where.host]).toEqual(["damaged", "v", "a0"]);
   });
 
   test("a job that is gone because the daemon was restarted is said to be lost", async () => {
     const progress = { doneBytes: 0, rateBytesPerS: 0, step: "working" };
     const job = { id: "gone-1", command: "work", volume: "v", state: "running" as const, startedMs: 0, progress };
-    const error = await failure(client.follow("work", job));
+    const error = await failureOf(client.follow("work", job));
     expect([error.code, error.what]).toEqual(["not-found", "the work was lost: the daemon was restarted while it ran"]);
     expect([error.where.host, error.where.volume]).toEqual(["a0", "v"]);
     expect(error.hint).toContain("repeat the command");
   });
 
   test("a job goes on when its follower's time is over, and can be cancelled later", async () => {
-    const error = await failure(client.run("work", { volume: "v", steps: 100_000 }, { timeoutMs: 100 }));
+    const error = await failureOf(client.run("work", { volume: "v", steps: 100_000 }, { timeoutMs: 100 }));
     expect(error.code).toBe("timed-out");
     const job = (await client.jobs()).find((candidate) => candidate.state === "running");
     expect(job?.command).toBe("work");
@@ -155,7 +146,7 @@ describe("HTTP API over a real port", () => {
 
   test("a follower that is interrupted says so", async () => {
     const abort = new AbortController();
-    const work = failure(client.run("work", { volume: "v", steps: 100_000 }, { signal: abort.signal }));
+    const work = failureOf(client.run("work", { volume: "v", steps: 100_000 }, { signal: abort.signal }));
     await Bun.sleep(50);
     abort.abort();
     expect((await work).code).toBe("cancelled");
@@ -166,7 +157,7 @@ describe("HTTP API over a real port", () => {
     const silent = await net.listen({ kind: "tcp", host: "127.0.0.1", port: 0 }, () => undefined);
     const silentAddress = addressText(silent.address);
     const call = (at: string, timeoutMs: number): Promise<WalbError> =>
-      failure(new Client({ name: "x", address: at }, testCommands).call("status", {}, { timeoutMs }));
+      failureOf(new Client({ name: "x", address: at }, testCommands).call("status", {}, { timeoutMs }));
     expect((await call(silentAddress, 200)).code).toBe("timed-out");
     await silent.close();
     const error = await call("127.0.0.1:1", 5000);
@@ -178,7 +169,7 @@ describe("HTTP API over a real port", () => {
   test("something else than walb on the port is told apart", async () => {
     const other = Bun.serve({ port: 0, hostname: "127.0.0.1", fetch: () => new Response("<html>hello") });
     const wrong = new Client({ name: "x", address: `127.0.0.1:${other.port}` }, testCommands);
-    expect((await failure(wrong.call("status", {}))).code).toBe("protocol");
+    expect((await failureOf(wrong.call("status", {}))).code).toBe("protocol");
     await other.stop(true);
   });
 });

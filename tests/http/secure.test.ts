@@ -7,7 +7,6 @@ import type { Control } from "../../src/control/control.ts";
 import type { JobInfo } from "../../src/control/job.ts";
 import { silentLogger } from "../../src/control/logger.ts";
 import type { HttpService } from "../../src/control/role.ts";
-import { WalbError } from "../../src/errors.ts";
 import { Client } from "../../src/http/client.ts";
 import { createHttpFactory } from "../../src/http/server.ts";
 import { addressText, type Listener } from "../../src/platform/net.ts";
@@ -16,6 +15,7 @@ import { authoritiesPem } from "../../src/secure/authority.ts";
 import { formatKeyFile } from "../../src/secure/key.ts";
 import { Tokens, tokenOf } from "../../src/secure/token.ts";
 import { createTestControl, testCommands } from "../control/fixtures.ts";
+import { failureOf } from "../helpers/errors.ts";
 import { anyPort, netWith, testKey, testKeys } from "../secure/fixture.ts";
 
 const keys = testKeys(1);
@@ -49,16 +49,6 @@ const clientWith = (keyFile?: string): Client<typeof testCommands> =>
     testCommands,
   );
 
-async function failure(work: Promise<unknown>): Promise<WalbError> {
-  try {
-    await work;
-  } catch (error) {
-    if (error instanceof WalbError) return error;
-    throw error;
-  }
-  throw new Error("it did not fail");
-}
-
 describe("a client with the key", () => {
   test("calls, follows jobs and gets errors as over plain HTTP", async () => {
     const client = clientWith("key1");
@@ -73,23 +63,23 @@ describe("a client with the key", () => {
   });
 
   test("of another cluster, or with no key, is told in the daemon's and its own words", async () => {
-    const wrong = await failure(clientWith("key2").call("echo", { volume: "v", gid: 1n }));
+    const wrong = await failureOf(clientWith("key2").call("echo", { volume: "v", gid: 1n }));
     expect([wrong.code, wrong.where.host]).toEqual(["wrong-key", "a0"]);
     expect(wrong.what).toContain("none in common");
-    const none = await failure(clientWith().call("echo", { volume: "v", gid: 1n }));
+    const none = await failureOf(clientWith().call("echo", { volume: "v", gid: 1n }));
     expect([none.code, none.hint]).toEqual(["wrong-key", expect.stringContaining("--cluster-key FILE")]);
   });
 
   test("does not connect with a key file that others can read", async () => {
     writeSecretFile(join(directory, "open"), formatKeyFile(testKey(1)));
     chmodSync(join(directory, "open"), 0o644);
-    const error = await failure(clientWith("open").call("echo", { volume: "v", gid: 1n }));
+    const error = await failureOf(clientWith("open").call("echo", { volume: "v", gid: 1n }));
     expect([error.code, error.hint]).toEqual(["usage", expect.stringContaining("chmod 600")]);
   });
 
   test("hears that nobody listens as such", async () => {
     const dead = new Client({ name: "a9", address: "127.0.0.1:1", clusterKey: join(directory, "key1") }, testCommands);
-    expect((await failure(dead.call("echo", { volume: "v", gid: 1n }))).code).toBe("unreachable");
+    expect((await failureOf(dead.call("echo", { volume: "v", gid: 1n }))).code).toBe("unreachable");
   });
 
   test("leaves no socket behind when its process ends", async () => {

@@ -46,13 +46,3 @@ async function makeSimulated(seed: number): Promise<Backend> {
     close: async () => world.close(),
   };
 }
-
-/** The code of the WalbError that the promise fails with, or what it did instead. */
-export async function codeOf(promise: Promise<unknown>): Promise<string> {
-  try {
-    await promise;
-    return "no error";
-  } catch (error) {
-    return error instanceof Error && "code" in error ? String(error.code) : `not a WalbError: ${error}`;
-  }
-}

@@ -3,7 +3,8 @@ import { walbChecksum } from "../../src/log/checksum.ts";
 import { Codec, maxEncodedBytes } from "../../src/native/codec.ts";
 import type { Lease } from "../../src/native/memory.ts";
 import type { DiskFile, OpenOptions } from "../../src/platform/disk.ts";
-import { type Backend, backends, codeOf } from "./backends.ts";
+import { codeOf } from "../helpers/errors.ts";
+import { type Backend, backends } from "./backends.ts";
 
 const kib = 1024;
 const mib = 1024 * kib;

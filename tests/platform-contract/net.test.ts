@@ -1,8 +1,9 @@
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { type Address, abstractAddress, type Connection, type Listener } from "../../src/platform/net.ts";
 import { ServerCertificates } from "../../src/secure/authority.ts";
+import { codeOf } from "../helpers/errors.ts";
 import { context, testKeys } from "../secure/fixture.ts";
-import { type Backend, backends, codeOf } from "./backends.ts";
+import { type Backend, backends } from "./backends.ts";
 
 const kib = 1024;
 const mib = 1024 * kib;
@@ -82,7 +83,7 @@ for (const { name, make, isTls } of kinds) {
         await use(client, accepted[0]!, listener);
       } finally {
         client.close();
-        accepted[0]!.close();
+        for (const connection of accepted) connection.close();
         await listener.close();
       }
     };

@@ -1,5 +1,6 @@
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
-import { type Backend, backends, codeOf } from "./backends.ts";
+import { codeOf } from "../helpers/errors.ts";
+import { type Backend, backends } from "./backends.ts";
 
 const mib = 1024 * 1024;
 

@@ -12,7 +12,6 @@ import {
   writeFileSync,
 } from "node:fs";
 import { join } from "node:path";
-import { WalbError } from "../../src/errors.ts";
 import { Codec } from "../../src/native/codec.ts";
 import { Op } from "../../src/native/layout.ts";
 import type { Memory } from "../../src/native/memory.ts";
@@ -21,6 +20,7 @@ import { RealDisk } from "../../src/platform/real/disk.ts";
 import { RealDiskFile } from "../../src/platform/real/file.ts";
 import { closePlatform, createPlatform, jobPoolOf } from "../../src/platform/real/index.ts";
 import { gib, kib, mib } from "../../src/units.ts";
+import { failureOf } from "../helpers/errors.ts";
 import { withTemporaryDirectory } from "../helpers/temporary.ts";
 
 const platform = createPlatform({ memoryBudgetBytes: 256 * mib });
@@ -42,16 +42,6 @@ function empty(sizeBytes: number): Memory {
   const lease = memory.tryLease(sizeBytes);
   if (lease === undefined) throw new Error("no memory");
   return lease;
-}
-
-async function failure(promise: Promise<unknown>): Promise<WalbError> {
-  try {
-    await promise;
-  } catch (error) {
-    if (error instanceof WalbError) return error;
-    throw error;
-  }
-  throw new Error("did not fail");
 }
 
 test("what is forgotten of a file comes from its disk again, and what was not written back yet is kept", async () => {
@@ -86,7 +76,7 @@ test("a lock is on the file that has the name, also when its holder removed it w
       },
     });
     const late = await removing.open(path, { mode: "createOrOpen", lock: true });
-    expect((await failure(disk.open(path, { mode: "createOrOpen", lock: true }))).code).toBe("locked");
+    expect((await failureOf(disk.open(path, { mode: "createOrOpen", lock: true }))).code).toBe("locked");
     await late.close();
     expect(removals).toBe(2);
   });
@@ -156,11 +146,11 @@ for (const direct of [false, true]) {
     test("tells a short read as an error that names file and offset", async () => {
       await withFile(direct, async (file, path) => {
         await file.write(0, filled(8 * kib, 3));
-        const error = await failure(file.read(4 * kib, empty(8 * kib)));
+        const error = await failureOf(file.read(4 * kib, empty(8 * kib)));
         expect(error.code).toBe("io");
         expect(error.where).toEqual({ file: path, offsetBytes: 4 * kib });
         expect(error.message).toContain("got only 4096");
-        expect((await failure(file.readHashed(4 * kib, empty(8 * kib), 4096, 0))).code).toBe("io");
+        expect((await failureOf(file.readHashed(4 * kib, empty(8 * kib), 4096, 0))).code).toBe("io");
       });
     });
 
@@ -313,7 +303,7 @@ test("scattered reads of one job fill each target from its place, and one beyond
     const expected = new Uint8Array(64 * kib);
     for (const [offset, at, size] of reads) expected.set(data.bytes.subarray(offset, offset + size), at);
     expect(Buffer.compare(target.bytes, expected)).toBe(0);
-    const short = await failure(file.readMany([{ offsetBytes: 64 * kib - 10, target: target.slice(0, 11) }]));
+    const short = await failureOf(file.readMany([{ offsetBytes: 64 * kib - 10, target: target.slice(0, 11) }]));
     expect(short.code).toBe("io");
   });
 });
@@ -321,7 +311,7 @@ test("scattered reads of one job fill each target from its place, and one beyond
 test("direct I/O that is not aligned is refused with the alignment named", async () => {
   await withFile(true, async (file) => {
     if (!file.isDirect) return console.log("skipped: the temporary file system has no direct I/O");
-    const error = await failure(file.write(100, filled(4 * kib, 1)));
+    const error = await failureOf(file.write(100, filled(4 * kib, 1)));
     expect(error.code).toBe("internal");
     expect(error.message).toContain(`aligned to ${file.alignmentBytes}`);
   });
@@ -330,7 +320,7 @@ test("direct I/O that is not aligned is refused with the alignment named", async
 test("offsets that are no whole safe numbers are refused, never rounded", async () => {
   await withFile(false, async (file) => {
     for (const offset of [-1, 0.5, Number.NaN, 2 ** 53, Number.MAX_SAFE_INTEGER - 10]) {
-      expect((await failure(file.read(offset, empty(4 * kib)))).code).toBe("out-of-range");
+      expect((await failureOf(file.read(offset, empty(4 * kib)))).code).toBe("out-of-range");
     }
   });
 });
@@ -338,16 +328,16 @@ test("offsets that are no whole safe numbers are refused, never rounded", async 
 test("opening tells missing, existing and locked files apart", async () => {
   await withTemporaryDirectory(async (directory) => {
     const path = join(directory, "a");
-    expect((await failure(disk.open(path, { mode: "read" }))).code).toBe("not-found");
-    expect((await failure(disk.open(path, { mode: "write", direct: true }))).code).toBe("not-found");
+    expect((await failureOf(disk.open(path, { mode: "read" }))).code).toBe("not-found");
+    expect((await failureOf(disk.open(path, { mode: "write", direct: true }))).code).toBe("not-found");
     const file = await disk.open(path, { mode: "createOrOpen", lock: true });
-    expect((await failure(disk.open(path, { mode: "create", direct: true }))).code).toBe("already-exists");
-    const locked = await failure(disk.open(path, { mode: "write", lock: true }));
+    expect((await failureOf(disk.open(path, { mode: "create", direct: true }))).code).toBe("already-exists");
+    const locked = await failureOf(disk.open(path, { mode: "write", lock: true }));
     expect(locked.code).toBe("locked");
     expect(locked.where.file).toBe(path);
     await file.close();
     await (await disk.open(path, { mode: "write", lock: true })).close();
-    expect((await failure(disk.open(directory, { mode: "read" }))).code).toBe("io");
+    expect((await failureOf(disk.open(directory, { mode: "read" }))).code).toBe("io");
   });
 });
 
@@ -359,7 +349,7 @@ test("a lock held by another process is seen, and freed when that process dies",
       stdio: ["ignore", "pipe", "inherit"],
     });
     await new Promise((resolve) => holder.stdout.once("data", resolve));
-    expect((await failure(disk.open(path, { mode: "write", lock: true }))).code).toBe("locked");
+    expect((await failureOf(disk.open(path, { mode: "write", lock: true }))).code).toBe("locked");
     execFileSync("pkill", ["-9", "-P", String(holder.pid)]);
     holder.kill("SIGKILL");
     await new Promise((resolve) => holder.once("close", resolve));
@@ -376,7 +366,7 @@ test("close waits for I/O in flight and then refuses use", async () => {
     await Promise.all([file.close(), file.close()]);
     await Promise.all(writes);
     expect(statSync(path).size).toBe(16 * mib);
-    expect((await failure(file.read(0, empty(4096)))).code).toBe("internal");
+    expect((await failureOf(file.read(0, empty(4096)))).code).toBe("internal");
   });
 });
 
@@ -402,8 +392,8 @@ test("a clone has the same bytes and keeps the holes", async () => {
     }
     await copy.close();
     expect(statSync(to).blocks * 512).toBeLessThan(mib);
-    expect((await failure(disk.cloneFile(from, to))).code).toBe("already-exists");
-    const cancelled = await failure(disk.cloneFile(from, join(directory, "c"), { signal: AbortSignal.abort() }));
+    expect((await failureOf(disk.cloneFile(from, to))).code).toBe("already-exists");
+    const cancelled = await failureOf(disk.cloneFile(from, join(directory, "c"), { signal: AbortSignal.abort() }));
     if (how === "copy") expect(cancelled.code).toBe("cancelled");
     expect(await disk.info(join(directory, "c"))).toBeUndefined();
   });
@@ -419,13 +409,13 @@ test("small files, directories, links and removals behave as documented", async 
     expect(await disk.list(deep)).toEqual(["small"]);
     await disk.writeSmall(path, new TextEncoder().encode("hello"));
     expect(new TextDecoder().decode(await disk.readSmall(path, 5))).toBe("hello");
-    const tooLarge = await failure(disk.readSmall(path, 4));
+    const tooLarge = await failureOf(disk.readSmall(path, 4));
     expect([tooLarge.code, tooLarge.where.file]).toEqual(["bad-format", path]);
     expect((await disk.readSmall("/proc/self/status", 65536)).length).toBeGreaterThan(100);
     await disk.link(path, join(deep, "other"));
-    expect((await failure(disk.link(path, join(deep, "other")))).code).toBe("already-exists");
+    expect((await failureOf(disk.link(path, join(deep, "other")))).code).toBe("already-exists");
     await disk.rename(join(deep, "other"), join(deep, "third"));
-    expect((await failure(disk.rename(join(deep, "other"), path))).code).toBe("not-found");
+    expect((await failureOf(disk.rename(join(deep, "other"), path))).code).toBe("not-found");
     expect(await disk.list(deep)).toEqual(["small", "third"]);
     expect(await disk.info(path)).toMatchObject({ kind: "file", sizeBytes: 5 });
     expect(await disk.info(deep)).toMatchObject({ kind: "directory" });
@@ -451,9 +441,9 @@ test("a full file system is told as no-space", async () => {
     }
     try {
       const file = await disk.open(join(directory, "a"), { mode: "create", direct: true });
-      expect((await failure(file.write(0, filled(4 * mib, 1)))).code).toBe("no-space");
+      expect((await failureOf(file.write(0, filled(4 * mib, 1)))).code).toBe("no-space");
       await file.close();
-      expect((await failure(disk.writeSmall(join(directory, "b"), new Uint8Array(2 * mib)))).code).toBe("no-space");
+      expect((await failureOf(disk.writeSmall(join(directory, "b"), new Uint8Array(2 * mib)))).code).toBe("no-space");
       expect(await disk.list(directory)).toEqual(["a"]);
     } finally {
       execFileSync("umount", [directory]);
@@ -482,7 +472,7 @@ test("a block device tells its size and blocks, is zeroed, discarded and locked"
       });
       expect(await file.size()).toBe(64 * mib);
       expect(await disk.info(device)).toMatchObject({ kind: "block", sizeBytes: 64 * mib, allocatedBytes: 64 * mib });
-      expect((await failure(disk.open(device, { mode: "write", lock: true }))).code).toBe("locked");
+      expect((await failureOf(disk.open(device, { mode: "write", lock: true }))).code).toBe("locked");
       await file.write(mib, filled(mib, 9));
       await file.zero(mib + 64 * kib, 128 * kib);
       if (file instanceof RealDiskFile) await file.discard(32 * mib, mib);
@@ -493,7 +483,7 @@ test("a block device tells its size and blocks, is zeroed, discarded and locked"
       expected.bytes.fill(0, 64 * kib, 192 * kib);
       expect(Buffer.compare(back.bytes, expected.bytes)).toBe(0);
       expect(await file.nextData(4096)).toEqual({ startBytes: 4096, endBytes: 64 * mib });
-      expect((await failure(file.read(64 * mib - 4096, empty(8192)))).code).toBe("io");
+      expect((await failureOf(file.read(64 * mib - 4096, empty(8192)))).code).toBe("io");
       await file.close();
       const copy = join(directory, "copy");
       expect(await disk.cloneFile(device, copy)).toBe("copy");
@@ -527,7 +517,7 @@ test("the lock of a loop device is one of the file it shows, by whatever name th
       }
       const [whole, again, first, second] = [loops[0]!, loop(), loop("--sizelimit", `${mib}`), loop("-o", `${mib}`)];
       const lock = (path: string) => disk.open(path, { mode: "write", lock: true });
-      const locked = async (path: string) => (await failure(lock(path))).code;
+      const locked = async (path: string) => (await failureOf(lock(path))).code;
       const file = await lock(image);
       for (const path of [whole, again, first]) expect(await locked(path)).toBe("locked");
       await file.close();
@@ -561,9 +551,9 @@ describe("the name of a file", () => {
       expect(await real("here/dangling")).toBe(join(directory, "nothing/more"));
       expect(await real("link/below")).toBe(join(directory, "file/below"));
       symlinkSync("nothing/../round", join(directory, "round"));
-      expect((await failure(real("round"))).code).toBe("io");
-      expect((await failure(real("circle"))).code).toBe("io");
-      expect((await failure(real("circle/x"))).code).toBe("io");
+      expect((await failureOf(real("round"))).code).toBe("io");
+      expect((await failureOf(real("circle"))).code).toBe("io");
+      expect((await failureOf(real("circle/x"))).code).toBe("io");
     });
   });
 

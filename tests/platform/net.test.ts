@@ -1,10 +1,10 @@
 import { expect, test } from "bun:test";
 import { existsSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { WalbError } from "../../src/errors.ts";
 import type { Address, Connection, Listener, Net } from "../../src/platform/net.ts";
 import { createNet } from "../../src/platform/real/net.ts";
 import { mib } from "../../src/units.ts";
+import { failureOf } from "../helpers/errors.ts";
 import { withTemporaryDirectory } from "../helpers/temporary.ts";
 
 const net: Net = createNet();
@@ -60,16 +60,6 @@ async function withPair(address: Address, use: (pair: Pair) => Promise<void>): P
     server.close();
     await listener.close();
   }
-}
-
-async function failure(promise: Promise<unknown>): Promise<WalbError> {
-  try {
-    await promise;
-  } catch (error) {
-    if (error instanceof WalbError) return error;
-    throw error;
-  }
-  throw new Error("did not fail");
 }
 
 function pattern(sizeBytes: number): Uint8Array {
@@ -178,8 +168,8 @@ for (const kind of ["tcp", "unix"]) {
         server.pause();
         client.close();
         await turn();
-        expect((await failure(server.send(new Uint8Array(8 * mib)))).code).toBe("unreachable");
-        expect((await failure(server.drained())).code).toBe("unreachable");
+        expect((await failureOf(server.send(new Uint8Array(8 * mib)))).code).toBe("unreachable");
+        expect((await failureOf(server.drained())).code).toBe("unreachable");
         expect(server.write(new Uint8Array(1))).toBe(false);
       });
     });
@@ -211,8 +201,8 @@ test("close drops the queue, fails waiting sends and tells closed exactly once",
   await withPair(loopback, async ({ client, server }) => {
     const recorder = new Recorder();
     client.setReader(recorder);
-    const sending = failure(client.send(new Uint8Array(64 * mib)));
-    const draining = failure(client.drained());
+    const sending = failureOf(client.send(new Uint8Array(64 * mib)));
+    const draining = failureOf(client.drained());
     client.close();
     expect(recorder.events).toEqual([]);
     client.close();
@@ -221,7 +211,7 @@ test("close drops the queue, fails waiting sends and tells closed exactly once",
     await recorder.done;
     await turn();
     expect(recorder.events).toEqual(["closed"]);
-    expect((await failure(client.send(new Uint8Array(1)))).code).toBe("unreachable");
+    expect((await failureOf(client.send(new Uint8Array(1)))).code).toBe("unreachable");
     expect(server.peer).toStartWith("127.0.0.1:");
   });
 });
@@ -263,7 +253,7 @@ test("a reader that throws loses its connection and nothing else", async () => {
 
 test("a port in use is told with its address", async () => {
   const listener = await net.listen(loopback, (connection) => connection.close());
-  const error = await failure(net.listen(listener.address, () => undefined));
+  const error = await failureOf(net.listen(listener.address, () => undefined));
   expect(error.code).toBe("port-in-use");
   if (listener.address.kind === "tcp") expect(error.message).toContain(`127.0.0.1:${listener.address.port}`);
   await listener.close();
@@ -274,10 +264,10 @@ test("a port in use is told with its address", async () => {
 test("a refused connection and an unknown host are unreachable with the reason", async () => {
   const listener = await net.listen(loopback, () => undefined);
   await listener.close();
-  const refused = await failure(net.connect(listener.address, { timeoutMs: 5000 }));
+  const refused = await failureOf(net.connect(listener.address, { timeoutMs: 5000 }));
   expect(refused.code).toBe("unreachable");
   expect(refused.message).toContain("ECONNREFUSED");
-  const unknown = await failure(net.connect({ kind: "tcp", host: "host.invalid", port: 1 }, { timeoutMs: 5000 }));
+  const unknown = await failureOf(net.connect({ kind: "tcp", host: "host.invalid", port: 1 }, { timeoutMs: 5000 }));
   expect(unknown.code).toBe("unreachable");
 });
 
@@ -295,7 +285,7 @@ test("a peer that does not answer is given up after the timeout", async () => {
     try {
       const { value } = await child.stdout.getReader().read();
       const port = Number(new TextDecoder().decode(value));
-      const error = await failure(net.connect({ kind: "tcp", host: "127.0.0.1", port }, { timeoutMs: 200 }));
+      const error = await failureOf(net.connect({ kind: "tcp", host: "127.0.0.1", port }, { timeoutMs: 200 }));
       expect(error.code).toBe("unreachable");
       expect(error.message).toContain("200 ms");
     } finally {
@@ -312,10 +302,10 @@ test("a stale unix socket is replaced, a live one and other files are not", asyn
     const stale = Bun.spawnSync(["python3", "-c", `import socket; socket.socket(1).bind(${JSON.stringify(path)})`]);
     expect([stale.exitCode, existsSync(path)]).toEqual([0, true]);
     const listener = await net.listen(address, (connection) => connection.close());
-    expect((await failure(net.listen(address, () => undefined))).code).toBe("port-in-use");
+    expect((await failureOf(net.listen(address, () => undefined))).code).toBe("port-in-use");
     await listener.close();
     expect(existsSync(path)).toBe(false);
     writeFileSync(path, "mine");
-    expect((await failure(net.listen(address, () => undefined))).code).toBe("already-exists");
+    expect((await failureOf(net.listen(address, () => undefined))).code).toBe("already-exists");
   });
 });

@@ -1,6 +1,7 @@
 import { describe, expect, test } from "bun:test";
 import type { ProxyStatus } from "../../src/control/proxy.ts";
 import { call } from "../helpers/backup-path.ts";
+import { expectError } from "../helpers/errors.ts";
 import { io, ProxyBench, volume } from "./fixture.ts";
 
 const codeOf = (bench: ProxyBench, command: string, params: object): Promise<string> =>
@@ -130,9 +131,10 @@ describe("a proxy that starts", () => {
       call<ProxyStatus>(bench.proxy, "status", { volume: "bad" }).then((status) => status.volumes[0]!),
     );
     expect(bad.trouble!.hint).toContain("diffs beside it are taken over");
-    await expect(
+    await expectError(
       bench.complete(() => call(bench.proxy, "add-archive", { volume: "bad", archiveName: "a0", address: "a0:10200" })),
-    ).rejects.toThrow("not a SQLite database");
+      "not a SQLite database",
+    );
     await bench.complete(() => bench.send([io(0, 8, 1)]));
     await bench.delivered();
     bench.world.close();
@@ -205,7 +207,10 @@ describe("stopping a volume of a proxy", () => {
     await bench.world.run(300_000);
     expect(await bench.status()).toMatchObject({ state: "WaitForEmpty", stopState: "waiting-for-empty" });
     expect(isStopped).toBe(false);
-    await expect(bench.complete(() => bench.send([io(0, 8, 2)]))).rejects.toThrow("stopping");
+    await expectError(
+      bench.complete(() => bench.send([io(0, 8, 2)])),
+      "stopping",
+    );
     expect((await bench.status()).waiting).toMatchObject({
       step: "stop when empty",
       why: expect.stringContaining("a0"),

@@ -3,6 +3,7 @@ import type { ProxyStatus } from "../../src/control/proxy.ts";
 import { spaceNeeded } from "../../src/proxy/space.ts";
 import type { WireStream } from "../../src/wire/stream.ts";
 import { call } from "../helpers/backup-path.ts";
+import { expectError } from "../helpers/errors.ts";
 import { sendTestLog } from "../helpers/fake-storage.ts";
 import { payload } from "../helpers/wire.ts";
 import { io, ProxyBench, volume } from "./fixture.ts";
@@ -129,7 +130,7 @@ describe("a proxy's disk", () => {
     await bench.complete(() => bench.send([io(0, 64, 1)]));
     storage.setCapacity(32 * mib);
     const huge = bench.complete(() => bench.send([io(64, 8, 2)], { logSizePb: (64 * mib) / 512 }));
-    await expect(huge).rejects.toThrow(/MiB free, but needs 64 MiB for this log and 2 MiB in reserve/);
+    await expectError(huge, /MiB free, but needs 64 MiB for this log and 2 MiB in reserve/);
     expect((await bench.status()).trouble!.code).toBe("no-space");
     expect((await bench.status()).state).toBe("Started");
     bench.world.network.accept("p0", "a0");
@@ -194,7 +195,7 @@ describe("a proxy's disk", () => {
     );
     await bench.world.run(1_000);
     const sendSecond = (): Promise<void> => sendTestLog(bench.source.platform, proxyAddress, second);
-    await expect(bench.complete(sendSecond)).rejects.toThrow(/and 20 MiB for logs on their way in/);
+    await expectError(bench.complete(sendSecond), /and 20 MiB for logs on their way in/);
     goOn();
     await bench.world.runUntil(() => isFirstDone, { limitMs: 5_000 });
     await bench.complete(sendSecond);
@@ -204,7 +205,7 @@ describe("a proxy's disk", () => {
   test("takes no more of a log than was announced", async () => {
     const bench = await new ProxyBench(9).open();
     const sent = bench.complete(() => bench.send([io(0, 64, 1), io(64, 64, 2)], { logSizePb: 100 }));
-    await expect(sent).rejects.toThrow();
+    await expectError(sent);
     expect((await bench.status()).trouble!.message).toContain("129 blocks of log came, but 100 were announced");
     await bench.complete(() => bench.send([io(0, 64, 1)]));
     await bench.delivered();
@@ -300,7 +301,7 @@ describe("many storages at once", () => {
     });
     await bench.world.run(1_000);
     expect(begun.toSorted()).toEqual(["v1", "v2"]);
-    await expect(send("v3", 0n)).rejects.toThrow("which is the limit");
+    await expectError(send("v3", 0n), "which is the limit");
     await bench.world.run(12_000);
     await send("v3", 0n);
     // What crawls is not lost by that.
@@ -378,7 +379,7 @@ describe("many storages at once", () => {
     };
     const moving = trickle(100_000, "moving");
     await bench.world.run(300);
-    await expect(bench.complete(() => bench.send([io(0, 8, 2)]))).rejects.toThrow();
+    await expectError(bench.complete(() => bench.send([io(0, 8, 2)])));
     expect(moving.isOver()).toBe(false);
     await bench.world.run(60_000);
     expect(moving.isOver()).toBe(true);
@@ -417,11 +418,12 @@ describe("many storages at once", () => {
     });
     await bench.world.run(100);
     const startMs = bench.world.nowMs();
-    await expect(
+    await expectError(
       bench.complete(() =>
         sendTestLog(bench.source.platform, proxyAddress, { volume: "v1", fromGid: 1n, toGid: 2n, ios: [] }),
       ),
-    ).rejects.toThrow("which is the limit");
+      "which is the limit",
+    );
     expect(bench.world.nowMs() - startMs).toBeLessThan(5_000);
     // Its own storage comes again, and takes the place of what hangs.
     await bench.complete(() => sendTestLog(bench.source.platform, proxyAddress, hanging));

@@ -1,5 +1,5 @@
 import { describe, expect, test } from "bun:test";
-import { asWalbError, WalbError } from "../../src/errors.ts";
+import { asWalbError, type WalbError } from "../../src/errors.ts";
 import { type Address, addressText, type Connection } from "../../src/platform/net.ts";
 import { createClock } from "../../src/platform/real/clock.ts";
 import { createNet } from "../../src/platform/real/net.ts";
@@ -8,22 +8,13 @@ import { clientMessage, exporterBytes, exporterLabel, messageBytesMax, proofMagi
 import { connectWire } from "../../src/wire/handshake.ts";
 import { type ConversationReport, serveWire } from "../../src/wire/server.ts";
 import { ManualClock } from "../helpers/connection-pair.ts";
+import { failureOf } from "../helpers/errors.ts";
 import { anyPort, context, Inbox, listening, netWith, testKey, testKeys, tlsOnly } from "./fixture.ts";
 
 const plain = createNet();
 const limit = { timeoutMs: 20_000 };
 const one = testKey(1).fingerprint;
 const two = testKey(2).fingerprint;
-
-async function failure(work: Promise<unknown>): Promise<WalbError> {
-  try {
-    await work;
-  } catch (error) {
-    if (error instanceof WalbError) return error;
-    throw error;
-  }
-  throw new Error("it did not fail");
-}
 
 async function refused(list: readonly WalbError[]): Promise<WalbError> {
   while (list.length === 0) await Bun.sleep(5);
@@ -85,7 +76,7 @@ describe("keys are changed host by host", () => {
         const isCommon = here.some((key) => (there as readonly number[]).includes(key));
         const connecting = netWith(testKeys(...(here as unknown as [number]))).connect(server.address, limit);
         if (isCommon) (await connecting).close();
-        else expect((await failure(connecting)).code).toBe("wrong-key");
+        else expect((await failureOf(connecting)).code).toBe("wrong-key");
       }
       await server.close();
     }
@@ -96,7 +87,7 @@ describe("a peer that is refused hears why, and so does the log", () => {
   test("another key: both sides name both keys, and no secret", async () => {
     const log: WalbError[] = [];
     const server = await listening(netWith(testKeys(1), log));
-    const error = await failure(netWith(testKeys(2)).connect(server.address, limit));
+    const error = await failureOf(netWith(testKeys(2)).connect(server.address, limit));
     expect(error.code).toBe("wrong-key");
     expect(error.what).toBe(
       `${addressText(server.address)} has cluster key ${one}, this side has cluster key ${two}: they have none in common`,
@@ -117,7 +108,7 @@ describe("a peer that is refused hears why, and so does the log", () => {
       protocol: "version",
       clock: createClock(),
     });
-    const error = await failure(connecting);
+    const error = await failureOf(connecting);
     expect(error.what).toContain(`a0 takes connections that are protected by cluster key ${one} only`);
     expect(error.what).toContain("--cluster-key");
     expect((await refused(log)).message).toContain(`a peer came without a cluster key; a0 has cluster key ${one}`);
@@ -143,7 +134,7 @@ describe("a peer that is refused hears why, and so does the log", () => {
       ended: (r: ConversationReport) => reports.push(r),
     };
     const server = await serveWire(plain, anyPort, options);
-    const error = await failure(netWith(testKeys(1)).connect(server.address, limit));
+    const error = await failureOf(netWith(testKeys(1)).connect(server.address, limit));
     expect(error.code).toBe("wrong-key");
     expect(error.what).toContain("has no cluster key");
     expect(error.what).toContain(one);
@@ -197,7 +188,7 @@ describe("a proof is worth nothing elsewhere", () => {
       answer[proofMagic.length + 1] = 0;
       return answer;
     });
-    const error = await failure(netWith(testKeys(1)).connect(address, limit));
+    const error = await failureOf(netWith(testKeys(1)).connect(address, limit));
     expect(error).toMatchObject({ code: "wrong-key", what: expect.stringContaining("could not prove") });
   });
 
@@ -211,7 +202,7 @@ describe("a proof is worth nothing elsewhere", () => {
       await inbox.until(({ hasEnded, isClosed }) => hasEnded || isClosed);
       return inbox.bytes;
     });
-    const error = await failure(netWith(testKeys(1)).connect(address, limit));
+    const error = await failureOf(netWith(testKeys(1)).connect(address, limit));
     expect(error.code).toBe("wrong-key");
     expect((await refused(log)).message).toContain(`a wrong proof of cluster key ${one}`);
     expect(server.count()).toBe(0);
@@ -332,7 +323,7 @@ describe("a peer that takes its time", () => {
       void connection.startTls({ isServer: true, certificate: certificates.current(), timeoutMs: 5000 });
     });
     const started = performance.now();
-    const error = await failure(netWith(testKeys(1)).connect(listener.address, { timeoutMs: 300 }));
+    const error = await failureOf(netWith(testKeys(1)).connect(listener.address, { timeoutMs: 300 }));
     expect(asWalbError(error).code).toBe("timed-out");
     expect(performance.now() - started).toBeGreaterThan(250);
     await listener.close();

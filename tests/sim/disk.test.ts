@@ -3,7 +3,7 @@ import fc from "fast-check";
 import type { DiskFile } from "../../src/platform/disk.ts";
 import type { Platform } from "../../src/platform/platform.ts";
 import { createSimWorld, type SimHost, type SimWorld } from "../../src/sim/sim.ts";
-import { codeOf } from "../platform-contract/backends.ts";
+import { codeOf } from "../helpers/errors.ts";
 
 const sector = 512;
 

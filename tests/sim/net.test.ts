@@ -1,7 +1,7 @@
 import { describe, expect, test } from "bun:test";
 import type { Connection } from "../../src/platform/net.ts";
 import { createSimWorld, type SimHost, type SimWorld } from "../../src/sim/sim.ts";
-import { codeOf } from "../platform-contract/backends.ts";
+import { codeOf } from "../helpers/errors.ts";
 
 interface End {
   readonly connection: Connection;

@@ -2,6 +2,7 @@ import { describe, expect, test } from "bun:test";
 import { WalbError } from "../../src/errors.ts";
 import type { Platform } from "../../src/platform/platform.ts";
 import { createSimWorld, type SimWorld } from "../../src/sim/sim.ts";
+import { expectError } from "../helpers/errors.ts";
 
 const kib = 1024;
 
@@ -107,13 +108,13 @@ describe("a world", () => {
     const world = createSimWorld(1);
     const { clock } = world.host("a").platform;
     const idle = world.complete(() => new Promise<void>(() => {}));
-    await expect(idle).rejects.toThrow("nothing is left to do");
+    await expectError(idle, "nothing is left to do");
     const tick = () => void clock.timer(1, tick);
     tick();
     const endless = world.runUntil(() => false, { limitMs: 1000 });
-    await expect(endless).rejects.toThrow("1000 ms of virtual time passed");
+    await expectError(endless, "1000 ms of virtual time passed");
     const busy = world.runUntil(() => false, { maxEvents: 100 });
-    await expect(busy).rejects.toThrow("events passed");
+    await expectError(busy, "events passed");
     world.close();
   });
 
@@ -122,7 +123,7 @@ describe("a world", () => {
     world.host("a").platform.clock.timer(5, () => {
       throw new Error("a defect");
     });
-    await expect(world.run(10)).rejects.toThrow("a defect");
+    await expectError(world.run(10), "a defect");
     world.close();
   });
 

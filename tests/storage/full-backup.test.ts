@@ -1,5 +1,6 @@
 import { describe, expect, test } from "bun:test";
 import { BackupPath, call, volume } from "../helpers/backup-path.ts";
+import { expectError } from "../helpers/errors.ts";
 
 async function newPath(seed: number, options: ConstructorParameters<typeof BackupPath>[1] = {}): Promise<BackupPath> {
   const path = new BackupPath(seed, { sizeLb: 4096, ...options });
@@ -18,7 +19,7 @@ describe("a full backup", () => {
       path.archive.onStep = (now) => {
         if (now === step) throw new Error("the archive fails here");
       };
-      await expect(world.complete(() => path.backup())).rejects.toThrow();
+      await expectError(world.complete(() => path.backup()));
       expect(await stateOf(path)).toBe("SyncReady");
       expect((await world.complete(() => path.storageVolume())).trouble?.message).toContain("full backup");
       path.archive.onStep = undefined;
@@ -44,12 +45,15 @@ describe("a full backup", () => {
     path.archive.onStep = (step) => {
       if (step === "commit") world.network.cut("s0", "a0");
     };
-    await expect(world.complete(() => path.backup())).rejects.toThrow();
+    await expectError(world.complete(() => path.backup()));
     expect(path.archive.state).toBe("Archived");
     path.archive.onStep = undefined;
     // The archive says so before anything at the storage is touched.
     const { uuid } = await world.complete(() => path.storageVolume());
-    await expect(world.complete(() => path.backup())).rejects.toThrow("Archived");
+    await expectError(
+      world.complete(() => path.backup()),
+      "Archived",
+    );
     expect((await world.complete(() => path.storageVolume())).uuid).toBe(uuid!);
     path.archive.state = "SyncReady";
     await path.arrived(await world.complete(() => path.backup()), 600_000);
@@ -95,7 +99,7 @@ describe("a full backup", () => {
       const stopping = call(path.storage, "stop", { volume, mode: "graceful" }).then(() => "stopped");
       await path.storageHost.platform.clock.sleep(200);
       expect((await path.storageVolume()).stopState).toBe("stopping");
-      await expect(call(path.storage, "snapshot", { volume })).rejects.toThrow("stopping");
+      await expectError(call(path.storage, "snapshot", { volume }), "stopping");
       await call(path.storage, "stop", { volume, mode: "force" });
       return [await running, await stopping] as const;
     });

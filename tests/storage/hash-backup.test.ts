@@ -1,5 +1,6 @@
 import { describe, expect, test } from "bun:test";
 import { BackupPath, call, volume } from "../helpers/backup-path.ts";
+import { expectError } from "../helpers/errors.ts";
 
 const mib = 1024 * 1024;
 const proxyHosts = ["p0"];
@@ -145,7 +146,7 @@ describe("a hash backup", () => {
       path.archive.onStep = (now) => {
         if (now === step) throw new Error("the archive fails here");
       };
-      await expect(world.complete(() => path.backup("hash"))).rejects.toThrow();
+      await expectError(world.complete(() => path.backup("hash")));
       const failed = await statusOf(path);
       expect(failed.state).toBe("SyncReady");
       expect(failed.trouble?.message).toContain("hash backup");
@@ -169,7 +170,7 @@ describe("a hash backup", () => {
       path.archive.onStep = (step) => {
         if (step === "commit") world.network.cut("s0", "a0");
       };
-      await expect(world.complete(() => path.backup("hash"))).rejects.toThrow();
+      await expectError(world.complete(() => path.backup("hash")));
       expect((await statusOf(path)).state).toBe("SyncReady");
       // A copy of a time span, which the next backup completes.
       expect(path.archive.latest.gidE).toBeGreaterThan(path.archive.latest.gidB);
@@ -186,7 +187,10 @@ describe("a hash backup", () => {
     await resetVolume(path);
     const { uuid } = await statusOf(path);
     path.archive.state = "SyncReady";
-    await expect(world.complete(() => path.backup("hash"))).rejects.toThrow("bad state SyncReady");
+    await expectError(
+      world.complete(() => path.backup("hash")),
+      "bad state SyncReady",
+    );
     expect((await statusOf(path)).uuid).toBe(uuid!);
     await world.run(100);
     expect(path.leasedBytes).toBe(0);

@@ -12,6 +12,7 @@ import { openStorage } from "../../src/storage/server.ts";
 import { runCommand } from "../../src/wire/commands.ts";
 import { connectWire } from "../../src/wire/handshake.ts";
 import { call, testLogger } from "../helpers/backup-path.ts";
+import { expectError } from "../helpers/errors.ts";
 import { FakeArchive } from "../helpers/fake-archive.ts";
 import { FakeKernel } from "../helpers/fake-kernel.ts";
 import { until } from "../helpers/until.ts";
@@ -61,7 +62,7 @@ test("a volume on the kernel driver is backed up and shipped as it grows, its lo
       log,
     );
   let storage = await startStorage();
-  await expect(call(storage, "init", { volume, device: { kind: "kernel", name: "none" } })).rejects.toMatchObject({
+  await expectError(call(storage, "init", { volume, device: { kind: "kernel", name: "none" } }), {
     code: "not-found",
   });
   // As the original's controller says it: a path that is the driver's device.
@@ -69,9 +70,9 @@ test("a volume on the kernel driver is backed up and shipped as it grows, its lo
   const { stream } = await connectWire(platform.net, storage.address, peer);
   await runCommand(stream, "init-vol", [volume, "/dev/walb/dev0"]);
   stream.close();
-  await expect(
-    call(storage, "init", { volume: "again", device: { kind: "kernel", name: "dev0" } }),
-  ).rejects.toMatchObject({ code: "already-exists" });
+  await expectError(call(storage, "init", { volume: "again", device: { kind: "kernel", name: "dev0" } }), {
+    code: "already-exists",
+  });
 
   const write = async (count: number): Promise<void> => {
     for (let i = 0; i < count; i++) {

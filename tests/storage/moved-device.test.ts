@@ -11,6 +11,7 @@ import { openProxy } from "../../src/proxy/server.ts";
 import { openStorage } from "../../src/storage/server.ts";
 import { RawNbd, request } from "../device/nbd/raw.ts";
 import { call, testLogger } from "../helpers/backup-path.ts";
+import { expectError } from "../helpers/errors.ts";
 import { FakeArchive } from "../helpers/fake-archive.ts";
 import { FakeKernel } from "../helpers/fake-kernel.ts";
 import { until } from "../helpers/until.ts";
@@ -108,11 +109,11 @@ test("a protected volume moves to the kernel driver and back without a new backu
   await writeByNbd(20);
 
   // What is logged and not shipped moves, too.
-  await expect(call(storage, "set-device", { volume, device: driver })).rejects.toMatchObject({ code: "state" });
+  await expectError(call(storage, "set-device", { volume, device: driver }), { code: "state" });
   await call(storage, "stop", { volume, mode: "graceful" });
   await writeByNbd(20);
   await daemon.delete("dev0", { force: true, keepStores: true });
-  await expect(call(storage, "set-device", { volume, device: driver })).rejects.toMatchObject({ code: "not-found" });
+  await expectError(call(storage, "set-device", { volume, device: driver }), { code: "not-found" });
   const stores = { name: "dev0", dataPath: "/dev/data", logPath: "/dev/log", reuseLog: true };
   await admin.create(stores);
   await writeByDriver(20);
@@ -133,7 +134,7 @@ test("a protected volume moves to the kernel driver and back without a new backu
   // Another log is not taken for the volume's.
   await call(storage, "stop", { volume, mode: "graceful" });
   await daemon.create({ name: "other", sizeBytes: 4 * mib, logSizeBytes: 8 * mib });
-  await expect(call(storage, "set-device", { volume, device: { kind: "user", name: "other" } })).rejects.toMatchObject({
+  await expectError(call(storage, "set-device", { volume, device: { kind: "user", name: "other" } }), {
     code: "different-uuid",
   });
   expect((await status()).device).toEqual(user);

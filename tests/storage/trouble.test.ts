@@ -1,6 +1,7 @@
 import { describe, expect, test } from "bun:test";
 import { deviceControlClient } from "../../src/device/user/control/client.ts";
 import { BackupPath, call, volume } from "../helpers/backup-path.ts";
+import { expectError } from "../helpers/errors.ts";
 
 async function running(seed: number, options: ConstructorParameters<typeof BackupPath>[1] = {}): Promise<BackupPath> {
   const path = new BackupPath(seed, { sizeLb: 1024, ...options });
@@ -24,10 +25,14 @@ describe("a log that overflows", () => {
     const stopped = await statusOf(path);
     expect(stopped).toMatchObject({ state: "Stopped", isOverflow: true });
     expect(stopped.trouble!.code).toBe("log-overflow");
-    await expect(world.complete(() => call(path.storage, "start", { volume, mode: "target" }))).rejects.toThrow(
+    await expectError(
+      world.complete(() => call(path.storage, "start", { volume, mode: "target" })),
       "overflow",
     );
-    await expect(world.complete(() => path.snapshot())).rejects.toThrow("overflow");
+    await expectError(
+      world.complete(() => path.snapshot()),
+      "overflow",
+    );
     // It stays so over a restart.
     await world.run(12_000);
     path.storageHost.kill();
@@ -105,7 +110,10 @@ describe("a device", () => {
     const away = await statusOf(path);
     expect(away.trouble!.code).toBe("unreachable");
     expect(away.state).toBe("Target");
-    await expect(world.complete(() => path.snapshot())).rejects.toThrow("device daemon");
+    await expectError(
+      world.complete(() => path.snapshot()),
+      "device daemon",
+    );
     await world.complete(() => path.openDevice());
     await world.complete(() => path.writes(5));
     // The wait for the device is never long.
@@ -129,7 +137,10 @@ describe("a device", () => {
     await world.run(30_000);
     expect((await statusOf(path)).trouble!.code).toBe("different-uuid");
     expect(path.archive.latest.gidB).toBe(gidB);
-    await expect(world.complete(() => path.snapshot())).rejects.toThrow("reset by somebody else");
+    await expectError(
+      world.complete(() => path.snapshot()),
+      "reset by somebody else",
+    );
     path.close();
   });
 
@@ -264,9 +275,15 @@ describe("the commands of a storage", () => {
     const { openProxy } = await import("../../src/proxy/server.ts");
     const { silentLogger } = await import("../../src/control/logger.ts");
     for (const open of [openStorage, openProxy]) {
-      await expect(world.complete(() => open(small.platform, options, silentLogger))).rejects.toThrow("MiB of memory");
+      await expectError(
+        world.complete(() => open(small.platform, options, silentLogger)),
+        "MiB of memory",
+      );
       // The lock is free again.
-      await expect(world.complete(() => open(small.platform, options, silentLogger))).rejects.toThrow("memory");
+      await expectError(
+        world.complete(() => open(small.platform, options, silentLogger)),
+        "memory",
+      );
       const enough = world.host(open.name, { memoryBytes: 128 * 1024 * 1024 });
       await (await world.complete(() => open(enough.platform, options, silentLogger))).control.info();
     }
@@ -312,7 +329,8 @@ describe("a storage whose database is garbage", () => {
     expect(status).toMatchObject({ state: "Broken", trouble: { code: "damaged" } });
     expect(status.trouble!.hint).toContain(`walb backup ${volume}`);
     const device = { kind: "user", name: "dev0" };
-    await expect(path.world.complete(() => call(path.storage, "init", { volume, device }))).rejects.toThrow(
+    await expectError(
+      path.world.complete(() => call(path.storage, "init", { volume, device })),
       "not a SQLite database",
     );
     path.close();

@@ -5,7 +5,7 @@ import type { Disk } from "../../src/platform/disk.ts";
 import { closePlatform, createPlatform } from "../../src/platform/real/index.ts";
 import { mib } from "../../src/units.ts";
 import { reserveName, SpaceReserve } from "../../src/volume/reserve.ts";
-import { codeOf } from "../archive/harness.ts";
+import { codeOf } from "../helpers/errors.ts";
 import { withTemporaryDirectory } from "../helpers/temporary.ts";
 
 const platform = createPlatform({ memoryBudgetBytes: 16 * mib, threads: 2 });

@@ -8,6 +8,7 @@ import type { Platform } from "../../src/platform/platform.ts";
 import { createSimWorld, type SimStorage, type SimWorld } from "../../src/sim/sim.ts";
 import type { OutgoingPack } from "../../src/wire/pack-stream.ts";
 import { type CompareOptions, ImageComparer } from "../../src/wire/source/compare.ts";
+import { expectError } from "../helpers/errors.ts";
 
 const mib = 1024 * 1024;
 const compute = createInlineCompute();
@@ -286,7 +287,7 @@ describe("a comparison", () => {
         storage.inject({ kinds: ["read"], skip: 3, effect: "io" });
         await compared(platform, new Uint8Array(8 * mib), { file, bulkLb: 512 }, () => 4);
       });
-      await expect(work).rejects.toMatchObject({ code: "io", where: { file: "/data" } });
+      await expectError(work, { code: "io", where: { file: "/data" } });
     });
   });
 
@@ -317,7 +318,7 @@ describe("a comparison", () => {
         await platform.clock.sleep(1_000);
         expect(isOpen).toBe(false);
         abort.abort(new Error("not any more"));
-        await expect(cancelled).rejects.toThrow("not any more");
+        await expectError(cancelled, "not any more");
         all.release();
         await (await waiting).close();
       });

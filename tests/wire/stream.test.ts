@@ -15,16 +15,8 @@ import { snappyZeros } from "../../src/wire/snappy-zero.ts";
 import type { WireStream } from "../../src/wire/stream.ts";
 import { errorText, parseAnswer } from "../../src/wire/words.ts";
 import { randomChunks, settle } from "../helpers/connection-pair.ts";
+import { codeOf } from "../helpers/errors.ts";
 import { converse, leaseOf, payload, resultOf, streamPair, testPool } from "../helpers/wire.ts";
-
-const codeOf = async (work: Promise<unknown>): Promise<string> => {
-  try {
-    await work;
-    return "no error";
-  } catch (error) {
-    return error instanceof WalbError ? error.code : String(error);
-  }
-};
 
 describe("reading", () => {
   test("values and bulk data arrive whole at any chunk size, in the order they were sent", async () => {
@@ -108,6 +100,18 @@ describe("reading", () => {
 });
 
 describe("deadlines", () => {
+  test("a peer that goes takes the deadline with it, also when nobody waits any more", async () => {
+    const { client, server, clock } = streamPair();
+    const reading = server.readU8("one");
+    expect(clock.timerCount).toBe(1);
+    client.put((encoder) => encoder.u8(1));
+    client.endWrite();
+    expect(await reading).toBe(1);
+    await settle();
+    expect(clock.timerCount).toBe(0);
+    client.close();
+  });
+
   test("a silent peer ends with timed-out, naming peer and step", async () => {
     const { server, clock } = streamPair();
     const reading = server.readString("the request");

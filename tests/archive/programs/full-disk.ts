@@ -7,7 +7,8 @@ import { appendFileSync, existsSync, mkdirSync, readdirSync, readFileSync, rmSyn
 import { tmpdir } from "node:os";
 import { RecordKind } from "../../../src/diff/types.ts";
 import { createPlatform } from "../../../src/platform/real/index.ts";
-import { codeOf, expectSame, gidsOf, openTestArchive, run, statusOf } from "../harness.ts";
+import { codeOf } from "../../helpers/errors.ts";
+import { expectSame, gidsOf, openTestArchive, run, statusOf } from "../harness.ts";
 import { sendDiff, sendImage } from "../peers.ts";
 
 const directory = process.argv[2]!;

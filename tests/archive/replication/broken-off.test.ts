@@ -1,5 +1,5 @@
 import { describe, expect, test } from "bun:test";
-import { codeOf } from "../harness.ts";
+import { codeOf } from "../../helpers/errors.ts";
 import { type ReplicaScene, withReplicas } from "./scene.ts";
 
 const kinds = ["full", "diff", "hash", "resync"] as const;

@@ -1,7 +1,7 @@
 import { describe, expect, test } from "bun:test";
 import { errorFromReport } from "../../../src/control/error.ts";
 import type { JobInfo } from "../../../src/control/job.ts";
-import { codeOf } from "../harness.ts";
+import { codeOf } from "../../helpers/errors.ts";
 import { type ArchiveHost, type ReplicaScene, withReplicas } from "./scene.ts";
 
 /** Begins to follow. */

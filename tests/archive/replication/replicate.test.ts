@@ -1,6 +1,7 @@
 import { describe, expect, test } from "bun:test";
 import { mergeLabels } from "../../../src/archive/replication/labels.ts";
-import { codeOf, pointsOf } from "../harness.ts";
+import { codeOf, expectError } from "../../helpers/errors.ts";
+import { pointsOf } from "../harness.ts";
 import { sendChanges, sendDiff } from "../peers.ts";
 import { type ReplicaScene, withReplicas } from "./scene.ts";
 
@@ -180,7 +181,7 @@ describe("a replication", () => {
       await traffic(scene, 0, 2);
       await scene.backup(a1);
       const points = await a1.gids();
-      await expect(scene.replicate(a0, a1)).rejects.toMatchObject({
+      await expectError(scene.replicate(a0, a1), {
         code: "different-uuid",
         message: expect.stringMatching(/other backups.*--resync/),
       });
@@ -203,7 +204,7 @@ describe("a replication", () => {
       const points = await a1.gids();
       // The first one still gets what proxies had of the old log, further than the second one's gids.
       await scene.diff(a0, 2, 9);
-      await expect(scene.replicate(a0, a1)).rejects.toThrow(/gone different ways.*nothing was changed/);
+      await expectError(scene.replicate(a0, a1), /gone different ways.*nothing was changed/);
       expect(await a1.gids()).toEqual(points);
       expect((await a1.status()).uuid).toBe(uuid);
       await scene.replicate(a0, a1, { resync: true });
@@ -235,7 +236,7 @@ describe("a replication", () => {
           [a0, a1],
           [a1, a0],
         ] as const) {
-          await expect(scene.replicate(from, to)).rejects.toMatchObject({
+          await expectError(scene.replicate(from, to), {
             code: "different-uuid",
             message: expect.stringMatching(/gone different ways.*b{32}|c{32}.*nothing was changed/),
           });
@@ -243,7 +244,7 @@ describe("a replication", () => {
         expect([await a0.gids(), await a1.gids()]).toEqual(points);
         // The third one is behind both: the first to bring it along decides.
         await scene.replicate(a1, a2);
-        await expect(scene.replicate(a0, a2)).rejects.toMatchObject({ code: "different-uuid" });
+        await expectError(scene.replicate(a0, a2), { code: "different-uuid" });
         await scene.replicate(a0, a1, { resync: true });
         await scene.replicate(a0, a1);
         expect((await a1.status()).uuid).toBe("b".repeat(32));
@@ -321,7 +322,7 @@ describe("a replication", () => {
           await scene.diff(a0, 1, 2, { sizeLb: 1400 });
           if (isAutoResize) await scene.replicate(a0, a1);
           else {
-            await expect(scene.replicate(a0, a1)).rejects.toThrow(/700 LB.*1400.*walb resize vol0 716800 --server a1/);
+            await expectError(scene.replicate(a0, a1), /700 LB.*1400.*walb resize vol0 716800 --server a1/);
             await a1.command("resize", { sizeLb: 1400 });
             await scene.replicate(a0, a1);
           }
@@ -338,9 +339,9 @@ describe("a replication", () => {
       const { a0, a1 } = scene;
       await scene.begin();
       await a1.command("clear");
-      await expect(scene.replicate(a0, a1)).rejects.toThrow(/does not know this volume.*walb init vol0/);
+      await expectError(scene.replicate(a0, a1), /does not know this volume.*walb init vol0/);
       expect(await codeOf(a0.command("replicate", { to: "nowhere:10200" }))).toBe("unreachable");
-      await expect(a0.command("replicate", { to: "a0:10200" })).rejects.toThrow(/itself/);
+      await expectError(a0.command("replicate", { to: "a0:10200" }), /itself/);
     });
   });
 });

@@ -1,4 +1,5 @@
 import { describe, expect, test } from "bun:test";
+import { expectError } from "../../helpers/errors.ts";
 import { withReplicas } from "./scene.ts";
 
 describe("a resync", () => {
@@ -100,7 +101,7 @@ describe("a resync", () => {
               effect: "no-space",
               times: 1000,
             });
-          await expect(scene.replicate(a0, a1, { resync: true })).rejects.toThrow();
+          await expectError(scene.replicate(a0, a1, { resync: true }));
           await scene.world.run(1000);
           expect(await a1.status()).toMatchObject({ state: "Archived", trouble: { code: "no-space" } });
           a1.host.storage.setCapacity(2 ** 40);
