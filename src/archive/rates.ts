@@ -9,9 +9,9 @@ const burstMs = 200;
 
 /** Makes work wait so that it keeps a rate; all that shares one shares the rate. */
 class RateLimit {
-  /** 0 for no limit. */
-  bytesPerS = 0;
   readonly #clock: Clock;
+  /** 0 for no limit. */
+  #bytesPerS = 0;
   /** When what was taken so far is paid for, monotonic. */
   #paidMs = 0;
 
@@ -19,20 +19,33 @@ class RateLimit {
     this.#clock = clock;
   }
 
+  get bytesPerS(): number {
+    return this.#bytesPerS;
+  }
+
+  set bytesPerS(bytesPerS: number) {
+    if (bytesPerS === this.#bytesPerS) return;
+    this.#bytesPerS = bytesPerS;
+    // What was taken at the old rate is not waited for at that rate.
+    this.#paidMs = Math.min(this.#paidMs, this.#clock.monotonicMs());
+  }
+
   /** Waits until so much may be done. @throws the signal's reason. */
   async take(bytes: number, signal: AbortSignal): Promise<void> {
-    let owedBytes = bytes;
-    while (owedBytes > 0) {
-      const rate = this.bytesPerS;
+    for (let owedBytes = bytes; owedBytes > 0; ) {
+      const rate = this.#bytesPerS;
       if (rate === 0) return;
       const nowMs = this.#clock.monotonicMs();
+      const waitMs = this.#paidMs - nowMs;
+      if (waitMs > 0) {
+        // In short sleeps, and nothing is taken before: however many wait, a new rate counts at once for all of them.
+        await this.#clock.sleep(Math.min(waitMs, sleepMsMax), signal);
+        continue;
+      }
       this.#paidMs = Math.max(this.#paidMs, nowMs - burstMs);
-      // A piece at a time: what was taken at an old rate would otherwise be waited for at that rate.
       const part = Math.min(owedBytes, Math.max(1, (rate * sleepMsMax) / 1000));
       this.#paidMs += (part * 1000) / rate;
       owedBytes -= part;
-      const waitMs = this.#paidMs - nowMs;
-      if (waitMs > 0) await this.#clock.sleep(waitMs, signal);
     }
   }
 }

@@ -100,6 +100,8 @@ export async function verifyVolume(
   const totalBytes = chosen.reduce((sum, { meta }) => sum + meta.dataSizeBytes, 0);
   try {
     const good: string[] = [];
+    // Known before the first one is through, which may be large and have to wait.
+    context.progress({ doneBytes: 0, totalBytes, step: "checking the diffs" });
     const check = async (diff: StoredDiff) => {
       await volume.rates.scan.take(diff.meta.dataSizeBytes, context.signal);
       try {

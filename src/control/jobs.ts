@@ -20,7 +20,7 @@ interface Job {
   readonly watchers: Set<(job: JobInfo) => void>;
   readonly acceptance: PromiseWithResolvers<void>;
   ended: Promise<void>;
-  end: Pick<JobInfo, "state" | "endedMs" | "result" | "error"> | undefined;
+  end: Pick<JobInfo, "state" | "endedMs" | "result" | "error" | "progress"> | undefined;
   notifyTimer: Timer | undefined;
 }
 
@@ -71,24 +71,24 @@ export class JobTable {
     };
     this.#jobs.set(job.id, job);
     job.ended = this.#run(job, work);
-    return describe(job);
+    return this.#describe(job);
   }
 
   /** All known jobs, newest first. */
   list(): JobInfo[] {
-    return [...this.#jobs.values()].reverse().map(describe);
+    return [...this.#jobs.values()].reverse().map((job) => this.#describe(job));
   }
 
   /** @throws WalbError `not-found`. */
   get(id: string): JobInfo {
-    return describe(this.#find(id));
+    return this.#describe(this.#find(id));
   }
 
   /** See `Control.watchJob`. */
   watch(id: string, changed: (job: JobInfo) => void): () => void {
     const job = this.#find(id);
     if (job.end === undefined) job.watchers.add(changed);
-    changed(describe(job));
+    changed(this.#describe(job));
     return () => job.watchers.delete(changed);
   }
 
@@ -96,7 +96,7 @@ export class JobTable {
   async untilAccepted(id: string): Promise<JobInfo> {
     const job = this.#find(id);
     await job.acceptance.promise;
-    return describe(job);
+    return this.#describe(job);
   }
 
   /** See `Control.cancelJob`. */
@@ -104,7 +104,7 @@ export class JobTable {
     const job = this.#find(id);
     if (job.end === undefined) job.abort.abort(new WalbError("cancelled", { what: why }));
     await job.ended;
-    return describe(job);
+    return this.#describe(job);
   }
 
   /** Cancels all jobs and waits until they have ended. */
@@ -120,30 +120,49 @@ export class JobTable {
         notifyMs,
         () => {
           job.notifyTimer = undefined;
-          notify(job);
+          this.#notify(job);
         },
         { unref: true },
       );
     };
     try {
       const result = await work({ signal: job.abort.signal, progress, accepted: job.acceptance.resolve });
-      job.end = { state: "done", endedMs: this.#clock.nowMs(), result };
+      job.end = { state: "done", ...this.#ending(job), result };
     } catch (thrown) {
       const isCancelled = job.abort.signal.aborted;
       const error = asWalbError(thrown, job.volume === undefined ? {} : { volume: job.volume });
-      job.end = { state: isCancelled ? "cancelled" : "failed", endedMs: this.#clock.nowMs(), error: error.toJSON() };
+      job.end = { state: isCancelled ? "cancelled" : "failed", ...this.#ending(job), error: error.toJSON() };
     }
     job.notifyTimer?.cancel();
     job.notifyTimer = undefined;
     job.acceptance.resolve();
-    notify(job);
+    this.#notify(job);
     job.watchers.clear();
     this.#forgetOld();
+  }
+
+  #ending({ meter }: Job): Pick<JobInfo, "endedMs" | "progress"> {
+    return { endedMs: this.#clock.nowMs(), progress: meter.progress(this.#clock.monotonicMs()) };
   }
 
   #forgetOld(): void {
     const ended = [...this.#jobs.values()].filter((job) => job.end !== undefined);
     for (const job of ended.slice(0, Math.max(0, ended.length - endedJobsMax))) this.#jobs.delete(job.id);
+  }
+
+  #notify(job: Job): void {
+    const info = this.#describe(job);
+    for (const watcher of job.watchers) watcher(info);
+  }
+
+  #describe({ id, command, volume, startedMs, meter, end }: Job): JobInfo {
+    return {
+      id,
+      command,
+      ...(volume === undefined ? {} : { volume }),
+      startedMs,
+      ...(end ?? { state: "running", progress: meter.progress(this.#clock.monotonicMs()) }),
+    };
   }
 
   #find(id: string): Job {
@@ -154,20 +173,4 @@ export class JobTable {
       hint: "jobs are forgotten when the daemon restarts; see what is running with: walb status",
     });
   }
-}
-
-function notify(job: Job): void {
-  const info = describe(job);
-  for (const watcher of job.watchers) watcher(info);
-}
-
-function describe(job: Job): JobInfo {
-  return {
-    id: job.id,
-    command: job.command,
-    ...(job.volume === undefined ? {} : { volume: job.volume }),
-    startedMs: job.startedMs,
-    progress: job.meter.progress(),
-    ...(job.end ?? { state: "running" }),
-  };
 }

@@ -5,6 +5,8 @@ import type { Progress, ProgressReport } from "./job.ts";
 const sampleMsMin = 200;
 /** Time after which an old rate counts a third. */
 const smoothingMs = 10_000;
+/** Reports may be so far apart before the work counts as slower than it was. */
+const quietMs = 1_000;
 
 /** Follows the progress of one job. Times are monotonic milliseconds. */
 export class ProgressMeter {
@@ -30,18 +32,16 @@ export class ProgressMeter {
     }
     const elapsedMs = nowMs - this.#sampleMs;
     if (elapsedMs < sampleMsMin) return;
-    const rate = (report.doneBytes - this.#sampleBytes) / elapsedMs;
-    const weight = 1 - Math.exp(-elapsedMs / smoothingMs);
-    this.#rateBytesPerMs =
-      this.#rateBytesPerMs === undefined ? rate : this.#rateBytesPerMs + weight * (rate - this.#rateBytesPerMs);
+    this.#rateBytesPerMs = this.#smoothed(report.doneBytes, elapsedMs);
     this.#sampleMs = nowMs;
     this.#sampleBytes = report.doneBytes;
   }
 
-  /** What to show. */
-  progress(): Progress {
+  /** What to show: work that says nothing becomes slower with every second, and so its end moves away. */
+  progress(nowMs: number): Progress {
     const { doneBytes, totalBytes, step } = this.#report;
-    const rate = this.#rateBytesPerMs ?? 0;
+    const elapsedMs = nowMs - this.#sampleMs;
+    const rate = (elapsedMs < quietMs ? this.#rateBytesPerMs : this.#smoothed(doneBytes, elapsedMs)) ?? 0;
     const leftBytes = totalBytes === undefined ? undefined : Math.max(0, totalBytes - doneBytes);
     return {
       doneBytes,
@@ -50,5 +50,13 @@ export class ProgressMeter {
       ...(leftBytes === undefined || rate <= 0 ? {} : { etaS: Math.ceil(leftBytes / rate / 1000) }),
       step: step ?? "",
     };
+  }
+
+  /** The rate with what was done since the last sample. */
+  #smoothed(doneBytes: number, elapsedMs: number): number {
+    const rate = (doneBytes - this.#sampleBytes) / elapsedMs;
+    if (this.#rateBytesPerMs === undefined) return rate;
+    const weight = 1 - Math.exp(-elapsedMs / smoothingMs);
+    return this.#rateBytesPerMs + weight * (rate - this.#rateBytesPerMs);
   }
 }

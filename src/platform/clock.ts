@@ -1,5 +1,7 @@
 /** @module The Clock and Random interfaces: time and chance, real or simulated. */
 
+import { WalbError } from "../errors.ts";
+
 /** A running timer. */
 export interface Timer {
   cancel(): void;
@@ -22,4 +24,13 @@ export interface Random {
   u32(): number;
   /** Uniform in [0, 1), for jitter. */
   fraction(): number;
+}
+
+/** What a sleep rejects with when its signal aborts: why that was, as far as it is known. */
+export function cancelledWait(reason: unknown): WalbError {
+  if (reason instanceof WalbError && reason.code === "cancelled") return reason;
+  return new WalbError("cancelled", {
+    what: "a wait was cancelled",
+    ...(reason === undefined ? {} : { cause: reason }),
+  });
 }

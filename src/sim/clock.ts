@@ -1,6 +1,5 @@
 /** @module The clock of a simulated process: virtual time, the wall clock apart from the monotonic one. */
-import { WalbError } from "../errors.ts";
-import type { Clock } from "../platform/clock.ts";
+import { type Clock, cancelledWait } from "../platform/clock.ts";
 import type { SimProcess } from "./process.ts";
 
 /** @param wallClockMs wall clock at world time 0, read at each call, so that it can be stepped. */
@@ -17,12 +16,12 @@ export function createSimClock(process: SimProcess, wallClockMs: () => number): 
     sleep(delayMs, signal) {
       return new Promise<void>((resolve, reject) => {
         if (signal?.aborted === true) {
-          reject(cancelled(signal));
+          reject(cancelledWait(signal.reason));
           return;
         }
         const abort = () => {
           timer.cancel();
-          if (signal !== undefined && process.isAlive) reject(cancelled(signal));
+          if (signal !== undefined && process.isAlive) reject(cancelledWait(signal.reason));
         };
         const timer = clock.timer(delayMs, () => {
           signal?.removeEventListener("abort", abort);
@@ -33,8 +32,4 @@ export function createSimClock(process: SimProcess, wallClockMs: () => number): 
     },
   };
   return clock;
-}
-
-function cancelled(signal: AbortSignal): WalbError {
-  return new WalbError("cancelled", { what: "the wait was cancelled", cause: signal.reason });
 }

@@ -179,13 +179,25 @@ describe("rate", () => {
     for (let second = 1; second <= 20; second += 1) {
       meter.report({ doneBytes: second * 5_000_000, totalBytes: 200_000_000 }, second * 1000);
     }
-    expect(meter.progress()).toEqual({
+    expect(meter.progress(20_000)).toEqual({
       doneBytes: 100_000_000,
       totalBytes: 200_000_000,
       rateBytesPerS: 5_000_000,
       etaS: 20,
       step: "",
     });
+  });
+
+  test("work that stands still becomes slower by the second, and its end moves away", () => {
+    const meter = new ProgressMeter(0);
+    for (let second = 1; second <= 20; second += 1) {
+      meter.report({ doneBytes: second * 5_000_000, totalBytes: 200_000_000 }, second * 1000);
+    }
+    const later = [0, 5, 20, 120].map((seconds) => meter.progress((20 + seconds) * 1000));
+    const rates = later.map(({ rateBytesPerS }) => rateBytesPerS);
+    expect(rates).toEqual(rates.toSorted((a, b) => b - a));
+    expect(rates.at(-1)).toBeLessThan(5_000_000 / 1000);
+    expect(later.at(-1)!.etaS).toBeGreaterThan(3600);
   });
 
   test("the rate is finite and not negative whatever is reported", () => {
@@ -203,7 +215,7 @@ describe("rate", () => {
         for (const { doneBytes, elapsedMs, step } of all) {
           nowMs += elapsedMs;
           meter.report({ doneBytes, totalBytes: 1_000_000, ...(step === undefined ? {} : { step }) }, nowMs);
-          const { rateBytesPerS, etaS } = meter.progress();
+          const { rateBytesPerS, etaS } = meter.progress(nowMs);
           expect(rateBytesPerS).toBeGreaterThanOrEqual(0);
           expect(Number.isFinite(rateBytesPerS)).toBe(true);
           expect(etaS === undefined || Number.isFinite(etaS)).toBe(true);

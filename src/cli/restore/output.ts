@@ -90,7 +90,7 @@ async function copy(
       progress(doneBytes) {
         meter.report({ doneBytes, totalBytes: point.sizeLb * lbBytes, step: "reading" }, platform.clock.monotonicMs());
         const job = { id: "", command: "restore", volume, state: "running" as const, startedMs: 0 };
-        view.show({ ...job, progress: meter.progress() });
+        view.show({ ...job, progress: meter.progress(platform.clock.monotonicMs()) });
       },
     });
   } finally {

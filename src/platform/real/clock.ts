@@ -1,6 +1,5 @@
 /** @module The real clock. */
-import { WalbError } from "../../errors.ts";
-import type { Clock, Timer } from "../clock.ts";
+import { type Clock, cancelledWait, type Timer } from "../clock.ts";
 
 /** Longest delay that setTimeout keeps. */
 const delayMsMax = 2 ** 31 - 1;
@@ -25,7 +24,7 @@ function sleep(delayMs: number, signal?: AbortSignal): Promise<void> {
   return new Promise((resolve, reject) => {
     const cancelled = (): void => {
       running.cancel();
-      reject(new WalbError("cancelled", { what: "a wait was cancelled" }));
+      reject(cancelledWait(signal?.reason));
     };
     const running = timer(delayMs, () => {
       signal?.removeEventListener("abort", cancelled);
