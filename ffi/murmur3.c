@@ -25,6 +25,17 @@ static const uint64_t c2 = 0x4cf5ad432745937fULL;
 static inline uint64_t mix1(uint64_t k) { return rotate(k * c1, 31) * c2; }
 static inline uint64_t mix2(uint64_t k) { return rotate(k * c2, 33) * c1; }
 
+void murmur3_finish(uint64_t hash[2], size_t size) {
+    hash[0] ^= size;
+    hash[1] ^= size;
+    hash[0] += hash[1];
+    hash[1] += hash[0];
+    hash[0] = finish(hash[0]);
+    hash[1] = finish(hash[1]);
+    hash[0] += hash[1];
+    hash[1] += hash[0];
+}
+
 WALB_EXPORT void walb_murmur3_x64_128(const void *data, size_t size, uint32_t seed, uint8_t out[16]) {
     const uint8_t *bytes = data;
     uint64_t h1 = seed, h2 = seed;
@@ -43,14 +54,7 @@ WALB_EXPORT void walb_murmur3_x64_128(const void *data, size_t size, uint32_t se
         h2 ^= mix2(load64(tail + 8));
         h1 ^= mix1(load64(tail));
     }
-    h1 ^= size;
-    h2 ^= size;
-    h1 += h2;
-    h2 += h1;
-    h1 = finish(h1);
-    h2 = finish(h2);
-    h1 += h2;
-    h2 += h1;
-    memcpy(out, &h1, 8);
-    memcpy(out + 8, &h2, 8);
+    uint64_t hash[2] = {h1, h2};
+    murmur3_finish(hash, size);
+    memcpy(out, hash, 16);
 }

@@ -143,6 +143,9 @@ static int64_t run(struct job *job) {
         }
         return 0;
     }
+    case OP_HASH_ZEROES:
+        hash_zeroes((size_t)size, (uint32_t)job->extra, job->count, at(job->table));
+        return 0;
     case OP_WRITE_DECODED:
         return io_write_decoded(job->fd, items, job->count, (uint64_t)job->extra);
     case OP_TRANSFER:

@@ -87,6 +87,7 @@ enum op {
     OP_FRAME,
     OP_READ_PACKS,
     OP_READ_LOG_PACKS,
+    OP_HASH_ZEROES,
 };
 
 enum { FLAG_ALWAYS = 1, FLAG_BLOCK_DEVICE = 2, FLAG_VERIFIED = 4, FLAG_SYNC = 8, FLAG_SUMMED = 16, FLAG_GENTLE = 32 };
@@ -99,6 +100,10 @@ void walb_run_job(struct job *job);
 uint32_t walb_checksum(const void *data, size_t size, uint32_t salt);
 int walb_is_zero(const void *data, size_t size);
 void walb_murmur3_x64_128(const void *data, size_t size, uint32_t seed, uint8_t out[16]);
+/* Of the state behind the last round the hash. */
+void murmur3_finish(uint64_t hash[2], size_t size);
+/* The exclusive or of `count` hashes of `size` zeroes, with the seeds from `seed` on, which begin at 0 again. */
+void hash_zeroes(size_t size, uint32_t seed, uint32_t count, uint8_t sum[16]);
 
 void encode_items(struct item *items, uint32_t count, int always);
 void decode_items(struct item *items, uint32_t count);

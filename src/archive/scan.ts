@@ -14,7 +14,7 @@ import type { DiskFile } from "../platform/disk.ts";
 import { scanList } from "../snapshot/restore.ts";
 import { applicableList } from "../snapshot/select.ts";
 import type { DiffMeta } from "../snapshot/types.ts";
-import { alignUp, lbBytes, mib } from "../units.ts";
+import { alignDown, alignUp, lbBytes, mib } from "../units.ts";
 import { defaultBulkLb } from "../wire/grammar.ts";
 import { hashBytes } from "../wire/hash-stream.ts";
 import type { BulkToScan } from "../wire/scan.ts";
@@ -28,6 +28,23 @@ const bulksInFlightMax = 4;
 const hashJobBytesMax = mib;
 /** Most hashes of holes that are given at once. */
 const holeHashesMax = 1024;
+/** Most bytes of a hole that one job hashes: a few milliseconds. */
+const holeJobBytesMax = 256 * mib;
+
+/** Part of a range that one job hashes. */
+interface Piece {
+  readonly offsetBytes: number;
+  readonly sizeBytes: number;
+  /** Of whole bulks of zeroes. */
+  readonly isHole: boolean;
+}
+
+/** All multiples of a bulk. */
+interface PieceLimits {
+  readonly bulkBytes: number;
+  readonly readBytesMax: number;
+  readonly holeBytesMax: number;
+}
 
 /** What to scan. */
 export interface ScanRange {
@@ -189,66 +206,74 @@ export class SnapshotImage {
 
   /** XOR of the hashes of all bulks, each with its number as seed: 16 bytes. */
   async hash(signal: AbortSignal, onProgress?: (doneBytes: number) => void): Promise<Uint8Array> {
-    const { sizeLb, bulkLb } = this.#range;
+    const bulkBytes = this.#range.bulkLb * lbBytes;
     const sum = new Uint8Array(16);
-    let offsetLb = 0;
-    let hashedLb = 0;
-    const start = (): Promise<Uint8Array> | undefined => {
-      if (offsetLb >= sizeLb) return undefined;
-      checkAborted(signal, "the scan");
-      const at = offsetLb;
-      offsetLb += bulkLb;
-      return this.#bulkHash(at, Math.min(bulkLb, sizeLb - at), (at / bulkLb) % 0x1_0000_0000);
+    const limits = { bulkBytes, readBytesMax: bulkBytes, holeBytesMax: alignDown(holeJobBytesMax, bulkBytes) };
+    const hash = ({ offsetBytes, sizeBytes, isHole }: Piece): Promise<Uint8Array> => {
+      const seed = (offsetBytes / bulkBytes) % 0x1_0000_0000;
+      if (isHole) return this.#io.compute.hashZeroes(bulkBytes, seed, sizeBytes / bulkBytes);
+      return this.#bulkHash(offsetBytes, sizeBytes, seed);
     };
-    try {
-      for await (const hash of inOrder(start, bulksInFlightMax, () => undefined)) {
-        for (let i = 0; i < 16; i++) sum[i] = sum[i]! ^ hash[i]!;
-        hashedLb = Math.min(sizeLb, hashedLb + bulkLb);
-        onProgress?.(hashedLb * lbBytes);
-      }
-    } catch (error) {
-      throw explained(this.#volume, error);
+    for await (const { piece, result } of this.#hashed(limits, "the scan", signal, hash)) {
+      for (let i = 0; i < 16; i++) sum[i] = sum[i]! ^ result[i]!;
+      onProgress?.(piece.offsetBytes + piece.sizeBytes);
     }
     return sum;
   }
 
   /** Hashes of all bulks in order, 16 bytes each, in pieces. */
   async *hashes(seed: number, signal: AbortSignal): AsyncGenerator<Uint8Array, void> {
-    const { sizeLb, bulkLb } = this.#range;
-    const bulkBytes = bulkLb * lbBytes;
-    const endBytes = sizeLb * lbBytes;
-    const jobBytes = Math.max(bulkBytes, hashJobBytesMax - (hashJobBytesMax % bulkBytes));
+    const bulkBytes = this.#range.bulkLb * lbBytes;
     const zeroes = await this.#hashZeroes(bulkBytes, seed);
-    const jobs: Promise<Uint8Array>[] = [];
-    let offsetBytes = 0;
+    const readBytesMax = Math.max(bulkBytes, alignDown(hashJobBytesMax, bulkBytes));
+    const limits = { bulkBytes, readBytesMax, holeBytesMax: holeHashesMax * bulkBytes };
+    const hash = async ({ offsetBytes, sizeBytes, isHole }: Piece): Promise<Uint8Array> =>
+      isHole
+        ? zeroes.subarray(0, (sizeBytes / bulkBytes) * hashBytes)
+        : await this.#hashRange(offsetBytes, sizeBytes, bulkBytes, seed);
+    for await (const { result } of this.#hashed(limits, "the comparison", signal, hash)) yield result;
+  }
+
+  /** Runs jobs over the whole range, several at once; their results come in order. */
+  async *#hashed(
+    limits: PieceLimits,
+    what: string,
+    signal: AbortSignal,
+    hash: (piece: Piece) => Promise<Uint8Array>,
+  ): AsyncGenerator<{ readonly piece: Piece; readonly result: Uint8Array }, void> {
+    const jobs: { readonly piece: Piece; readonly result: Promise<Uint8Array> }[] = [];
+    const first = async () => {
+      const { piece, result } = jobs.shift()!;
+      return { piece, result: await result };
+    };
     try {
-      while (offsetBytes < endBytes || jobs.length > 0) {
-        checkAborted(signal, "the comparison");
-        while (jobs.length < bulksInFlightMax && offsetBytes < endBytes) {
-          const holeBulks = Math.floor(((await this.#holeEnd(offsetBytes)) - offsetBytes) / bulkBytes);
-          if (holeBulks > 0) {
-            const bulks = Math.min(holeBulks, holeHashesMax, Math.floor((endBytes - offsetBytes) / bulkBytes));
-            // A short last bulk has another hash: it is read.
-            if (bulks > 0) {
-              jobs.push(Promise.resolve(zeroes.subarray(0, bulks * hashBytes)));
-              offsetBytes += bulks * bulkBytes;
-              continue;
-            }
-          }
-          const sizeBytes = Math.min(jobBytes, endBytes - offsetBytes);
-          const job = this.#hashRange(offsetBytes, sizeBytes, bulkBytes, seed);
-          // The failure is met when the job's turn comes; until then it must not count as unhandled.
-          job.catch(() => undefined);
-          jobs.push(job);
-          offsetBytes += sizeBytes;
-        }
-        yield await jobs.shift()!;
+      for await (const piece of this.#pieces(limits)) {
+        checkAborted(signal, what);
+        const result = hash(piece);
+        // The failure is met when the job's turn comes; until then it must not count as unhandled.
+        result.catch(() => undefined);
+        jobs.push({ piece, result });
+        if (jobs.length >= bulksInFlightMax) yield await first();
       }
+      while (jobs.length > 0) yield await first();
     } catch (error) {
       throw explained(this.#volume, error);
     } finally {
       // Nothing may read from files that are being closed.
-      await Promise.allSettled(jobs);
+      await Promise.allSettled(jobs.map(({ result }) => result));
+    }
+  }
+
+  /** The range in whole bulks: holes, and what is to be read. A short last bulk has another hash: it is read. */
+  async *#pieces({ bulkBytes, readBytesMax, holeBytesMax }: PieceLimits): AsyncGenerator<Piece, void> {
+    const endBytes = this.#range.sizeLb * lbBytes;
+    for (let offsetBytes = 0; offsetBytes < endBytes; ) {
+      const holeEnd = Math.min(await this.#holeEnd(offsetBytes), offsetBytes + holeBytesMax, endBytes);
+      const holeBytes = alignDown(holeEnd - offsetBytes, bulkBytes);
+      const isHole = holeBytes > 0;
+      const sizeBytes = isHole ? holeBytes : Math.min(readBytesMax, endBytes - offsetBytes);
+      yield { offsetBytes, sizeBytes, isHole };
+      offsetBytes += sizeBytes;
     }
   }
 
@@ -366,12 +391,13 @@ export class SnapshotImage {
     }
   }
 
-  async #bulkHash(offsetLb: number, sizeLb: number, seed: number): Promise<Uint8Array> {
-    await this.#volume.rates.scan.take(sizeLb * lbBytes, this.#signal);
-    const lease = await this.#targets.lease(sizeLb * lbBytes);
+  async #bulkHash(offsetBytes: number, sizeBytes: number, seed: number): Promise<Uint8Array> {
+    await this.#volume.rates.scan.take(sizeBytes, this.#signal);
+    const lease = await this.#targets.lease(sizeBytes);
     try {
-      await this.#image.read(offsetLb * lbBytes, lease);
-      return await this.#io.compute.hashes([lease], seed);
+      const bulk = lease.slice(0, sizeBytes);
+      await this.#image.read(offsetBytes, bulk);
+      return await this.#io.compute.hashes([bulk], seed);
     } finally {
       lease.release();
     }

@@ -104,6 +104,9 @@ export interface Compute {
   checksums(items: readonly Memory[], salt: number): Promise<Uint32Array>;
   /** MurmurHash3 x64 128, 16 bytes an item. */
   hashes(items: readonly Memory[], seed: number): Promise<Uint8Array>;
+  /** The exclusive or of the hashes of `count` runs of `sizeBytes` zeroes, each with the seed after the one before (behind
+   * the last one comes 0): 16 bytes. */
+  hashZeroes(sizeBytes: number, firstSeed: number, count: number): Promise<Uint8Array>;
   /** The same as `checksums` for one small block, at once on the calling thread (headers of up to 4 KiB). */
   checksumNow(memory: Uint8Array, salt: number): number;
   /** All-zero test at once on the calling thread, for small ranges. */

@@ -28,7 +28,7 @@ import { EncodedF64, ExpandedF64, ItemF64, ItemU32, itemBytes, itemF64, itemU32,
 import type { Memory } from "./memory.ts";
 import { createInlineRunner, type JobPool, type JobRunner } from "./pool.ts";
 import { shim } from "./shim.ts";
-import { putSource, putTarget, type Table, withItems } from "./tables.ts";
+import { putSource, putTarget, type Table, withItems, withTable } from "./tables.ts";
 
 /** Checks codec and level. @throws WalbError `bad-parameter`: levels are 0..9, zstd takes up to 19. */
 export function checkCompressOption(option: CompressOption): void {
@@ -197,6 +197,17 @@ class ShimCompute implements Compute {
         hashes.set(table.bytes.subarray(i * itemBytes, i * itemBytes + 16), 16 * i);
       }
       return hashes;
+    });
+  }
+
+  async hashZeroes(sizeBytes: number, firstSeed: number, count: number): Promise<Uint8Array> {
+    checkRange(sizeBytes, 0, 2 ** 40, "sizeBytes");
+    checkRange(firstSeed, 0, 0xffff_ffff, "seed");
+    checkRange(count, 0, 0xffff_ffff, "count");
+    return await withTable(16, async (table) => {
+      const job = { op: Op.hashZeroes, count, size: sizeBytes, extra: firstSeed, table: table.address };
+      await this.#runner.run(job);
+      return table.bytes.slice(0, 16);
     });
   }
 

@@ -41,6 +41,7 @@ export const Op = {
   frame: 36,
   readPacks: 37,
   readLogPacks: 38,
+  hashZeroes: 39,
 } as const;
 export type Op = (typeof Op)[keyof typeof Op];
 

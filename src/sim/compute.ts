@@ -27,6 +27,7 @@ export function createSimCompute(process: SimProcess, delay: DelayRange): Comput
     verify: (items) => later(`verify ${items.length}`, () => inner.verify(items)),
     checksums: (items, salt) => later(`checksum ${items.length}`, () => inner.checksums(items, salt)),
     hashes: (items, seed) => later(`hash ${items.length}`, () => inner.hashes(items, seed)),
+    hashZeroes: (...run) => later("hash of zeroes", () => inner.hashZeroes(...run)),
     checksumNow: (memory, salt) => inner.checksumNow(memory, salt),
     isZeroNow: (memory) => inner.isZeroNow(memory),
     parsePacksNow: (headers, packs, columns, place) => inner.parsePacksNow(headers, packs, columns, place),

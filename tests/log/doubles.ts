@@ -106,6 +106,7 @@ export const testCompute: Compute = {
     ),
   checksums: (items, salt) => Promise.resolve(Uint32Array.from(items, ({ bytes }) => walbChecksum(bytes, salt))),
   hashes: notHere,
+  hashZeroes: notHere,
   checksumNow: (bytes, salt) => walbChecksum(bytes, salt),
   isZeroNow: (bytes) => bytes.every((byte) => byte === 0),
   parsePacksNow: notHere,

@@ -115,6 +115,26 @@ for (const [name, compute] of implementations) {
       }
     });
 
+    test("MurmurHash3 of many runs of zeroes is that of one after the other, over the end of the seeds", async () => {
+      for (const size of [0, 1, 17, 512, 4096]) {
+        for (const [seed, count] of [
+          [0, 1],
+          [5, 31],
+          [0xfffffff0, 100],
+        ] as const) {
+          const wanted = new Uint8Array(16);
+          for (let i = 0; i < count; i++) {
+            const hash = await compute.hashes([put(new Uint8Array(size))], (seed + i) % 2 ** 32);
+            hash.forEach((byte, at) => {
+              wanted[at]! ^= byte;
+            });
+          }
+          expect(hex(await compute.hashZeroes(size, seed, count))).toBe(hex(wanted));
+        }
+      }
+      expect(hex(await compute.hashZeroes(512, 1, 0))).toBe("0".repeat(32));
+    });
+
     test("zero means every byte, and at least one", () => {
       expect(compute.isZeroNow(new Uint8Array(0))).toBe(false);
       for (const size of [1, 7, 255, 256, 257, 4096, 5000]) {
