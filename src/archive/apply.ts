@@ -17,7 +17,7 @@ import { stateText } from "../snapshot/text.ts";
 import type { ArchiveState } from "../snapshot/types.ts";
 import { lbBytes } from "../units.ts";
 import { forgetChanged } from "./base-hashes.ts";
-import { promoteCold, removeOldColds } from "./cold.ts";
+import { endPromotion, promoteCold, removeOldColds } from "./cold.ts";
 import type { StoredDiff } from "./diff-rows.ts";
 import { explained, type Round, verifyPlan } from "./diffs.ts";
 import { openFittingRound } from "./fitting.ts";
@@ -41,6 +41,7 @@ export async function applyToBase(
   isDry = false,
 ): Promise<{ readonly gid: bigint; readonly bytes: number; readonly lostPointCount: number }> {
   const { store } = volume;
+  await endPromotion(volume);
   const base = volume.requireBase();
   if (applyRound(store.set, base, gid).length === 0) {
     throw new WalbError("state", {

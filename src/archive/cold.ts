@@ -30,33 +30,60 @@ export async function keepCold(volume: ArchiveVolume, restored: ImageId, cold: C
   }
 }
 
-/** Deletes cold images. */
+/** Deletes cold images. @throws what keeps one of them, e.g. that it is mounted; then it stays. */
 export async function removeColds(volume: ArchiveVolume, colds: readonly Cold[]): Promise<void> {
   const { images, store, name } = volume;
   if (colds.length === 0) return;
   for (const { gid } of colds) store.colds.delete(gid);
   await volume.saveManifest();
-  for (const { gid } of colds) await images.remove(snapshotImage(name, "cold", gid));
+  for (const cold of colds) {
+    try {
+      await images.remove(snapshotImage(name, "cold", cold.gid));
+    } catch (error) {
+      store.colds.put(cold);
+      await volume.saveManifest();
+      throw error;
+    }
+  }
 }
 
-/** Deletes those that the base image has reached or passed. */
-export function removeOldColds(volume: ArchiveVolume): Promise<void> {
+/** Deletes those that the base image has reached or passed. What stays is tried again by the next apply or start. */
+export async function removeOldColds(volume: ArchiveVolume): Promise<void> {
   const base = volume.requireBase();
-  return removeColds(
-    volume,
-    volume.store.colds.all.filter((cold) => cold.gid <= base.from.gidB),
-  );
+  const old = volume.store.colds.all.filter((cold) => cold.gid <= base.from.gidB);
+  await removeColds(volume, old).catch((error: unknown) => {
+    volume.log.warn("an image of a point that is not needed any more could not be removed", { error });
+  });
 }
 
-/** Puts a cold image in the place of the base. */
+/**
+ * Puts a cold image in the place of the base. When the base cannot be removed, e.g. since somebody has it open, all is as it
+ * was: then the diffs are to be applied to the base.
+ */
 export async function promoteCold(volume: ArchiveVolume, cold: Cold): Promise<void> {
-  const { images, name } = volume;
-  await images.rename(snapshotImage(name, "cold", cold.gid), snapshotImage(name, "promoting", cold.gid));
-  await images.grow(snapshotImage(name, "promoting", cold.gid), volume.sizeBytes);
-  await forgetBaseHashes(volume);
-  await images.remove(baseImage(name));
-  await finishPromotion(volume, cold);
-  volume.log.info("a point that was kept as an image is the base now", { gid: cold.gid });
+  const { images, name, log } = volume;
+  const { gid } = cold;
+  volume.promoting = gid;
+  try {
+    await images.rename(snapshotImage(name, "cold", gid), snapshotImage(name, "promoting", gid));
+    await images.grow(snapshotImage(name, "promoting", gid), volume.sizeBytes);
+    await forgetBaseHashes(volume);
+    await images.remove(baseImage(name));
+    await finishPromotion(volume, cold);
+    volume.promoting = undefined;
+    log.info("a point that was kept as an image is the base now", { gid });
+  } catch (error) {
+    log.warn("a point that is kept as an image could not become the base", { gid, error });
+    await endPromotion(volume);
+  }
+}
+
+/** A promotion that failed is taken back, or finished when the base is gone. @throws why neither is possible now. */
+export async function endPromotion(volume: ArchiveVolume): Promise<void> {
+  const { images, name, promoting: gid } = volume;
+  if (gid === undefined) return;
+  if (await images.exists(snapshotImage(name, "promoting", gid))) await reconcilePromotion(volume, gid);
+  volume.promoting = undefined;
 }
 
 async function finishPromotion(volume: ArchiveVolume, cold: Cold): Promise<void> {

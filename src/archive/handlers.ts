@@ -26,7 +26,7 @@ import type { ResumedApplies } from "./resume.ts";
 import { hashVolume } from "./scan.ts";
 import type { ArchiveSettings } from "./settings.ts";
 import { startVolume, stopVolume } from "./start-stop.ts";
-import { brokenReport, volumeReport } from "./status.ts";
+import { answeredInTime, brokenReport, volumeReport } from "./status.ts";
 import { verifyVolume } from "./verify.ts";
 import { activeStates } from "./volume.ts";
 import type { ArchiveVolumes } from "./volumes.ts";
@@ -60,13 +60,18 @@ export function archiveHandlers(parts: HandlerParts): Handlers<ArchiveCommands> 
       const known = volumes.all.filter((one) => volume === undefined || one.name === volume);
       const broken = volumes.broken.filter((one) => volume === undefined || one.volume === volume);
       const isUnknown = volume !== undefined && known.length + broken.length === 0;
+      const [freeSpace, freeOfImages, reports] = await Promise.all([
+        platform.disk.freeSpace(settings.dataDir),
+        imageSpace(platform, parts.images),
+        Promise.all(known.map(volumeReport)),
+      ]);
       return {
         images: parts.images.kind,
-        ...(await platform.disk.freeSpace(settings.dataDir)),
-        ...(await imageSpace(parts.images)),
+        ...freeSpace,
+        ...freeOfImages,
         rates: rates.rates,
         volumes: [
-          ...(await Promise.all(known.map(volumeReport))),
+          ...reports,
           ...broken.map((one) => brokenReport(one, platform.clock.nowMs())),
           ...(isUnknown ? [clearStatus(volume)] : []),
         ],
@@ -327,8 +332,12 @@ export function archiveHandlers(parts: HandlerParts): Handlers<ArchiveCommands> 
   };
 }
 
-/** Room for images where they are not in the data directory. */
-async function imageSpace(images: ImageStore): Promise<{ imagesFreeBytes?: number; imagesTotalBytes?: number }> {
-  const space = await images.space?.();
+/** Room for images where they are not in the data directory; nothing where it cannot be told now: the volumes say why. */
+async function imageSpace(
+  { clock }: Platform,
+  images: ImageStore,
+): Promise<{ imagesFreeBytes?: number; imagesTotalBytes?: number }> {
+  if (images.space === undefined) return {};
+  const space = await answeredInTime(clock, images.space()).catch(() => undefined);
   return space === undefined ? {} : { imagesFreeBytes: space.freeBytes, imagesTotalBytes: space.totalBytes };
 }

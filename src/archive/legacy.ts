@@ -12,6 +12,7 @@ import { archiveValue, namedActions } from "./get.ts";
 import { situationOf } from "./refusals.ts";
 import { restoredGids } from "./restored.ts";
 import type { ArchiveSettings } from "./settings.ts";
+import { answeredInTime } from "./status.ts";
 import type { ArchiveVolume } from "./volume.ts";
 import type { ArchiveVolumes } from "./volumes.ts";
 
@@ -60,7 +61,9 @@ async function allLines(parts: ArchiveLegacyParts): Promise<string[]> {
 }
 
 async function hasImage(volume: ArchiveVolume): Promise<boolean> {
-  return volume.store.base !== undefined && (await volume.images.exists(baseImage(volume.name)));
+  if (volume.store.base === undefined) return false;
+  const { images, name, platform } = volume;
+  return answeredInTime(platform.clock, images.exists(baseImage(name))).catch(() => false);
 }
 
 async function volumeLine(volume: ArchiveVolume): Promise<string> {

@@ -14,7 +14,7 @@ export function isMovedAway(directory: string): boolean {
 }
 
 /** The volume it was of. */
-function volumeOf(trash: string): string {
+export function volumeMovedAway(trash: string): string {
   return trash.slice(trash.indexOf("-") + 1, trash.lastIndexOf("-"));
 }
 
@@ -52,7 +52,7 @@ export class MovedAway {
   /** Images outside of the directory go at once, for the volume may be made anew; files behind it, which may take long. */
   async #finishClear(trash: string): Promise<void> {
     const { platform, settings, images, log } = this.#parts;
-    const name = volumeOf(trash);
+    const name = volumeMovedAway(trash);
     for (const image of await images.list(name)) await images.remove(image);
     const work: Promise<void> = platform.disk
       .removeTree(`${settings.dataDir}/${trash}`)
@@ -67,7 +67,7 @@ export class MovedAway {
   async #finishReset(trash: string): Promise<void> {
     const { platform, settings, images } = this.#parts;
     const { disk } = platform;
-    const name = volumeOf(trash);
+    const name = volumeMovedAway(trash);
     const path = `${settings.dataDir}/${trash}`;
     for (const entry of await disk.list(path)) await disk.removeTree(`${path}/${entry}`);
     if ((await disk.info(volumeDirectory(this.#parts, name))) === undefined) {

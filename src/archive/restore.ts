@@ -13,7 +13,7 @@ import { baseImage, snapshotImage } from "../image/image.ts";
 import { pointAt, pointOfGid, type RestorePoint } from "../snapshot/restore.ts";
 import { mib } from "../units.ts";
 import type { JobContext } from "./apply.ts";
-import { removeColds } from "./cold.ts";
+import { endPromotion, removeColds } from "./cold.ts";
 import { explained } from "./diffs.ts";
 import type { Loss } from "./losses.ts";
 import { type RestoreMemory, RestoreRun, type Target } from "./restore-run.ts";
@@ -112,6 +112,7 @@ export async function restoreVolume(
   context: JobContext,
 ): Promise<RestoreResult> {
   const { clock } = volume.platform;
+  await endPromotion(volume);
   const startMs = clock.monotonicMs();
   const elapsedMs = (): number => Math.round(clock.monotonicMs() - startMs);
   const points = volume.points().map(({ point }) => point);

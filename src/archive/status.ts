@@ -1,7 +1,8 @@
 /** @module What an archive tells about its volumes. */
 import type { ArchiveVolume as VolumeReport } from "../control/archive-schemas.ts";
-import { WalbError } from "../errors.ts";
+import { asWalbError, WalbError } from "../errors.ts";
 import { baseImage } from "../image/image.ts";
+import type { Clock } from "../platform/clock.ts";
 import { snapshotText, stateText } from "../snapshot/text.ts";
 import type { BrokenVolume } from "../volume/directories.ts";
 import { type Trouble, troubleReport } from "../volume/trouble.ts";
@@ -12,6 +13,8 @@ import { restoredGids } from "./restored.ts";
 import { applyTrouble, applyWaiting } from "./unfinished.ts";
 import type { ArchiveVolume } from "./volume.ts";
 
+/** How long a status waits for those who know about images. */
+const imagesMs = 5_000;
 /** Losses named in a status; the log has all. */
 const lossesNamedMax = 4;
 
@@ -21,8 +24,7 @@ export async function volumeReport(volume: ArchiveVolume): Promise<VolumeReport>
   const points = volume.points().map(({ point }) => point);
   const [oldest, newest] = [points[0], points.at(-1)];
   const { base } = store;
-  const image = baseImage(volume.name);
-  const hasImage = base !== undefined && (await volume.images.exists(image));
+  const images = await imageFacts(volume);
   const waiting = applyWaiting(volume);
   return {
     volume: volume.name,
@@ -31,7 +33,7 @@ export async function volumeReport(volume: ArchiveVolume): Promise<VolumeReport>
     sinceMs: machine.sinceMs,
     ...(store.sizeLb === 0 ? {} : { sizeLb: store.sizeLb }),
     running: [...runningState(volume), ...runningActions(volume)],
-    ...(hasImage ? { imageBytes: await volume.images.sizeBytes(image) } : {}),
+    ...(images.imageBytes === undefined ? {} : { imageBytes: images.imageBytes }),
     ...(store.logUuid === undefined ? {} : { uuid: store.logUuid }),
     ...(store.archiveUuid === undefined ? {} : { archiveUuid: store.archiveUuid }),
     ...(base === undefined ? {} : { base: stateText(base), latest: snapshotText(volume.latest().from) }),
@@ -41,7 +43,7 @@ export async function volumeReport(volume: ArchiveVolume): Promise<VolumeReport>
     explicitPointCount: points.filter((point) => point.isExplicit).length,
     wdiffCount: store.set.count,
     wdiffBytes: store.set.sizeBytes,
-    restoredCount: (await restoredGids(volume)).length,
+    ...(images.restoredCount === undefined ? {} : { restoredCount: images.restoredCount }),
     coldCount: store.colds.all.length,
     ...(store.lastReceivedMs === undefined ? {} : { lastReceivedMs: store.lastReceivedMs }),
     ...(store.lastSyncMs === undefined ? {} : { lastSyncMs: store.lastSyncMs }),
@@ -54,7 +56,7 @@ export async function volumeReport(volume: ArchiveVolume): Promise<VolumeReport>
         volume.trouble ??
         volume.replicas.trouble ??
         applyTrouble(volume) ??
-        (await imageTrouble(volume)),
+        images.trouble,
     ),
   };
 }
@@ -111,14 +113,59 @@ function gapTrouble(volume: ArchiveVolume): Trouble | undefined {
   return { error, atMs: machine.sinceMs };
 }
 
-/** Images that are about to be lost, or are. */
-async function imageTrouble({ name, images, machine, log }: ArchiveVolume): Promise<Trouble | undefined> {
+/** What the images say; of a volume whose images cannot be asked, only why. */
+interface ImageFacts {
+  readonly imageBytes?: number;
+  readonly restoredCount?: number;
+  readonly trouble?: Trouble;
+}
+
+/** Where other programs are asked: a status tells of what else there is, whatever they do. */
+async function imageFacts(volume: ArchiveVolume): Promise<ImageFacts> {
+  const { name, images, machine, settings, platform } = volume;
+  const facts = async (): Promise<ImageFacts> => {
+    const image = baseImage(name);
+    const hasBase = volume.store.base !== undefined;
+    const hasImage = hasBase && (await images.exists(image));
+    const error = hasBase && !hasImage ? missingBase(volume) : await images.trouble?.(name);
+    return {
+      ...(hasImage ? { imageBytes: await images.sizeBytes(image) } : {}),
+      restoredCount: (await restoredGids(volume)).length,
+      ...(error === undefined ? {} : { trouble: { error, atMs: machine.sinceMs } }),
+    };
+  };
   try {
-    const error = await images.trouble?.(name);
-    return error === undefined ? undefined : { error, atMs: machine.sinceMs };
+    return await answeredInTime(platform.clock, facts());
   } catch (error) {
-    log.warn("the images could not be looked at", { error });
-    return undefined;
+    return { trouble: { error: asWalbError(error, { host: settings.nodeId, volume: name }), atMs: machine.sinceMs } };
+  }
+}
+
+/** Between the two steps of a promotion there is none. */
+function missingBase({ name, images, machine }: ArchiveVolume): WalbError | undefined {
+  if (machine.running("Apply") > 0 || machine.isInTransition) return undefined;
+  return new WalbError("damaged", {
+    what: "the base image is missing",
+    where: { volume: name, file: images.pathOf(baseImage(name)) },
+    hint: `put it back from a copy and restart the archive; or begin anew: ${beginAnew(name)}`,
+  });
+}
+
+/** The answer of other programs, unless they take too long. @throws WalbError `timed-out`. */
+export async function answeredInTime<Answer>(clock: Clock, answer: Promise<Answer>): Promise<Answer> {
+  const over = new AbortController();
+  answer.catch(() => undefined);
+  const timeout = clock.sleep(imagesMs, over.signal).then(() => {
+    throw new WalbError("timed-out", {
+      what: `LVM has not answered for ${imagesMs / 1000} s`,
+      hint: "look at what holds it up on the archive's host: ps -eo pid,stat,etime,args; dmsetup info",
+    });
+  });
+  try {
+    return await Promise.race([answer, timeout]);
+  } finally {
+    over.abort();
+    timeout.catch(() => undefined);
   }
 }
 

@@ -6,7 +6,7 @@ import { volumeDatabaseName } from "../volume/database.ts";
 import { type BrokenVolume, checkVolumeId, openVolumes } from "../volume/directories.ts";
 import { allActions } from "./action.ts";
 import { manifestName } from "./manifest.ts";
-import { isMovedAway, MovedAway } from "./moved-away.ts";
+import { isMovedAway, MovedAway, volumeMovedAway } from "./moved-away.ts";
 import { createVolume, openVolume, type VolumeParts, volumeDirectory } from "./open-volume.ts";
 import { finishReset } from "./reconcile.ts";
 import type { ArchiveVolume } from "./volume.ts";
@@ -30,7 +30,7 @@ export class ArchiveVolumes {
     const { disk, databases } = platform;
     const known = new Set<string>();
     for (const name of await disk.list(settings.dataDir)) {
-      if (isMovedAway(name)) await this.#movedAway.finish(name);
+      if (isMovedAway(name)) await this.#finishMovedAway(name);
       else if (await this.#isVolume(`${settings.dataDir}/${name}`)) {
         known.add(`${settings.dataDir}/${name}/${volumeDatabaseName}`);
       }
@@ -41,7 +41,7 @@ export class ArchiveVolumes {
       (path) => databases.exists(path) || known.has(path),
       (name) => openVolume(this.#parts, name),
     );
-    this.#broken = broken;
+    this.#broken.push(...broken);
     for (const { volume, error } of broken) log.error("a volume could not be opened", { volume, error });
     for (const [name, volume] of volumes) this.#volumes.set(name, volume);
   }
@@ -56,6 +56,23 @@ export class ArchiveVolumes {
     return (
       !names.includes("archive_uuid") && names.some((name) => name.endsWith(diffFileSuffix) || name === baseImageName)
     );
+  }
+
+  /** What cannot be finished now, e.g. for an image that is mounted, keeps nobody from starting: the next start tries again. */
+  async #finishMovedAway(directory: string): Promise<void> {
+    try {
+      await this.#movedAway.finish(directory);
+    } catch (error) {
+      const volume = volumeMovedAway(directory);
+      const cause = asWalbError(error);
+      const failure = new WalbError(cause.code, {
+        what: `a reset or clear of the volume that was begun cannot be finished: ${cause.message}`,
+        where: { host: this.#parts.settings.nodeId, volume },
+        hint: `${cause.hint ?? "look at why"}; then restart the archive`,
+      });
+      this.#parts.log.error("a reset or clear is not finished", { volume, error: failure });
+      this.#broken.push({ volume, error: failure });
+    }
   }
 
   /** Volume group and thin pool of the images; empty without. */
@@ -117,6 +134,7 @@ export class ArchiveVolumes {
           hint: "look at what is in it, and move it away",
         });
       }
+      await this.#parts.images.checkNew(name);
       this.#volumes.set(name, await createVolume(this.#parts, name));
     } finally {
       this.#making.delete(name);
@@ -153,6 +171,7 @@ export class ArchiveVolumes {
   /** Deletes all backups of a volume: SyncReady. */
   async reset(volume: ArchiveVolume): Promise<void> {
     this.#requireQuiet(volume, "reset");
+    await this.#parts.images.checkRemovable(volume.name);
     const transition = volume.machine.begin(["SyncReady", "Stopped"], "ResetVol", "reset");
     try {
       volume.store.beginReset();
@@ -163,7 +182,8 @@ export class ArchiveVolumes {
     } catch (error) {
       // Before the rows are gone nothing has happened; from then on it can only be repeated.
       if (!volume.store.isResetting && isUnwritable(error)) return await this.#resetByRename(volume);
-      transition.commit("SyncReady");
+      if (volume.store.isResetting) transition.commit("SyncReady");
+      else transition.rollback();
       throw error;
     }
   }
@@ -187,6 +207,7 @@ export class ArchiveVolumes {
   /** Forgets a volume with all its backups. The directory goes in one step, so that no half of it can come back. */
   async clear(volume: ArchiveVolume): Promise<void> {
     this.#requireQuiet(volume, "clear");
+    await this.#parts.images.checkRemovable(volume.name);
     const transition = volume.machine.begin(["SyncReady", "Stopped"], "ClearVol", "clear");
     try {
       await volume.close();

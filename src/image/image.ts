@@ -82,10 +82,14 @@ export interface ImageStore {
   readonly kind: string;
   /** Where people and other programs find the image. */
   pathOf(image: ImageId): string;
+  /** Whether images of a new volume can have their names. @throws WalbError `bad-parameter`, `already-exists`. */
+  checkNew(volume: string): Promise<void>;
+  /** Whether all images of a volume can be removed now. @throws WalbError `state` naming what stands against it. */
+  checkRemovable(volume: string): Promise<void>;
   exists(image: ImageId): Promise<boolean>;
   /** All images of a volume, in no order. */
   list(volume: string): Promise<ImageId[]>;
-  /** Size in bytes. @throws WalbError `not-found`. */
+  /** Size in bytes, of one that has lost its content, too. @throws WalbError `not-found`. */
   sizeBytes(image: ImageId): Promise<number>;
   /** Makes the base image, at least `sizeBytes` large, to be written as a whole, or empties and grows it. */
   createEmpty(volume: string, sizeBytes: number): Promise<EmptyContent>;
@@ -108,7 +112,7 @@ export interface ImageStore {
   hasCheapClones(volume: string): Promise<boolean>;
   /** Copies the image to a new file (reflink where there is one, else sparse). @throws `already-exists`. */
   cloneToFile(image: ImageId, path: string, options: CopyOptions): Promise<"reflink" | "copy">;
-  /** At start: ends removals that a crash cut off. */
+  /** At start: ends removals that a crash cut off, and lets images be used that are kept for people. */
   cleanUp(volume: string): Promise<void>;
   /** Waits until the space of what was removed is free. */
   settle(): Promise<void>;

@@ -2,8 +2,13 @@
 
 /** How to run a program. */
 export interface CommandOptions {
-  /** Killed after this time. Default 60 000. */
+  /** It is ended after this time. Default 60 000. */
   readonly timeoutMs?: number;
+  /**
+   * How it is ended: killed (default), or only asked to, which it may put off, because killed in the middle it would
+   * leave more behind than it finds.
+   */
+  readonly ending?: "kill" | "ask";
   readonly signal?: AbortSignal;
 }
 
@@ -20,8 +25,9 @@ export interface CommandResult {
 /** Runs programs. */
 export interface Commands {
   /**
-   * Runs a program found in PATH or the system's directories, in the C locale, without standard input.
-   * @throws WalbError `not-found` when it is not installed, `timed-out`, `cancelled`.
+   * Runs a program found in PATH or the system's directories, in the C locale, without standard input. One that does not
+   * end when it is told to, or leaves children behind that hold its output, is left alone: nobody waits for it.
+   * @throws WalbError `not-found` when it is not installed, `timed-out`, `cancelled`; `busy` while too many are left alone.
    */
   run(argv: readonly string[], options?: CommandOptions): Promise<CommandResult>;
 }

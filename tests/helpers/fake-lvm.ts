@@ -13,6 +13,12 @@ interface FakeVolume {
   isReadOnly: boolean;
   /** What LVM says of a classic snapshot. */
   usedPercent?: number;
+  /** A classic snapshot that was full. */
+  isInvalid?: boolean;
+  /** Without a device, as after a reboot. */
+  isInactive?: boolean;
+  /** Mounted, say. */
+  isOpen?: boolean;
 }
 
 const extentBytes = 4 * 1024 * 1024;
@@ -31,7 +37,7 @@ export class FakeLvm {
   poolPercents: readonly [string, string] = ["0.00", "10.00"];
   #count = 0;
   /** Answers a command in the place of LVM; undefined lets it run. */
-  intercept: ((argv: readonly string[]) => CommandResult | undefined) | undefined;
+  intercept: ((argv: readonly string[]) => CommandResult | Promise<CommandResult> | undefined) | undefined;
 
   readonly #scribble: ((disk: Disk, file: string, sizeBytes: number) => Promise<void>) | undefined;
 
@@ -55,7 +61,7 @@ export class FakeLvm {
     return {
       run: async (argv) => {
         this.history.push(argv.join(" "));
-        const answer = this.intercept?.(argv);
+        const answer = await this.intercept?.(argv);
         if (answer !== undefined) return answer;
         try {
           return { exitCode: 0, stdout: await this.#run(disk, argv), stderr: "" };
@@ -71,7 +77,8 @@ export class FakeLvm {
   disk(disk: Disk): Disk {
     const mapped = (path: string): string => {
       const name = path.startsWith(`/dev/${this.group}/`) ? path.slice(`/dev/${this.group}/`.length) : undefined;
-      return name === undefined ? path : (this.volumes.get(name)?.file ?? path);
+      const volume = name === undefined ? undefined : this.volumes.get(name);
+      return volume === undefined || volume.isInactive === true ? path : volume.file;
     };
     const overrides: Partial<Disk> = {
       open: (path, options) => disk.open(mapped(path), options),
@@ -135,6 +142,8 @@ export class FakeLvm {
         // Snapshots of a classic origin go with it.
         const snapshots = [...this.volumes].filter(([, volume]) => volume.origin === name);
         const gone = [name, ...(this.pool === undefined ? snapshots.map(([other]) => other) : [])];
+        const open = gone.find((each) => this.#volume(each).isOpen === true);
+        if (open !== undefined) throw new Refusal(`Logical volume ${this.group}/${open} in use.`);
         const files = gone.map((each) => this.fileOf(each));
         for (const each of gone) this.volumes.delete(each);
         for (const [, other] of snapshots) other.origin = "";
@@ -154,7 +163,8 @@ export class FakeLvm {
         return "";
       }
       case "lvchange":
-        this.#volume(nameOf(words[0])).isReadOnly = options.get("--permission") === "r";
+        if (options.has("-ay")) this.#activate(nameOf(words[0]), options.has("--yes"));
+        else this.#volume(nameOf(words[0])).isReadOnly = options.get("--permission") === "r";
         return "";
       default:
         throw new Refusal(`${program}: no such command`);
@@ -169,13 +179,14 @@ export class FakeLvm {
     const row = (each: string, volume: FakeVolume): string => {
       const isThin = this.pool !== undefined;
       const kind = isThin ? "V" : volume.origin !== "" ? "s" : "-";
-      const attributes = `${kind}${volume.isReadOnly ? "r" : "w"}i-a-----`;
+      const state = volume.isInvalid === true ? "I" : volume.isInactive === true ? "-" : "a";
+      const attributes = `${kind}${volume.isReadOnly ? "r" : "w"}i-${state}${volume.isOpen === true ? "o" : "-"}----`;
       return `  ${[each, volume.origin, volume.sizeBytes, this.group, this.pool ?? "", attributes, volume.usedPercent ?? "", ""].join(",")}\n`;
     };
     const pool =
       this.pool === undefined
         ? ""
-        : `  ${this.pool},,${this.totalBytes},${this.group},,twi-aot---,${this.poolPercents.join(",")}\n`;
+        : `  ${this.pool},,${this.totalBytes},${this.group},,twi-aotz--,${this.poolPercents.join(",")}\n`;
     if (name === "") return pool + [...this.volumes].map(([each, volume]) => row(each, volume)).join("");
     if (name === this.pool) return pool;
     return row(name, this.#volume(name));
@@ -197,7 +208,12 @@ export class FakeLvm {
       if (this.pool === undefined) this.#require(roundUp(Number.parseInt(options.get("--size")!, 10)));
       await disk.cloneFile(origin.file, file);
       const isReadOnly = options.get("--permission") === "r";
-      this.volumes.set(name, { file, sizeBytes: origin.sizeBytes, origin: from, isReadOnly });
+      const { sizeBytes, isInactive = false } = origin;
+      // A classic snapshot is active with its origin only.
+      this.volumes.set(name, {
+        ...{ file, sizeBytes, origin: from, isReadOnly },
+        isInactive: isInactive && this.pool === undefined,
+      });
       return "";
     }
     if (this.pool === undefined) nameOf(words[0]);
@@ -208,6 +224,18 @@ export class FakeLvm {
     if (this.pool === undefined) await this.#scribble?.(disk, file, sizeBytes);
     this.volumes.set(name, { file, sizeBytes, origin: "", isReadOnly: false });
     return "";
+  }
+
+  /** Classic snapshots and their origin are active together, which LVM asks about first. */
+  #activate(name: string, isAnswered: boolean): void {
+    const { origin } = this.#volume(name);
+    const isWith = (other: string, volume: FakeVolume): boolean =>
+      other === name || (this.pool === undefined && origin !== "" && (other === origin || volume.origin === origin));
+    const together = [...this.volumes].filter(([other, volume]) => isWith(other, volume));
+    if (together.length > 1 && !isAnswered) {
+      throw new Refusal(`Change of snapshot ${this.group}/${name} will also change its origin. Proceed? [y/n]: [n]`);
+    }
+    for (const [, volume] of together) volume.isInactive = false;
   }
 
   async #resizeFile(disk: Disk, path: string, sizeBytes: number): Promise<void> {

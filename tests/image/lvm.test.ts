@@ -86,12 +86,71 @@ describe("LVM", () => {
   test("tries again while a device is open elsewhere, and gives up with what LVM said", async () => {
     const busy = { exitCode: 5, stderr: "  Logical volume vg/wb_a in use.\n" };
     const { commands, asked } = scripted({ lvs: { stdout: row }, lvremove: [busy, busy, {}] });
-    const clock = { ...createClock(), sleep: async () => undefined };
+    let nowMs = 0;
+    const clock = {
+      ...createClock(),
+      monotonicMs: () => nowMs,
+      sleep: async (delayMs: number) => {
+        nowMs += delayMs;
+      },
+    };
     await new Lvm({ group: "vg", pool: undefined }, commands, clock).remove("wb_a");
     expect(asked.filter((line) => line.startsWith("lvremove")).length).toBe(3);
     const never = scripted({ lvs: { stdout: row }, lvremove: busy });
     const removal = new Lvm({ group: "vg", pool: undefined }, never.commands, clock).remove("wb_a");
-    await expect(removal).rejects.toThrow("in use");
+    await expect(removal).rejects.toMatchObject({ code: "state", what: expect.stringContaining("in use") });
+    // Each try of the real one takes seconds itself: it is the time that ends them.
+    const slow = scripted({ lvs: { stdout: row }, lvremove: busy });
+    const commands2: Commands = {
+      run: (argv) => {
+        nowMs += 5_100;
+        return slow.commands.run(argv);
+      },
+    };
+    const slowly = new Lvm({ group: "vg", pool: undefined }, commands2, clock).remove("wb_a");
+    await expect(slowly).rejects.toMatchObject({ code: "state" });
+    expect(slow.asked.filter((line) => line.startsWith("lvremove")).length).toBeLessThanOrEqual(2);
+  });
+
+  test("takes a classic volume that has a cache for what it is", async () => {
+    const { commands } = scripted({
+      lvs: { stdout: "  wb_a,[wb_a_corig],8388608,vg,[fast_cpool],Cwi-aoC---,0.50,4.00\n" },
+    });
+    const classic = await new Lvm({ group: "vg", pool: undefined }, commands, createClock()).list();
+    expect(classic.map(({ name }) => name)).toEqual(["wb_a"]);
+  });
+
+  test("refuses a pool that gives out blocks with what was in them", async () => {
+    const vgs = { stdout: "  1048576,8388608,4194304\n" };
+    const lvs = [{ stdout: "  8388608,0.00\n" }, { stdout: "  tp,,8388608,vg,,twi-aot---,0.00,10.00\n" }];
+    const { commands } = scripted({ vgs, lvs });
+    const check = new Lvm({ group: "vg", pool: "tp" }, commands, createClock()).check();
+    await expect(check).rejects.toMatchObject({
+      code: "state",
+      hint: expect.stringContaining("lvchange --zero y vg/tp"),
+    });
+  });
+
+  test("is asked once by all who ask while it does not answer", async () => {
+    const answer = Promise.withResolvers<CommandResult>();
+    let count = 0;
+    const commands: Commands = {
+      run: () => {
+        count += 1;
+        return answer.promise;
+      },
+    };
+    let nowMs = 0;
+    const lvm = new Lvm({ group: "vg", pool: undefined }, commands, { ...createClock(), monotonicMs: () => nowMs });
+    const lists = [lvm.list()];
+    nowMs += 60_000;
+    lists.push(lvm.list());
+    answer.resolve({ exitCode: 0, stdout: row, stderr: "" });
+    expect((await Promise.all(lists)).map(({ length }) => length)).toEqual([2, 2]);
+    expect(count).toBe(1);
+    nowMs += 2_000;
+    await lvm.list();
+    expect(count).toBe(2);
   });
 
   test("says that space is short when LVM says so", async () => {
@@ -99,6 +158,10 @@ describe("LVM", () => {
     const { commands } = scripted({ lvcreate: full });
     const lvm = new Lvm({ group: "vg", pool: undefined }, commands, createClock());
     await expect(lvm.create("wb_a", 1 << 24)).rejects.toMatchObject({ code: "no-space" });
+    const pool = "  Cannot create new thin volume, free space in thin pool vg/tp reached threshold.\n";
+    const thin = scripted({ lvcreate: { exitCode: 5, stderr: pool } });
+    const create = new Lvm({ group: "vg", pool: "tp" }, thin.commands, createClock()).create("wb_a", 1 << 24);
+    await expect(create).rejects.toMatchObject({ code: "no-space" });
   });
 
   test("refuses output that it does not understand", async () => {
@@ -128,5 +191,15 @@ describe("programs of the host", () => {
     const running = commands.run(["sleep", "60"], { signal: abort.signal });
     abort.abort(new Error("given up"));
     await expect(running).rejects.toThrow("given up");
+  });
+
+  test("that cannot be ended, or leave their output to others, keep nobody waiting", async () => {
+    const held = commands.run(["sh", "-c", "sleep 20; true"], { timeoutMs: 50 });
+    const deaf = commands.run(["sh", "-c", "trap '' TERM; exec sleep 20"], { timeoutMs: 50, ending: "ask" });
+    const timedOut = { status: "rejected", reason: { code: "timed-out" } };
+    expect(await Promise.allSettled([held, deaf])).toMatchObject([timedOut, timedOut]);
+    // One that finishes its work although it was asked to end has done it.
+    const late = commands.run(["sh", "-c", "trap '' TERM; sleep 0.5; echo done"], { timeoutMs: 50, ending: "ask" });
+    expect(await late).toMatchObject({ exitCode: 0, stdout: "done\n" });
   });
 });

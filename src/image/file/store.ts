@@ -74,6 +74,8 @@ export function createFileImageStore(disk: Disk, memory: MemoryPool, dataDir: st
     sizeBytes,
     grow,
     exists: async (image) => (await disk.info(pathOf(image))) !== undefined,
+    checkNew: async () => undefined,
+    checkRemovable: async () => undefined,
     async list(volume) {
       if ((await disk.info(directoryOf(volume))) === undefined) return [];
       const names = await disk.list(directoryOf(volume));

@@ -4,9 +4,9 @@
  * The volume group is the truth, and an administrator may work on it too: what was listed is believed for a second only,
  * so that a start asks once for all volumes.
  */
-import { WalbError } from "../../errors.ts";
+import { asWalbError, type ErrorCode, WalbError } from "../../errors.ts";
 import type { Clock } from "../../platform/clock.ts";
-import type { Commands } from "../../platform/commands.ts";
+import type { CommandResult, Commands } from "../../platform/commands.ts";
 import { alignUp, lbBytes } from "../../units.ts";
 
 /** Where the logical volumes are. */
@@ -27,19 +27,31 @@ export interface LogicalVolume {
   readonly isReadOnly: boolean;
   /** A classic snapshot that was overwritten beyond its size: its content is lost. */
   readonly isInvalid: boolean;
+  /** It has a device. */
+  readonly isActive: boolean;
+  /** Somebody has its device open: a file system that is mounted, a program. */
+  readonly isOpen: boolean;
   /** How full it is: a classic snapshot of what was overwritten since; undefined where LVM does not say. */
   readonly usedPercent: number | undefined;
 }
 
-/** How full a thin pool is. */
+/** State of a thin pool. */
 export interface PoolUsage {
   readonly dataPercent: number;
   readonly metadataPercent: number;
+  /** Nothing can be allocated until it is repaired. */
+  readonly isFailed: boolean;
 }
 
 interface LvRow extends LogicalVolume {
   readonly attributes: string;
   readonly metadataPercent: number | undefined;
+}
+
+/** What LVM says of all volumes; `atMs` is missing until it has answered. */
+interface Listed {
+  atMs: number | undefined;
+  readonly rows: Promise<LvRow[]>;
 }
 
 /** Space of a volume group and, for thin volumes, of their pool. */
@@ -52,8 +64,11 @@ export interface LvmSpace {
 
 /** A classic snapshot gets this share of its origin for what is written over it, as in the original. */
 const classicSnapshotPercent = 120;
-/** How often a command is tried again that fails because somebody (udev) has the device open for a moment. */
-const busyTriesMax = 25;
+/**
+ * How long a command is tried again that fails because somebody (udev) has the device open for a moment. LVM itself waits
+ * up to 5 s each time.
+ */
+const busyMs = 5_000;
 const busyDelayMs = 200;
 /** How long a list is believed. */
 const listMs = 1_000;
@@ -77,7 +92,8 @@ export class Lvm {
   readonly #commands: Commands;
   readonly #clock: Clock;
   readonly #deviceRoot: string;
-  #listed: { readonly atMs: number; readonly rows: Promise<LvRow[]> } | undefined;
+  #listed: Listed | undefined;
+  #asked: Promise<LvmSpace> | undefined;
 
   /** @param deviceRoot where the groups' directories of devices are. */
   constructor(place: LvmPlace, commands: Commands, clock: Clock, deviceRoot = "/dev") {
@@ -105,33 +121,66 @@ export class Lvm {
         hint: `make it: lvcreate --type thin-pool --size SIZE --name ${pool} ${group}; or use classic volumes: --images lvm:${group}`,
       });
     }
+    if (found.attributes[7] !== "z") {
+      throw new WalbError("state", {
+        what: `the thin pool ${group}/${pool} does not zero its new blocks: images would have in them what others deleted`,
+        where: { field: "images" },
+        hint: `let it zero them: lvchange --zero y ${group}/${pool}`,
+      });
+    }
   }
 
   /** All volumes of the group; with a pool only those in it, without one only those that are not thin. */
   async list(): Promise<LogicalVolume[]> {
     const { pool } = this.place;
-    return (await this.#all()).filter((row) => !row.attributes.startsWith("t") && row.pool === pool);
+    const rows = await this.#all();
+    // Classic ones may be in the pool of a cache.
+    if (pool === undefined) return rows.filter(({ attributes }) => !/^[tV]/.test(attributes));
+    return rows.filter((row) => row.attributes.startsWith("V") && row.pool === pool);
+  }
+
+  /** The first of some volumes that is open for longer than udev would have it. */
+  async findOpen(isMeant: (name: string) => boolean): Promise<LogicalVolume | undefined> {
+    const endMs = this.#clock.monotonicMs() + busyMs;
+    for (;;) {
+      // What was listed before may have been open to us.
+      this.#listed = undefined;
+      const found = (await this.list()).find((volume) => volume.isOpen && isMeant(volume.name));
+      if (found === undefined || this.#clock.monotonicMs() >= endMs) return found;
+      await this.#clock.sleep(busyDelayMs);
+    }
+  }
+
+  /** Names of all volumes of the group, whatever their kind. */
+  async names(): Promise<ReadonlySet<string>> {
+    return new Set((await this.#all()).map(({ name }) => name));
   }
 
   /** How full the thin pool is; undefined without one, or where LVM does not say. */
   async poolUsage(): Promise<PoolUsage | undefined> {
     const { pool } = this.place;
     const row = pool === undefined ? undefined : (await this.#all()).find(({ name }) => name === pool);
-    if (row?.usedPercent === undefined) return undefined;
-    return { dataPercent: row.usedPercent, metadataPercent: row.metadataPercent ?? 0 };
+    if (row === undefined || (row.usedPercent === undefined && row.attributes[8] !== "F")) return undefined;
+    const isFailed = row.attributes[8] === "M" || row.attributes[8] === "F";
+    return { dataPercent: row.usedPercent ?? 0, metadataPercent: row.metadataPercent ?? 0, isFailed };
   }
 
+  /** Whoever asks while LVM has not answered gets the same answer: when it hangs, questions do not pile up. */
   #all(): Promise<LvRow[]> {
-    const nowMs = this.#clock.monotonicMs();
-    if (this.#listed === undefined || nowMs - this.#listed.atMs >= listMs) {
-      const rows = this.#lvs(this.place.group, false);
-      const listed = { atMs: nowMs, rows };
-      this.#listed = listed;
-      rows.catch(() => {
+    const known = this.#listed;
+    const isFresh = known?.atMs === undefined || this.#clock.monotonicMs() - known.atMs < listMs;
+    if (known !== undefined && isFresh) return known.rows;
+    const listed: Listed = { atMs: undefined, rows: this.#lvs(this.place.group, false) };
+    this.#listed = listed;
+    listed.rows.then(
+      () => {
+        listed.atMs = this.#clock.monotonicMs();
+      },
+      () => {
         if (this.#listed === listed) this.#listed = undefined;
-      });
-    }
-    return this.#listed.rows;
+      },
+    );
+    return listed.rows;
   }
 
   /** One volume; undefined when it is not there. */
@@ -140,7 +189,14 @@ export class Lvm {
   }
 
   /** Free space of the group, or of the thin pool. */
-  async space(): Promise<LvmSpace> {
+  space(): Promise<LvmSpace> {
+    this.#asked ??= this.#space().finally(() => {
+      this.#asked = undefined;
+    });
+    return this.#asked;
+  }
+
+  async #space(): Promise<LvmSpace> {
     const { group, pool } = this.place;
     const args = ["--options=vg_free,vg_size,vg_extent_size", "--separator=,", "--noheadings"];
     const [row] = rowsOf(await this.#run(["vgs", "--units=b", "--nosuffix", ...args, group]), 3);
@@ -184,10 +240,15 @@ export class Lvm {
     await this.#retried(["lvrename", this.place.group, from, to]);
   }
 
-  /** Removes a volume; fine when it is not there. */
+  /** Removes a volume, a classic one with its snapshots; fine when it is not there. */
   async remove(name: string): Promise<void> {
     if ((await this.find(name)) === undefined) return;
-    await this.#retried(["lvremove", "-f", `${this.place.group}/${name}`]);
+    try {
+      await this.#retried(["lvremove", "-f", `${this.place.group}/${name}`]);
+    } catch (error) {
+      // Somebody else was faster.
+      if (asWalbError(error).code !== "not-found" || (await this.find(name)) !== undefined) throw error;
+    }
   }
 
   async resize(name: string, sizeBytes: number): Promise<void> {
@@ -202,9 +263,9 @@ export class Lvm {
     await this.#change(["lvchange", "--permission=r", `${this.place.group}/${name}`]);
   }
 
-  /** Makes the device of a volume appear. */
+  /** Makes the device of a volume appear; of a classic snapshot that of its origin, too. */
   async activate(name: string): Promise<void> {
-    await this.#change(["lvchange", "-ay", "-K", `${this.place.group}/${name}`]);
+    await this.#change(["lvchange", "-ay", "-K", "--yes", `${this.place.group}/${name}`]);
   }
 
   async #lvs(what: string, isMissingFine: boolean): Promise<LvRow[]> {
@@ -219,6 +280,8 @@ export class Lvm {
       pool: poolName === "" ? undefined : poolName,
       isReadOnly: attributes?.[1] === "r" || attributes?.[1] === "R",
       isInvalid: attributes?.[4] === "I" || attributes?.[4] === "S",
+      isActive: attributes?.[4] !== "-",
+      isOpen: attributes?.[5] === "o",
       usedPercent: percentOf(data),
       metadataPercent: percentOf(metadata),
       attributes: attributes ?? "",
@@ -231,8 +294,13 @@ export class Lvm {
 
   /** Runs a command that changes the group. */
   async #change(argv: readonly string[]): Promise<void> {
+    succeeded(argv, await this.#changing(argv));
+  }
+
+  /** Killed in the middle it would leave devices suspended: who uses them would wait for ever. */
+  async #changing(argv: readonly string[]): Promise<CommandResult> {
     try {
-      await this.#run(argv);
+      return await this.#commands.run(argv, { ending: "ask" });
     } finally {
       this.#listed = undefined;
     }
@@ -240,11 +308,10 @@ export class Lvm {
 
   /** Runs a command again while the device is open elsewhere, for as long as udev may take. */
   async #retried(argv: readonly string[]): Promise<void> {
-    for (let tries = 1; ; tries++) {
-      const result = await this.#commands.run(argv);
-      this.#listed = undefined;
-      const isBusy = /in use|is used|busy|contains a filesystem/i.test(result.stderr);
-      if (result.exitCode === 0 || !isBusy || tries === busyTriesMax) {
+    const endMs = this.#clock.monotonicMs() + busyMs;
+    for (;;) {
+      const result = await this.#changing(argv);
+      if (result.exitCode === 0 || !isBusy(result.stderr) || this.#clock.monotonicMs() >= endMs) {
         succeeded(argv, result);
         return;
       }
@@ -261,18 +328,33 @@ export class Lvm {
   }
 }
 
-function succeeded(argv: readonly string[], result: { exitCode: number; stdout: string; stderr: string }): string {
+function isBusy(stderr: string): boolean {
+  return /in use|is used|busy|contains a filesystem/i.test(stderr);
+}
+
+function succeeded(argv: readonly string[], result: CommandResult): string {
   if (result.exitCode === 0) return result.stdout;
   const said = result.stderr.trim().split("\n").slice(-3).join("; ") || `it exited with ${result.exitCode}`;
-  const isFull = /insufficient (free|suitable)|not enough|no space/i.test(said);
-  const isMissing = /not found|failed to find/i.test(said);
-  throw new WalbError(isFull ? "no-space" : isMissing ? "not-found" : "io", {
+  const { code, hint } = kindOf(said);
+  throw new WalbError(code, {
     what: `${argv[0]} failed: ${said.slice(0, 1000)}`,
     where: { step: argv.join(" ").slice(0, 300) },
-    hint: isFull
-      ? "add a physical volume (vgextend), grow the thin pool (lvextend), or remove restored images"
-      : "run the command by hand on the archive's host to see more",
+    hint,
   });
+}
+
+function kindOf(said: string): { readonly code: ErrorCode; readonly hint: string } {
+  if (/insufficient (free|suitable)|not enough|no space|reached threshold/i.test(said)) {
+    return {
+      code: "no-space",
+      hint: "add a physical volume (vgextend), grow the thin pool (lvextend, with --poolmetadatasize when its metadata is full), or remove restored images",
+    };
+  }
+  if (isBusy(said)) {
+    return { code: "state", hint: "unmount it, or end the program that has it open: lsof, fuser, dmsetup info" };
+  }
+  const code = /not found|failed to find/i.test(said) ? "not-found" : "io";
+  return { code, hint: "run the command by hand on the archive's host to see more" };
 }
 
 /** Rows of a table with commas. Names of LVM have none. */

@@ -10,6 +10,9 @@
  *
  * A volume's name has no `_`, so a name says without doubt what it is.
  */
+const reserved =
+  /_(cdata|cmeta|corig|cpool|cvol|imeta|iorig|mimage|mlog|pmspare|rimage|rmeta|tdata|tmeta|vdata|vorigin|wcorig)/;
+
 const gidMax = 2n ** 64n - 1n;
 
 /** What a logical volume of an archive is. */
@@ -31,6 +34,11 @@ export function lvName(role: LvRole): string {
     case "promoting":
       return `wb_${role.volume}_${role.gid}_tmp`;
   }
+}
+
+/** Whether LVM keeps names that begin like those of a volume for itself: `wb_tdata1`. */
+export function isReserved(volume: string): boolean {
+  return reserved.test(`_${volume}`);
 }
 
 /** What a name says; undefined for volumes that are not an archive's. */

@@ -8,8 +8,8 @@ import type { Disk, DiskFile, FileCopyOptions } from "../../platform/disk.ts";
 import { gib, lbBytes } from "../../units.ts";
 import type { CloneMethod, EmptyContent, ImageId, ImageStore } from "../image.ts";
 import { baseImage } from "../image.ts";
-import type { LogicalVolume, Lvm } from "./lvm.ts";
-import { lvName, parseLvName } from "./names.ts";
+import type { LogicalVolume, Lvm, PoolUsage } from "./lvm.ts";
+import { isReserved, lvName, parseLvName } from "./names.ts";
 import { copyToSparseFile } from "./sparse-copy.ts";
 
 /** Longest range zeroed by one call. */
@@ -53,6 +53,42 @@ class LvmImageStore implements ImageStore {
     return this.#lvm.path(lvName(image));
   }
 
+  /** The first backup writes over the base image: one that is there already must be somebody's. */
+  async checkNew(volume: string): Promise<void> {
+    const { group } = this.#lvm.place;
+    const where = { volume, field: "volume" };
+    if (isReserved(volume)) {
+      throw new WalbError("bad-parameter", {
+        what: `LVM keeps names like ${lvName(baseImage(volume))} for itself`,
+        where,
+        hint: "give the volume another name",
+      });
+    }
+    const base = lvName(baseImage(volume));
+    const names = [...(await this.#lvm.names())];
+    const found = names.find((name) => name === base || parseLvName(name)?.volume === volume);
+    if (found === undefined) return;
+    throw new WalbError("already-exists", {
+      what: `the volume group ${group} has a logical volume ${found} already, which may be of another archive`,
+      where,
+      hint: `if it is of a volume of walb-tools, take that over: walb adopt; if nobody needs it: lvremove ${group}/${found}`,
+    });
+  }
+
+  async checkRemovable(volume: string): Promise<void> {
+    const isMeant = (name: string): boolean => parseLvName(name)?.volume === volume;
+    const open = await this.#lvm.findOpen(isMeant);
+    if (open !== undefined) {
+      throw new WalbError("state", {
+        what: `the logical volume ${open.name} is open, e.g. mounted`,
+        where: { volume, file: this.#lvm.path(open.name) },
+        hint: "unmount it, or end the program that has it open: lsof, fuser, dmsetup info",
+      });
+    }
+    const all = await this.#lvm.list();
+    for (const { name } of all) if (isMeant(name)) this.#requireOwnSnapshots(name, all);
+  }
+
   async exists(image: ImageId): Promise<boolean> {
     return (await this.#lvm.find(lvName(image))) !== undefined;
   }
@@ -63,7 +99,7 @@ class LvmImageStore implements ImageStore {
   }
 
   async sizeBytes(image: ImageId): Promise<number> {
-    return (await this.#require(image)).sizeBytes;
+    return (await this.#requireThere(image)).sizeBytes;
   }
 
   async createEmpty(volume: string, sizeBytes: number): Promise<EmptyContent> {
@@ -94,11 +130,7 @@ class LvmImageStore implements ImageStore {
   async open(image: ImageId, use: "read" | "write" | "overlay"): Promise<DiskFile> {
     const mode = use === "overlay" ? "write" : use;
     const path = this.pathOf(image);
-    if ((await this.#disk.info(path)) === undefined) {
-      await this.#require(image);
-      // After a reboot a group may not be active yet.
-      await this.#lvm.activate(lvName(image));
-    }
+    await this.#activate(image);
     const direct = await this.#disk.open(path, { mode, direct: true });
     if (lbBytes % direct.alignmentBytes === 0) return direct;
     await direct.close();
@@ -111,7 +143,9 @@ class LvmImageStore implements ImageStore {
   }
 
   async remove(image: ImageId): Promise<void> {
-    await this.#lvm.remove(lvName(image));
+    const name = lvName(image);
+    this.#requireOwnSnapshots(name, await this.#lvm.list());
+    await this.#lvm.remove(name);
   }
 
   async rename(from: ImageId, to: ImageId): Promise<void> {
@@ -127,6 +161,8 @@ class LvmImageStore implements ImageStore {
   ): Promise<CloneMethod> {
     const origin = await this.#require(from);
     const name = lvName(to);
+    // Of an origin without a device a classic snapshot would have none, and an active pool is checked for space.
+    await this.#activate(from);
     const isGrown = origin.sizeBytes < options.sizeBytes;
     if (isGrown && !this.#isThin) await this.grow(from, options.sizeBytes);
     const isReadOnly = options.isReadOnly ?? false;
@@ -152,55 +188,107 @@ class LvmImageStore implements ImageStore {
     return "copy";
   }
 
-  async cleanUp(): Promise<void> {}
+  /** After a reboot a group may not be active. What cannot be is shown as trouble. */
+  async cleanUp(volume: string): Promise<void> {
+    for (const { name, isActive } of await this.#lvm.list()) {
+      const role = parseLvName(name);
+      if (isActive || role?.volume !== volume || (role.kind !== "base" && role.kind !== "restored")) continue;
+      await this.#lvm.activate(name).catch(() => undefined);
+    }
+  }
 
   async settle(): Promise<void> {}
 
   async trouble(volume: string): Promise<WalbError | undefined> {
-    const { group, pool } = this.#lvm.place;
     const usage = await this.#lvm.poolUsage();
-    if (usage !== undefined && Math.max(usage.dataPercent, usage.metadataPercent) >= fullPercent) {
-      return new WalbError("state", {
-        what: `the thin pool ${group}/${pool} is nearly full: data ${usage.dataPercent} %, metadata ${usage.metadataPercent} %; full, it takes no backups any more`,
-        where: { volume },
-        hint: `grow it: lvextend --size +SIZE ${group}/${pool}, or --poolmetadatasize +SIZE; or remove restored images`,
-      });
-    }
+    const pool = usage === undefined ? undefined : this.#poolTrouble(volume, usage);
+    if (pool !== undefined) return pool;
     for (const lv of await this.#lvm.list()) {
-      if (lv.origin === undefined || this.#isThin || parseLvName(lv.name)?.volume !== volume) continue;
-      const { usedPercent = 0 } = lv;
-      if (!lv.isInvalid && usedPercent < fullPercent) continue;
+      const role = parseLvName(lv.name);
+      if (role?.volume !== volume) continue;
+      const trouble = this.#snapshotTrouble(volume, lv);
+      if (trouble !== undefined) return trouble;
+      if (lv.isActive || role.kind !== "restored") continue;
       return new WalbError("state", {
-        what: lv.isInvalid
-          ? `the restored image ${lv.name} was overwritten beyond its size and has lost its content`
-          : `the restored image ${lv.name} has ${usedPercent} % of what may be overwritten behind it; at 100 % it loses its content`,
+        what: `the restored image ${lv.name} has no device: it is not active`,
         where: { volume, file: this.#lvm.path(lv.name) },
-        hint: lv.isInvalid
-          ? "remove it and restore the point again; a thin pool has no such limit"
-          : `grow it: lvextend --size +SIZE ${group}/${lv.name}, or remove it when it is not needed; an apply writes to its origin, too`,
+        hint: `lvchange -ay -K ${this.#lvm.place.group}/${lv.name}`,
       });
     }
     return undefined;
+  }
+
+  #poolTrouble(volume: string, { dataPercent, metadataPercent, isFailed }: PoolUsage): WalbError | undefined {
+    const { group, pool } = this.#lvm.place;
+    const full = `data ${dataPercent} %, metadata ${metadataPercent} %`;
+    if (isFailed) {
+      return new WalbError("state", {
+        what: `the thin pool ${group}/${pool} is read-only, ${full}: nothing can be written to images`,
+        where: { volume },
+        hint: `deactivate the group, then: lvextend --poolmetadatasize +SIZE ${group}/${pool}; lvconvert --repair ${group}/${pool}`,
+      });
+    }
+    if (Math.max(dataPercent, metadataPercent) < fullPercent) return undefined;
+    return new WalbError("state", {
+      what: `the thin pool ${group}/${pool} is nearly full: ${full}; full, it takes no backups any more`,
+      where: { volume },
+      hint: `grow it: lvextend --size +SIZE ${group}/${pool}, or --poolmetadatasize +SIZE; or remove restored images`,
+    });
+  }
+
+  /** A classic snapshot loses its content when it is full. */
+  #snapshotTrouble(volume: string, lv: LogicalVolume): WalbError | undefined {
+    const { name, origin, isInvalid, usedPercent = 0 } = lv;
+    if (origin === undefined || this.#isThin || (!isInvalid && usedPercent < fullPercent)) return undefined;
+    return new WalbError("state", {
+      what: isInvalid
+        ? `the restored image ${name} was overwritten beyond its size and has lost its content`
+        : `the restored image ${name} has ${usedPercent} % of what may be overwritten behind it; at 100 % it loses its content`,
+      where: { volume, file: this.#lvm.path(name) },
+      hint: isInvalid
+        ? "remove it and restore the point again; a thin pool has no such limit"
+        : `grow it: lvextend --size +SIZE ${this.#lvm.place.group}/${name}, or remove it when it is not needed; an apply writes to its origin, too`,
+    });
   }
 
   space(): Promise<{ readonly freeBytes: number; readonly totalBytes: number }> {
     return this.#lvm.space();
   }
 
-  async #require(image: ImageId): Promise<LogicalVolume> {
+  async #activate(image: ImageId): Promise<void> {
+    if ((await this.#disk.info(this.pathOf(image))) !== undefined) return;
+    await this.#require(image);
+    await this.#lvm.activate(lvName(image));
+  }
+
+  /** With a classic volume LVM removes its snapshots without a word. */
+  #requireOwnSnapshots(name: string, all: readonly LogicalVolume[]): void {
+    if (this.#isThin) return;
+    const others = all.filter((lv) => lv.origin === name && parseLvName(lv.name) === undefined);
+    if (others.length === 0) return;
+    throw new WalbError("state", {
+      what: `${name} has snapshots that are none of the archive's and would go with it: ${others.map((lv) => lv.name).join(", ")}`,
+      where: { file: this.#lvm.path(name) },
+      hint: `remove them first when nobody needs them: lvremove ${this.#lvm.place.group}/${others[0]?.name}`,
+    });
+  }
+
+  async #requireThere(image: ImageId): Promise<LogicalVolume> {
     const found = await this.#lvm.find(lvName(image));
-    const where = { volume: image.volume, file: this.pathOf(image) };
-    if (found === undefined) {
-      throw new WalbError("not-found", {
-        what: `the ${image.kind} image is missing: there is no such logical volume`,
-        where,
-        ...(image.kind === "base" ? { hint: `take a backup first: walb backup ${image.volume}` } : {}),
-      });
-    }
+    if (found !== undefined) return found;
+    throw new WalbError("not-found", {
+      what: `the ${image.kind} image is missing: there is no such logical volume`,
+      where: { volume: image.volume, file: this.pathOf(image) },
+      ...(image.kind === "base" ? { hint: `take a backup first: walb backup ${image.volume}` } : {}),
+    });
+  }
+
+  async #require(image: ImageId): Promise<LogicalVolume> {
+    const found = await this.#requireThere(image);
     if (found.isInvalid) {
       throw new WalbError("damaged", {
         what: "the snapshot was overwritten beyond its size and has lost its content",
-        where,
+        where: { volume: image.volume, file: this.pathOf(image) },
         hint: `remove it and restore the point again; a thin pool has no such limit`,
       });
     }

@@ -5,6 +5,11 @@ import type { CommandOptions, CommandResult, Commands } from "../commands.ts";
 const stdoutBytesMax = 64 * 1024 * 1024;
 const stderrBytesMax = 64 * 1024;
 const timeoutMsDefault = 60_000;
+/** How long one that was told to end may take. A device that does not answer holds up even those that are killed. */
+const endingMs = 2_000;
+/** Left alone at once at most, each a process of the host. */
+const leftMax = 16;
+let leftCount = 0;
 /** Tools of administration are not in every user's PATH. */
 const systemDirectories = "/usr/local/sbin:/usr/sbin:/sbin:/usr/bin:/bin";
 
@@ -26,6 +31,13 @@ async function run(argv: readonly string[], options: CommandOptions = {}): Promi
     });
   }
   options.signal?.throwIfAborted();
+  if (leftCount >= leftMax) {
+    throw new WalbError("busy", {
+      what: `${name} is not run: ${leftCount} programs before it have not ended`,
+      where,
+      hint: "look at what holds them up on this host, e.g. a device that does not answer: ps -eo pid,stat,etime,args",
+    });
+  }
   const child = Bun.spawn([program, ...argv.slice(1)], {
     stdin: "ignore",
     stdout: "pipe",
@@ -33,34 +45,52 @@ async function run(argv: readonly string[], options: CommandOptions = {}): Promi
     env: { ...process.env, PATH: path, LC_ALL: "C" },
   });
   let ended: "timed-out" | "cancelled" | "too-long" | undefined;
+  const leaving = Promise.withResolvers<undefined>();
+  let leaveTimer: ReturnType<typeof setTimeout> | undefined;
   const end = (why: NonNullable<typeof ended>): void => {
-    ended ??= why;
-    child.kill("SIGKILL");
+    if (ended !== undefined) return;
+    ended = why;
+    child.kill(options.ending === "ask" ? "SIGTERM" : "SIGKILL");
+    leaveTimer = setTimeout(() => leaving.resolve(undefined), endingMs);
   };
   const timer = setTimeout(() => end("timed-out"), options.timeoutMs ?? timeoutMsDefault);
   const onAbort = (): void => end("cancelled");
   options.signal?.addEventListener("abort", onAbort, { once: true });
-  try {
+  const whole = async (): Promise<CommandResult> => {
     const [stdout, stderr] = await Promise.all([
       collect(child.stdout, stdoutBytesMax, () => end("too-long")),
       collectEnd(child.stderr, stderrBytesMax),
     ]);
-    const exitCode = await child.exited;
+    return { exitCode: await child.exited, stdout, stderr };
+  };
+  try {
+    const running = whole();
+    const result = await Promise.race([running, leaving.promise]);
+    if (result === undefined) leave(child, running);
     if (ended === "cancelled") throw options.signal?.reason ?? new WalbError("cancelled", { what: "cancelled", where });
-    if (ended === "timed-out") {
-      const seconds = (options.timeoutMs ?? timeoutMsDefault) / 1000;
-      throw new WalbError("timed-out", {
-        what: `${name} did not end within ${seconds} s`,
-        where,
-        hint: "look at what holds it up on this host, e.g. a device that does not answer",
-      });
-    }
     if (ended === "too-long") throw new WalbError("io", { what: `${name} printed more than 64 MiB`, where });
-    return { exitCode, stdout, stderr };
+    if (result !== undefined && (ended === undefined || result.exitCode === 0)) return result;
+    const seconds = (options.timeoutMs ?? timeoutMsDefault) / 1000;
+    throw new WalbError("timed-out", {
+      what: `${name} did not end within ${seconds} s`,
+      where,
+      hint: "look at what holds it up on this host, e.g. a device that does not answer",
+    });
   } finally {
     clearTimeout(timer);
+    clearTimeout(leaveTimer);
     options.signal?.removeEventListener("abort", onAbort);
   }
+}
+
+/** Nobody waits for it any more. */
+function leave(child: { readonly exited: Promise<unknown>; unref(): void }, running: Promise<unknown>): void {
+  leftCount += 1;
+  child.unref();
+  running.catch(() => undefined);
+  void child.exited.finally(() => {
+    leftCount -= 1;
+  });
 }
 
 async function collect(stream: ReadableStream<Uint8Array>, bytesMax: number, tooLong: () => void): Promise<string> {
