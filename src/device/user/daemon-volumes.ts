@@ -1,6 +1,5 @@
 /** @module The volumes of a device daemon: opening, creating, deleting, reporting. */
 import { asWalbError, WalbError } from "../../errors.ts";
-import type { RedoResult } from "../../log/redo.ts";
 import type { Platform } from "../../platform/platform.ts";
 import { lbBytes } from "../../units.ts";
 import type { DeviceInfo } from "../device.ts";
@@ -14,12 +13,11 @@ import { checkAbsolute, checkFree, checkNew, checkSpaceForRedo, checkUnused, tak
 import { LogClaims } from "./daemon-claims.ts";
 import { closeVolumes } from "./daemon-close.ts";
 import { type VolumeConfig, VolumeConfigs } from "./daemon-config.ts";
-import { pendingBudgetOf, tooManyVolumes, volumeLimits } from "./daemon-memory.ts";
+import { Engines, type EnginesHost } from "./daemon-engines.ts";
 import { planVolume } from "./daemon-plan.ts";
 import {
   failedVolume,
   halfDone,
-  lossOf,
   nextStep,
   reportOf,
   startingVolume,
@@ -28,18 +26,14 @@ import {
   withWayBack,
 } from "./daemon-report.ts";
 import { makeStores, removeOwnStores, type StoreWishes } from "./daemon-stores.ts";
-import { boundTuning, tuningOptions } from "./daemon-tuning.ts";
-import { openEngine, type WriteAheadEngine } from "./engine.ts";
+import type { WriteAheadEngine } from "./engine.ts";
 import type { NbdExports } from "./nbd/exports.ts";
 import { inParallel, within } from "./parallel.ts";
 
 /** The rest of the daemon as the volumes see it. */
-export interface VolumeSetHost extends VolumeUse {
+export interface VolumeSetHost extends VolumeUse, EnginesHost {
   changed(name: string): void;
-  problem(error: WalbError): void;
   disconnect(name: string): Promise<void>;
-  /** Memory for all requests of clients and pending writes. */
-  readonly clientMemoryBytes: number;
 }
 
 /** All volumes of a daemon, running or failed. */
@@ -48,17 +42,17 @@ export class VolumeSet implements NbdExports {
   private readonly changes = new Changes();
   private readonly configs: VolumeConfigs;
   private readonly claims: LogClaims;
-  /** Volumes that hold the memory of an engine, or are taking it. */
-  private engines = 0;
+  private readonly engines: Engines;
 
   constructor(
     private readonly platform: Platform,
     private readonly dataDir: string,
-    private readonly tuning: EngineTuning,
+    tuning: EngineTuning,
     private readonly host: VolumeSetHost,
   ) {
     this.configs = new VolumeConfigs(platform.disk, dataDir);
     this.claims = new LogClaims(platform.net);
+    this.engines = new Engines(platform, this.claims, tuning, (path) => this.configs.resolve(path), host);
   }
 
   /**
@@ -69,8 +63,7 @@ export class VolumeSet implements NbdExports {
     const { configs, bad } = await this.configs.load();
     for (const { name, error } of bad) this.volumes.set(name, failedVolume(name, error));
     for (const config of configs) this.volumes.set(config.name, startingVolume(config));
-    const { openAtOnce } = volumeLimits(this.platform.memory.budgetBytes);
-    const all = inParallel(openAtOnce, configs, (config) => this.open(config));
+    const all = inParallel(this.engines.openAtOnce, configs, (config) => this.open(config));
     for (const { failure } of this.volumes.values()) if (failure !== undefined) this.host.problem(failure);
     if (await within(this.platform.clock, all, limitMs)) return;
     const late = this.sorted().filter((volume) => volume.isStarting);
@@ -239,8 +232,7 @@ export class VolumeSet implements NbdExports {
       // What is kept is redone from the log; what is given up matters no more. But it is worth knowing.
       this.host.problem(asWalbError(error, { volume: name, step }));
     }
-    await this.claims.release(name);
-    if (engine !== undefined) this.engines -= 1;
+    if (engine !== undefined) await this.engines.closed(name);
   }
 
   /** Notes durably that the volume is being deleted, if there is space for that: deleting is how one makes space. */
@@ -342,47 +334,19 @@ export class VolumeSet implements NbdExports {
   }
 
   private async start(config: VolumeConfig): Promise<void> {
-    const { name, overflow } = config;
-    const { volumesMax } = volumeLimits(this.platform.memory.budgetBytes);
-    if (this.engines >= volumesMax) throw tooManyVolumes(name, volumesMax);
-    this.engines += 1;
-    const options = {
-      pendingBudgetBytes: this.pendingBudgetBytes,
-      ...this.tuning,
-      ...tuningOptions(boundTuning(config.tuning ?? {}, this.pendingBudgetBytes)),
-      name,
-      overflow,
-      dataPath: this.configs.resolve(config.dataPath),
-      logPath: this.configs.resolve(config.logPath),
-      claim: (uuid: string) => this.claims.take(name, uuid),
-      onRedone: (result: RedoResult) => {
-        const loss = lossOf(result, name, this.configs.resolve(config.logPath));
-        if (loss !== undefined) this.host.problem(loss);
-      },
-    };
-    try {
-      const engine = await openEngine(this.platform, options);
-      const unwatch = engine.watch(() => this.host.changed(name));
-      const volume: Volume = { name, config, engine, isStarting: false, failure: undefined, unwatch };
-      this.volumes.set(name, volume);
-      await this.noteSize(volume, engine.sizeBytes);
-    } catch (error) {
-      this.engines -= 1;
-      await this.claims.release(name);
-      throw error;
-    }
+    const { name } = config;
+    const engine = await this.engines.open(config);
+    const unwatch = engine.watch(() => this.host.changed(name));
+    const volume: Volume = { name, config, engine, isStarting: false, failure: undefined, unwatch };
+    this.volumes.set(name, volume);
+    await this.noteSize(volume, engine.sizeBytes);
   }
 
   private report(volume: Volume): VolumeReport {
     return reportOf(volume, this.host, {
       resolve: (path) => this.configs.resolve(path),
-      pendingBudgetBytes: this.pendingBudgetBytes,
+      pendingBudgetBytes: this.engines.pendingBudgetBytes,
     });
-  }
-
-  /** What a volume may have pending at most. */
-  private get pendingBudgetBytes(): number {
-    return this.tuning.pendingBudgetBytes ?? pendingBudgetOf(this.host.clientMemoryBytes);
   }
 
   private volume(name: string): Volume {

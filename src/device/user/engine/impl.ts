@@ -2,7 +2,6 @@
 import { assert, type WalbError } from "../../../errors.ts";
 import { ceilPb, maxDiscardLb } from "../../../log/geometry.ts";
 import type { Lease, Memory } from "../../../native/memory.ts";
-import type { Timer } from "../../../platform/clock.ts";
 import type { DiskFile } from "../../../platform/disk.ts";
 import { lbBytes } from "../../../units.ts";
 import type { DeviceInfo, DeviceStatus } from "../../device.ts";
@@ -12,6 +11,7 @@ import { Applier } from "./applier.ts";
 import { Checkpointer } from "./checkpointer.ts";
 import { eraseLog, growVolume, infoOf, startLogAfresh } from "./control.ts";
 import type { EngineCore, PendingWrite, WriteRequest } from "./core.ts";
+import { Hold } from "./hold.ts";
 import { cutRequest, maxPieceLbOf } from "./packer.ts";
 import { LogPreparer } from "./preparer.ts";
 import { readVolume, volumeAllocation } from "./reads.ts";
@@ -26,16 +26,13 @@ export class Engine implements WriteAheadEngine {
   readonly #syncer: LogSyncer;
   readonly #applier: Applier;
   readonly #checkpointer: Checkpointer;
+  readonly #hold: Hold;
   readonly #watchers: Watchers;
   #preparer: LogPreparer;
   readonly #lease: Lease;
   #maxPieceLb: number;
   /** Packing waits for a checkpoint. */
   #isRingFull = false;
-  #isFrozen = false;
-  /** The log is being reset: nothing may be packed, whoever melts the device meanwhile. */
-  #isResetting = false;
-  #meltTimer: Timer | undefined;
   #isClosing = false;
   #closed: Promise<void> | undefined;
   #requestsInFlight = 0;
@@ -75,6 +72,7 @@ export class Engine implements WriteAheadEngine {
       },
     });
     this.#preparer = new LogPreparer(core, () => this.#appender.kick());
+    this.#hold = new Hold(core.parts.clock, this.#appender, this.#checkpointer);
     core.onFailure = (error) => {
       this.#appender.abandon();
       this.#syncer.abandon(error);
@@ -109,7 +107,7 @@ export class Engine implements WriteAheadEngine {
   }
 
   get isFrozen(): boolean {
-    return this.#isFrozen;
+    return this.#hold.isFrozen;
   }
 
   get checkpointIntervalMs(): number {
@@ -225,38 +223,24 @@ export class Engine implements WriteAheadEngine {
 
   async freeze(options: { readonly timeoutMs?: number } = {}): Promise<void> {
     this.#checkOpen();
-    this.#isFrozen = true;
-    this.#holdOrGoOn();
-    this.#checkpointer.isHeld = true;
-    this.#meltTimer?.cancel();
-    this.#meltTimer = undefined;
-    if (options.timeoutMs !== undefined) {
-      this.#meltTimer = this.#core.parts.clock.timer(options.timeoutMs, () => this.melt());
-    }
+    this.#hold.freeze(options.timeoutMs);
     // Behind a reset that is under way, which lets the lsids begin anew.
     await this.#checkpointer.exclusive(() => this.#drain());
   }
 
   melt(): void {
-    this.#meltTimer?.cancel();
-    this.#meltTimer = undefined;
-    this.#isFrozen = false;
-    this.#checkpointer.isHeld = false;
-    this.#checkpointer.noteWritten();
-    this.#holdOrGoOn();
+    this.#hold.melt();
   }
 
   resetLog(): Promise<DeviceInfo> {
     return this.#checkpointer.exclusive(async () => {
       this.#checkOpen();
-      if (this.#isFrozen) {
+      if (this.#hold.isFrozen) {
         const hint = `melt it: walb device melt ${this.name}`;
         throw stateError(this.name, "the log of a frozen device cannot be reset", hint);
       }
       const core = this.#core;
-      this.#isResetting = true;
-      this.#holdOrGoOn();
-      try {
+      await this.#hold.whileReset(async () => {
         await this.#drain();
         await this.#preparer.stop();
         await startLogAfresh(core);
@@ -264,10 +248,7 @@ export class Engine implements WriteAheadEngine {
         this.#preparer = new LogPreparer(core, () => this.#appender.kick());
         this.#appender.logChanged();
         this.#applier.logChanged();
-      } finally {
-        this.#isResetting = false;
-        this.#holdOrGoOn();
-      }
+      });
       core.onEvent();
       return this.deviceInfo();
     });
@@ -315,11 +296,6 @@ export class Engine implements WriteAheadEngine {
     this.#applier.release();
     this.#lease.release();
     if (failure !== undefined) throw failure;
-  }
-
-  #holdOrGoOn(): void {
-    this.#appender.isHeld = this.#isFrozen || this.#isResetting;
-    this.#appender.kick();
   }
 
   /** Waits until all that is packed is on the data store; the appender must be held, or its queue empty. */
