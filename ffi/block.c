@@ -133,8 +133,8 @@ static int64_t refuse(int fd, int error) {
 }
 
 /*
- * In: address = path, flags = OPEN_*. Out: result = fd, and in `table` five doubles: kind (1 block device, 0 regular
- * file), direct, alignment, physical block size, size.
+ * In: address = path, flags = OPEN_*. Out: result = fd, and in `table` six doubles: kind (1 block device, 0 regular
+ * file), direct, alignment, physical block size, size, whether its file system is local.
  */
 int64_t io_open(struct job *job) {
     const char *path = (const char *)(uintptr_t)job->address;
@@ -183,6 +183,7 @@ int64_t io_open(struct job *job) {
     out[2] = alignment;
     out[3] = physical;
     out[4] = (double)status.st_size;
+    out[5] = !is_block && is_local_file_system(fd);
     return fd;
 }
 

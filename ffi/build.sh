@@ -10,7 +10,7 @@ mkdir -p build
 temporary="build/.libwalb.$$.so"
 trap 'rm -f "$temporary"' EXIT
 "${CC:-gcc}" -std=gnu11 -O3 -Wall -Wextra -Werror -fPIC -shared -fvisibility=hidden -ffunction-sections -fdata-sections \
-  -o "$temporary" checksum.c murmur3.c zerohash.c siphash.c codec.c snappy.c io.c window.c decoded.c transfer.c recode.c block.c job.c pool.c memory.c watch.c receive.c frame.c index.c nbd.c compat.c \
+  -o "$temporary" checksum.c murmur3.c zerohash.c siphash.c codec.c snappy.c io.c cached.c window.c decoded.c transfer.c recode.c block.c job.c pool.c memory.c watch.c receive.c frame.c index.c nbd.c compat.c \
   -Wl,--wrap=pthread_create,--wrap=pthread_join,--wrap=pthread_once \
   -Wl,--exclude-libs,ALL -Wl,--gc-sections -Wl,-z,defs -s -static-libgcc \
   -Wl,-Bstatic -llz4 -lsnappy -llzma -lzstd -lz -Wl,-Bdynamic -lpthread

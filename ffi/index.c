@@ -111,16 +111,20 @@ WALB_EXPORT uint32_t walb_parse_packs(const uint8_t *headers, uint32_t count, st
     return done;
 }
 
+int64_t pack_behind(const uint8_t *header, uint64_t offset) {
+    uint32_t data_bytes = word_at(header + 8);
+    if ((header[6] & pack_flag_end) || data_bytes > pack_data_max) return -1;
+    return (int64_t)(offset + PACK_HEADER + data_bytes);
+}
+
 int64_t io_read_packs(int fd, uint8_t *headers, uint64_t size, uint64_t offset) {
-    int64_t count = 0;
+    int64_t count = 0, next = (int64_t)offset;
     double done;
-    for (; (uint64_t)(count + 1) * PACK_HEADER <= size; count++) {
+    for (; next >= 0 && (uint64_t)(count + 1) * PACK_HEADER <= size; count++) {
         uint8_t *header = headers + count * PACK_HEADER;
-        int64_t result = io_read(fd, header, PACK_HEADER, offset, &done);
+        int64_t result = io_read(fd, header, PACK_HEADER, (uint64_t)next, &done);
         if (result != 0) return count > 0 ? count : result;
-        uint32_t data_bytes = word_at(header + 8);
-        if ((header[6] & pack_flag_end) || data_bytes > pack_data_max) return count + 1;
-        offset += PACK_HEADER + data_bytes;
+        next = pack_behind(header, (uint64_t)next);
     }
     return count;
 }

@@ -195,6 +195,12 @@ int64_t io_recode(struct item *items, uint32_t count, int is_verified, uint32_t 
    pack, the end of the file or one that cannot be a header. Returns how many; an error only when there is none. */
 int64_t io_read_packs(int fd, uint8_t *headers, uint64_t size, uint64_t offset);
 
+/* Where the next header is behind the one at `offset`; negative when there is none. */
+int64_t pack_behind(const uint8_t *header, uint64_t offset);
+
+/* cached.c. Whether files there are opened without asking anybody else. */
+int is_local_file_system(int fd);
+
 /* The same of a log of physical blocks: up to a block that is no header, or a pack without data. */
 int64_t io_read_log_packs(int fd, uint8_t *headers, uint64_t size, uint64_t offset, uint32_t block);
 

@@ -90,7 +90,9 @@ export class SourceFiles {
   async size(source: number): Promise<number> {
     const entry = await this.#acquire(source);
     try {
-      return await (await entry.file).size();
+      const file = await entry.file;
+      // A diff does not grow.
+      return file.openedSizeBytes ?? (await file.size());
     } finally {
       this.#release(source, entry);
     }

@@ -132,7 +132,7 @@ export async function openDiffSet(
     });
   }
   const files = new SourceFiles(io.disk, paths, options.openFilesMax ?? 64);
-  const records = new RecordIndex(4096, options.recordsMax ?? recordsMaxDefault);
+  const records = new RecordIndex(Math.min(4096, 256 * paths.length), options.recordsMax ?? recordsMaxDefault);
   const sources: DiffSource[] = [];
   const stats = emptyStats();
   try {

@@ -21,6 +21,9 @@ const definitions = {
   walb_memory_cool: { args: [FFIType.ptr, FFIType.u64], returns: FFIType.i32 },
   walb_error_text: { args: [FFIType.i32, FFIType.ptr, FFIType.u32], returns: FFIType.i32 },
   walb_read_cached: { args: [FFIType.i32, FFIType.ptr, FFIType.f64, FFIType.f64], returns: FFIType.i32 },
+  walb_open_cached: { args: [FFIType.ptr, FFIType.ptr], returns: FFIType.i32 },
+  walb_close_cached: { args: [FFIType.i32], returns: FFIType.i32 },
+  walb_read_packs_cached: { args: [FFIType.i32, FFIType.ptr, FFIType.f64, FFIType.f64], returns: FFIType.i32 },
   walb_write_cached: {
     args: [FFIType.i32, FFIType.ptr, FFIType.u32, FFIType.f64, FFIType.i32],
     returns: FFIType.i32,
@@ -95,6 +98,13 @@ export const shim = {
   /** 0, or −errno: then the way through the pool must be taken. */
   readCached: (fd: number, address: number, sizeBytes: number, offsetBytes: number): number =>
     symbols.walb_read_cached(fd, address as Pointer, sizeBytes, offsetBytes),
+  /** A descriptor, or −errno. @param path ends with a zero byte. @param size where a double is put. */
+  openCached: (path: number, size: number): number => symbols.walb_open_cached(path as Pointer, size as Pointer),
+  /** 0, or −errno. */
+  closeCached: (fd: number): number => symbols.walb_close_cached(fd),
+  /** How many were there. */
+  readPacksCached: (fd: number, address: number, sizeBytes: number, offsetBytes: number): number =>
+    symbols.walb_read_packs_cached(fd, address as Pointer, sizeBytes, offsetBytes),
   /** Also 1: it was written, but this thread had to wait. */
   writeCached: (fd: number, table: number, count: number, offsetBytes: number, isNowait: boolean): number =>
     symbols.walb_write_cached(fd, table as Pointer, count, offsetBytes, isNowait ? 1 : 0),

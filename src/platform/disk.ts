@@ -148,6 +148,8 @@ export interface DiskFile {
   /** Leads to this very file for as long as it is open, whatever is at {@link path} by now: for opening it once more.
    * Absent where there is no such path. */
   readonly ownPath?: string;
+  /** Of a regular file, when it was opened. Absent where that is not known. */
+  readonly openedSizeBytes?: number;
   size(): Promise<number>;
   /** Fills all of `target`. @throws WalbError `io` on a short read. */
   read(offsetBytes: number, target: Memory): Promise<void>;

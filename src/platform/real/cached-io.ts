@@ -51,6 +51,11 @@ export class CachedIo {
     return result === 0;
   }
 
+  /** As {@link DiskFile.readPackHeaders}, as far as they are in memory. */
+  readPackHeaders(offsetBytes: number, target: Memory): number {
+    return this.#canReadNowait ? shim.readPacksCached(this.#fd, target.address, target.sizeBytes, offsetBytes) : 0;
+  }
+
   /** What the disk has, too, is read from it again. */
   forget(): void {
     shim.forgetCached(this.#fd);

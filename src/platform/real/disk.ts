@@ -18,6 +18,7 @@ import type {
   RecodeRows,
   TakeRecoded,
 } from "../disk.ts";
+import { CachedFiles } from "./cached-files.ts";
 import { fillClone } from "./clone.ts";
 import { RealDiskFile } from "./file.ts";
 import { loopBackingOf } from "./loop.ts";
@@ -30,17 +31,30 @@ const errnoWouldBlock = 11;
 /** Where a path starts in its table; before it is room for answers. */
 const pathOffset = 64;
 
+/** A regular file that was opened on this thread. */
+const plainFile = {
+  isBlockDevice: false,
+  isDirect: false,
+  alignmentBytes: 1,
+  physicalBlockBytes: 512,
+  closesAtOnce: true,
+} as const;
+
 /** The real {@link Disk} over a job pool. */
 export class RealDisk implements Disk {
   readonly #runner: JobRunner;
   readonly #temporaryNames = new Set<string>();
+  readonly #cached = new CachedFiles();
 
   constructor(runner: JobRunner) {
     this.#runner = runner;
   }
 
   async open(path: string, options: OpenOptions): Promise<RealDiskFile> {
-    const file = await this.#open(path, openFlags(options));
+    const flags = openFlags(options);
+    const cached = flags === 0 ? this.#cached.open(path) : undefined;
+    if (cached !== undefined) return new RealDiskFile(this.#runner, { path, ...plainFile, ...cached });
+    const file = await this.#open(path, flags);
     if (options.lock !== true) return file;
     if (!file.isBlockDevice) {
       if (isFileAt(path, file.fd)) return file;
@@ -83,7 +97,8 @@ export class RealDisk implements Disk {
       const { result } = await this.#runner.run({ ...job, address: table.address + pathOffset });
       if (result === -errnoWouldBlock && isLocked) throw lockedError(path);
       if (result < 0) throw errnoError("open", -result, { file: path });
-      const [isBlock, isDirect, alignmentBytes = 1, physicalBlockBytes = 512] = table.f64;
+      const [isBlock, isDirect, alignmentBytes = 1, physicalBlockBytes = 512, sizeBytes = 0, isLocal] = table.f64;
+      if (isLocal === 1) this.#cached.learn(path);
       return new RealDiskFile(this.#runner, {
         fd: result,
         path,
@@ -91,6 +106,8 @@ export class RealDisk implements Disk {
         isDirect: isDirect === 1,
         alignmentBytes,
         physicalBlockBytes,
+        sizeBytes,
+        closesAtOnce: flags === 0 && isLocal === 1,
       });
     });
   }

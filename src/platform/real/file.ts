@@ -9,7 +9,7 @@ import { endOfFile, ItemF64, ItemU32, itemF64, itemU32, JobFlag, Op } from "../.
 import type { Memory } from "../../native/memory.ts";
 import type { Job, JobRunner } from "../../native/pool.ts";
 import { putSource, putTarget, type Table, withItems, withTable } from "../../native/tables.ts";
-import { checkRange } from "../../units.ts";
+import { checkRange, mib } from "../../units.ts";
 import type {
   BadTransfer,
   DecodedWrite,
@@ -34,9 +34,14 @@ export interface OpenedFile {
   readonly isDirect: boolean;
   readonly alignmentBytes: number;
   readonly physicalBlockBytes: number;
+  readonly sizeBytes: number;
+  /** It was opened for reading on a local file system: closing it waits for nothing. */
+  readonly closesAtOnce: boolean;
 }
 
 const piecesMax = 1024;
+/** Of files up to this size pack headers are read on this thread. */
+const headersHereBytes = mib;
 
 /** The real {@link DiskFile}. */
 export class RealDiskFile extends OpenFile implements DiskFile {
@@ -44,6 +49,7 @@ export class RealDiskFile extends OpenFile implements DiskFile {
   readonly isDirect: boolean;
   readonly alignmentBytes: number;
   readonly physicalBlockBytes: number;
+  readonly openedSizeBytes: number;
   readonly #cached: CachedIo;
 
   constructor(runner: JobRunner, opened: OpenedFile) {
@@ -53,6 +59,7 @@ export class RealDiskFile extends OpenFile implements DiskFile {
     this.isDirect = opened.isDirect;
     this.alignmentBytes = opened.alignmentBytes;
     this.physicalBlockBytes = opened.physicalBlockBytes;
+    this.openedSizeBytes = opened.sizeBytes;
   }
 
   get ownPath(): string {
@@ -165,6 +172,10 @@ export class RealDiskFile extends OpenFile implements DiskFile {
 
   async readPackHeaders(offsetBytes: number, target: Memory): Promise<number> {
     this.#check("read", offsetBytes, target.sizeBytes, target.address);
+    if (!this.isDirect && this.openedSizeBytes <= headersHereBytes) {
+      const count = this.#cached.readPackHeaders(offsetBytes, target);
+      if (count > 0) return count;
+    }
     const { result } = await this.raw({ op: Op.readPacks, ...place(offsetBytes, target) });
     if (result >= 0) return result;
     if (result === endOfFile) return 0;

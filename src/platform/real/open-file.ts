@@ -3,6 +3,10 @@ import { WalbError } from "../../errors.ts";
 import { errnoError } from "../../native/errno.ts";
 import { endOfFile, Op } from "../../native/layout.ts";
 import type { Job, JobResult, JobRunner } from "../../native/pool.ts";
+import { shim } from "../../native/shim.ts";
+
+/** A job must do it. */
+const errnoAgain = -11;
 
 /** A file of this host that is open. */
 export class OpenFile {
@@ -12,14 +16,20 @@ export class OpenFile {
   /** Holds a lock for this file; closed with it. */
   guard: OpenFile | undefined;
   readonly #runner: JobRunner;
+  readonly #closesAtOnce: boolean;
   #inFlight = 0;
   #idle: (() => void) | undefined;
   #closed: Promise<void> | undefined;
 
-  constructor(runner: JobRunner, { fd, path }: { readonly fd: number; readonly path: string }) {
+  /** @param opened `closesAtOnce`: closing it waits for nothing. */
+  constructor(
+    runner: JobRunner,
+    opened: { readonly fd: number; readonly path: string; readonly closesAtOnce: boolean },
+  ) {
     this.#runner = runner;
-    this.fd = fd;
-    this.path = path;
+    this.#closesAtOnce = opened.closesAtOnce;
+    this.fd = opened.fd;
+    this.path = opened.path;
   }
 
   /** True from {@link close} on. */
@@ -66,7 +76,9 @@ export class OpenFile {
         this.#idle = resolve;
       });
     }
-    const { result } = await this.#runner.run({ op: Op.close, isSlow: true, fd: this.fd });
+    const closed = this.#closesAtOnce ? shim.closeCached(this.fd) : errnoAgain;
+    const { result } =
+      closed === errnoAgain ? await this.#runner.run({ op: Op.close, isSlow: true, fd: this.fd }) : { result: closed };
     await this.guard?.close();
     if (result < 0) throw errnoError("close", -result, { file: this.path });
   }
