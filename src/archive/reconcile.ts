@@ -15,7 +15,7 @@ import { isSameSnapshot } from "../snapshot/types.ts";
 import { forgetBaseHashes } from "./base-hashes.ts";
 import { reconcileImages } from "./cold.ts";
 import type { StoredDiff } from "./diff-rows.ts";
-import type { Manifest } from "./manifest.ts";
+import { type Manifest, manifestName } from "./manifest.ts";
 import { mergingPrefix } from "./merge.ts";
 import { pointsText } from "./plan.ts";
 import { moveToQuarantine, quarantineName } from "./quarantine.ts";
@@ -100,7 +100,9 @@ class Reconciliation {
     const { disk } = this.#io;
     const onDisk = new Set<string>();
     for (const name of await disk.list(volume.directory)) {
-      if (name.startsWith(receivingPrefix) || name.startsWith(mergingPrefix)) await disk.remove(volume.pathOf(name));
+      // A manifest that is up to date is not written again, which would take what the last write left.
+      const isTemporary = [receivingPrefix, mergingPrefix, `${manifestName}.`].some((begin) => name.startsWith(begin));
+      if (isTemporary) await disk.remove(volume.pathOf(name));
       else if (name.endsWith(diffFileSuffix)) onDisk.add(name);
     }
     const uuids = new Set([...(manifest?.diffUuids ?? []), ...volume.store.manifest().diffUuids]);
