@@ -1,16 +1,21 @@
-/** @module Replication between two archives: a full copy, 1,000 diffs one by one, 1,000 diffs merged on their way. */
+/**
+ * @module Replication between two archives: a full copy, 1,000 diffs one by one, 1,000 diffs merged on their way, a hash
+ * comparison and a resync of a volume of which a twentieth differs.
+ */
 import { archiveClient } from "../../../src/cli/servers.ts";
 import { RecordKind } from "../../../src/diff/types.ts";
 import { closePlatform, createPlatform } from "../../../src/platform/real/index.ts";
 import { sendDiff, sendImage } from "../../archive/peers.ts";
 import { type DaemonProcess, freePort, spawnDaemon, untilReady } from "../../helpers/fleet.ts";
 import { type Bench, gib, mib, type Path, type Row, timed } from "../lib/bench.ts";
-import { lowest } from "../lib/limits.ts";
+import { fillData } from "../lib/data.ts";
+import { type LimitName, lowest } from "../lib/limits.ts";
 import { watch } from "../lib/processes.ts";
 
 const volume = "repl0";
 const recordsPerDiff = 64;
 const recordLb = 8;
+const bulkLb = 512;
 
 /** A running archive. */
 interface Archive {
@@ -29,17 +34,9 @@ async function startArchive(directory: string, name: string): Promise<Archive> {
 
 const clientOf = ({ name, port }: Archive) => archiveClient({ name, address: `127.0.0.1:${port}` });
 
-/** Compressible by about a half, different everywhere. */
 function content(sizeBytes: number, seed: number): Uint8Array {
   const bytes = new Uint8Array(sizeBytes);
-  const words = new Uint32Array(bytes.buffer);
-  let state = (seed * 2654435761 + 1) >>> 0;
-  for (let i = 0; i < words.length; i += 2) {
-    state ^= state << 13;
-    state ^= state >>> 17;
-    state ^= state << 5;
-    words[i] = state;
-  }
+  fillData(bytes, seed);
   return bytes;
 }
 
@@ -53,8 +50,9 @@ async function run(bench: Bench): Promise<Row[]> {
     for (const archive of archives) await clientOf(archive).call("init", { volume });
     const [source, all, merged] = archives as [Archive, Archive, Archive];
     const peer = { platform, address: { kind: "tcp", host: "127.0.0.1", port: source.port } as const };
-    await sendImage(peer, content(sizeLb * 512, 1), { volume, gidE: 0n, bulkLb: 512 });
-    const full = await replicate(bench, "full copy", source, all, sizeLb * 512);
+    await sendImage(peer, content(sizeLb * 512, 1), { volume, gidE: 0n, bulkLb });
+    const copied: readonly LimitName[] = ["diskCopy", "encode", "tcp", "decode"];
+    const full = await replicate(bench, "full copy", source, all, sizeLb * 512, {}, copied);
     await clientOf(source).run("replicate", { volume, to: `127.0.0.1:${merged.port}` });
     for (let gid = 0; gid < diffCount; gid++) {
       const data = content(recordLb * 512, gid + 2);
@@ -68,11 +66,28 @@ async function run(bench: Bench): Promise<Row[]> {
       await sendDiff(peer, gid, gid + 1, records, { volume, sizeLb });
     }
     const bytes = diffCount * recordsPerDiff * recordLb * 512;
-    return [
+    const rows = [
       full,
-      await replicate(bench, `${diffCount} diffs, one by one`, source, all, bytes, true),
+      await replicate(bench, `${diffCount} diffs, one by one`, source, all, bytes, { keepAllPoints: true }),
       await replicate(bench, `${diffCount} diffs, merged`, source, merged, bytes),
     ];
+    // All have the same image, of which a twentieth changes at the source alone.
+    for (const archive of archives) await clientOf(archive).run("apply", { volume, gid: diffCount });
+    const changed = Array.from({ length: Math.floor(sizeLb / bulkLb / 20) }, (_, i) => ({
+      addressLb: i * 20 * bulkLb,
+      blocksLb: bulkLb,
+      kind: RecordKind.normal,
+      data: content(bulkLb * 512, diffCount + i + 2),
+    }));
+    await sendDiff(peer, diffCount, diffCount + 1, changed, { volume, sizeLb, recordsPerPack: 16 });
+    await clientOf(source).run("apply", { volume, gid: diffCount + 1 });
+    const both = "a twentieth differs, both sides on this machine";
+    const reads: readonly LimitName[] = ["diskRead"];
+    rows.push(
+      await replicate(bench, `hash comparison, ${both}`, source, all, sizeLb * 512, {}, reads),
+      await replicate(bench, `resync, ${both}`, source, merged, sizeLb * 512, { resync: true }, reads),
+    );
+    return rows;
   } finally {
     for (const { child } of archives) child.kill("SIGKILL");
     for (const { child } of archives) await child.exited;
@@ -86,10 +101,11 @@ async function replicate(
   from: Archive,
   to: Archive,
   bytes: number,
-  keepAllPoints = false,
+  how: { readonly keepAllPoints?: boolean; readonly resync?: boolean } = {},
+  limits: readonly LimitName[] = ["diskRead", "diskWrite"],
 ): Promise<Row> {
   const watched = watch({ sender: from.child.pid, receiver: to.child.pid });
-  const request = { volume, to: `127.0.0.1:${to.port}`, keepAllPoints };
+  const request = { volume, to: `127.0.0.1:${to.port}`, ...how };
   const { seconds, value } = await timed(() => clientOf(from).run("replicate", request));
   const usage = watched.end();
   const rate = bytes / mib / seconds;
@@ -97,7 +113,7 @@ async function replicate(
     path: `replication: ${what}`,
     rate,
     unit: "MiB/s",
-    beside: lowest(bench.limits, "diskRead", "diskWrite"),
+    beside: lowest(bench.limits, ...limits),
     cpuSPerGib: usage.cpuS / (bytes / gib),
     peakMib: usage.peakMib,
     runs: 1,
