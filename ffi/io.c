@@ -5,6 +5,7 @@
 #include <fcntl.h>
 #include <limits.h>
 #include <sched.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
@@ -281,6 +282,15 @@ int64_t io_fsync_path(const char *path, int is_whole_file_system) {
     int64_t result = (is_whole_file_system ? syncfs(fd) : fsync(fd)) == 0 ? 0 : -errno;
     close(fd);
     return result;
+}
+
+int64_t io_commit_file(int fd, const char *from, const char *to, const char *directory, double *step) {
+    *step = 0;
+    if (fdatasync(fd) != 0) return -errno;
+    *step = 1;
+    if (rename(from, to) != 0) return -errno;
+    *step = 2;
+    return io_fsync_path(directory, 0);
 }
 
 int64_t io_statvfs(const char *path, double *total) {

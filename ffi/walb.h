@@ -88,6 +88,7 @@ enum op {
     OP_READ_PACKS,
     OP_READ_LOG_PACKS,
     OP_HASH_ZEROES,
+    OP_COMMIT_FILE,
 };
 
 enum { FLAG_ALWAYS = 1, FLAG_BLOCK_DEVICE = 2, FLAG_VERIFIED = 4, FLAG_SYNC = 8, FLAG_SUMMED = 16, FLAG_GENTLE = 32 };
@@ -156,6 +157,9 @@ int64_t io_discard(int fd, uint64_t offset, uint64_t size, int is_block);
 int64_t io_next_data(int fd, uint64_t offset, double *end);
 int64_t io_copy_range(int source, int target, uint64_t offset, uint64_t size, double *next);
 int64_t io_fsync_path(const char *path, int is_whole_file_system);
+/* Makes a file durable and gives it another name in the same directory, durably. `step`: which of fdatasync, rename and
+   fsync of the directory failed, from 0. */
+int64_t io_commit_file(int fd, const char *from, const char *to, const char *directory, double *step);
 int64_t io_open(struct job *job);
 int64_t io_size(int fd);
 int64_t io_statvfs(const char *path, double *total);

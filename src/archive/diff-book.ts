@@ -30,9 +30,10 @@ export class DiffBook {
     this.knownLogs = new KnownLogs(database);
   }
 
-  /** @param also what else belongs into the transaction. */
-  change({ gone = [], added = [], lost, mended = [] }: DiffChange, also: () => void): void {
-    this.#database.transaction(() => {
+  /** @param also what else belongs into the transaction. @param isSynced false: a power loss may take it. */
+  change({ gone = [], added = [], lost, mended = [] }: DiffChange, also: () => void, isSynced = true): void {
+    const { transaction, unsyncedTransaction } = this.#database;
+    (isSynced ? transaction : unsyncedTransaction)(() => {
       this.diffs.delete(gone);
       this.losses.delete(mended);
       for (const diff of added) this.insert(diff);

@@ -1,5 +1,5 @@
 /** @module The diffs of a volume: a row each, all of them in memory too. Changes are parts of a transaction of the store. */
-import { inArray } from "drizzle-orm";
+import { inArray, sql } from "drizzle-orm";
 import { DiffSet } from "../snapshot/diffset.ts";
 import { diffText } from "../snapshot/text.ts";
 import type { DiffMeta } from "../snapshot/types.ts";
@@ -21,12 +21,31 @@ export interface StoredDiff {
 /** SQLite takes so many variables in one statement, with room to spare. */
 const namesPerStatement = 500;
 
+/** Prepared once: making the statement anew takes longer than all else that a received diff does with the database. */
+function prepareInsertion({ orm }: VolumeDatabase) {
+  const values = {
+    fileName: sql.placeholder("fileName"),
+    fromB: sql.placeholder("fromB"),
+    fromE: sql.placeholder("fromE"),
+    toB: sql.placeholder("toB"),
+    toE: sql.placeholder("toE"),
+    isMergeable: sql.placeholder("isMergeable"),
+    isCompared: sql.placeholder("isCompared"),
+    timestampS: sql.placeholder("timestampS"),
+    sizeBytes: sql.placeholder("sizeBytes"),
+    uuid: sql.placeholder("uuid"),
+    contentLb: sql.placeholder("contentLb"),
+  };
+  return orm.insert(diffTable).values(values).prepare();
+}
+
 /** Their rows: `insert` and `delete` change these within a transaction, `put` and `forget` what is in memory behind it. */
 export class DiffRows {
   readonly #database: VolumeDatabase;
   readonly #diffs = new Map<string, StoredDiff>();
   /** How many come from each log. */
   readonly #logs = new Map<string, number>();
+  #insertion: ReturnType<typeof prepareInsertion> | undefined;
   #set: DiffSet;
 
   constructor(database: VolumeDatabase) {
@@ -64,10 +83,8 @@ export class DiffRows {
   insert({ fileName, meta, uuid, contentLb }: StoredDiff): void {
     const { from, to, isMergeable, isCompared, timestampS, dataSizeBytes: sizeBytes } = meta;
     const gids = { fromB: from.gidB, fromE: from.gidE, toB: to.gidB, toE: to.gidE };
-    this.#database.orm
-      .insert(diffTable)
-      .values({ fileName, ...gids, isMergeable, isCompared, timestampS, sizeBytes, uuid, contentLb })
-      .run();
+    this.#insertion ??= prepareInsertion(this.#database);
+    this.#insertion.run({ fileName, ...gids, isMergeable, isCompared, timestampS, sizeBytes, uuid, contentLb });
   }
 
   delete(diffs: readonly StoredDiff[]): void {

@@ -16,6 +16,10 @@ export function requirePlausible(store: ArchiveStore, volume: string): void {
   if (wrong !== undefined) throw damagedRow(volume, wrong);
 }
 
+/** Numbers and names of rows that cannot be are found where they are made values. */
+export const isOfRows = (error: unknown): boolean =>
+  error instanceof WalbError && ["bad-format", "out-of-range", "bad-parameter"].includes(error.code);
+
 /** A row that could not even be read. */
 export function damagedRow(volume: string, cause: unknown): WalbError {
   const text = typeof cause === "string" ? cause : asWalbError(cause).what;

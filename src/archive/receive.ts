@@ -170,7 +170,7 @@ export class DiffReception implements PackSink {
     await this.#file.commit(fileName);
     volume.pins.keep(fileName);
     const before = store.set;
-    const replaced = store.addDiff({ fileName, meta, uuid, contentLb }, platform.clock.nowMs());
+    const replaced = store.addReceivedDiff({ fileName, meta, uuid, contentLb }, platform.clock.nowMs());
     volume.added(before, meta);
     if (replaced !== undefined && replaced.fileName !== fileName) await volume.removeDiffFiles([replaced]);
     if (isNewUuid) await volume.saveManifest();

@@ -1,7 +1,37 @@
 /** @module Rows of an archive volume's database as the values they stand for. */
+import { sql } from "drizzle-orm";
 import { type ArchiveState, diffMeta, snapshot } from "../snapshot/types.ts";
+import type { VolumeDatabase } from "../volume/database.ts";
 import type { StoredDiff } from "./diff-rows.ts";
-import type { diffTable, volumeTable } from "./schema.ts";
+import { type diffTable, volumeTable } from "./schema.ts";
+
+/** The one row of the volume. */
+export type VolumeRow = typeof volumeTable.$inferSelect;
+
+function prepareNoteReceived({ orm }: VolumeDatabase) {
+  const lastReceivedMs = sql<number>`${sql.placeholder("lastReceivedMs")}`;
+  return orm.update(volumeTable).set({ lastReceivedMs }).prepare();
+}
+
+/** Changes the row of the volume; what comes with every diff by a statement that is kept. */
+export class VolumeRowWriter {
+  readonly #database: VolumeDatabase;
+  #noteReceived: ReturnType<typeof prepareNoteReceived> | undefined;
+
+  constructor(database: VolumeDatabase) {
+    this.#database = database;
+  }
+
+  set(values: Partial<VolumeRow>): void {
+    const { lastReceivedMs, ...rest } = values;
+    if (lastReceivedMs === undefined || Object.keys(rest).length > 0) {
+      this.#database.orm.update(volumeTable).set(values).run();
+      return;
+    }
+    this.#noteReceived ??= prepareNoteReceived(this.#database);
+    this.#noteReceived.run({ lastReceivedMs });
+  }
+}
 
 /** A diff as its row says. */
 export function storedDiff(row: typeof diffTable.$inferSelect): StoredDiff {

@@ -18,9 +18,9 @@ import type { Loss } from "./losses.ts";
 import type { Manifest } from "./manifest.ts";
 import { insertManifest } from "./new-rows.ts";
 import { Partials } from "./partials.ts";
-import { damagedRow, requirePlausible } from "./plausible.ts";
+import { damagedRow, isOfRows, requirePlausible } from "./plausible.ts";
 import { RetiredLogs } from "./retired-logs.ts";
-import { baseColumns, baseOf } from "./rows.ts";
+import { baseColumns, baseOf, type VolumeRow, VolumeRowWriter } from "./rows.ts";
 import { backupTables, fullCopyTable, migrations, resyncTable, volumeTable } from "./schema.ts";
 import { Verifications } from "./verifications.ts";
 
@@ -43,12 +43,6 @@ interface Change extends DiffChange {
   readonly row?: Partial<VolumeRow>;
 }
 
-type VolumeRow = typeof volumeTable.$inferSelect;
-
-/** Numbers and names of rows that cannot be are found where they are made values. */
-const isOfRows = (error: unknown): boolean =>
-  error instanceof WalbError && ["bad-format", "out-of-range", "bad-parameter"].includes(error.code);
-
 /** The metadata of one archive volume. */
 export class ArchiveStore {
   /** Incomplete files of restores. */
@@ -68,6 +62,7 @@ export class ArchiveStore {
   readonly #book: DiffBook;
   readonly #labels: LabelRows;
   #resyncFile: string | undefined;
+  readonly #writer: VolumeRowWriter;
 
   private constructor(database: VolumeDatabase, volume: string) {
     this.#database = database;
@@ -84,6 +79,7 @@ export class ArchiveStore {
     this.#row = row;
     this.#base = baseOf(row);
     this.#book = new DiffBook(database);
+    this.#writer = new VolumeRowWriter(database);
     this.#labels = new LabelRows(database);
     this.#resyncFile = database.orm.select().from(resyncTable).get()?.fileName;
   }
@@ -281,6 +277,18 @@ export class ArchiveStore {
     return this.addDiffs([diff], receivedMs)[0];
   }
 
+  /**
+   * As {@link addDiff}, for a file that is durable under its name. When it comes from the log that is followed, and nothing
+   * goes with it, a start that finds no row makes the same one of the file: it is not synced then.
+   */
+  addReceivedDiff(diff: StoredDiff, receivedMs: number): StoredDiff | undefined {
+    const { diffs, losses } = this.#book;
+    const isAlone = diffs.find(diff.meta) === undefined && !losses.has(diff.fileName);
+    if (!isAlone || diff.uuid !== this.logUuid) return this.addDiff(diff, receivedMs);
+    this.#change({ added: [diff], row: { lastReceivedMs: receivedMs } }, false);
+    return undefined;
+  }
+
   /** Registers several in one transaction. @returns those that were replaced. */
   addDiffs(diffs: readonly StoredDiff[], receivedMs?: number): StoredDiff[] {
     // Of several with the same ends the last one counts.
@@ -374,15 +382,16 @@ export class ArchiveStore {
   }
 
   #update(values: Partial<VolumeRow>): void {
-    this.#database.orm.update(volumeTable).set(values).run();
+    this.#writer.set(values);
     this.#reload();
   }
 
-  #change({ retired, row, ...diffs }: Change): void {
-    this.#book.change(diffs, () => {
+  #change({ retired, row, ...diffs }: Change, isSynced = true): void {
+    const also = (): void => {
       if (retired !== undefined) this.retiredLogs.add(retired);
-      if (row !== undefined) this.#database.orm.update(volumeTable).set(row).run();
-    });
+      if (row !== undefined) this.#writer.set(row);
+    };
+    this.#book.change(diffs, also, isSynced);
     if (row !== undefined) this.#row = { ...this.#row, ...row };
   }
 

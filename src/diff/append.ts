@@ -14,6 +14,7 @@ import { alignDown, alignUp, kib, mib } from "../units.ts";
 export type AppendFile = Pick<DiskFile, "path" | "write" | "writeGather" | "sync" | "size" | "close"> & {
   /** Writes what is gathered and does not fill a block, beside what is being written; for the end of a file. */
   writeRest?(): Promise<void>;
+  readonly syncAs?: DiskFile["syncAs"] | undefined;
 };
 
 /** One write. */
@@ -129,6 +130,14 @@ class DirectAppendFile implements AppendFile {
   async sync(): Promise<void> {
     await this.writeRest();
     await this.#file.sync();
+  }
+
+  get syncAs(): DiskFile["syncAs"] | undefined {
+    if (this.#file.syncAs === undefined) return undefined;
+    return async (path) => {
+      await this.writeRest();
+      await this.#file.syncAs!(path);
+    };
   }
 
   async size(): Promise<number> {

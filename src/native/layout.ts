@@ -42,6 +42,7 @@ export const Op = {
   readPacks: 37,
   readLogPacks: 38,
   hashZeroes: 39,
+  commitFile: 40,
 } as const;
 export type Op = (typeof Op)[keyof typeof Op];
 

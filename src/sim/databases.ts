@@ -14,6 +14,7 @@ export function createSimDatabases(): Databases & { removeBelow(path: string): v
       byPath.set(path, database);
       return database;
     },
+    unsynced: (_database, work) => work(),
     exists: (path) => byPath.has(path),
     close() {},
     /** Called when a directory tree is removed on the host's disk. */

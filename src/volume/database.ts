@@ -12,6 +12,11 @@ export interface VolumeDatabase {
   readonly orm: BunSQLiteDatabase;
   /** Runs `work` in one durable transaction (BEGIN IMMEDIATE); a throw rolls back. */
   transaction<T>(work: () => T): T;
+  /**
+   * As `transaction`, but not synced: a power loss may take it, until a later one is durable. For what the next start finds
+   * out by itself.
+   */
+  unsyncedTransaction<T>(work: () => T): T;
   close(): void;
 }
 
@@ -45,21 +50,25 @@ export function openVolumeDatabase(
     databases.close(raw);
     throw error;
   }
+  const transaction = <T>(work: () => T): T => inTransaction(raw, work);
   return {
     orm: drizzle(raw),
-    transaction(work) {
-      raw.run("BEGIN IMMEDIATE");
-      try {
-        const result = work();
-        raw.run("COMMIT");
-        return result;
-      } catch (error) {
-        if (raw.inTransaction) raw.run("ROLLBACK");
-        throw error;
-      }
-    },
+    transaction,
+    unsyncedTransaction: (work) => databases.unsynced(raw, () => transaction(work)),
     close: () => databases.close(raw),
   };
+}
+
+function inTransaction<T>(raw: Database, work: () => T): T {
+  raw.run("BEGIN IMMEDIATE");
+  try {
+    const result = work();
+    raw.run("COMMIT");
+    return result;
+  } catch (error) {
+    if (raw.inTransaction) raw.run("ROLLBACK");
+    throw error;
+  }
 }
 
 function migrate(raw: Database, path: string, migrations: readonly string[]): void {

@@ -95,19 +95,15 @@ export async function sendPacks(stream: WireStream, packs: AsyncIterable<Outgoin
   return totalBytes;
 }
 
-/** A pack on its way to the sink, and the check of its data. */
-interface PackInFlight {
-  readonly pack: ReceivedPack;
-  readonly verified: Promise<void>;
-}
-
 /** Receives packs one after the other and delivers them in order, each while its data is verified. */
 export class PackReceiver {
   readonly #stream: WireStream;
   readonly #options: PackReceiverOptions;
-  readonly #pipeline: InOrder<PackInFlight>;
-  /** None rejects. */
+  readonly #pipeline: InOrder<ReceivedPack>;
+  /** Of packs whose data is being checked; none rejects. */
   readonly #checks = new Set<Promise<void>>();
+  /** Why the data of a pack is not good. */
+  #badData: { readonly error: unknown } | undefined;
   #endLb = 0;
   /** Where the next pack is in a file of all of them. */
   #fileOffset = fileHeaderBytes;
@@ -115,13 +111,10 @@ export class PackReceiver {
   constructor(stream: WireStream, options: PackReceiverOptions, sink: PackSink) {
     this.#stream = stream;
     this.#options = options;
-    this.#pipeline = new InOrder<PackInFlight>({
+    this.#pipeline = new InOrder<ReceivedPack>({
       inFlightMax,
-      async deliver({ pack, verified }) {
-        await sink.write(pack);
-        await verified;
-      },
-      drop: ({ pack }) => pack.release(),
+      deliver: (pack) => sink.write(pack),
+      drop: (pack) => pack.release(),
     });
   }
 
@@ -134,6 +127,7 @@ export class PackReceiver {
       throw stream.protocolError("the size of a pack", `a pack of ${sizeBytes} bytes is shorter than its header`);
     }
     await this.#pipeline.room();
+    this.#requireGood();
     const { pool } = this.#options;
     const placeBytes = this.#fileOffset % pageBytes;
     const leaseBytes = placeBytes + sizeBytes;
@@ -158,19 +152,27 @@ export class PackReceiver {
       uses -= 1;
       if (uses === 0) lease.release();
     };
-    const verified = this.#verify(memory, records).finally(used);
-    const check: Promise<void> = verified
-      .catch(() => undefined)
+    const check: Promise<void> = this.#verify(memory, records)
+      .catch((error: unknown) => {
+        this.#badData ??= { error };
+      })
       .finally(() => {
+        used();
         this.#checks.delete(check);
       });
     this.#checks.add(check);
-    this.#pipeline.push({ pack: { memory, records, release: used }, verified }, Promise.resolve());
+    this.#pipeline.push({ memory, records, release: used }, Promise.resolve());
   }
 
   /** Waits until every pack was delivered and is good. @throws the first failure. */
-  drain(): Promise<void> {
-    return this.#pipeline.drain();
+  async drain(): Promise<void> {
+    await this.#pipeline.drain();
+    await Promise.all(this.#checks);
+    this.#requireGood();
+  }
+
+  #requireGood(): void {
+    if (this.#badData !== undefined) throw this.#badData.error;
   }
 
   /** Gives back what was not delivered. */

@@ -548,3 +548,64 @@ test("diffs that an apply has answered for and not yet removed are removed by th
   }
   expect(Math.min(...Object.values(left))).toBeGreaterThan(0);
 });
+
+describe("rows of received diffs, which are not synced,", () => {
+  /** Diffs 0→3→4→5, each acknowledged. */
+  async function received(scene: Scene): Promise<void> {
+    await scene.open();
+    await scene.do(() => scene.command("init"));
+    await scene.do(() => scene.sync());
+    for (const [from, to] of [
+      [0, 3],
+      [3, 4],
+      [4, 5],
+    ] as const) {
+      expect(await scene.do(() => scene.diff(from, to))).toBe("accept");
+    }
+  }
+  const receivedMs = async (scene: Scene): Promise<unknown> =>
+    (await scene.do(() => statusOf(scene.role.control))).lastReceivedMs;
+
+  test("are made again from the files when a power loss takes them", async () => {
+    const scene = new Scene(1);
+    try {
+      await received(scene);
+      scene.archive.crash({ keep: "none" });
+      await scene.open();
+      // Of a file it is not known when it came: the rows were gone.
+      expect(await receivedMs(scene)).toBeUndefined();
+      expect(await scene.check("after the power loss")).toEqual([3, 4, 5]);
+      expect(await scene.do(() => scene.diff(4, 5))).toBe("too-old-diff");
+      expect(await scene.do(() => scene.diff(5, 6))).toBe("accept");
+      scene.archive.kill();
+      await scene.open();
+      scene.archive.crash({ keep: "none" });
+      await scene.open();
+      expect(await scene.gids()).toEqual([3, 4, 5, 6]);
+    } finally {
+      scene.world.close();
+    }
+  });
+
+  test("are durable with the next decision, and the diffs it drops do not come back", async () => {
+    for (const keep of ["none", "all"] as const) {
+      const scene = new Scene(2);
+      try {
+        await received(scene);
+        await scene.do(() => scene.command("apply", { gid: 4 }));
+        scene.archive.crash({ keep });
+        await scene.open();
+        expect(await receivedMs(scene)).toBeNumber();
+        expect(await scene.check(keep)).toEqual([4, 5]);
+        expect(await scene.do(() => scene.diff(5, scene.history.step()))).toBe("accept");
+        await scene.do(() => scene.command("merge", { fromGid: 4, toGid: 7 }));
+        scene.archive.crash({ keep });
+        await scene.open();
+        expect(await scene.check(`${keep}, merged`)).toEqual([4, 7]);
+        expect(scene.archive.storage.paths().filter((path) => path.endsWith(".wdiff"))).toHaveLength(1);
+      } finally {
+        scene.world.close();
+      }
+    }
+  });
+});

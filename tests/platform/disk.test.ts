@@ -432,6 +432,29 @@ test("small files, directories, links and removals behave as documented", async 
   });
 });
 
+test("a file gets its durable name in one job, which says what of it failed", async () => {
+  await withTemporaryDirectory(async (directory) => {
+    const [from, to] = [join(directory, "from"), join(directory, "to")];
+    const file = await disk.open(from, { mode: "create" });
+    const lease = await memory.lease(4096);
+    lease.bytes.fill(7);
+    await file.write(0, lease);
+    const missing = join(directory, "none", "to");
+    const failed = await failureOf(file.syncAs!(missing));
+    expect([failed.code, failed.where.file]).toEqual(["not-found", from]);
+    expect(failed.what).toContain(`rename to ${missing}`);
+    expect((await failureOf(file.syncAs!("a\0b"))).code).toBe("bad-parameter");
+    await file.syncAs!(to);
+    expect(await disk.list(directory)).toEqual(["to"]);
+    expect(await disk.readSmall(to, 4096)).toEqual(new Uint8Array(4096).fill(7));
+    // It is open still, and has not heard of its new name.
+    expect((await failureOf(file.syncAs!(to))).code).toBe("not-found");
+    await file.close();
+    expect((await failureOf(file.syncAs!(to))).code).toBe("internal");
+    lease.release();
+  });
+});
+
 test("a full file system is told as no-space", async () => {
   await withTemporaryDirectory(async (directory) => {
     try {

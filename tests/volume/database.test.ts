@@ -1,8 +1,9 @@
 import { Database } from "bun:sqlite";
 import { afterEach, describe, expect, test } from "bun:test";
-import { mkdtempSync, readdirSync, rmSync, writeFileSync } from "node:fs";
+import { copyFileSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { basename, dirname, join } from "node:path";
+import { sql } from "drizzle-orm";
 import { sqliteTable } from "drizzle-orm/sqlite-core";
 import { createDatabases } from "../../src/platform/real/database.ts";
 import { createSimDatabases } from "../../src/sim/databases.ts";
@@ -62,6 +63,43 @@ describe("a volume's database", () => {
       database.close();
     });
   }
+
+  test("keeps each whole unsynced transaction of which the disk has the log, in order", () => {
+    const file = path();
+    const database = openVolumeDatabase(createDatabases(), file, migrations);
+    const insert = (gid: bigint): void => {
+      database.orm.insert(table).values({ gid, size: 0, flag: true }).run();
+    };
+    const levels = (): unknown => database.orm.values(sql`PRAGMA synchronous`)[0]?.[0];
+    const logBytes = [];
+    for (let gid = 1n; gid <= 3n; gid++) {
+      if (gid === 1n) database.transaction(() => insert(gid));
+      else expect(database.unsyncedTransaction(() => [insert(gid), levels()])[1]).toBe(1n);
+      expect(levels()).toBe(2n);
+      logBytes.push(statSync(`${file}-wal`).size);
+    }
+    for (const [i, bytes] of logBytes.entries()) {
+      for (const cutBytes of [bytes, bytes + 100, bytes + 5000]) {
+        const copy = path();
+        copyFileSync(file, copy);
+        writeFileSync(`${copy}-wal`, readFileSync(`${file}-wal`).subarray(0, cutBytes));
+        const again = openVolumeDatabase(createDatabases(), copy, migrations);
+        const count = logBytes.filter((wholeBytes) => wholeBytes <= cutBytes).length;
+        expect(again.orm.select().from(table).all()).toHaveLength(count);
+        expect(count).toBeGreaterThan(i);
+        again.close();
+      }
+    }
+    expect(() =>
+      database.unsyncedTransaction(() => {
+        insert(4n);
+        throw new Error("no");
+      }),
+    ).toThrow("no");
+    expect(levels()).toBe(2n);
+    expect(database.orm.select().from(table).all()).toHaveLength(3);
+    database.close();
+  });
 
   test("refuses a schema that a newer walb wrote, and a file that is no database", () => {
     const file = path();

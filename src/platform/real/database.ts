@@ -8,6 +8,14 @@ import type { Databases } from "../database.ts";
 export function createDatabases(): Databases {
   return {
     open: openDatabase,
+    unsynced(database, work) {
+      database.run("PRAGMA synchronous = NORMAL");
+      try {
+        return work();
+      } finally {
+        database.run("PRAGMA synchronous = FULL");
+      }
+    },
     exists: (path) => existsSync(path),
     close: closeDatabase,
   };

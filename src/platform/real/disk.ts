@@ -22,6 +22,7 @@ import { CachedFiles } from "./cached-files.ts";
 import { fillClone } from "./clone.ts";
 import { RealDiskFile } from "./file.ts";
 import { loopBackingOf } from "./loop.ts";
+import { withPaths } from "./path-table.ts";
 import { attempt, isFileAt, realPathOf, statOf } from "./paths.ts";
 import { recodeImages } from "./recode.ts";
 import { readSmallFile, writeWhole } from "./small-files.ts";
@@ -174,12 +175,9 @@ export class RealDisk implements Disk {
   }
 
   async rename(from: string, to: string): Promise<void> {
-    await this.#withPath(from, async (source) => {
-      await this.#withPath(to, async (target) => {
-        const extra = target.address + pathOffset;
-        await this.#run(`rename to ${to}`, from, { op: Op.rename, address: source.address + pathOffset, extra });
-      });
-    });
+    await withPaths([from, to], ([address = 0, extra = 0]) =>
+      this.#run(`rename to ${to}`, from, { op: Op.rename, address, extra }),
+    );
   }
 
   async link(from: string, to: string): Promise<void> {

@@ -21,6 +21,7 @@ import type {
   TransferRows,
 } from "../disk.ts";
 import { CachedIo, errnoUnsupported } from "./cached-io.ts";
+import { commitFile } from "./commit.ts";
 import { RealFlow } from "./flow.ts";
 import { OpenFile } from "./open-file.ts";
 import { RealSync } from "./sync.ts";
@@ -226,6 +227,8 @@ export class RealDiskFile extends OpenFile implements DiskFile {
   async sync(): Promise<void> {
     await this.run("fdatasync", { op: Op.fdatasync, isSlow: true });
   }
+
+  readonly syncAs = (path: string): Promise<void> => commitFile(this, path);
 
   beginSync(): RealSync {
     const answer = new JobAnswer();

@@ -4,7 +4,7 @@ import { checkRange } from "../../units.ts";
 import type { DelayRange, DiskFault, DiskOperation, SimDiskOptions, SimRandom, SimStorage } from "../api.ts";
 import type { SimProcess } from "../process.ts";
 import { Content, type Survival } from "./content.ts";
-import { putDatabasesDown } from "./databases.ts";
+import { losePower, putDatabasesDown } from "./databases.ts";
 import { DiskFaults, faultError, isDelayEffect, isErrorEffect } from "./faults.ts";
 import { alreadyExists, type FileNode, parentOf, Tree } from "./tree.ts";
 
@@ -90,6 +90,7 @@ export class Storage implements SimStorage {
     this.inFlight.clear();
     this.handles.clear();
     putDatabasesDown(this.tree);
+    losePower(this.tree, () => survival === "none" || (survival === "random" && random.chance(0.5)));
     this.tree.crash(random, survival);
   }
 

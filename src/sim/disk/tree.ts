@@ -28,6 +28,8 @@ export interface DatabaseContent {
   open: Database | undefined;
   bytes: Uint8Array | undefined;
   isDamaged: boolean;
+  /** What was there before commits that are not synced, and how many rows had been changed behind the last of them. */
+  synced: { bytes: Uint8Array; changesBehind: bigint } | undefined;
 }
 
 export interface DirectoryNode {
