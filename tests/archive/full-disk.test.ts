@@ -17,7 +17,7 @@ for (const kind of smallFileSystems) {
         merge: "no-space",
         keep: "no-space",
         gidsWhenFull: all,
-        apply: "none",
+        apply: "no error",
         base: "<|14|>",
         gidsAfterApply: [14, 15, 16],
         hasReserveAfterApply: true,

@@ -16,7 +16,7 @@ test.skipIf(lacking.length > 0)(
   async () => {
     await device.start();
     await device.create(64 << 20, 16 << 20);
-    const image = `driver=nbd,server.type=unix,server.path=${device.socket},export=vol,reconnect-delay=120`;
+    const image = `driver=nbd,server.type=unix,server.path=${device.socket},export=vol,reconnect-delay=120,open-timeout=60`;
     const qemu = Bun.spawn(["qemu-io", "--image-opts", image], { stdin: "pipe", stdout: "pipe", stderr: "pipe" });
     const outputs = Promise.all([new Response(qemu.stdout).text(), new Response(qemu.stderr).text()]);
     const say = async (...lines: string[]): Promise<void> => {
