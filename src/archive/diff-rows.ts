@@ -22,7 +22,7 @@ export interface StoredDiff {
 const namesPerStatement = 500;
 
 /** Prepared once: making the statement anew takes longer than all else that a received diff does with the database. */
-function prepareInsertion({ orm }: VolumeDatabase) {
+function prepareInsertion(orm: VolumeDatabase["orm"]) {
   const values = {
     fileName: sql.placeholder("fileName"),
     fromB: sql.placeholder("fromB"),
@@ -45,7 +45,6 @@ export class DiffRows {
   readonly #diffs = new Map<string, StoredDiff>();
   /** How many come from each log. */
   readonly #logs = new Map<string, number>();
-  #insertion: ReturnType<typeof prepareInsertion> | undefined;
   #set: DiffSet;
 
   constructor(database: VolumeDatabase) {
@@ -83,8 +82,9 @@ export class DiffRows {
   insert({ fileName, meta, uuid, contentLb }: StoredDiff): void {
     const { from, to, isMergeable, isCompared, timestampS, dataSizeBytes: sizeBytes } = meta;
     const gids = { fromB: from.gidB, fromE: from.gidE, toB: to.gidB, toE: to.gidE };
-    this.#insertion ??= prepareInsertion(this.#database);
-    this.#insertion.run({ fileName, ...gids, isMergeable, isCompared, timestampS, sizeBytes, uuid, contentLb });
+    this.#database
+      .kept(prepareInsertion)
+      .run({ fileName, ...gids, isMergeable, isCompared, timestampS, sizeBytes, uuid, contentLb });
   }
 
   delete(diffs: readonly StoredDiff[]): void {

@@ -8,28 +8,18 @@ import { type diffTable, volumeTable } from "./schema.ts";
 /** The one row of the volume. */
 export type VolumeRow = typeof volumeTable.$inferSelect;
 
-function prepareNoteReceived({ orm }: VolumeDatabase) {
+function prepareNoteReceived(orm: VolumeDatabase["orm"]) {
   const lastReceivedMs = sql<number>`${sql.placeholder("lastReceivedMs")}`;
   return orm.update(volumeTable).set({ lastReceivedMs }).prepare();
 }
 
 /** Changes the row of the volume; what comes with every diff by a statement that is kept. */
-export class VolumeRowWriter {
-  readonly #database: VolumeDatabase;
-  #noteReceived: ReturnType<typeof prepareNoteReceived> | undefined;
-
-  constructor(database: VolumeDatabase) {
-    this.#database = database;
-  }
-
-  set(values: Partial<VolumeRow>): void {
-    const { lastReceivedMs, ...rest } = values;
-    if (lastReceivedMs === undefined || Object.keys(rest).length > 0) {
-      this.#database.orm.update(volumeTable).set(values).run();
-      return;
-    }
-    this.#noteReceived ??= prepareNoteReceived(this.#database);
-    this.#noteReceived.run({ lastReceivedMs });
+export function setVolumeRow(database: VolumeDatabase, values: Partial<VolumeRow>): void {
+  const { lastReceivedMs, ...rest } = values;
+  if (lastReceivedMs === undefined || Object.keys(rest).length > 0) {
+    database.orm.update(volumeTable).set(values).run();
+  } else {
+    database.kept(prepareNoteReceived).run({ lastReceivedMs });
   }
 }
 

@@ -20,7 +20,7 @@ import { insertManifest } from "./new-rows.ts";
 import { Partials } from "./partials.ts";
 import { damagedRow, isOfRows, requirePlausible } from "./plausible.ts";
 import { RetiredLogs } from "./retired-logs.ts";
-import { baseColumns, baseOf, type VolumeRow, VolumeRowWriter } from "./rows.ts";
+import { baseColumns, baseOf, setVolumeRow, type VolumeRow } from "./rows.ts";
 import { backupTables, fullCopyTable, migrations, resyncTable, volumeTable } from "./schema.ts";
 import { Verifications } from "./verifications.ts";
 
@@ -62,7 +62,6 @@ export class ArchiveStore {
   readonly #book: DiffBook;
   readonly #labels: LabelRows;
   #resyncFile: string | undefined;
-  readonly #writer: VolumeRowWriter;
 
   private constructor(database: VolumeDatabase, volume: string) {
     this.#database = database;
@@ -79,7 +78,6 @@ export class ArchiveStore {
     this.#row = row;
     this.#base = baseOf(row);
     this.#book = new DiffBook(database);
-    this.#writer = new VolumeRowWriter(database);
     this.#labels = new LabelRows(database);
     this.#resyncFile = database.orm.select().from(resyncTable).get()?.fileName;
   }
@@ -382,14 +380,14 @@ export class ArchiveStore {
   }
 
   #update(values: Partial<VolumeRow>): void {
-    this.#writer.set(values);
+    setVolumeRow(this.#database, values);
     this.#reload();
   }
 
   #change({ retired, row, ...diffs }: Change, isSynced = true): void {
     const also = (): void => {
       if (retired !== undefined) this.retiredLogs.add(retired);
-      if (row !== undefined) this.#writer.set(row);
+      if (row !== undefined) setVolumeRow(this.#database, row);
     };
     this.#book.change(diffs, also, isSynced);
     if (row !== undefined) this.#row = { ...this.#row, ...row };

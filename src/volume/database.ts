@@ -17,6 +17,11 @@ export interface VolumeDatabase {
    * out by itself.
    */
   unsyncedTransaction<T>(work: () => T): T;
+  /**
+   * What `make` has prepared, once: making a statement anew takes longer than running it. Nobody else may keep it, or the
+   * closed database would stay open, and locked, where its log cannot be brought into it.
+   */
+  kept<T>(make: (orm: BunSQLiteDatabase) => T): T;
   close(): void;
 }
 
@@ -51,11 +56,20 @@ export function openVolumeDatabase(
     throw error;
   }
   const transaction = <T>(work: () => T): T => inTransaction(raw, work);
+  const orm = drizzle(raw);
+  const statements = new Map<unknown, unknown>();
   return {
-    orm: drizzle(raw),
+    orm,
     transaction,
     unsyncedTransaction: (work) => databases.unsynced(raw, () => transaction(work)),
-    close: () => databases.close(raw),
+    kept<T>(make: (orm: BunSQLiteDatabase) => T): T {
+      if (!statements.has(make)) statements.set(make, make(orm));
+      return statements.get(make) as T;
+    },
+    close() {
+      statements.clear();
+      databases.close(raw);
+    },
   };
 }
 
