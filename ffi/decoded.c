@@ -11,16 +11,20 @@ struct run {
     int used;
     uint64_t offset;
     uint64_t size;
+    uint64_t failed_size; /* of what could not be written at `offset` */
     size_t space_used; /* of scratch(1) */
     struct iovec pieces[run_pieces];
 };
 
 static int64_t write_run(struct run *run) {
     int count = run->used;
+    uint64_t size = run->size;
     run->used = 0;
     run->size = 0;
     run->space_used = 0;
-    return io_write_pieces(run->fd, run->pieces, count, run->offset);
+    int64_t result = io_write_pieces(run->fd, run->pieces, count, run->offset);
+    if (result != 0) run->failed_size = size;
+    return result;
 }
 
 /* Expands an image and adds its slice to the run; what does not follow the run, or has no room, is written before. */
@@ -58,17 +62,23 @@ static int64_t add_decoded(struct run *run, const struct item *item, uint64_t al
     return 0;
 }
 
-int64_t io_write_decoded(int fd, struct item *items, uint32_t count, uint64_t alignment) {
-    struct run run = {.fd = fd};
+static int64_t write_items(struct run *run, struct item *items, uint32_t count, uint64_t alignment) {
     for (uint32_t i = 0; i < count; i++) {
         struct item *item = &items[i];
         if (walb_checksum((const void *)(uintptr_t)item->source, (size_t)item->source_size, 0) != item->word) {
             item->codec = DECODE_CHECKSUM;
             continue;
         }
-        int64_t result = add_decoded(&run, item, alignment);
+        int64_t result = add_decoded(run, item, alignment);
         if (result < 0 && result != WALB_EOF) return result;
         item->codec = result == 0 ? DECODE_GOOD : DECODE_DAMAGED;
     }
-    return write_run(&run);
+    return write_run(run);
+}
+
+int64_t io_write_decoded(int fd, struct item *items, uint32_t count, uint64_t alignment, double *failed) {
+    struct run run = {.fd = fd};
+    int64_t result = write_items(&run, items, count, alignment);
+    if (run.failed_size > 0) *failed = item_failed_write(items, run.offset, run.failed_size);
+    return result;
 }

@@ -96,6 +96,18 @@ static int64_t move(int fd, const struct item *items, uint32_t count, uint64_t o
     return 0;
 }
 
+uint64_t io_pieces_size(const struct iovec *pieces, int count) {
+    uint64_t size = 0;
+    for (int i = 0; i < count; i++) size += pieces[i].iov_len;
+    return size;
+}
+
+double item_failed_write(struct item *items, uint64_t offset, uint64_t size) {
+    items[0].file_offset = (double)offset;
+    items[0].slice_size = (double)size;
+    return -1;
+}
+
 int64_t io_write_pieces(int fd, struct iovec *pieces, int count, uint64_t offset) {
     struct iovec *piece = pieces, *end = pieces + count;
     while (piece < end) {

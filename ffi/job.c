@@ -118,7 +118,7 @@ static int64_t run(struct job *job) {
         hash_zeroes((size_t)size, (uint32_t)job->extra, job->count, at(job->table));
         return 0;
     case OP_WRITE_DECODED:
-        return io_write_decoded(job->fd, items, job->count, (uint64_t)job->extra);
+        return io_write_decoded(job->fd, items, job->count, (uint64_t)job->extra, &job->result2);
     case OP_TRANSFER:
         return io_transfer(job->fd, items, job->count, job->flags & FLAG_VERIFIED, at(job->extra), offset, &job->result2);
     case OP_RECODE:

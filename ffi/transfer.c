@@ -41,6 +41,7 @@ struct batch {
     int is_bad, is_cut;  /* a strict flow ended in it, or before it */
     int64_t result;
     uint32_t failed;
+    uint64_t failed_offset, failed_size; /* of the write that failed */
     struct batch *next;
 };
 
@@ -169,12 +170,18 @@ static void fill(struct flow *flow, struct window *window) {
     else window->is_bad = fill_slot(&window->slot, items, window->count, batch->is_verified, flow->is_strict, images);
 }
 
-static int64_t write_slot(int fd, struct slot *slot) {
-    int64_t result = 0;
-    for (uint32_t r = 0; r < slot->runs && result == 0; r++)
-        result = io_write_pieces(fd, slot->piece + slot->first[r], (int)(slot->first[r + 1] - slot->first[r]),
-                                 slot->offset[r]);
-    return result;
+static int64_t write_slot(struct batch *batch, struct slot *slot) {
+    for (uint32_t r = 0; r < slot->runs; r++) {
+        struct iovec *pieces = slot->piece + slot->first[r];
+        int count = (int)(slot->first[r + 1] - slot->first[r]);
+        uint64_t size = io_pieces_size(pieces, count);
+        int64_t result = io_write_pieces(batch->fd, pieces, count, slot->offset[r]);
+        if (result == 0) continue;
+        batch->failed_offset = slot->offset[r];
+        batch->failed_size = size;
+        return result;
+    }
+    return 0;
 }
 
 /* From here on: under the lock, which is left for reading, expanding and writing. */
@@ -205,7 +212,7 @@ static void write_ready(struct flow *flow) {
             batch->is_cut = 1;
         } else if (result == 0) {
             pthread_mutex_unlock(&flow->mutex);
-            result = write_slot(batch->fd, &window->slot);
+            result = write_slot(batch, &window->slot);
             pthread_mutex_lock(&flow->mutex);
         }
         free(window->large);
@@ -367,5 +374,6 @@ int64_t io_transfer(int fd, struct item *items, uint32_t count, int is_verified,
     work(flow, &batch);
     pthread_mutex_unlock(&flow->mutex);
     *failed = batch.failed;
+    if (batch.failed_size > 0) *failed = item_failed_write(items, batch.failed_offset, batch.failed_size);
     return batch.result;
 }

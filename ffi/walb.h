@@ -138,6 +138,7 @@ int64_t window_read(struct item *items, uint32_t count, size_t stored_max, char 
 int64_t io_read(int fd, void *data, uint64_t size, uint64_t offset, double *done);
 int64_t io_write(int fd, const void *data, uint64_t size, uint64_t offset, double *done);
 /* Writes pieces one behind the other; they are used up. */
+uint64_t io_pieces_size(const struct iovec *pieces, int count);
 int64_t io_write_pieces(int fd, struct iovec *pieces, int count, uint64_t offset);
 int64_t io_write_gather(int fd, const struct item *items, uint32_t count, uint64_t offset, double *done);
 /* The walb checksum of each source, with the salt `word`, to its target; with `codec` the target is a part of the source
@@ -179,10 +180,14 @@ void fill_begin(struct fill *fill, int fd, uint32_t number, void *target, uint64
 /* Reads what has arrived, a bounded amount of it. 1: over, it is full or the socket ended. */
 int fill_turn(struct fill *fill);
 int32_t walb_receive(int32_t fd, void *target, uint32_t size, void *spill, uint32_t spill_size);
-int64_t io_write_decoded(int fd, struct item *items, uint32_t count, uint64_t alignment);
+/* Puts into the first item where a write failed, in file_offset, and how long it was, in slice_size. Returns -1: what
+   `failed` is then. */
+double item_failed_write(struct item *items, uint64_t offset, uint64_t size);
+int64_t io_write_decoded(int fd, struct item *items, uint32_t count, uint64_t alignment, double *failed);
 /* Reads each item's stored bytes (source: offset in the file whose descriptor is `target`; address in memory when that
    is negative), checks them unless verified, expands them and writes their slice. Items become results as those of
-   io_write_decoded do. `failed` is the item whose read failed + 1, 0 when a write did. Jobs of one `flow` (NULL: none)
+   io_write_decoded do. `failed` is the item whose read failed + 1,
+   or -1 when a write did, see item_failed_write. Jobs of one `flow` (NULL: none)
    write in the order of their sequences, which count from 0 without gaps. A strict one writes nothing behind a bad item;
    -ECANCELED when something before failed. */
 struct flow;

@@ -79,7 +79,10 @@ int64_t window_read(struct item *items, uint32_t count, size_t stored_max, char 
         double done;
         int64_t result = io_read(head->fd, space + head->at, size, head->offset, &done);
         if (result != 0) {
-            *failed = (double)head->item + 1;
+            /* The first one that is not whole. */
+            uint32_t i = heads[h];
+            while (i + 1 < heads[h + 1] && (double)(reads[i].at - head->at + reads[i].size) <= done) i++;
+            *failed = (double)reads[i].item + 1;
             return result;
         }
     }

@@ -158,7 +158,8 @@ test("a read or write that fails names its file, and the jobs behind it fail too
     const [first, ...others] = await Promise.all(jobs.map((job) => job.catch((error: unknown) => error)));
     flow.end();
     expect(first).toBeUndefined();
-    expect(others[0]).toMatchObject({ code: "io", where: { file: source.path } });
+    expect(others[0]).toMatchObject({ code: "io", where: { file: source.path, offsetBytes: 1000 * block } });
+    expect(String(others[0])).toContain(`read of ${block} stored bytes ended early`);
     for (const other of others) expect(other).toMatchObject({ code: "io" });
     expect(
       readFileSync(target.path)
@@ -169,7 +170,8 @@ test("a read or write that fails names its file, and the jobs behind it fail too
     const readOnly = await io.disk.open(target.path, { mode: "read" });
     const refused = readOnly.startFlow!();
     const failure = start(refused, readOnly, source, data, rows.slice(0, 10)).catch((error: unknown) => error);
-    expect(await failure).toMatchObject({ code: "io", where: { file: target.path } });
+    expect(await failure).toMatchObject({ code: "io", where: { file: target.path, offsetBytes: 0 } });
+    expect(String(await failure)).toContain(`write of ${10 * block} bytes failed: Bad file descriptor (EBADF)`);
     refused.end();
     await readOnly.close();
   });

@@ -25,7 +25,7 @@ import { commitFile } from "./commit.ts";
 import { RealFlow } from "./flow.ts";
 import { OpenFile } from "./open-file.ts";
 import { RealSync } from "./sync.ts";
-import { ItemRows, transferError } from "./transfer-rows.ts";
+import { ItemRows, manyFailure, readFailure, writeFailure } from "./transfer-rows.ts";
 
 /** What opening found out. */
 export interface OpenedFile {
@@ -149,12 +149,11 @@ export class RealDiskFile extends OpenFile implements DiskFile {
         table.f64[i * itemF64 + ItemF64.fileOffset] = offsetBytes;
       }
       const flags = isGentle ? JobFlag.gentle : 0;
-      await this.run(`${writes.length} writes`, {
-        op: Op.writeMany,
-        flags,
-        count: writes.length,
-        table: table.address,
-      });
+      const done = await this.raw({ op: Op.writeMany, flags, count: writes.length, table: table.address });
+      if (done.result < 0) {
+        const pieces = writes.map(({ offsetBytes, source }) => ({ offsetBytes, sizeBytes: source.sizeBytes }));
+        throw manyFailure("write", this.path, pieces, done);
+      }
     });
   }
 
@@ -167,7 +166,11 @@ export class RealDiskFile extends OpenFile implements DiskFile {
         putTarget(table, i, target.address, target.sizeBytes);
         table.f64[i * itemF64 + ItemF64.fileOffset] = offsetBytes;
       }
-      await this.run(`${reads.length} reads`, { op: Op.readMany, count: reads.length, table: table.address });
+      const done = await this.raw({ op: Op.readMany, count: reads.length, table: table.address });
+      if (done.result < 0) {
+        const pieces = reads.map(({ offsetBytes, target }) => ({ offsetBytes, sizeBytes: target.sizeBytes }));
+        throw manyFailure("read", this.path, pieces, done);
+      }
     });
   }
 
@@ -323,7 +326,8 @@ export class RealDiskFile extends OpenFile implements DiskFile {
         table.f64[i * itemF64 + ItemF64.fileOffset] = item.fileOffsetBytes;
       });
       const extra = this.alignmentBytes;
-      await this.run("write", { op: Op.writeDecoded, count: items.length, table: table.address, extra });
+      const done = await this.raw({ op: Op.writeDecoded, count: items.length, table: table.address, extra });
+      if (done.result < 0) throw writeFailure(this.path, table, done);
       return takeCodes(table, items.length);
     });
   }
@@ -341,14 +345,13 @@ export class RealDiskFile extends OpenFile implements DiskFile {
       rows.checkFull();
       const flags = options.isVerified === true ? JobFlag.verified : 0;
       const job = { op: Op.transfer, count, flags, table: table.address };
-      const { result, result2 } = await (options.flow instanceof RealFlow
+      const done = await (options.flow instanceof RealFlow
         ? options.flow.run((turn) => this.raw({ ...job, ...turn }))
         : this.raw(job));
-      if (result < 0) {
-        const file = result2 > 0 ? (sources[rows.sourceOf(result2 - 1)] ?? this).path : this.path;
-        throw transferError(file, result2 > 0, result);
-      }
-      return rows.firstBad();
+      if (done.result >= 0) return rows.firstBad();
+      const row = done.result2 - 1;
+      if (row < 0) throw writeFailure(this.path, table, done);
+      throw readFailure((sources[rows.sourceOf(row)] ?? this).path, rows, row, done.result);
     });
   }
 

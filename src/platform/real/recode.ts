@@ -8,7 +8,7 @@ import type { JobRunner } from "../../native/pool.ts";
 import { withItems } from "../../native/tables.ts";
 import type { BadTransfer, DiskFile, RecodeOptions, RecodeRows, TakeRecoded } from "../disk.ts";
 import { descriptorOf } from "./file.ts";
-import { ItemRows, transferError } from "./transfer-rows.ts";
+import { ItemRows, readFailure } from "./transfer-rows.ts";
 
 /** As {@link Disk.recode}. The caller keeps the sources open. */
 export async function recodeImages(
@@ -39,7 +39,7 @@ export async function recodeImages(
     if (result < 0) {
       const file = result2 > 0 ? sources[rows.sourceOf(result2 - 1)] : undefined;
       if (file === undefined) throw new WalbError("internal", { what: `recoding failed with ${result}` });
-      throw transferError(file.path, true, result);
+      throw readFailure(file.path, rows, result2 - 1, result);
     }
     const bad = rows.firstBad();
     if (bad !== undefined) return bad;

@@ -1,8 +1,9 @@
 /** @module The rows of a transfer or recoding as items of a batch table: written straight into it, since there are very many. */
-import { WalbError } from "../../errors.ts";
+import { type ErrorPlace, WalbError } from "../../errors.ts";
 import { allRows, chooseRows, type RecordColumns } from "../../native/columns.ts";
 import { errnoError } from "../../native/errno.ts";
 import { endOfFile, ItemF64, ItemU32, itemBytes, itemF64, itemU32 } from "../../native/layout.ts";
+import type { JobResult } from "../../native/pool.ts";
 import type { Table } from "../../native/tables.ts";
 import type { BadTransfer, RecodeRows, TransferRows } from "../disk.ts";
 
@@ -103,15 +104,51 @@ export class ItemRows implements TransferRows, RecodeRows {
   sourceOf(row: number): number {
     return this.#descriptors.indexOf(this.#table.f64[row * itemF64 + ItemF64.target] ?? -1);
   }
+
+  /** What a job that failed could not read: the stored bytes of a row. */
+  storedAt(row: number): { readonly offsetBytes: number; readonly sizeBytes: number } {
+    const at = row * itemF64;
+    const [offsetBytes = 0, sizeBytes = 0] = [
+      this.#table.f64[at + ItemF64.source],
+      this.#table.f64[at + ItemF64.sourceSize],
+    ];
+    return { offsetBytes, sizeBytes };
+  }
 }
 
-/** The error for a transfer whose job failed. */
-export function transferError(file: string, isRead: boolean, result: number): WalbError {
-  const what = isRead ? "read of stored data" : "write";
-  if (result !== endOfFile) return errnoError(what, -result, { file });
+/** The error for a job that could not read the stored bytes of a row. */
+export function readFailure(file: string, rows: ItemRows, row: number, result: number): WalbError {
+  const { offsetBytes, sizeBytes } = rows.storedAt(row);
+  return failure(`read of ${sizeBytes} stored bytes`, { file, offsetBytes }, result);
+}
+
+/** The error for a job whose write failed, which left where that was in its table. */
+export function writeFailure(file: string, { f64 }: Table, { result, result2 }: JobResult): WalbError {
+  if (result2 !== -1) return failure("write", { file }, result);
+  const place = { file, offsetBytes: f64[ItemF64.fileOffset]! };
+  return failure(`write of ${f64[ItemF64.sliceSize]!} bytes`, place, result);
+}
+
+/** The error for a job of many pieces, which it did one after the other. */
+export function manyFailure(
+  what: "read" | "write",
+  file: string,
+  pieces: readonly { readonly offsetBytes: number; readonly sizeBytes: number }[],
+  { result, result2: doneBytes }: JobResult,
+): WalbError {
+  let endBytes = 0;
+  for (const { offsetBytes, sizeBytes } of pieces) {
+    endBytes += sizeBytes;
+    if (endBytes > doneBytes) return failure(`${what} of ${sizeBytes} bytes`, { file, offsetBytes }, result);
+  }
+  return failure(`${pieces.length} ${what}s`, { file }, result);
+}
+
+function failure(what: string, where: ErrorPlace, result: number): WalbError {
+  if (result !== endOfFile) return errnoError(what, -result, where);
   return new WalbError("io", {
     what: `${what} ended early: the file or device ends there`,
-    where: { file },
+    where,
     hint: "check that it was not truncated or detached",
   });
 }
