@@ -331,7 +331,7 @@ async function scanVolume(parts: WireParts, stream: WireStream, command: "virt-f
     await withAction(volume, "Scan", ["Apply", "Resize"], context, async (_volume, { signal }) => {
       const image = await SnapshotImage.open(volume, parts.memory, range, signal);
       try {
-        if (command === "bhash") await serveBhash(stream, () => image.hash(signal));
+        if (command === "bhash") await serveBhash(stream, (gone) => image.hash(AbortSignal.any([signal, gone])));
         else await serveVirtualScan(stream, sizeLb, bulkLb, image.bulks(signal));
       } finally {
         await image.close();

@@ -43,26 +43,36 @@ export async function runBhash(stream: WireStream, parameters: readonly string[]
   return stream.read("the hash", (decoder) => decoder.raw(16).slice());
 }
 
-/** Serves a hash: `work` computes it, while the client is shown every second that we live. */
-export async function serveBhash(stream: WireStream, work: () => Promise<Uint8Array>): Promise<void> {
+/**
+ * Serves a hash: `work` computes it, while the client is shown every second that we live. When nobody is there any more it
+ * is told to end: an apply or a resize would wait for it.
+ */
+export async function serveBhash(
+  stream: WireStream,
+  work: (signal: AbortSignal) => Promise<Uint8Array>,
+): Promise<void> {
   await sendDecision(stream, accept);
   let isDone = false;
-  const beat = async (): Promise<void> => {
+  const gone = new AbortController();
+  const leave = (error?: unknown): void =>
+    gone.abort(error ?? new WalbError("cancelled", { what: "nobody waits for the hash any more" }));
+  const beat = (): void => {
     stream.clock.timer(
       dummyIntervalMs,
       () => {
-        if (isDone || stream.failure !== undefined || stream.connection.isClosed) return;
+        if (isDone) return;
+        if (stream.failure !== undefined || stream.connection.isClosed) return leave(stream.failure);
         stream.put((encoder) => encoder.u8(StreamControl.dummy));
-        stream.flush("sending a sign of life").then(beat, () => undefined);
+        stream.flush("sending a sign of life").then(beat, leave);
       },
       { unref: true },
     );
   };
-  await beat();
+  beat();
   let hash: Uint8Array | undefined;
   let failure: WalbError | undefined;
   try {
-    hash = await work();
+    hash = await work(gone.signal);
   } catch (error) {
     failure = asWalbError(error);
   }

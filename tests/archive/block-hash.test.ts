@@ -3,7 +3,10 @@ import { RecordKind } from "../../src/diff/types.ts";
 import { blockHash } from "../../src/image/hash.ts";
 import { fileInput } from "../../src/log/wlogfile.ts";
 import { createSimWorld } from "../../src/sim/sim.ts";
-import { openTestArchive, run } from "./harness.ts";
+import { connectWire } from "../../src/wire/handshake.ts";
+import { runBhash, runVirtualScan } from "../../src/wire/scan.ts";
+import { codeOf } from "../helpers/errors.ts";
+import { openTestArchive, run, statusOf } from "./harness.ts";
 import { Chance } from "./model.ts";
 import { sendDiff, sendImage } from "./peers.ts";
 import { platform, withArchive } from "./real.ts";
@@ -73,4 +76,40 @@ describe("the hash of a volume with holes", () => {
     expect((await call("bhash", { sizeLb: 4 * 1024 * 2048 })).hash).not.toBe(whole);
     world.close();
   });
+});
+
+describe("when the client of a scan is killed", () => {
+  for (const protocol of ["bhash", "virt-full-scan"] as const) {
+    test(`its ${protocol} ends within seconds, and the volume can be resized`, async () => {
+      const world = createSimWorld(15);
+      const archive = world.host("archive", { memoryBytes: 320 * mib });
+      const client = world.host("client", { memoryBytes: 64 * mib });
+      const { platform } = client;
+      const listen = { kind: "tcp", host: "", port: 10200 } as const;
+      const address = { ...listen, host: "archive" };
+      const role = await world.complete(() => openTestArchive(archive.platform, "/data", { listen }));
+      const call = (name: string, params: object = {}) => world.complete(() => run(role.control, name, params));
+      await call("init", { volume });
+      const chance = new Chance(15);
+      const noise = Uint8Array.from({ length: 16 * mib }, () => chance.between(0, 255));
+      await world.complete(() => sendImage({ platform, address }, noise, { gidE: 0n }));
+      await call("set-rates", { scanBytesPerS: 512 * 1024 });
+      void (async () => {
+        const { clock, net } = platform;
+        const { stream } = await connectWire(net, address, { clock, clientId: "c", protocol });
+        if (protocol === "bhash") return void (await runBhash(stream, [volume, "0"]));
+        const sink = { begin() {}, write: (bulk: { release(): void }) => bulk.release(), async finish() {} };
+        await runVirtualScan(stream, [volume, "0"], 128, platform.memory, { ...sink, async abandon() {} });
+      })().catch(() => undefined);
+      await world.run(5_000);
+      const resize = (sizeLb: number) => world.complete(() => codeOf(run(role.control, "resize", { volume, sizeLb })));
+      const running = async () => (await world.complete(() => statusOf(role.control))).running;
+      expect(await running()).toMatchObject([{ action: "Scan" }]);
+      client.kill();
+      await world.run(5_000);
+      expect(await running()).toEqual([]);
+      expect(await resize(17 * 2048)).toBe("no error");
+      world.close();
+    });
+  }
 });
