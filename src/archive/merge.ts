@@ -16,7 +16,7 @@ import { lbBytes } from "../units.ts";
 import type { JobContext } from "./apply.ts";
 import { explained, openDiffs } from "./diffs.ts";
 import { type MergeRequest, planMergeList, pointsText } from "./plan.ts";
-import { discardFile } from "./receive.ts";
+import { discardFile, registerFile } from "./receive.ts";
 import type { ArchiveVolume } from "./volume.ts";
 
 /** Temporary files of merges; removed at start. */
@@ -59,10 +59,10 @@ export async function mergeDiffs(
       const meta = { ...mergeAll(metas), dataSizeBytes: bytes };
       const fileName = diffFileName(meta);
       await commitDiffFile(platform.disk, file, volume.pathOf(fileName));
-      volume.pins.keep(fileName);
       const uuid = Buffer.from(round.open.uuid).toString("hex");
       const gone = store.diffs.filter((diff) => contains(meta, diff.meta));
-      store.replaceDiffs({ fileName, meta, uuid, contentLb: stats.normalLb }, gone);
+      const merged = { fileName, meta, uuid, contentLb: stats.normalLb };
+      await registerFile(volume, fileName, () => store.replaceDiffs(merged, gone));
       await volume.removeDiffFiles(gone.filter((diff) => !isSameDiff(diff.meta, meta) || diff.fileName !== fileName));
       volume.log.info("diffs merged", { count: metas.length, file: fileName, bytes });
       return { mergedCount: metas.length, bytes };

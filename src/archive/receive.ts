@@ -168,9 +168,10 @@ export class DiffReception implements PackSink {
     // The manifest names the logs of all diffs, and the one that is followed.
     const isNewUuid = uuid !== store.logUuid && !store.diffs.some((diff) => diff.uuid === uuid);
     await this.#file.commit(fileName);
-    volume.pins.keep(fileName);
     const before = store.set;
-    const replaced = store.addReceivedDiff({ fileName, meta, uuid, contentLb }, platform.clock.nowMs());
+    const replaced = await registerFile(volume, fileName, () =>
+      store.addReceivedDiff({ fileName, meta, uuid, contentLb }, platform.clock.nowMs()),
+    );
     volume.added(before, meta);
     if (replaced !== undefined && replaced.fileName !== fileName) await volume.removeDiffFiles([replaced]);
     if (isNewUuid) await volume.saveManifest();
@@ -180,6 +181,23 @@ export class DiffReception implements PackSink {
     await this.#file.discard();
     this.#volume.setTrouble(asWalbError(error, { step: "receiving a diff" }));
     this.#volume.log.warn("a diff was not received completely; it is sent again", { error });
+  }
+}
+
+/**
+ * Makes the row of a diff whose file has its name. Where that fails, on a full disk for one, the file goes again: it would
+ * only take space, under a name that may not come a second time.
+ */
+export async function registerFile<T>(volume: ArchiveVolume, fileName: string, register: () => T): Promise<T> {
+  volume.pins.keep(fileName);
+  try {
+    return register();
+  } catch (error) {
+    // It may have taken the place of one that has a row.
+    if (!volume.store.diffs.some((diff) => diff.fileName === fileName)) {
+      await volume.removeFile(fileName);
+    }
+    throw error;
   }
 }
 

@@ -95,7 +95,7 @@ export class ArchiveVolume {
       () => platform.clock.nowMs(),
       (state, needed) => archiveWayOut(name, settings.nodeId, state, needed),
     );
-    this.pins = new Pins((fileName) => this.#removeFile(fileName));
+    this.pins = new Pins((fileName) => this.removeFile(fileName));
   }
 
   get sizeBytes(): number {
@@ -251,8 +251,8 @@ export class ArchiveVolume {
     this.store.close();
   }
 
-  /** A failure costs only space until the next start, which tries again. */
-  async #removeFile(fileName: string): Promise<void> {
+  /** Removes the file of a diff at once. A failure costs only space until the next start, which tries again. */
+  async removeFile(fileName: string): Promise<void> {
     try {
       await this.platform.disk.remove(this.pathOf(fileName));
     } catch (error) {

@@ -15,7 +15,7 @@ import type { DiffMeta, Snapshot } from "../../snapshot/types.ts";
 import type { PackSink, ReceivedPack } from "../../wire/pack-stream.ts";
 import { requireGid } from "../full-sync.ts";
 import { keptBehind } from "../plan.ts";
-import { ReceivedFile, requireSpace } from "../receive.ts";
+import { ReceivedFile, registerFile, requireSpace } from "../receive.ts";
 import type { ArchiveVolume } from "../volume.ts";
 
 /**
@@ -88,7 +88,7 @@ export class DiffTurn implements PackSink {
 
   async finish(): Promise<void> {
     const volume = this.#volume;
-    const { store, platform, pins } = volume;
+    const { store, platform } = volume;
     const file = this.#file!;
     const { sizeBytes, contentLb } = await file.complete();
     const meta = { ...this.#diff, dataSizeBytes: sizeBytes };
@@ -101,13 +101,13 @@ export class DiffTurn implements PackSink {
     }
     await file.commit(fileName);
     this.#file = undefined;
-    pins.keep(fileName);
     const { from, to } = meta;
     const before = store.set;
     const gone = garbageInRange(before, from.gidB, to.gidB).concat(before.get(meta) ?? []);
     const rows = gone.map((known) => store.diff(known));
     const added = { fileName, meta, uuid: this.#uuid, contentLb };
-    store.addReplicatedDiff(added, rows, platform.clock.nowMs(), this.#nextLogUuid);
+    const nowMs = platform.clock.nowMs();
+    await registerFile(volume, fileName, () => store.addReplicatedDiff(added, rows, nowMs, this.#nextLogUuid));
     if (rows.length === 0) volume.added(before, meta);
     await volume.removeDiffFiles(rows.filter((row) => row.fileName !== fileName));
     if (isNewLog) await volume.saveManifest();
