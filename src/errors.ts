@@ -35,6 +35,8 @@ export const errorCodes = {
   "different-uuid": { exit: exitCodes.refused, http: 409 },
   damaged: { exit: exitCodes.damaged, http: 500 },
   "bad-format": { exit: exitCodes.damaged, http: 422 },
+  // What is stored cannot be read as it stands: nothing is known to be lost.
+  unreadable: { exit: exitCodes.failed, http: 500 },
   protocol: { exit: exitCodes.failed, http: 502 },
   "not-restorable": { exit: exitCodes.notRestorable, http: 409 },
   "log-overflow": { exit: exitCodes.refused, http: 409 },
@@ -116,7 +118,16 @@ export function asWalbError(error: unknown, place: ErrorPlace = {}): WalbError {
   const what = error instanceof Error ? error.message : String(error);
   const sqlite = sqliteCode(error);
   if (sqlite === undefined) return new WalbError("internal", { what, where: place, cause: error });
-  return new WalbError(sqlite, { what: "the volume's database could not be used", where: place, cause: error });
+  return new WalbError(sqlite, {
+    what: "the volume's database could not be used",
+    where: place,
+    ...(sqlite === "read-only"
+      ? {
+          hint: "let walb write volume.db and its directory: see their owner and mode, and that they are not mounted read-only; then restart the daemon",
+        }
+      : {}),
+    cause: error,
+  });
 }
 
 /** What a failure of SQLite means; it may be wrapped. */

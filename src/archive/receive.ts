@@ -1,7 +1,7 @@
 /**
  * @module Receives a diff: its packs go verbatim into a temporary sorted file, which is thrown away unless all are good.
  *
- * Order: file complete → fsync → final name → fsync of the directory → row → Ack. What breaks off before leaves nothing
+ * Order: file complete → manifest, when its log is new → fsync → final name → fsync of the directory → row → Ack. What breaks off before leaves nothing
  * behind and is sent again.
  */
 import { type AppendFile, createAppendFile } from "../diff/append.ts";
@@ -165,8 +165,7 @@ export class DiffReception implements PackSink {
     const meta = { ...this.#diff, dataSizeBytes: sizeBytes };
     const fileName = diffFileName(meta);
     const uuid = this.#uuid;
-    // The manifest names the logs of all diffs, and the one that is followed.
-    const isNewUuid = uuid !== store.logUuid && !store.diffs.some((diff) => diff.uuid === uuid);
+    await announceLog(volume, uuid);
     await this.#file.commit(fileName);
     const before = store.set;
     const replaced = await registerFile(volume, fileName, () =>
@@ -174,7 +173,6 @@ export class DiffReception implements PackSink {
     );
     volume.added(before, meta);
     if (replaced !== undefined && replaced.fileName !== fileName) await volume.removeDiffFiles([replaced]);
-    if (isNewUuid) await volume.saveManifest();
   }
 
   async abandon(error: unknown): Promise<void> {
@@ -182,6 +180,17 @@ export class DiffReception implements PackSink {
     this.#volume.setTrouble(asWalbError(error, { step: "receiving a diff" }));
     this.#volume.log.warn("a diff was not received completely; it is sent again", { error });
   }
+}
+
+/**
+ * Names the log of a diff in the manifest before its file has its name: a start that finds the file without its row, or
+ * without a database, knows by the manifest alone that it belongs here.
+ */
+export async function announceLog(volume: ArchiveVolume, uuid: string): Promise<void> {
+  const { store } = volume;
+  if (store.namesLog(uuid)) return;
+  const { diffUuids, ...rest } = store.manifest();
+  await volume.saveManifest({ ...rest, diffUuids: [...diffUuids, uuid].sort() });
 }
 
 /**

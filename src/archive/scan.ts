@@ -106,7 +106,6 @@ export class SnapshotImage {
   readonly #image: VirtualImage;
   readonly #base: DiskFile;
   readonly #baseBytes: number;
-  readonly #signal: AbortSignal;
   readonly #close: () => Promise<void>;
   /** What was looked for last: from here on there is no data up to a start. */
   #found = { fromBytes: 0, startBytes: 0, endBytes: 0 };
@@ -118,7 +117,6 @@ export class SnapshotImage {
     image: VirtualImage,
     base: DiskFile,
     baseBytes: number,
-    signal: AbortSignal,
     close: () => Promise<void>,
   ) {
     this.#volume = volume;
@@ -128,7 +126,6 @@ export class SnapshotImage {
     this.#image = image;
     this.#base = base;
     this.#baseBytes = baseBytes;
-    this.#signal = signal;
     this.#close = close;
   }
 
@@ -154,7 +151,7 @@ export class SnapshotImage {
         const sizeLb = Math.max(store.sizeLb, range.sizeLb);
         const image = await VirtualImage.open(io, round.open, planMerge(round.open.records), base, { sizeLb });
         const baseBytes = await base.size();
-        return new SnapshotImage(volume, memory, range, image, base, baseBytes, signal, async () => {
+        return new SnapshotImage(volume, memory, range, image, base, baseBytes, async () => {
           await base.close();
           await round.close();
         });
@@ -195,7 +192,7 @@ export class SnapshotImage {
       checkAborted(signal, "the scan");
       const at = offsetLb;
       offsetLb += bulkLb;
-      return this.#bulk(at, Math.min(bulkLb, sizeLb - at));
+      return this.#bulk(at, Math.min(bulkLb, sizeLb - at), signal);
     };
     try {
       yield* inOrder(start, bulksInFlightMax, (bulk) => bulk.release());
@@ -212,7 +209,7 @@ export class SnapshotImage {
     const hash = ({ offsetBytes, sizeBytes, isHole }: Piece): Promise<Uint8Array> => {
       const seed = (offsetBytes / bulkBytes) % 0x1_0000_0000;
       if (isHole) return this.#io.compute.hashZeroes(bulkBytes, seed, sizeBytes / bulkBytes);
-      return this.#bulkHash(offsetBytes, sizeBytes, seed);
+      return this.#bulkHash(offsetBytes, sizeBytes, seed, signal);
     };
     for await (const { piece, result } of this.#hashed(limits, "the scan", signal, hash)) {
       for (let i = 0; i < 16; i++) sum[i] = sum[i]! ^ result[i]!;
@@ -368,10 +365,10 @@ export class SnapshotImage {
     }
   }
 
-  async #bulk(offsetLb: number, sizeLb: number): Promise<BulkToScan> {
+  async #bulk(offsetLb: number, sizeLb: number, signal: AbortSignal): Promise<BulkToScan> {
     const sizeBytes = sizeLb * lbBytes;
     if (await this.#isHole(offsetLb * lbBytes, sizeBytes)) return { data: undefined, release: () => undefined };
-    await this.#volume.rates.scan.take(sizeBytes, this.#signal);
+    await this.#volume.rates.scan.take(sizeBytes, signal);
     const room = alignUp(maxEncodedBytes(sizeBytes), 4096);
     const targetAt = alignUp(sizeBytes, 4096);
     const lease = await this.#targets.lease(targetAt + room);
@@ -391,8 +388,8 @@ export class SnapshotImage {
     }
   }
 
-  async #bulkHash(offsetBytes: number, sizeBytes: number, seed: number): Promise<Uint8Array> {
-    await this.#volume.rates.scan.take(sizeBytes, this.#signal);
+  async #bulkHash(offsetBytes: number, sizeBytes: number, seed: number, signal: AbortSignal): Promise<Uint8Array> {
+    await this.#volume.rates.scan.take(sizeBytes, signal);
     const lease = await this.#targets.lease(sizeBytes);
     try {
       const bulk = lease.slice(0, sizeBytes);

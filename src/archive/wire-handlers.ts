@@ -331,8 +331,9 @@ async function scanVolume(parts: WireParts, stream: WireStream, command: "virt-f
     await withAction(volume, "Scan", ["Apply", "Resize"], context, async (_volume, { signal }) => {
       const image = await SnapshotImage.open(volume, parts.memory, range, signal);
       try {
-        if (command === "bhash") await serveBhash(stream, (gone) => image.hash(AbortSignal.any([signal, gone])));
-        else await serveVirtualScan(stream, sizeLb, bulkLb, image.bulks(signal));
+        const until = (gone: AbortSignal): AbortSignal => AbortSignal.any([signal, gone]);
+        if (command === "bhash") await serveBhash(stream, (gone) => image.hash(until(gone)));
+        else await serveVirtualScan(stream, sizeLb, bulkLb, (gone) => image.bulks(until(gone)));
       } finally {
         await image.close();
       }

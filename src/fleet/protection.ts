@@ -71,6 +71,8 @@ const lasting: readonly string[] = [
   "log-overflow",
   "damaged",
   "bad-format",
+  "unreadable",
+  "read-only",
   "wrong-key",
 ] satisfies readonly ErrorCode[];
 /** An archive may refuse a diff while another proxy still brings the one before it; not for longer than this. */

@@ -31,16 +31,25 @@ const codes: Record<string, ErrorCode> = {
 const hints: Record<string, string> = {
   ENOSPC: "free space on this file system or grow it",
   EDQUOT: "raise the quota or free space",
-  EACCES: "check the owner and mode of the path, and the user walb runs as",
   EPERM: "check the user and capabilities walb runs with",
+  EROFS: "the file system is mounted read-only: look at the kernel log why, then: mount -o remount,rw",
   EMFILE: "raise the limit of open files (LimitNOFILE=)",
+  ENFILE: "raise the limit of open files of the host: sysctl fs.file-max",
+  ESTALE: "the server of this file system does not know the file any more: mount it anew",
   EIO: "look at the kernel log: the device below reports errors",
 };
+
+/** Who may use a path is a matter of its owner and mode, and of all directories above it. */
+function accessHint(file: string | undefined): string {
+  const user = `walb runs as uid ${process.geteuid?.() ?? 0}`;
+  const show = file === undefined ? "" : `; see who may with: namei -l ${file}`;
+  return `${user}, which may not use it${show}`;
+}
 
 /** @param what what failed: "read of 4096 bytes". @param errno positive. */
 export function errnoError(what: string, errno: number, where: ErrorPlace): WalbError {
   const cause = new ErrnoError(errno);
-  const hint = hints[cause.errnoName];
+  const hint = cause.errnoName === "EACCES" ? accessHint(where.file) : hints[cause.errnoName];
   return new WalbError(codes[cause.errnoName] ?? "io", {
     what: `${what} failed`,
     where,

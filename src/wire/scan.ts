@@ -18,7 +18,7 @@ import { type Decoder, serializerLimits } from "./serializer.ts";
 import type { WireStream } from "./stream.ts";
 import { accept, ackWord, reasonOf, refusedError, StreamControl, wordAccept, wordOk } from "./words.ts";
 
-/** How often the archive shows that it is alive while it hashes. */
+/** How often the archive shows that it is alive while it hashes, and looks whether the client of a scan is. */
 const dummyIntervalMs = 1000;
 
 /** Asks for the hash of a volume. @param parameters `[volume, gid, bulk, size]`. @returns 16 bytes. */
@@ -177,18 +177,23 @@ export interface BulkToScan {
   release(): void;
 }
 
-/** Serves the content of a volume. The bulks end early with an error when the scan is stopped. */
+/**
+ * Serves the content of a volume. The bulks end early with an error when the scan is stopped; their signal tells them to
+ * end when nobody is there any more, which no write would find while they wait for their rate.
+ */
 export async function serveVirtualScan(
   stream: WireStream,
   sizeLb: number,
   bulkLb: number,
-  bulks: AsyncIterable<BulkToScan>,
+  bulks: (signal: AbortSignal) => AsyncIterable<BulkToScan>,
 ): Promise<void> {
   await sendDecision(stream, accept);
   stream.put((encoder) => encoder.u64(sizeLb));
   let offsetLb = 0;
+  const gone = new AbortController();
+  const watch = watchPeer(stream, gone);
   try {
-    for await (const bulk of bulks) {
+    for await (const bulk of bulks(gone.signal)) {
       try {
         const storedBytes = bulk.data?.sizeBytes ?? 0;
         stream.put((encoder) => encoder.u8(StreamControl.next).u64(storedBytes));
@@ -201,13 +206,35 @@ export async function serveVirtualScan(
     }
     if (offsetLb !== sizeLb) throw new WalbError("internal", { what: `the scan ended at ${offsetLb} of ${sizeLb} LB` });
   } catch (error) {
-    if (stream.failure === undefined) {
+    if (stream.failure === undefined && !gone.signal.aborted) {
       stream.put((encoder) => encoder.u8(StreamControl.error));
       await stream.flush("sending the error");
     }
     throw error;
+  } finally {
+    watch.end();
   }
   stream.put((encoder) => encoder.u8(StreamControl.end));
   await stream.readAck("the Ack of the scan", stream.commitDeadlineMs);
   await reply(stream);
+}
+
+/** Looks each second whether the client, which has nothing to say before the end, is still there. */
+function watchPeer(stream: WireStream, gone: AbortController): { end(): void } {
+  let isEnded = false;
+  const look = (): void => {
+    if (isEnded) return;
+    const isGone = stream.failure !== undefined || stream.connection.isClosed || stream.isAtEnd;
+    if (isGone) gone.abort(stream.failure ?? new WalbError("cancelled", { what: "nobody takes the scan any more" }));
+    else again();
+  };
+  const again = (): void => {
+    stream.clock.timer(dummyIntervalMs, look, { unref: true });
+  };
+  again();
+  return {
+    end() {
+      isEnded = true;
+    },
+  };
 }

@@ -69,9 +69,9 @@ class Scene {
     return sendImage(peer, this.history.fuzzy(2), { gidE: 2n, bulkLb: 64 });
   }
 
-  async diff(from: number, to: number, isMergeable = true): Promise<string> {
+  async diff(from: number, to: number, isMergeable = true, sender = {}): Promise<string> {
     const peer = { platform: this.client.platform, address };
-    const options = { sizeLb, isMergeable, recordsPerPack: 3 };
+    const options = { sizeLb, isMergeable, recordsPerPack: 3, ...sender };
     const answer = await sendDiff(peer, from, to, this.history.diff(from, to), options);
     return answer.kind === "word" ? answer.word : answer.kind;
   }
@@ -133,6 +133,8 @@ class Scene {
 interface Phase {
   readonly prepare: (scene: Scene) => Promise<void>;
   readonly act: (scene: Scene) => Promise<unknown>;
+  /** What somebody does before the next start. */
+  readonly meanwhile?: (scene: Scene) => Promise<void>;
   readonly recovered: (scene: Scene, what: string) => Promise<void>;
 }
 
@@ -164,6 +166,7 @@ async function crashSeed(
         return crashes;
       }
       crashes++;
+      await phase.meanwhile?.(scene);
       await scene.open();
       await phase.recovered(scene, `crash at operation ${n}`);
     } catch (error) {
@@ -217,6 +220,39 @@ for (const kill of [true, false]) {
         { kill, seed: 2 },
       );
       expect(crashes).toBeGreaterThan(11);
+    }, 300_000);
+
+    test("at any step of a reception of a log that is new here the file is known to belong here, even without a database", async () => {
+      const sender = { hostType: "archive", uuid: "a".repeat(32) };
+      for (const isDatabaseLost of [false, true]) {
+        const crashes = await crashSeed(
+          {
+            async prepare(scene) {
+              await scene.open();
+              await scene.do(() => scene.command("init"));
+              await scene.do(() => scene.sync());
+              await scene.do(() => scene.diff(0, 3));
+            },
+            act: (scene) => scene.diff(3, 5, true, sender),
+            async meanwhile(scene) {
+              scene.archive.restart();
+              const { disk } = scene.archive.platform;
+              if (isDatabaseLost) await scene.do(() => disk.remove("/data/vol0/volume.db"));
+            },
+            async recovered(scene, what) {
+              const files = scene.archive.storage.paths().filter((path) => path.endsWith(".wdiff"));
+              expect([what, files.filter((path) => path.includes("quarantine"))]).toEqual([what, []]);
+              const gids = await scene.check(what);
+              expect([what, gids]).toEqual([what, files.length === 2 ? [3, 5] : [3]]);
+              const again = await scene.do(() => scene.diff(3, 5, true, sender));
+              expect(again).toBe(gids.includes(5) ? "too-old-diff" : "accept");
+              expect(await scene.check(what)).toEqual([3, 5]);
+            },
+          },
+          { kill, seed: isDatabaseLost ? 12 : 13 },
+        );
+        expect(crashes).toBeGreaterThan(5);
+      }
     }, 300_000);
 
     test("at any step of an apply nothing newer is lost, and the next apply ends it", async () => {

@@ -89,7 +89,7 @@ describe("restoring to standard output", () => {
     asked.push(parameters);
     if (fault === "refuse") throw new WalbError("state", { what: "the volume is being resized" });
     const bulkLb = Number(parameters[2]) / lbBytes;
-    await serveVirtualScan(stream, Number(parameters[3]) / lbBytes, bulkLb, bulks(bulkLb));
+    await serveVirtualScan(stream, Number(parameters[3]) / lbBytes, bulkLb, () => bulks(bulkLb));
   }
 
   beforeAll(async () => {

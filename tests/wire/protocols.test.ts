@@ -498,20 +498,15 @@ function virtualScan(): Scenario {
         if (bytes === undefined) return { data: undefined, release: () => undefined };
         return { bytes, data: undefined, release: () => undefined };
       });
-      await serveVirtualScan(
-        stream,
-        20,
-        8,
-        (async function* () {
-          for (const bulk of bulks) {
-            if (!("bytes" in bulk)) yield bulk;
-            else {
-              const { lease, memory } = leaseOf(pool, bulk.bytes);
-              yield { data: memory, release: () => lease.release() };
-            }
+      await serveVirtualScan(stream, 20, 8, async function* () {
+        for (const bulk of bulks) {
+          if (!("bytes" in bulk)) yield bulk;
+          else {
+            const { lease, memory } = leaseOf(pool, bulk.bytes);
+            yield { data: memory, release: () => lease.release() };
           }
-        })(),
-      );
+        }
+      });
     },
     check: () => {
       expect(isFinished).toBe(true);

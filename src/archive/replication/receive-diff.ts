@@ -15,7 +15,7 @@ import type { DiffMeta, Snapshot } from "../../snapshot/types.ts";
 import type { PackSink, ReceivedPack } from "../../wire/pack-stream.ts";
 import { requireGid } from "../full-sync.ts";
 import { keptBehind } from "../plan.ts";
-import { ReceivedFile, registerFile, requireSpace } from "../receive.ts";
+import { announceLog, ReceivedFile, registerFile, requireSpace } from "../receive.ts";
 import type { ArchiveVolume } from "../volume.ts";
 
 /**
@@ -94,11 +94,7 @@ export class DiffTurn implements PackSink {
     const meta = { ...this.#diff, dataSizeBytes: sizeBytes };
     const fileName = diffFileName(meta);
     const isNewLog = this.#nextLogUuid !== undefined;
-    if (!store.namesLog(this.#uuid)) {
-      // A start that finds the file without its row knows by the manifest that it belongs here.
-      const { diffUuids, ...rest } = store.manifest();
-      await volume.saveManifest({ ...rest, diffUuids: [...diffUuids, this.#uuid].sort() });
-    }
+    await announceLog(volume, this.#uuid);
     await file.commit(fileName);
     this.#file = undefined;
     const { from, to } = meta;

@@ -1,14 +1,21 @@
 /** @module SQLite databases on the real file system. */
 import { Database } from "bun:sqlite";
-import { existsSync } from "node:fs";
+import { accessSync, constants, existsSync } from "node:fs";
+import { dirname } from "node:path";
 import { asWalbError, type ErrorCode, isUnwritable, WalbError } from "../../errors.ts";
 import type { Databases } from "../database.ts";
+import { attempt, statOf } from "./paths.ts";
+
+/** Databases that are written by a log. */
+const withLog = new WeakSet<Database>();
 
 /** The real {@link Databases}. */
 export function createDatabases(): Databases {
   return {
     open: openDatabase,
     unsynced(database, work) {
+      // Without a log the journal must be synced before the database is written, or a power loss could damage it.
+      if (!withLog.has(database)) return work();
       database.run("PRAGMA synchronous = NORMAL");
       try {
         return work();
@@ -49,22 +56,53 @@ function openDatabase(path: string): Database {
     // Before the log is first used: its index is then kept in memory, not in a mapped file. On a full disk that copies on
     // write, as btrfs, a write to the mapped file would end the whole process (SIGBUS).
     database.run("PRAGMA locking_mode = EXCLUSIVE");
-    database.run(`PRAGMA synchronous = ${useLog(database) ? "FULL" : "EXTRA"}`);
+    if (useLog(database)) withLog.add(database);
+    database.run(`PRAGMA synchronous = ${withLog.has(database) ? "FULL" : "EXTRA"}`);
     database.run("PRAGMA foreign_keys = ON");
     const verdict = database.query("PRAGMA quick_check(1)").get() as { quick_check: string } | null;
     if (verdict?.quick_check !== "ok") throw new Error(`quick_check says: ${verdict?.quick_check ?? "nothing"}`);
     return database;
   } catch (cause) {
     database?.close();
-    const code = asWalbError(cause).code;
-    const isKnown = code === "no-space" || code === "locked";
-    throw new WalbError(isNotDatabase(cause) ? "damaged" : isKnown ? code : "io", {
-      what: code === "locked" ? "another program has the volume's database open" : "cannot open the volume's database",
-      where: { file: path },
-      hint:
-        hints.get(code) ?? "move the database aside and start again: what the data files say is taken over from them",
-      cause,
-    });
+    throw openError(path, cause);
+  }
+}
+
+function openError(path: string, cause: unknown): WalbError {
+  const { code } = asWalbError(cause);
+  const what =
+    code === "locked" ? "another program has the volume's database open" : "cannot open the volume's database";
+  const where = { file: path };
+  if (code === "damaged" || isNotDatabase(cause)) {
+    const hint = "move the database aside and start again: what the data files say is taken over from them";
+    return new WalbError("damaged", { what, where, hint, cause });
+  }
+  const known = hints.get(code);
+  if (known !== undefined) return new WalbError(code, { what, where, hint: known, cause });
+  // SQLite says of what it may not open or write only that it could not.
+  const refusal = accessRefusal(path);
+  const hint = refusal?.hint ?? "look at the kernel log: the device below may report errors";
+  return new WalbError(refusal?.code === "read-only" ? "read-only" : "io", {
+    what,
+    where: refusal?.where ?? where,
+    hint: `${hint}; then restart the daemon. The database itself need not be damaged: leave it in its place`,
+    cause: refusal?.cause ?? cause,
+  });
+}
+
+/** Why the database, its log or its directory cannot be read and written by this process; undefined when they can. */
+function accessRefusal(path: string): WalbError | undefined {
+  try {
+    for (const file of [dirname(path), path, `${path}-wal`]) {
+      if (file === dirname(path) || statOf(file) !== undefined) {
+        attempt("reading and writing it", file, () => accessSync(file, constants.R_OK | constants.W_OK));
+      }
+    }
+    if (statOf(path)?.isDirectory() !== true) return undefined;
+    const hint = "look at what is in it, and move it away";
+    return new WalbError("io", { what: "it is a directory", where: { file: path }, hint, cause: "it is a directory" });
+  } catch (error) {
+    return asWalbError(error);
   }
 }
 
@@ -74,8 +112,8 @@ function openDatabase(path: string): Database {
  */
 function useLog(database: Database): boolean {
   try {
-    database.run("PRAGMA journal_mode = WAL");
-    return true;
+    const row = database.query("PRAGMA journal_mode = WAL").get() as { journal_mode: string } | null;
+    return row?.journal_mode === "wal";
   } catch (error) {
     if (!isUnwritable(error)) throw error;
     return false;
