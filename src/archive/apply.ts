@@ -47,14 +47,14 @@ export async function applyToBase(
     throw new WalbError("state", {
       what: `there is nothing to apply up to gid ${gid}: the image is at ${stateText(base)}`,
       where: { volume: volume.name, field: "gid" },
-      hint: `choose a later point of: walb snapshots ${volume.name} --all`,
+      hint: `choose a later point of: walb snapshots ${volume.at} --all`,
     });
   }
   const cold = planPromotion(store.set, base, store.colds.all, gid);
   const start = cold === undefined ? base : coldState(cold);
   const newBaseGid = appliedSnapshot(store.set, start, gid).gidB;
   const points = volume.points().map(({ point }) => point);
-  requireUnprotected(points, store.labels, newBaseGid);
+  requireUnprotected(points, store.labels, newBaseGid, volume);
   const lostPointCount = points.filter((point) => point.gid < newBaseGid).length;
   if (isDry) {
     const metas = applyRound(store.set, start, gid);

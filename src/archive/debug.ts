@@ -31,7 +31,7 @@ export async function setState(volume: ArchiveVolume, state: SteadyState): Promi
     throw new WalbError("state", {
       what: "the volume has a backup; as SyncReady the next full backup would overwrite it",
       where: { volume: name, field: "state" },
-      hint: `delete its backups with: walb reset ${name}`,
+      hint: `delete its backups with: walb reset ${volume.at}`,
     });
   }
   if (state !== "SyncReady" && !hasBase) {

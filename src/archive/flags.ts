@@ -31,7 +31,7 @@ export async function setExplicit(volume: ArchiveVolume, gids: readonly bigint[]
       hint:
         newest !== undefined && unknown.includes(newest)
           ? `gid ${newest} is the newest snapshot: it can be changed when the next diff has arrived`
-          : `choose from: walb snapshots ${name} --all`,
+          : `choose from: walb snapshots ${volume.at} --all`,
     });
   } finally {
     end();

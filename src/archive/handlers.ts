@@ -135,7 +135,7 @@ export function archiveHandlers(parts: HandlerParts): Handlers<ArchiveCommands> 
         throw new WalbError("not-found", {
           what: `snapshot ${gid} is not there any more: the image is at gid ${base.from.gidB}`,
           where: { volume: name, field: "gid" },
-          hint: `choose one of: walb snapshots ${name} --all`,
+          hint: `choose one of: walb snapshots ${volume.at} --all`,
         });
       }
       const before = store.labels.get(gid);

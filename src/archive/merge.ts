@@ -35,10 +35,10 @@ export async function mergeDiffs(
     throw new WalbError("state", {
       what: `cannot merge: an apply was interrupted, the image is at ${stateText(base)}`,
       where: { volume: volume.name },
-      hint: `finish it first: walb apply ${volume.name} up to gid ${base.to.gidB}`,
+      hint: `finish it first: walb apply ${volume.at} --before ${base.to.gidB}`,
     });
   }
-  const metas = planMergeList(store.set, request, store.labels);
+  const metas = planMergeList(store.set, request, store.labels, volume);
   requirePointsKept(volume, mergeAll(metas));
   if (request.dryRun === true) {
     return { mergedCount: metas.length, bytes: metas.reduce((sum, meta) => sum + meta.dataSizeBytes, 0) };

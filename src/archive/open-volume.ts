@@ -75,7 +75,7 @@ export async function openVolume(parts: VolumeParts, name: string): Promise<Arch
     const error = new WalbError("damaged", {
       what: `the database was lost and was rebuilt from the manifest and ${store.diffs.length} diffs`,
       where: { volume: name, file: `${directory}/${volumeDatabaseName}` },
-      hint: `check the file system of the archive; then read everything, which ends this when all is good: walb verify ${name}`,
+      hint: `check the file system of the archive; then read everything, which ends this when all is good: walb verify ${volume.at}`,
     });
     volume.setDamage(volumeDatabaseName, error);
     volume.log.error("the database was rebuilt", { error });

@@ -71,7 +71,12 @@ export interface MergeRequest {
  * Diffs to merge into one, oldest first. A point that is protected or has a label is never merged away.
  * @throws WalbError `state` when there are fewer than two.
  */
-export function planMergeList(set: DiffSet, request: MergeRequest, labels: ReadonlyMap<bigint, Label>): DiffMeta[] {
+export function planMergeList(
+  set: DiffSet,
+  request: MergeRequest,
+  labels: ReadonlyMap<bigint, Label>,
+  { at }: { readonly at: string },
+): DiffMeta[] {
   const all =
     request.toGid === undefined
       ? mergeableList(set, request.fromGid)
@@ -80,7 +85,7 @@ export function planMergeList(set: DiffSet, request: MergeRequest, labels: Reado
   if (list.length >= 2) return list;
   throw new WalbError("state", {
     what: `there are no two diffs from gid ${request.fromGid} on that can be merged within these limits`,
-    hint: "snapshots that somebody took, labelled or protected end a merge; look at them with: walb snapshots VOL --all",
+    hint: `snapshots that somebody took, labelled or protected end a merge; look at them with: walb snapshots ${at}`,
   });
 }
 
@@ -147,13 +152,15 @@ export function requireUnprotected(
   points: readonly RestorePoint[],
   labels: ReadonlyMap<bigint, Label>,
   newBaseGid: bigint,
+  { at }: { readonly at: string },
 ): void {
   const lost = points.filter((point) => point.gid < newBaseGid && labels.get(point.gid)?.isProtected === true);
-  if (lost.length === 0) return;
+  const [first] = lost;
+  if (first === undefined) return;
   throw new WalbError("state", {
     what: `applying up to gid ${newBaseGid} would destroy protected points: ${pointsText(lost)}`,
     where: { field: "gid" },
-    hint: `apply no further than gid ${lost[0]?.gid}, or take the protection away first: walb unprotect VOL ${lost[0]?.gid}`,
+    hint: `apply no further than gid ${first.gid}, or take the protection away first: walb unprotect ${at} ${first.gid}`,
   });
 }
 

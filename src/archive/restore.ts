@@ -81,7 +81,7 @@ function lossText(losses: readonly Loss[]): string {
 export function choosePoint(
   points: readonly RestorePoint[],
   request: RestoreRequest,
-  volume: string,
+  { name, at }: { readonly name: string; readonly at: string },
   losses: readonly Loss[] = [],
 ): RestorePoint {
   const newest = points.at(-1);
@@ -91,15 +91,15 @@ export function choosePoint(
       return request.atMs === undefined ? newest : pointAt(points, Math.floor(request.atMs / 1000));
     } catch (error) {
       const { code, what } = asWalbError(error);
-      const hint = `choose one of these points, or see all: walb snapshots ${volume} --all`;
+      const hint = `choose one of these points, or see all: walb snapshots ${at} --all`;
       const lost = losses[0] === undefined ? {} : { cause: lossText(losses) };
-      throw new WalbError(code, { what, where: { volume }, hint, ...lost });
+      throw new WalbError(code, { what, where: { volume: name }, hint, ...lost });
     }
   }
   throw new WalbError("not-restorable", {
     what: "the volume cannot be restored to any point yet",
-    where: { volume },
-    hint: `take a backup, or wait until the diffs of the running one have arrived: walb status ${volume}`,
+    where: { volume: name },
+    hint: `take a backup, or wait until the diffs of the running one have arrived: walb status ${name}`,
   });
 }
 
@@ -116,7 +116,7 @@ export async function restoreVolume(
   const startMs = clock.monotonicMs();
   const elapsedMs = (): number => Math.round(clock.monotonicMs() - startMs);
   const points = volume.points().map(({ point }) => point);
-  const { gid, timestampS } = choosePoint(points, request, volume.name, volume.store.losses);
+  const { gid, timestampS } = choosePoint(points, request, volume, volume.store.losses);
   const { sizeBytes } = volume;
   const overwrite = request.overwrite === true;
   const rules = { dataDir: volume.settings.dataDir, sizeBytes, overwrite };
@@ -160,7 +160,7 @@ async function checkRestored(volume: ArchiveVolume, gid: bigint, overwrite: bool
     throw new WalbError("already-exists", {
       what: `gid ${gid} is restored already`,
       where: { volume: volume.name, file: path },
-      hint: `use it, delete it with: walb delete-image ${volume.name} ${gid}, or say --overwrite`,
+      hint: `use it, delete it with: walb delete-image ${volume.at} ${gid}, or say --overwrite`,
     });
   }
   return { kind: "image", path, image };

@@ -59,6 +59,6 @@ function missing(volume: ArchiveVolume, image: SnapshotImageId): WalbError {
   return new WalbError("not-found", {
     what: `there is no ${image.kind} image of gid ${image.gid}`,
     where: { volume: volume.name, field: "gid" },
-    hint: `see which there are: walb images ${volume.name}`,
+    hint: `see which there are: walb images ${volume.at}`,
   });
 }

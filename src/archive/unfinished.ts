@@ -11,7 +11,7 @@ export interface UnfinishedApply {
 }
 
 /** Nothing is wrong with the points that are left, but nothing can be merged before it is finished. */
-export function applyTrouble({ name, store, machine, unfinishedApply }: ArchiveVolume): Trouble | undefined {
+export function applyTrouble({ name, at, store, machine, unfinishedApply }: ArchiveVolume): Trouble | undefined {
   const to = store.base?.to;
   if (to === undefined) return undefined;
   const failure = unfinishedApply?.failure;
@@ -28,8 +28,8 @@ export function applyTrouble({ name, store, machine, unfinishedApply }: ArchiveV
     return { ...failure, error: told };
   }
   const what = `an apply up to gid ${to.gidB} was interrupted; points before it are gone`;
-  let hint = `finish it: walb apply ${name} --before ${to.gidB}`;
-  if (machine.state === "Stopped") hint = `start the volume, then it goes on: walb start ${name}`;
+  let hint = `finish it: walb apply ${at} --before ${to.gidB}`;
+  if (machine.state === "Stopped") hint = `start the volume, then it goes on: walb start ${at}`;
   else if (unfinishedApply !== undefined) hint = "it goes on by itself as soon as nothing else runs";
   return { error: new WalbError("state", { what, where, hint }), atMs: machine.sinceMs };
 }

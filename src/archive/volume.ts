@@ -98,6 +98,11 @@ export class ArchiveVolume {
     this.pins = new Pins((fileName) => this.removeFile(fileName));
   }
 
+  /** Volume and server, as commands in hints name them: without the server a command would go to the primary archive. */
+  get at(): string {
+    return `${this.name} --server ${this.settings.nodeId}`;
+  }
+
   get sizeBytes(): number {
     return this.store.sizeLb * lbBytes;
   }

@@ -54,7 +54,8 @@ function splitWords(flags: Flags, words: readonly string[]): { texts: Map<string
       args.push(...words.slice(index + 1));
       break;
     }
-    if (word === "-" || !word.startsWith("-")) {
+    // A time of the past is an argument: no flag begins with a digit.
+    if (word === "-" || !word.startsWith("-") || /^-\d/.test(word)) {
       args.push(word);
       continue;
     }

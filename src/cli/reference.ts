@@ -14,9 +14,9 @@ const introduction = `# The command line
 Made from the program itself; the same text is in \`walb COMMAND --help\`.
 
 Every flag can also be given in the environment: \`--device-data\` is \`WALB_DEVICE_DATA\`. Sizes take K, M, G, T (powers of
-1024). Times are \`2026-11-21 14:03:05\` (local), ISO 8601, or how long ago: \`-5m\`, \`-2h\`, \`-3d\`. A server is \`host:port\` or a
-name from the fleet file. With \`--json\` stdout is one JSON value, to which fields may be added, and an error is one line
-\`{"error": {code, what, where, hint}}\` on stderr.
+1024). Times are \`2026-11-21 14:03:05\` (local), ISO 8601, or how long ago: \`-5m\`, \`-2h\`, \`-3d\`. A server is \`host:port\`,
+a name from the fleet file, or the node id of a server there. With \`--json\` stdout is one JSON value, to which fields may
+be added, and an error is one line \`{"error": {code, what, where, hint}}\` on stderr.
 `;
 
 /** The whole page. */

@@ -4,7 +4,7 @@
  */
 import { z } from "zod";
 import type { CallNames, CallParams, CallResult, Commands, JobNames } from "../control/command.ts";
-import { errorFromReport, errorReportSchema } from "../control/error.ts";
+import { type ErrorReport, errorFromReport, errorReportSchema } from "../control/error.ts";
 import { type JobInfo, jobSchema } from "../control/job.ts";
 import { parseWith, toJson } from "../control/schemas.ts";
 import { WalbError } from "../errors.ts";
@@ -115,7 +115,7 @@ export class Client<C extends Commands> {
         await Bun.sleep(Math.min(250 * 2 ** (breaks - 1), 5000));
       }
     }
-    if (last.error !== undefined) throw errorFromReport(last.error).at({ host: this.server.name });
+    if (last.error !== undefined) throw this.#reported(last.error);
     return parseWith(this.#commands[name]!.result, last.result, `result of ${name}`, "protocol") as CallResult<C[Name]>;
   }
 
@@ -161,7 +161,7 @@ export class Client<C extends Commands> {
     }
     const answer = answerSchema.safeParse(parseJson(text));
     if (!answer.success) throw this.#notWalb("something that is no answer of walb");
-    if ("error" in answer.data) throw errorFromReport(answer.data.error).at({ host: this.server.name });
+    if ("error" in answer.data) throw this.#reported(answer.data.error);
     return answer.data;
   }
 
@@ -177,7 +177,7 @@ export class Client<C extends Commands> {
     if (!response.ok || response.body === null) {
       const answer = answerSchema.safeParse(parseJson(await response.text()));
       if (!answer.success || !("error" in answer.data)) throw this.#notWalb("no events of the job");
-      throw errorFromReport(answer.data.error).at({ host: this.server.name });
+      throw this.#reported(answer.data.error);
     }
     const reader = response.body.getReader();
     const decoder = new TextDecoder();
@@ -244,6 +244,15 @@ export class Client<C extends Commands> {
     const colon = address.lastIndexOf(":");
     const host = address.slice(0, colon).replace(/^\[(.*)\]$/, "$1");
     return { unix: await gatewayTo({ kind: "tcp", host, port: Number(address.slice(colon + 1)) }, clusterKey) };
+  }
+
+  /** What the daemon says went wrong. Commands in its hint name it as the caller does, not by its node id. */
+  #reported(report: ErrorReport): WalbError {
+    const nodeId = report.where.host;
+    const hint = report.hint?.replace(/(?<= --server )[^\s;,:)]+/g, (name) =>
+      name === nodeId ? this.server.name : name,
+    );
+    return errorFromReport({ ...report, ...(hint === undefined ? {} : { hint }) }).at({ host: this.server.name });
   }
 
   #url(path: string): string {

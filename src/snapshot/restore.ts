@@ -194,10 +194,7 @@ function notRestorable(
       : `${names.length === 1 ? "the nearest is" : "the nearest are"} ${names.join(", ")}`;
   return new WalbError("not-restorable", {
     what: `${what}; ${nearest}`,
-    hint:
-      names.length === 0
-        ? "wait for a backup to complete"
-        : "choose one of these points, or see all: walb snapshots VOL --all",
+    hint: names.length === 0 ? "wait for a backup to complete" : "choose one of these points",
   });
 }
 

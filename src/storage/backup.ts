@@ -91,7 +91,7 @@ export async function runBackup(
     const failure = new WalbError(cause.code, {
       what: `the ${kind.text} failed: ${cause.what}`,
       where: cause.where,
-      hint: cause.hint ?? `the volume is as before: walb backup ${volume.name} tries again`,
+      hint: cause.hint ?? `the volume is as before; try again: walb backup ${volume.name}`,
     });
     // Who cancelled knows why; nothing is wrong with the volume.
     if (parts.signal.aborted) volume.clearTrouble();

@@ -42,7 +42,9 @@ describe("a restore", () => {
       const to = `${scene.directory}/never`;
       const early = run(scene.role.control, "restore", { volume: "vol0", to, atMs: (startS - 1) * 1000 });
       await expect(early).rejects.toThrow(/nearest is after it gid 0 \(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ\)/);
-      await expect(early).rejects.toMatchObject({ hint: expect.stringContaining("walb snapshots vol0 --all") });
+      await expect(early).rejects.toMatchObject({
+        hint: expect.stringContaining("walb snapshots vol0 --server a0 --all"),
+      });
       const between = run(scene.role.control, "restore", { volume: "vol0", to, gid: 6 });
       await expect(between).rejects.toThrow(/before it gid 5.*after it gid 8/);
       expect(existsSync(to)).toBe(false);

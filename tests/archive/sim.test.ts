@@ -390,7 +390,7 @@ describe("an apply that the disk stops in the middle", () => {
         await scene.do(() => scene.command("stop", { mode: "graceful" }));
         expect(await scene.do(() => statusOf(control))).toMatchObject({
           base: "<|0|-->|4|>",
-          waiting: { next: "nothing by itself; start the volume, then it goes on: walb start vol0" },
+          waiting: { next: "nothing by itself; start the volume, then it goes on: walb start vol0 --server a0" },
         });
         const count = applyCount(scene);
         await scene.world.run(hour);
@@ -432,7 +432,7 @@ describe("an apply that the disk stops in the middle", () => {
       await scene.world.run(hour);
       expect(await scene.do(() => statusOf(control))).toMatchObject({
         base: "<|0|-->|4|>",
-        waiting: { next: "nothing by itself; finish it: walb apply vol0 --before 4" },
+        waiting: { next: "nothing by itself; finish it: walb apply vol0 --server a0 --before 4" },
       });
       scene.archive.kill();
       scene.archive.restart();

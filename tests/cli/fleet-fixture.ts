@@ -42,8 +42,11 @@ const troubleIn = (state: string) =>
     : {};
 const idle = { stopState: "not-stopping" as const, running: [] };
 
-/** Starts the three servers and writes a walb.toml for them. */
-export async function startFakeFleet(): Promise<FakeFleet> {
+/** What the servers call themselves. */
+const sameNames = { storage: "s0", proxy: "p0", archive: "a0" };
+
+/** Starts the three servers and writes a walb.toml for them, where they are s0, p0 and a0. */
+export async function startFakeFleet(nodeIds: typeof sameNames = sameNames): Promise<FakeFleet> {
   const states = { storage: "Clear", proxy: "Clear", archive: "Clear" };
   const calls: string[] = [];
   const called = (role: string, name: string, params: object): void => {
@@ -52,7 +55,8 @@ export async function startFakeFleet(): Promise<FakeFleet> {
     );
   };
   const refuse = (volume: string): never => {
-    throw new WalbError("state", { what: "refused by the fake", where: { volume } });
+    const hint = `look with: walb snapshots ${volume} --server ${nodeIds.archive}; or not`;
+    throw new WalbError("state", { what: "refused by the fake", where: { volume }, hint });
   };
   const nowMs = Date.now();
 
@@ -349,9 +353,9 @@ export async function startFakeFleet(): Promise<FakeFleet> {
   };
 
   const servers = [
-    serve("storage", "s0", storageCommands, storage),
-    serve("proxy", "p0", proxyCommands, proxy),
-    serve("archive", "a0", archiveCommands, archive),
+    serve("storage", nodeIds.storage, storageCommands, storage),
+    serve("proxy", nodeIds.proxy, proxyCommands, proxy),
+    serve("archive", nodeIds.archive, archiveCommands, archive),
   ] as const;
   const directory = mkdtempSync(join(tmpdir(), "walb-cli-test-"));
   const [s0, p0, a0] = servers;

@@ -143,7 +143,7 @@ describe("bad input gives a message that helps, and nothing is lost", () => {
     expect(gone.err).toContain(`gid ${second} is not restorable; the nearest is before it gid ${first} (`);
     expect(gone.err).toContain(`the diff ${damaged} cannot be used: the file has 5000 bytes instead of `);
     expect(gone.err).not.toMatch(/\d\dT\d\d:/);
-    expect(gone.err).toContain("\n  choose one of these points, or see all: walb snapshots cut --all\n");
+    expect(gone.err).toContain("\n  choose one of these points, or see all: walb snapshots cut --server a0 --all\n");
     expect(await statusText(fleet, "cut")).toContain(anew);
     expect(readdirSync(fleet.directory).filter((name) => name.startsWith("cut-second"))).toEqual([]);
     await expectRestores(fleet, "cut", first, model);

@@ -48,7 +48,9 @@ async function writeImage(volume: ArchiveVolume, io: DiffIo, signal: AbortSignal
     throw new WalbError("damaged", {
       what: "the file of a resync is missing, and the base image may be written in part",
       where: { volume: name, file: volume.pathOf(resyncFileName) },
-      hint: "put the file back from a copy of the volume's directory, or move the directory aside, walb init, walb replicate",
+      hint:
+        "put the file back from a copy of the volume's directory; or move the directory aside, start this archive again, and " +
+        `on the other one: walb replicate ${name} --to ${volume.settings.nodeId}`,
     });
   }
   const id = baseImage(name);

@@ -12,7 +12,7 @@ export const verb = defineVerb({
   summary: "Runs the device daemon: block devices with a log, served over NBD",
   description:
     "Runs in the foreground until SIGTERM. Devices are made and managed with walb device create and its sisters. With a " +
-    "cluster key, NBD over TCP is TLS with certificates of both sides: walb key certificates.",
+    "cluster key, NBD over TCP is TLS with certificates of both sides: walb key certificates DIR.",
   flags: {
     data: optionOr(
       "DIR",

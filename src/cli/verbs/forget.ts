@@ -7,7 +7,7 @@ import { defineVerb } from "../verb.ts";
 
 export const verb = defineVerb({
   summary: "Forgets a volume everywhere: stops it, and deletes all its backups at all archives",
-  description: "The device itself and its data stay as they are. At one server only: walb clear --server.",
+  description: "The device itself and its data stay as they are. At one server only: walb clear VOL --server SERVER.",
   positionals: [{ name: "VOL", help: "name of the volume", isRequired: true }],
   flags: {
     without: list("SERVER", "servers that are gone and need not be asked", asText),

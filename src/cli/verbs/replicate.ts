@@ -3,7 +3,7 @@ import { asWalbError, WalbError, withArticle } from "../../errors.ts";
 import { clientFlags, loadFleet, print, remark } from "../common.ts";
 import { asAddressText, asCompression, asGid, asText, asVolume, option, required, toggle } from "../flags.ts";
 import { runJob } from "../job.ts";
-import { type ArchiveClient, archiveClient, serverFor } from "../servers.ts";
+import { type ArchiveClient, archiveClient, namedServer, serverFor } from "../servers.ts";
 import { formatSize } from "../text/size.ts";
 import { formatDuration } from "../text/time.ts";
 import { defineVerb, type Io } from "../verb.ts";
@@ -50,7 +50,7 @@ export const verb = defineVerb({
       throw new WalbError("usage", { what: "--follow has no end, so --until cannot be said with it" });
     }
     const archive = archiveClient(await serverFor(flags, io, "archive", volume));
-    const { name, to } = target();
+    const { name, to } = await target();
     await makePlace();
     const params = {
       volume,
@@ -68,22 +68,14 @@ export const verb = defineVerb({
     print(flags, io, { volume, to: name, ...result }, text);
     return 0;
 
-    function target(): { name: string; to: string } {
-      const known = loadFleet(flags, io).servers.find((server) => server.name === flags.to);
-      if (known === undefined && !flags.to.includes(":")) {
-        throw new WalbError("usage", {
-          what: `there is no server ${JSON.stringify(flags.to)} in the fleet`,
-          hint: `add it to walb.toml: [servers.${flags.to}] role = "archive" address = "backup2:10200"; or give host:port`,
-        });
-      }
-      if (known !== undefined && known.role !== "archive") {
-        throw new WalbError("usage", {
-          what: `${known.name} is ${withArticle(known.role)} server, --to needs an archive`,
-        });
-      }
-      return known === undefined
-        ? { name: flags.to, to: asAddressText(flags.to) }
-        : { name: known.name, to: known.address };
+    /** An address is taken as it is: only the archive that sends has to reach it. */
+    async function target(): Promise<{ name: string; to: string }> {
+      if (flags.to.includes(":")) return { name: flags.to, to: asAddressText(flags.to) };
+      const known = await namedServer(flags, io, flags.to, "archive");
+      if (known.role === "archive") return { name: known.name, to: known.address };
+      throw new WalbError("usage", {
+        what: `${known.name} is ${withArticle(known.role)} server, --to needs an archive`,
+      });
     }
 
     /** The other archive must know the volume. One that speaks no HTTP (walb-tools) says so itself. */

@@ -11,7 +11,7 @@ import { defineVerb } from "../verb.ts";
 export const verb = defineVerb({
   summary: "Grows a volume: its images at the archives first, then at the storage",
   description:
-    "Grow what holds the data before: walb device resize does both for a file; a block device grow yourself.",
+    "Grow what holds the data before; walb device resize does both for a file; a block device grow yourself.",
   positionals: [
     { name: "VOL", help: "name of the volume", isRequired: true },
     { name: "SIZE", help: "new size, e.g. 20G", isRequired: true },

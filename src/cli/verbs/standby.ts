@@ -10,7 +10,7 @@ export const verb = defineVerb({
   summary: "Makes a storage a standby of a volume: it keeps the log free, and ships nothing",
   description:
     "For the host that holds a replica of a volume which another one ships. What a target has logged goes to the archive " +
-    "first. To make another storage the target in one go: walb switch.",
+    "first. To make another storage the target in one go: walb switch VOL --to SERVER.",
   positionals: [{ name: "VOL", help: "name of the volume", isRequired: true }],
   flags: {
     server: option("STORAGE", "which storage; default: the one of the volume", asText),

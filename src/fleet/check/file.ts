@@ -123,7 +123,11 @@ function checkVolumes(fleet: Fleet, readers: Readers, findings: Findings): void 
     if (entry.drill !== undefined) {
       const { every } = entry.drill;
       trySettings(findings, () => durationOf(every, `${place}.drill.every`, readers));
-      findings.warn(`${place}.drill`, "nothing drills yet: it has no effect", "until then run from cron: walb verify");
+      findings.warn(
+        `${place}.drill`,
+        "nothing drills yet: it has no effect",
+        `until then run from cron: walb verify ${volume}`,
+      );
     }
   }
 }

@@ -3,6 +3,7 @@ import type { ArchiveStatus } from "../../control/archive-schemas.ts";
 import type { ServerInfo } from "../../control/common.ts";
 import type { ProxyStatus } from "../../control/proxy.ts";
 import type { StorageStatus } from "../../control/storage.ts";
+import { lbBytes } from "../../units.ts";
 import { type Fleet, type FleetServer, isSameAddress, primaryArchive, serversOf, storageOf } from "../fleet.ts";
 import { formatDuration, formatSize } from "../format.ts";
 import type { Findings } from "./findings.ts";
@@ -179,7 +180,7 @@ function checkArchive(server: FleetServer, status: ArchiveStatus, findings: Find
     findings.warn(
       `server ${server.name}`,
       `${what} has only ${formatSize(freeBytes)} of ${formatSize(totalBytes)} left`,
-      "make room, or let points go: walb retain",
+      "make room, or let points go: walb retain VOL",
     );
   }
 }
@@ -324,7 +325,7 @@ function checkDelivery(
       findings.error(
         place,
         `its image at ${server.name} has ${found.sizeLb} LB, the volume ${sizeLb}`,
-        `walb resize ${volume}`,
+        `walb resize ${volume} ${sizeLb * lbBytes} --server ${server.name}`,
       );
     }
   }

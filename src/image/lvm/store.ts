@@ -71,7 +71,7 @@ class LvmImageStore implements ImageStore {
     throw new WalbError("already-exists", {
       what: `the volume group ${group} has a logical volume ${found} already, which may be of another archive`,
       where,
-      hint: `if it is of a volume of walb-tools, take that over: walb adopt; if nobody needs it: lvremove ${group}/${found}`,
+      hint: `if it is of a volume of walb-tools, take that over: walb adopt DIR; if nobody needs it: lvremove ${group}/${found}`,
     });
   }
 

@@ -55,7 +55,7 @@ export const verb = defineVerb({
       }),
     );
     const { answer, ...rest } = sent;
-    if (answer.kind !== "accept") throw refusal(archive.name, sent.uuid, answer);
+    if (answer.kind !== "accept") throw refusal(volume, archive.name, sent.uuid, answer);
     const { from, to } = diff;
     const told = { volume, archive: archive.name, from: from.gidB, to: to.gidB, ...rest };
     tell(flags, io, told, `${archive.name} has taken the diff of ${volume} from gid ${from.gidB} to ${to.gidB}`);
@@ -110,17 +110,17 @@ function metaOf(
   });
 }
 
-const hints: Readonly<Record<string, string>> = {
+const hints = (volume: string, archive: string): Readonly<Record<string, string>> => ({
   "too-old-diff": "the archive has what it holds already",
   "too-new-diff": "the archive lacks the diffs before it: send those first",
   "different-uuid":
     "it comes from a log the volume does not follow: --uuid gives another one, when you know it is right",
-  "smaller-lv-size": "the volume of the archive is smaller: resize it first (walb resize)",
-  stopped: "start the volume first (walb start)",
-};
+  "smaller-lv-size": `the volume of the archive is smaller, grow it first: walb resize ${volume} SIZE --server ${archive}`,
+  stopped: `start the volume first: walb start ${volume} --server ${archive}`,
+});
 
-function refusal(archive: string, uuid: string, answer: Parameters<typeof refusedError>[2]): WalbError {
+function refusal(volume: string, archive: string, uuid: string, answer: Parameters<typeof refusedError>[2]): WalbError {
   const { code, what, where } = refusedError(archive, `the diff of log ${uuid}`, answer);
-  const hint = answer.kind === "word" ? hints[answer.word] : undefined;
+  const hint = answer.kind === "word" ? hints(volume, archive)[answer.word] : undefined;
   return new WalbError(code, { what, where, ...(hint === undefined ? {} : { hint }) });
 }
