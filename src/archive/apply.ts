@@ -136,6 +136,8 @@ async function beginApplying(volume: ArchiveVolume, begun: ArchiveState): Promis
     await volume.saveManifest();
   } catch (error) {
     store.setBase(before);
+    // It may have been written all the same, and must not be ahead.
+    await volume.saveManifest().catch(() => undefined);
     throw error;
   }
 }

@@ -2,7 +2,7 @@
  * @module Points kept as images, where clones are cheap: made by restores, so that later ones have less to write, and
  * put in the place of the base by applies.
  *
- * Order of a promotion: cold → promoting → base image removed → row, manifest → promoting becomes the base → row of the
+ * Order of a promotion: manifest → cold → promoting → base image removed → row, manifest → promoting becomes the base → row of the
  * cold image, diffs, older cold images removed. Up to the removal a start takes it back, from then on it finishes it.
  */
 import { WalbError } from "../errors.ts";
@@ -65,6 +65,8 @@ export async function promoteCold(volume: ArchiveVolume, cold: Cold): Promise<vo
   const { gid } = cold;
   volume.promoting = gid;
   try {
+    // A start tells by the kept points of the manifest why the database is ahead of it. It may lack this one: a full disk.
+    await volume.saveManifest();
     await images.rename(snapshotImage(name, "cold", gid), snapshotImage(name, "promoting", gid));
     await images.grow(snapshotImage(name, "promoting", gid), volume.sizeBytes);
     await forgetBaseHashes(volume);

@@ -5,7 +5,7 @@
 import { asWalbError, WalbError } from "../errors.ts";
 import { parseDiffFileName } from "../snapshot/filename.ts";
 import { stateText } from "../snapshot/text.ts";
-import { isSameSnapshot } from "../snapshot/types.ts";
+import { type ArchiveState, isSameSnapshot, type Snapshot } from "../snapshot/types.ts";
 import type { StoredDiff } from "./diff-rows.ts";
 import type { Manifest } from "./manifest.ts";
 import type { ArchiveStore } from "./store.ts";
@@ -54,15 +54,16 @@ const isUuid = (text: string): boolean => /^[0-9a-f]{32}$/.test(text);
 
 /** What database and manifest say about the base image. */
 export interface BaseClaims {
-  readonly store: Pick<ArchiveStore, "base" | "isResetting" | "resyncFile">;
-  readonly manifest: Pick<Manifest, "base" | "resyncFile" | "colds">;
+  readonly store: Pick<ArchiveStore, "base" | "isResetting" | "resyncFile" | "sizeLb" | "archiveUuid">;
+  readonly manifest: Pick<Manifest, "base" | "resyncFile" | "colds" | "sizeLb" | "archiveUuid">;
   /** Whether diffs lie in the volume's directory. */
   readonly hasDiffs: boolean;
 }
 
 /**
  * Why database and manifest cannot belong together; undefined when a crash explains what differs. The manifest is
- * written behind each change of the database, but for full backups and resyncs, where it comes first.
+ * written behind each change of the database, but for full backups and resyncs, where it comes first: of one line of
+ * backups it is never ahead.
  */
 export function contradiction({ store, manifest, hasDiffs }: BaseClaims): string | undefined {
   if (store.isResetting || store.resyncFile !== undefined || manifest.resyncFile !== undefined) return undefined;
@@ -73,13 +74,24 @@ export function contradiction({ store, manifest, hasDiffs }: BaseClaims): string
   // A full backup that broke off behind its manifest; nothing came after it.
   if (here === undefined) return hasDiffs ? text : undefined;
   if (there === undefined) return text;
+  const [hereUuid, thereUuid] = [store.archiveUuid, manifest.archiveUuid];
+  if (hereUuid !== undefined && thereUuid !== undefined && hereUuid !== thereUuid) {
+    return `the database says that the backups are those of archive uuid ${hereUuid}, the manifest those of ${thereUuid}`;
+  }
+  if (store.sizeLb < manifest.sizeLb) {
+    return `the database says that the volume has ${store.sizeLb} LB, the manifest ${manifest.sizeLb}`;
+  }
   const [hereGid, thereGid] = [here.from.gidB, there.from.gidB];
-  if (hereGid === thereGid) return undefined;
+  // Of an apply that only the manifest knows, any part may be in the image.
+  if (hereGid === thereGid) return endOf(here).gidB < endOf(there).gidB ? text : undefined;
   // An apply, and a point kept as an image that was put in the place of the base.
   const isNext =
     there.to?.gidB === hereGid || there.to?.gidE === hereGid || manifest.colds.some(({ gid }) => gid === hereGid);
   return hereGid > thereGid && isNext ? undefined : text;
 }
+
+/** Where an image is when an apply that was begun is finished. */
+const endOf = ({ from, to }: ArchiveState): Snapshot => to ?? from;
 
 /** @throws WalbError `damaged` when they cannot belong together. */
 export function requireAgreement(claims: BaseClaims, volume: string, directory: string): void {

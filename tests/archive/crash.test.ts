@@ -366,6 +366,30 @@ for (const kill of [true, false]) {
       expect(promotions).toBeGreaterThan(0);
     }, 300_000);
 
+    test("at any step of a promotion of a point of which the manifest could not be told, the volume can be opened", async () => {
+      const crashes = await crashEverywhere(
+        {
+          async prepare(scene) {
+            await scene.fill();
+            const full = { pathIncludes: "volume.json", kinds: ["write"], effect: "no-space", times: 10 } as const;
+            const makeRoom = scene.archive.storage.inject(full);
+            await scene.do(() => scene.command("restore", { gid: 5 }));
+            makeRoom();
+          },
+          act: (scene) => scene.command("apply", { gid: 5 }),
+          async recovered(scene, what) {
+            expect(await scene.do(() => statusOf(scene.role.control))).toMatchObject({ state: "Archived" });
+            expect([
+              [3, 4, 5, 6],
+              [5, 6],
+            ]).toContainEqual(await scene.check(what));
+          },
+        },
+        { kill, seed: 12, isReflink: true },
+      );
+      expect(crashes).toBeGreaterThan(16);
+    }, 300_000);
+
     test("at any step of enabling and disabling snapshots every point stays, and it can be repeated", async () => {
       const crashes = await crashEverywhere(
         {

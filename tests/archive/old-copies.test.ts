@@ -5,14 +5,21 @@ import { type BaseClaims, contradiction } from "../../src/archive/plausible.ts";
 import { parseState } from "../../src/snapshot/text.ts";
 import { pointsOf, run, statusOf } from "./harness.ts";
 import { History } from "./model.ts";
+import { sendImage } from "./peers.ts";
 import { archived, deliver, expectAllRestorable, reopened, type Scene, withArchive } from "./real.ts";
 
 /** What database and manifest claim, in the text form of states. */
 function claims(database: string | undefined, manifest: string | undefined, more: object = {}): BaseClaims {
   const base = (text: string | undefined) => (text === undefined ? undefined : parseState(text, 0, "base"));
   return {
-    store: { base: base(database), isResetting: false, resyncFile: undefined },
-    manifest: { base: base(manifest), resyncFile: undefined, colds: [{ gid: 8n, timestampS: 0 }] },
+    store: { base: base(database), isResetting: false, resyncFile: undefined, sizeLb: 9, archiveUuid: "a" },
+    manifest: {
+      base: base(manifest),
+      resyncFile: undefined,
+      colds: [{ gid: 8n, timestampS: 0 }],
+      sizeLb: 9,
+      archiveUuid: "a",
+    },
     hasDiffs: true,
     ...more,
   };
@@ -26,7 +33,9 @@ describe("database and manifest of a volume", () => {
       ["<|3|-->|5|>", "<|3|>"],
       ["<|5|>", "<|3|-->|5|>"],
       ["<|0,1|-->|5|>", "<|0,1|>"],
+      ["<|3|-->|7|>", "<|3|-->|5|>"],
       ["<|8|>", "<|3|>"],
+      ["<|8|>", "<|3|-->|9|>"],
     ] as const) {
       expect(contradiction(claims(database, manifest))).toBeUndefined();
     }
@@ -38,6 +47,8 @@ describe("database and manifest of a volume", () => {
       [undefined, "<|3|>"],
       ["<|3|>", undefined],
       ["<|3|>", "<|5|>"],
+      ["<|3|>", "<|3|-->|5|>"],
+      ["<|3|-->|5|>", "<|3|-->|7|>"],
       ["<|6|>", "<|3|>"],
       ["<|6|>", "<|3|-->|5|>"],
     ] as const) {
@@ -45,6 +56,21 @@ describe("database and manifest of a volume", () => {
     }
   });
 });
+
+/** Puts what the database of a closed volume was back over what it is now, and opens the archive again. */
+async function withOldDatabase(
+  scene: Scene,
+  directory: string,
+  since: () => Promise<void>,
+): Promise<Record<string, unknown>> {
+  cpSync(`${directory}/volume.db`, `${scene.directory}/old.db`);
+  scene.role = await reopened(scene);
+  await since();
+  await scene.role.close("graceful");
+  cpSync(`${scene.directory}/old.db`, `${directory}/volume.db`);
+  scene.role = await reopened(scene);
+  return statusOf(scene.role.control);
+}
 
 /** An archive with a volume of some points, closed. */
 async function withClosed(use: (scene: Scene, history: History, directory: string) => Promise<void>): Promise<void> {
@@ -81,6 +107,32 @@ describe("a volume at the start of the archive", () => {
       renameSync(`${directory}/volume.db`, `${scene.directory}/aside.db`);
       scene.role = await reopened(scene);
       expect(await expectAllRestorable(scene, history)).toEqual([4, 5, 6]);
+    });
+  });
+
+  test("whose database is one of before it grew is not opened: its points would be restored without their end", async () => {
+    await withClosed(async (scene, _history, directory) => {
+      const status = await withOldDatabase(scene, directory, async () => {
+        await run(scene.role.control, "resize", { volume: "vol0", sizeLb: 1000 });
+      });
+      expect(status).toMatchObject({
+        state: "Broken",
+        trouble: { message: expect.stringContaining("has 900 LB, the manifest 1000") },
+      });
+    });
+  });
+
+  test("whose database is that of backups that were reset is not opened, though both begin at the same gid", async () => {
+    await withClosed(async (scene, history, directory) => {
+      const status = await withOldDatabase(scene, directory, async () => {
+        await run(scene.role.control, "stop", { volume: "vol0", mode: "graceful" });
+        await run(scene.role.control, "reset", { volume: "vol0" });
+        await sendImage(scene.peer, history.at(3), { gidE: 0n });
+      });
+      expect(status).toMatchObject({
+        state: "Broken",
+        trouble: { message: expect.stringContaining("are those of archive uuid") },
+      });
     });
   });
 
