@@ -3,14 +3,17 @@ import { WalbError } from "../errors.ts";
 import { createFileImageStore } from "../image/file/store.ts";
 import type { ImageStore } from "../image/image.ts";
 import { Lvm, parseLvmPlace } from "../image/lvm/lvm.ts";
+import { awaitPredecessor, commandLockName } from "../image/lvm/predecessor.ts";
 import { openLvmImageStore } from "../image/lvm/store.ts";
 import type { MemoryPool } from "../native/memory.ts";
 import type { Platform } from "../platform/platform.ts";
 
 /**
  * Opens the images.
+ * The caller has the lock of the data directory.
  * @param kind `file`, `lvm:VG` or `lvm:VG/POOL`.
- * @throws WalbError `bad-parameter`, `not-found` for a missing volume group or pool, or when LVM is not installed.
+ * @throws WalbError `bad-parameter`, `not-found` for a missing volume group or pool, or when LVM is not installed;
+ * `locked` while a command of LVM does not end that a daemon before this one has begun.
  */
 export async function openImages(
   kind: string,
@@ -26,6 +29,8 @@ export async function openImages(
       hint: "say --images file, lvm:VG or lvm:VG/POOL",
     });
   }
-  const lvm = new Lvm(parseLvmPlace(place), platform.commands, platform.clock);
+  const lockPath = `${dataDir}/${commandLockName}`;
+  const lvm = new Lvm(parseLvmPlace(place), platform.commands, platform.clock, lockPath);
+  await awaitPredecessor(platform.disk, platform.clock, lockPath);
   return openLvmImageStore({ disk: platform.disk, memory, lvm });
 }

@@ -6,7 +6,7 @@
 import { openDiffSet } from "../diff/set.ts";
 import type { DiffIo } from "../diff/types.ts";
 import { asWalbError, WalbError } from "../errors.ts";
-import { baseImage } from "../image/image.ts";
+import { baseImage, snapshotImage } from "../image/image.ts";
 import { contains } from "../snapshot/algebra.ts";
 import { diffFileName, diffFileSuffix, parseDiffFileName } from "../snapshot/filename.ts";
 import { pointsInTime, type RestorePoint } from "../snapshot/restore.ts";
@@ -63,7 +63,12 @@ async function requireImage(volume: ArchiveVolume): Promise<void> {
   if (volume.store.base === undefined) return;
   const hint = `put the image back from a copy, or begin anew: move the volume's directory aside, walb init ${volume.name}, walb backup ${volume.name}`;
   if (!(await volume.images.exists(baseImage(volume.name)))) {
-    throw new WalbError("damaged", { what: "the base image is missing", where: { volume: volume.name }, hint });
+    const instead = await coldInstead(volume);
+    throw new WalbError("damaged", {
+      what: "the base image is missing",
+      where: { volume: volume.name },
+      hint: instead === undefined ? hint : `${hint}; ${instead}`,
+    });
   }
   const imageBytes = await volume.images.sizeBytes(baseImage(volume.name));
   if (imageBytes < volume.sizeBytes) {
@@ -73,6 +78,17 @@ async function requireImage(volume: ArchiveVolume): Promise<void> {
       hint,
     });
   }
+}
+
+/** How the oldest point that is kept as an image takes the place of a base image that is gone: as in a promotion. */
+async function coldInstead({ images, name, store }: ArchiveVolume): Promise<string | undefined> {
+  const { from, to } = store.base!;
+  const cold = store.colds.all.find(({ gid }) => gid > from.gidB && gid >= (to?.gidB ?? 0n));
+  if (cold === undefined || !(await images.exists(snapshotImage(name, "cold", cold.gid)))) return undefined;
+  const [kept, promoting] = (["cold", "promoting"] as const).map((kind) =>
+    images.pathOf(snapshotImage(name, kind, cold.gid)),
+  );
+  return `or keep gid ${cold.gid} and what is behind it: rename ${kept}, which has that point, to ${promoting} (a logical volume by lvrename), and start the archive again`;
 }
 
 /** Rows made in one transaction. */

@@ -41,8 +41,12 @@ export async function openArchive(platform: Platform, options: ArchiveOptions, l
   const settings = archiveSettings(options);
   const memory = carveArchiveMemory(platform);
   const { dataDir } = settings;
-  const images = await openImages(options.images ?? "file", { platform, dataDir, memory: memory.working.memory });
   const lock = await lockDataDirectory(platform.disk, dataDir);
+  const opening = openImages(options.images ?? "file", { platform, dataDir, memory: memory.working.memory });
+  const images = await opening.catch(async (error: unknown) => {
+    await lock.close();
+    throw error;
+  });
   const rates = new RateLimits(platform.clock);
   const volumes = new ArchiveVolumes({ platform, settings, images, rates, log, io: memory.working });
   const reserve = new SpaceReserve(platform.disk, settings.dataDir, log);

@@ -9,6 +9,11 @@ export interface CommandOptions {
    * leave more behind than it finds.
    */
   readonly ending?: "kill" | "ask";
+  /**
+   * A file, made when missing, that is locked until the program has ended, even if we are killed before: who opens it with
+   * `lock` knows that it has. Many may keep it locked at once. On a disk that takes no new file nothing is locked.
+   */
+  readonly keepsLocked?: string;
   readonly signal?: AbortSignal;
 }
 

@@ -173,3 +173,54 @@ test("an apply in which commands fail loses nothing, and what is half done is en
     }
   }
 });
+
+test("an archive waits for the command that a killed one has begun: a base image that is yet to be removed is not one", async () => {
+  await withLvmScene(28, "tp", async (scene) => {
+    await twoPoints(scene);
+    await scene.command("restore", { gid: 3 });
+    const { clock } = scene.client.platform;
+    let isBegun = false;
+    scene.lvm.intercept = (argv) => {
+      if (argv.join(" ") !== "lvremove -f vg/wb_vol0") return undefined;
+      isBegun = true;
+      return new Promise(() => undefined);
+    };
+    void scene.command("apply", { gid: 3 }).catch(() => undefined);
+    while (!isBegun) await clock.sleep(100);
+    scene.archive.kill();
+    scene.lvm.intercept = undefined;
+    scene.lvm.locked.add("/data/lvm.lock");
+    const opening = scene.open();
+    await clock.sleep(30_000);
+    expect(scene.lvm.names).toEqual(["wb_vol0", "wb_vol0_3_tmp", "wr_vol0_3"]);
+    scene.lvm.volumes.delete("wb_vol0");
+    scene.lvm.locked.clear();
+    await opening;
+    expect(scene.lvm.names).toEqual(["wb_vol0", "wr_vol0_3"]);
+    expect(await scene.check("after the removal")).toEqual([3, 4]);
+
+    scene.archive.kill();
+    scene.lvm.locked.add("/data/lvm.lock");
+    expect(await codeOf(scene.open())).toBe("locked");
+  });
+});
+
+test("an archive says how a point that is kept as an image takes the place of a base image that is gone", async () => {
+  await withLvmScene(29, "tp", async (scene) => {
+    await twoPoints(scene);
+    await scene.command("restore", { gid: 3 });
+    scene.archive.kill();
+    scene.lvm.volumes.delete("wb_vol0");
+    await scene.open();
+    const { trouble } = await statusOf(scene.role.control);
+    const said = /rename \/dev\/vg\/(\S+), which has that point, to \/dev\/vg\/(\S+) /.exec(
+      `${(trouble as { hint: string }).hint}`,
+    )!;
+    scene.archive.kill();
+    const kept = scene.lvm.volumes.get(said[1]!)!;
+    scene.lvm.volumes.delete(said[1]!);
+    scene.lvm.volumes.set(said[2]!, kept);
+    await scene.open();
+    expect(await scene.check("with the point in its place")).toEqual([3, 4]);
+  });
+});

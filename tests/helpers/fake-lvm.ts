@@ -3,6 +3,7 @@
  * over ordinary files in place of devices. Its table survives what happens to the archive and changes in one step, as
  * real metadata does; the files have names that never change.
  */
+import { WalbError } from "../../src/errors.ts";
 import type { CommandResult, Commands } from "../../src/platform/commands.ts";
 import type { Disk } from "../../src/platform/disk.ts";
 
@@ -35,6 +36,8 @@ export class FakeLvm {
   readonly history: string[] = [];
   /** Data and metadata of the pool, as LVM says. */
   poolPercents: readonly [string, string] = ["0.00", "10.00"];
+  /** Files that a command keeps locked, though the daemon that began it is gone. */
+  readonly locked = new Set<string>();
   #count = 0;
   /** Answers a command in the place of LVM; undefined lets it run. */
   intercept: ((argv: readonly string[]) => CommandResult | Promise<CommandResult> | undefined) | undefined;
@@ -59,8 +62,11 @@ export class FakeLvm {
   /** The commands as a host with this disk has them. */
   commands(disk: Disk): Commands {
     return {
-      run: async (argv) => {
+      run: async (argv, options) => {
         this.history.push(argv.join(" "));
+        if (options?.keepsLocked !== undefined) {
+          await (await disk.open(options.keepsLocked, { mode: "createOrOpen" })).close();
+        }
         const answer = await this.intercept?.(argv);
         if (answer !== undefined) return answer;
         try {
@@ -81,7 +87,11 @@ export class FakeLvm {
       return volume === undefined || volume.isInactive === true ? path : volume.file;
     };
     const overrides: Partial<Disk> = {
-      open: (path, options) => disk.open(mapped(path), options),
+      open: async (path, options) => {
+        if (options.lock === true && this.locked.has(path))
+          throw new WalbError("locked", { what: `${path} is locked` });
+        return disk.open(mapped(path), options);
+      },
       info: (path) => disk.info(mapped(path)),
     };
     return new Proxy(disk, {

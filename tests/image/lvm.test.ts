@@ -1,10 +1,12 @@
-import { describe, expect, test } from "bun:test";
+import { afterAll, describe, expect, test } from "bun:test";
 import fc from "fast-check";
 import { Lvm, parseLvmPlace } from "../../src/image/lvm/lvm.ts";
 import { type LvRole, lvName, parseLvName } from "../../src/image/lvm/names.ts";
 import type { CommandResult, Commands } from "../../src/platform/commands.ts";
 import { createClock } from "../../src/platform/real/clock.ts";
-import { createCommands } from "../../src/platform/real/commands.ts";
+import { closePlatform, createPlatform } from "../../src/platform/real/index.ts";
+import { withTemporaryDirectory } from "../helpers/temporary.ts";
+import { until } from "../helpers/until.ts";
 
 /** Commands that answer by name, and remember what was asked. */
 function scripted(answers: Record<string, Partial<CommandResult> | readonly Partial<CommandResult>[]>) {
@@ -174,7 +176,9 @@ describe("LVM", () => {
 });
 
 describe("programs of the host", () => {
-  const commands = createCommands();
+  const platform = createPlatform({ threads: 2 });
+  const { commands, disk } = platform as Required<typeof platform>;
+  afterAll(() => closePlatform(platform));
 
   test("are run without a shell, with their exit code and what they said", async () => {
     expect(await commands.run(["sh", "-c", 'echo "$0"; echo bad >&2; exit 3', "a b;c"])).toEqual({
@@ -201,5 +205,25 @@ describe("programs of the host", () => {
     // One that finishes its work although it was asked to end has done it.
     const late = commands.run(["sh", "-c", "trap '' TERM; sleep 0.5; echo done"], { timeoutMs: 50, ending: "ask" });
     expect(await late).toMatchObject({ exitCode: 0, stdout: "done\n" });
+  });
+
+  test("keep a file locked until they have ended, when nobody waits for them any more, too", async () => {
+    await withTemporaryDirectory(async (directory) => {
+      const keepsLocked = `${directory}/lock`;
+      const mark = `${directory}/mark`;
+      const alone = () => disk.open(keepsLocked, { mode: "read", lock: true });
+      const deaf = ["sh", "-c", `trap '' TERM; cat; sleep 4; touch ${mark}`];
+      const left = commands.run(deaf, { timeoutMs: 50, ending: "ask", keepsLocked });
+      // Others at the same time are not kept from it.
+      expect(await commands.run(["cat"], { keepsLocked })).toMatchObject({ exitCode: 0, stdout: "" });
+      await expect(left).rejects.toMatchObject({ code: "timed-out" });
+      await expect(alone()).rejects.toMatchObject({ code: "locked" });
+      await until(async () => (await disk.info(mark)) !== undefined);
+      await until(() =>
+        alone()
+          .then((file) => file.close().then(() => true))
+          .catch(() => false),
+      );
+    });
   });
 });

@@ -4,6 +4,7 @@ import { resolve } from "node:path";
 import { adoptArchiveVolume, planArchiveAdoption, releaseArchiveVolume } from "../../archive/adopt/adopt.ts";
 import { openImages } from "../../archive/images.ts";
 import { asWalbError, exitCodes, WalbError } from "../../errors.ts";
+import { commandLockName } from "../../image/lvm/predecessor.ts";
 import type { Platform } from "../../platform/platform.ts";
 import { closePlatform, createPlatform } from "../../platform/real/index.ts";
 import { adoptProxyVolume, planProxyAdoption, releaseProxyVolume } from "../../proxy/adopt/adopt.ts";
@@ -88,8 +89,8 @@ export const verb = defineVerb({
         return exitCodes.done;
       } finally {
         // Of a directory that is the original's, before or again, it finds nothing but what it knows.
-        if (isGivenBack) await leaveDataDirectory(disk, directory, [reserveName, peersFileName]);
-        else if (wasLeft && !isDry) await leaveDataDirectory(disk, directory);
+        if (isGivenBack) await leaveDataDirectory(disk, directory, [reserveName, peersFileName, commandLockName]);
+        else if (wasLeft && !isDry) await leaveDataDirectory(disk, directory, [commandLockName]);
         await lock?.close();
       }
     } finally {

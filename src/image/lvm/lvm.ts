@@ -91,21 +91,21 @@ export class Lvm {
   readonly place: LvmPlace;
   readonly #commands: Commands;
   readonly #clock: Clock;
-  readonly #deviceRoot: string;
+  readonly #lockPath: string | undefined;
   #listed: Listed | undefined;
   #asked: Promise<LvmSpace> | undefined;
 
-  /** @param deviceRoot where the groups' directories of devices are. */
-  constructor(place: LvmPlace, commands: Commands, clock: Clock, deviceRoot = "/dev") {
+  /** @param lockPath file that is locked while a command changes the group; see `predecessor.ts`. */
+  constructor(place: LvmPlace, commands: Commands, clock: Clock, lockPath?: string) {
     this.place = place;
     this.#commands = commands;
     this.#clock = clock;
-    this.#deviceRoot = deviceRoot;
+    this.#lockPath = lockPath;
   }
 
   /** Path of a volume's device. */
   path(name: string): string {
-    return `${this.#deviceRoot}/${this.place.group}/${name}`;
+    return `/dev/${this.place.group}/${name}`;
   }
 
   /** Checks that the group, and the pool, are there. @throws WalbError `not-found`. */
@@ -300,7 +300,8 @@ export class Lvm {
   /** Killed in the middle it would leave devices suspended: who uses them would wait for ever. */
   async #changing(argv: readonly string[]): Promise<CommandResult> {
     try {
-      return await this.#commands.run(argv, { ending: "ask" });
+      const lock = this.#lockPath === undefined ? {} : { keepsLocked: this.#lockPath };
+      return await this.#commands.run(argv, { ending: "ask", ...lock });
     } finally {
       this.#listed = undefined;
     }

@@ -1,6 +1,8 @@
 /** @module Runs programs of the host, with a deadline and bounded output. */
-import { WalbError } from "../../errors.ts";
+import { isUnwritable, WalbError } from "../../errors.ts";
 import type { CommandOptions, CommandResult, Commands } from "../commands.ts";
+import type { RealDisk } from "./disk.ts";
+import type { OpenFile } from "./open-file.ts";
 
 const stdoutBytesMax = 64 * 1024 * 1024;
 const stderrBytesMax = 64 * 1024;
@@ -13,12 +15,30 @@ let leftCount = 0;
 /** Tools of administration are not in every user's PATH. */
 const systemDirectories = "/usr/local/sbin:/usr/sbin:/sbin:/usr/bin:/bin";
 
-/** Real programs. */
-export function createCommands(): Commands {
-  return { run };
+/** Real programs. @param disk of the files that they keep locked. */
+export function createCommands(disk: Pick<RealDisk, "openShared">): Commands {
+  return {
+    async run(argv, options = {}) {
+      const lock = options.keepsLocked === undefined ? undefined : await openLock(disk, options.keepsLocked);
+      try {
+        return await run(argv, options, lock);
+      } finally {
+        await lock?.close();
+      }
+    },
+  };
 }
 
-async function run(argv: readonly string[], options: CommandOptions = {}): Promise<CommandResult> {
+async function openLock(disk: Pick<RealDisk, "openShared">, path: string): Promise<OpenFile | undefined> {
+  try {
+    return await disk.openShared(path);
+  } catch (error) {
+    if (!isUnwritable(error)) throw error;
+    return undefined;
+  }
+}
+
+async function run(argv: readonly string[], options: CommandOptions, lock?: OpenFile): Promise<CommandResult> {
   const [name = ""] = argv;
   const where = { step: argv.join(" ").slice(0, 200) };
   const path = process.env.PATH === undefined ? systemDirectories : `${process.env.PATH}:${systemDirectories}`;
@@ -39,7 +59,8 @@ async function run(argv: readonly string[], options: CommandOptions = {}): Promi
     });
   }
   const child = Bun.spawn([program, ...argv.slice(1)], {
-    stdin: "ignore",
+    // Empty; LVM closes all other descriptors that it inherits, and with them would go the lock.
+    stdin: lock?.fd ?? "ignore",
     stdout: "pipe",
     stderr: "pipe",
     env: { ...process.env, PATH: path, LC_ALL: "C" },

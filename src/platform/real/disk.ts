@@ -72,6 +72,11 @@ export class RealDisk implements Disk {
     }
   }
 
+  /** Opens a file, made when missing, with a lock that others can have as well, but nobody who wants it alone. */
+  openShared(path: string): Promise<RealDiskFile> {
+    return this.#open(path, OpenFlag.write | OpenFlag.create | OpenFlag.lockShared);
+  }
+
   /**
    * A lock on a loop device says nothing of the file it shows, which may be in use by its own name or through another
    * loop device: that is locked, too.

@@ -30,8 +30,9 @@ const pools = new WeakMap<Platform, JobPool>();
 /** Makes the real platform; ready at once. It does not keep the process alive while no job is in flight. */
 export function createPlatform(options: PlatformOptions = {}): Platform {
   const pool = createJobPool(options.threads === undefined ? {} : { threads: options.threads });
+  const disk = new RealDisk(pool);
   const platform: Platform = {
-    disk: new RealDisk(pool),
+    disk,
     net: options.secureNet?.(createNet()) ?? createNet(),
     clock: createClock(),
     random: createRandom(),
@@ -39,7 +40,7 @@ export function createPlatform(options: PlatformOptions = {}): Platform {
     compute: createPoolCompute(pool),
     databases: createDatabases(),
     kernel: new RealKernel(pool),
-    commands: createCommands(),
+    commands: createCommands(disk),
     hostName: hostname(),
   };
   pools.set(platform, pool);
