@@ -47,7 +47,7 @@ export async function changesBetween(
   }
   const base = volume.requireBase();
   const points = volume.points().map(({ point }) => point);
-  for (const gid of [fromGid, toGid]) choosePoint(points, { gid }, volume, store.losses);
+  for (const gid of [fromGid, toGid]) choosePoint(points, { gid }, volume);
   const { timestampS } = base;
   const from = applyAll(base.from, restoreRound(store.set, base, fromGid));
   const diffs = restoreRound(store.set, { from, timestampS }, toGid).map((meta) => store.diff(meta));

@@ -81,14 +81,15 @@ function lossText(losses: readonly Loss[]): string {
 export function choosePoint(
   points: readonly RestorePoint[],
   request: RestoreRequest,
-  { name, at }: { readonly name: string; readonly at: string },
-  losses: readonly Loss[] = [],
+  { name, at, platform, store: { losses } }: ArchiveVolume,
 ): RestorePoint {
   const newest = points.at(-1);
   if (newest !== undefined) {
     try {
       if (request.gid !== undefined) return pointOfGid(points, request.gid);
-      return request.atMs === undefined ? newest : pointAt(points, Math.floor(request.atMs / 1000));
+      if (request.atMs === undefined) return newest;
+      const [atS, nowS] = [request.atMs, platform.clock.nowMs()].map((ms) => Math.floor(ms / 1000)) as [number, number];
+      return pointAt(points, atS, nowS);
     } catch (error) {
       const { code, what } = asWalbError(error);
       const hint = `choose one of these points, or see all: walb snapshots ${at} --all`;
@@ -116,7 +117,7 @@ export async function restoreVolume(
   const startMs = clock.monotonicMs();
   const elapsedMs = (): number => Math.round(clock.monotonicMs() - startMs);
   const points = volume.points().map(({ point }) => point);
-  const { gid, timestampS } = choosePoint(points, request, volume, volume.store.losses);
+  const { gid, timestampS } = choosePoint(points, request, volume);
   const { sizeBytes } = volume;
   const overwrite = request.overwrite === true;
   const rules = { dataDir: volume.settings.dataDir, sizeBytes, overwrite };

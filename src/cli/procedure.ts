@@ -65,8 +65,8 @@ const beganMs = new WeakMap<Io, number>();
 
 /** Time until --timeout is over, at least 1 ms: what is begun then ends as timed out. */
 function leftMs(flags: Pick<ClientFlagValues, "timeout">, io: Io): number | undefined {
-  if (!beganMs.has(io)) beganMs.set(io, io.nowMs());
-  return flags.timeout === undefined ? undefined : Math.max(1, beganMs.get(io)! + flags.timeout - io.nowMs());
+  if (!beganMs.has(io)) beganMs.set(io, performance.now());
+  return flags.timeout === undefined ? undefined : Math.max(1, beganMs.get(io)! + flags.timeout - performance.now());
 }
 
 /** How to ask what there is: within the time that is left, when that is less than usual. */

@@ -9,6 +9,7 @@
 
 import { WalbError } from "../errors.ts";
 import { applyAll } from "./algebra.ts";
+import { pointAtTime } from "./by-time.ts";
 import type { DiffSet } from "./diffset.ts";
 import { applicableList, applicableToGid } from "./select.ts";
 import { endState } from "./state.ts";
@@ -78,10 +79,19 @@ export function restorable(set: DiffSet, state: ArchiveState, all = false): Rest
 
 /**
  * The newest of `points` (oldest first) that is not after a time.
- * @throws WalbError `not-restorable` that names the nearest points.
+ * @throws WalbError `not-restorable` that names the nearest points, or those that the time may stand for, where the clock
+ * went back.
  */
-export function pointAt(points: readonly RestorePoint[], timestampS: number): RestorePoint {
-  const point = points.findLast((candidate) => candidate.timestampS <= timestampS);
+export function pointAt(points: readonly RestorePoint[], timestampS: number, nowS: number): RestorePoint {
+  const { point, jump } = pointAtTime(points, (one) => one.timestampS * 1000, timestampS * 1000, nowS * 1000);
+  if (jump !== undefined) {
+    const { from, to, earlier } = jump;
+    const before = earlier === undefined ? "no point" : pointText(earlier);
+    throw new WalbError("not-restorable", {
+      what: `the clock went back between ${pointText(from)} and ${pointText(to)}, so that ${utcText(timestampS)} was twice: it stands for ${before} and for ${pointText(point!)}`,
+      hint: "say which one by its gid, or see all: walb snapshots VOL --all",
+    });
+  }
   if (point !== undefined) return point;
   throw notRestorable(
     `there is no restorable point at or before ${utcText(timestampS)}`,

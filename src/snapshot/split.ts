@@ -76,7 +76,7 @@ export function undelivered(done: LogPoint, queue: readonly LogPoint[]): readonl
 
 /**
  * Whether an implicit snapshot must be taken before a transfer: none is waiting, or the log grew and the newest is older
- * than the interval. The queue has only undelivered snapshots.
+ * than the interval, or of the future, as the clock went back. The queue has only undelivered snapshots.
  */
 export function isSnapshotDue(
   queue: readonly LogPoint[],
@@ -85,7 +85,9 @@ export function isSnapshotDue(
   intervalS: number,
 ): boolean {
   const newest = queue.at(-1);
-  return newest === undefined || (newest.lsid < latestLsid && newest.timestampS + intervalS <= nowS);
+  if (newest === undefined) return true;
+  const { lsid, timestampS } = newest;
+  return lsid < latestLsid && (timestampS + intervalS <= nowS || nowS < timestampS);
 }
 
 /**

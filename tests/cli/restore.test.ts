@@ -1,5 +1,5 @@
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
-import { choosePoint } from "../../src/cli/restore/point.ts";
+import { choosePoint, oldestToKeep } from "../../src/cli/restore/point.ts";
 import type { Io } from "../../src/cli/verb.ts";
 import { type ArchiveCommands, archiveCommands } from "../../src/control/archive.ts";
 import type { RestorablePoint } from "../../src/control/archive-schemas.ts";
@@ -22,6 +22,7 @@ import { runIn } from "./fleet-fixture.ts";
 
 const minuteMs = 60_000;
 const firstMs = Date.UTC(2026, 0, 1);
+const nowMs = firstMs + 60 * minuteMs;
 const point = (gid: number, sizeLb = 2048): RestorablePoint => ({
   gid: BigInt(gid),
   timeMs: firstMs + gid * minuteMs,
@@ -33,7 +34,8 @@ const point = (gid: number, sizeLb = 2048): RestorablePoint => ({
 
 describe("the point that is meant", () => {
   const points = [point(1), point(3), point(7)];
-  const chosen = (wish: Parameters<typeof choosePoint>[2]): number => Number(choosePoint("vol0", points, wish).gid);
+  const chosen = (wish: Parameters<typeof choosePoint>[2]): number =>
+    Number(choosePoint("vol0", points, wish, nowMs).gid);
 
   test("is the newest, the newest not after a time, or the one of a gid", () => {
     expect(chosen({})).toBe(7);
@@ -53,7 +55,30 @@ describe("the point that is meant", () => {
     };
     expect(refused(() => chosen({ atMs: firstMs }))).toContain("there is no point before");
     expect(refused(() => chosen({ gid: 2n }))).toContain("2 is not a restorable point; the points are from");
-    expect(refused(() => choosePoint("vol0", [], {}))).toContain("walb status vol0");
+    expect(refused(() => choosePoint("vol0", [], {}, nowMs))).toContain("walb status vol0");
+  });
+});
+
+describe("points of a clock that was set back", () => {
+  /** Gid 3 and 4 were written at the 20th minute. */
+  const points = [
+    point(1),
+    point(19),
+    { ...point(20), timeMs: firstMs },
+    { ...point(21), timeMs: firstMs + 1 },
+    point(22),
+  ];
+
+  test("are not taken for those of the time they say", () => {
+    const wish = { atMs: firstMs + 5 * minuteMs };
+    expect(() => choosePoint("vol0", points, wish, nowMs)).toThrow(expect.objectContaining({ code: "not-restorable" }));
+    expect(() => choosePoint("vol0", points, wish, nowMs)).toThrow(/was twice: it stands for gid 1 .* and for gid 21 /);
+    expect(choosePoint("vol0", points, { atMs: nowMs }, nowMs).gid).toBe(22n);
+  });
+
+  test("do not take along what is newer when old points are given up", () => {
+    const kept = (minutes: number) => oldestToKeep("vol0", points, firstMs + minutes * minuteMs, nowMs).gid;
+    expect([5, 18, 19, 22].map(kept)).toEqual([1n, 1n, 21n, 22n]);
   });
 });
 

@@ -79,10 +79,16 @@ describe("the choice of what to apply", () => {
   test("is the original's for its own examples", () => {
     const points = [4, 8, 11].map((seconds, i) => ({ gid: BigInt(i), timeMs: seconds * 1000 }));
     const chosen = (limit: number): number | undefined => {
-      const point = chooseApply(points, limit * 1000);
+      const point = chooseApply(points, limit * 1000, 20_000);
       return point === undefined ? undefined : Number(point.gid);
     };
     expect([0, 4, 5, 8, 11, 12].map(chosen)).toEqual([undefined, undefined, undefined, 1, 2, 2]);
+  });
+
+  test("gives up no point behind which a clock was set back", () => {
+    const points = [100, 200, 9000, 150, 9100, 99_000, 9200].map((timeMs, i) => ({ gid: BigInt(i), timeMs }));
+    const chosen = (limitMs: number) => chooseApply(points, limitMs, 10_000)?.gid;
+    expect([150, 250, 8999, 9000, 9150, 9200].map(chosen)).toEqual([undefined, 1n, 1n, 3n, 4n, 6n]);
   });
 });
 

@@ -41,6 +41,13 @@ describe("retention", () => {
     expect(planRetention(points([1, 2, 3]), [], now).droppedGids).toEqual([]);
   });
 
+  test("keeps what was written while the clock was behind or ahead as long as its neighbours", () => {
+    const list = points([now - hour, now - 30 * day, now - 30 * day + 1, now - minute, now + 300 * day, now]);
+    expect(planRetention(list, keep({ all: "2h" }), now).droppedGids).toEqual([]);
+    const later = now + 3 * hour;
+    expect(planRetention(list, keep({ all: "2h" }), later).droppedGids).toEqual([0n, 1n, 2n, 3n, 4n]);
+  });
+
   test("keeps all points for a time, then the last one of each hour", () => {
     const start = Date.UTC(2026, 10, 21, 8);
     const list = points(Array.from({ length: 37 }, (_, i) => start + i * 10 * minute));

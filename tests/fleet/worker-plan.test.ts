@@ -77,6 +77,22 @@ describe("the worker's plan", () => {
     expect(only(view({ lastApplyMs: now - 23 * hour }), { apply: { keep: "2h", every: "1d" } })).toBeUndefined();
   });
 
+  test("waits for no time that a clock has gone back behind", () => {
+    const table = { apply: { keep: "2h", every: "1d" } };
+    expect(only(view({ lastApplyMs: now + 23 * hour }), table)).toMatchObject({ kind: "apply", gid: 4n });
+    const merge = { merge: { every: "1h" } };
+    const diffs = view().diffs.map((diff, i) => ({ ...diff, isMergeable: i !== 4 }));
+    expect(only(view({ diffs, lastMergeMs: now + 23 * hour }), merge)).toMatchObject({ kind: "merge" });
+    const lastReplicateMs = new Map([["a1", now + 23 * hour]]);
+    expect(only(view({ replicas: [replica()], lastReplicateMs }))).toMatchObject({ kind: "replicate" });
+  });
+
+  test("gives up no points of the last hours because a clock was a day behind for a while", () => {
+    const points = view().points.map((point) => (point.gid === 5n ? { ...point, timeMs: now - 25 * hour } : point));
+    const table = { apply: { keep: "150m", every: "1d" } };
+    expect(only(view({ points }), table)).toMatchObject({ kind: "apply", gid: 3n });
+  });
+
   test("never applies over a protected point", () => {
     const points = view().points.map((point) => ({ ...point, isProtected: point.gid === 2n }));
     expect(only(view({ points }), { apply: { keep: "2h" } })).toMatchObject({ kind: "apply", gid: 2n });

@@ -28,24 +28,33 @@ describe("points in time", () => {
   });
 
   test("are found by time: the newest that is not after it", () => {
-    const found = [50, 99, 100, 250, 300, 9999].map((timestampS) => pointAt(points, timestampS).gid);
+    const found = [50, 99, 100, 250, 300, 9999].map((timestampS) => pointAt(points, timestampS, 9999).gid);
     expect(found).toEqual([0n, 0n, 1n, 4n, 5n, 5n]);
   });
 
   test("are found by time although a clock once went back", () => {
     const odd = DiffSet.from([d(0, 1, "M-", 1000), d(1, 2, "M-", 110), d(2, 3, "M-", 120)]);
     const list = pointsInTime(odd, st(0, undefined, 50));
-    expect(pointAt(list, 115).gid).toBe(2n);
-    expect(pointAt(list, 105).gid).toBe(0n);
-    expect(pointAt(list, 5000).gid).toBe(3n);
+    expect(pointAt(list, 115, 999).gid).toBe(2n);
+    expect(pointAt(list, 105, 9999).gid).toBe(0n);
+    expect(pointAt(list, 5000, 9999).gid).toBe(3n);
+  });
+
+  test("are refused with their gids named for a time that was twice", () => {
+    const odd = DiffSet.from([d(0, 1, "M-", 1000), d(1, 2, "M-", 110), d(2, 3, "M-", 120)]);
+    const list = pointsInTime(odd, st(0, undefined, 50));
+    expect(() => pointAt(list, 115, 9999)).toThrow(expect.objectContaining({ code: "not-restorable" }));
+    expect(() => pointAt(list, 115, 9999)).toThrow(
+      "the clock went back between gid 1 (1970-01-01T00:16:40Z) and gid 2 (1970-01-01T00:01:50Z), so that 1970-01-01T00:01:55Z was twice: it stands for gid 0 (1970-01-01T00:00:50Z) and for gid 2 (1970-01-01T00:01:50Z)",
+    );
   });
 
   test("before the oldest are refused with the oldest named", () => {
-    expect(() => pointAt(points, 49)).toThrow(expect.objectContaining({ code: "not-restorable" }));
-    expect(() => pointAt(points, 49)).toThrow(
+    expect(() => pointAt(points, 49, 9999)).toThrow(expect.objectContaining({ code: "not-restorable" }));
+    expect(() => pointAt(points, 49, 9999)).toThrow(
       "there is no restorable point at or before 1970-01-01T00:00:49Z; the nearest is after it gid 0 (1970-01-01T00:00:50Z)",
     );
-    expect(() => pointAt([], 49)).toThrow("there is no restorable point at all");
+    expect(() => pointAt([], 49, 9999)).toThrow("there is no restorable point at all");
   });
 
   test("that are no points are refused with their neighbours named", () => {

@@ -127,6 +127,8 @@ describe("choosing a range", () => {
     const due = prepareTransfer({ ...input, queue, nowS: 110 });
     expect(due.taken).toEqual(point(60, 4, true, 110));
     expect(due.range!.end).toBe(due.taken!);
+    // The clock went back.
+    expect(prepareTransfer({ ...input, queue, nowS: 99 }).taken).toEqual(point(60, 4, true, 99));
     expect(prepareTransfer({ ...input, queue: [], nowS: 1 }).taken).toEqual(point(60, 3, true, 1));
     expect(prepareTransfer({ ...input, queue: [], nowS: 1, permanentLsid: 59 }).range).toBeUndefined();
     expect(prepareTransfer({ ...input, latestLsid: 50, queue, nowS: 999 }).taken).toBeUndefined();

@@ -44,7 +44,7 @@ export async function restoreToOutput(
   }
   const options = callOptions(flags, io);
   const { snapshots } = await archiveClient(server).call("snapshots", { volume, all: true }, options);
-  const point = choosePoint(volume, snapshots, wish);
+  const point = choosePoint(volume, snapshots, wish, io.nowMs());
   const sizeBytes = point.sizeLb * lbBytes;
   const name = `${volume} as of ${formatTime(point.timeMs)} (snapshot ${point.gid}, ${formatSize(sizeBytes)})`;
   remarkFuture(wish, point.timeMs, flags, io);

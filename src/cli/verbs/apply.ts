@@ -3,7 +3,7 @@ import { WalbError } from "../../errors.ts";
 import { callOptions, clientFlags, confirm, destructiveFlags, print } from "../common.ts";
 import { asText, asVolume, required } from "../flags.ts";
 import { runJob } from "../job.ts";
-import { choosePoint } from "../restore/point.ts";
+import { oldestToKeep } from "../restore/point.ts";
 import { archiveClient, serverFor } from "../servers.ts";
 import { formatSize } from "../text/size.ts";
 import { formatDuration, formatTime, parseTime } from "../text/time.ts";
@@ -25,14 +25,14 @@ export const verb = defineVerb({
     const volume = asVolume(args[0]!);
     const archive = archiveClient(await serverFor(flags, io, "archive", volume));
     const { snapshots } = await archive.call("snapshots", { volume, all: true }, callOptions(flags, io));
-    const wish = /^\d{1,17}$/.test(flags.before)
-      ? { gid: BigInt(flags.before) }
-      : { atMs: parseTime(flags.before, io.nowMs()) };
+    const wishedGid = /^\d{1,17}$/.test(flags.before) ? BigInt(flags.before) : undefined;
     // The end of an interrupted apply is no point; the archive knows it.
-    const isPoint = wish.gid === undefined || snapshots.some((point) => point.gid === wish.gid);
-    const point = isPoint ? choosePoint(volume, snapshots, wish) : undefined;
-    const gid = point?.gid ?? wish.gid!;
-    if (point !== undefined && point.gid === snapshots[0]?.gid && snapshots.length > 1 && wish.gid === undefined) {
+    const point =
+      wishedGid === undefined
+        ? oldestToKeep(volume, snapshots, parseTime(flags.before, io.nowMs()), io.nowMs())
+        : snapshots.find(({ gid }) => gid === wishedGid);
+    const gid = point?.gid ?? wishedGid!;
+    if (point !== undefined && point.gid === snapshots[0]?.gid && snapshots.length > 1 && wishedGid === undefined) {
       throw new WalbError("state", {
         what: `there is nothing to apply: ${formatTime(point.timeMs)} is the oldest point of ${volume} already`,
         where: { volume },

@@ -27,7 +27,8 @@ export const verb = defineVerb({
     const { snapshots } = await archive.call("snapshots", { volume, all: true }, callOptions(flags, io));
     const [from, to] = [args[1]!, args[2]!].map((text) => {
       const isGid = /^\d{1,17}$/.test(text);
-      return choosePoint(volume, snapshots, isGid ? { gid: BigInt(text) } : { atMs: parseTime(text, io.nowMs()) });
+      const wish = isGid ? { gid: BigInt(text) } : { atMs: parseTime(text, io.nowMs()) };
+      return choosePoint(volume, snapshots, wish, io.nowMs());
     }) as [(typeof snapshots)[number], (typeof snapshots)[number]];
     const params = { volume, fromGid: from.gid, toGid: to.gid };
     const limit = flags.max === undefined ? {} : { rangesMax: flags.max };

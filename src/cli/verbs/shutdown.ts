@@ -63,8 +63,8 @@ async function shutDown(server: FleetServer, mode: "graceful" | "force", limitMs
   const client = storageClient(server);
   const { startedMs } = await client.call("version", {}, { timeoutMs: askTimeoutMs, signal: io.signal });
   await client.call("shutdown", { mode }, { timeoutMs: askTimeoutMs, signal: io.signal });
-  const untilMs = io.nowMs() + limitMs;
-  while (io.nowMs() < untilMs) {
+  const untilMs = performance.now() + limitMs;
+  while (performance.now() < untilMs) {
     try {
       const now = await client.call("version", {}, { timeoutMs: askTimeoutMs, signal: io.signal });
       // It was started again already, by whoever watches over it.

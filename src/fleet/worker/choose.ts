@@ -2,6 +2,7 @@
  * @module What the worker merges, applies and replicates when volumes have no rules of their own: the choices of the
  * original's worker. Pure.
  */
+import { risingTimes } from "../../snapshot/by-time.ts";
 import type { DiffMeta } from "../../snapshot/types.ts";
 
 /** Bounds of a merge. */
@@ -64,9 +65,17 @@ interface Point {
   readonly timeMs: number;
 }
 
-/** The newest point that is old enough to be applied; the first one is the base already. */
-export function chooseApply<P extends Point>(points: readonly P[], limitMs: number): P | undefined {
-  return points.slice(1).findLast(({ timeMs }) => timeMs <= limitMs);
+/**
+ * The newest point that is old enough to be applied, as all before it are, whatever the clock that stamped them did; the
+ * first one is the base already.
+ */
+export function chooseApply<P extends Point>(points: readonly P[], limitMs: number, nowMs: number): P | undefined {
+  const times = risingTimes(
+    points.map(({ timeMs }) => timeMs),
+    nowMs,
+  );
+  const at = times.findLastIndex((timeMs) => timeMs <= limitMs);
+  return at > 0 ? points[at] : undefined;
 }
 
 /**

@@ -166,7 +166,9 @@ class ReplicaLookup {
   async #ask<Answer>(server: FleetServer, ask: (call: CallOptions) => Promise<Answer>): Promise<Answer | WalbError> {
     const { memory, signal, timeoutMs, nowMs } = this.#options;
     const before = memory.silent.get(server.name);
-    if (before !== undefined && nowMs() < before.untilMs) return before.error;
+    const waitMs = (before?.untilMs ?? 0) - nowMs();
+    // More than that only because the clock went back.
+    if (before !== undefined && waitMs > 0 && waitMs <= silentMs) return before.error;
     memory.silent.delete(server.name);
     try {
       return await ask({ signal, timeoutMs });

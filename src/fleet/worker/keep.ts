@@ -7,6 +7,7 @@
  * to its last point once all of it has left the finer rules, not minute by minute.
  */
 import { WalbError } from "../../errors.ts";
+import { risingTimes } from "../../snapshot/by-time.ts";
 
 const secondMs = 1000;
 const minuteMs = 60 * secondMs;
@@ -105,18 +106,22 @@ function monthStart(timeMs: number, months: number): number {
 
 /**
  * Decides about every point.
- * @param points in order of gid, which is that of time.
+ * @param points in order of gid, which is that of time, but where a clock was wrong: see {@link risingTimes}.
  * @param rules as {@link parseKeep} gives them; without any, all points stay.
  */
 export function planRetention(points: readonly KeepPoint[], rules: readonly KeepRule[], nowMs: number): Retention {
   const reasons = points.map((): string[] => []);
+  const times = risingTimes(
+    points.map(({ timeMs }) => timeMs),
+    nowMs,
+  );
   for (const [i, rule] of rules.entries()) {
     const cutoffMs = cutoff(rules, i, nowMs);
-    for (const [p, point] of points.entries()) {
-      if (point.timeMs < cutoffMs) continue;
-      const start = rule.intervalStartMs(point.timeMs);
-      const next = points[p + 1];
-      const isLast = next === undefined || rule.intervalStartMs(next.timeMs) !== start || rule.name === "all";
+    for (const [p, timeMs] of times.entries()) {
+      if (timeMs < cutoffMs) continue;
+      const start = rule.intervalStartMs(timeMs);
+      const nextMs = times[p + 1];
+      const isLast = nextMs === undefined || rule.intervalStartMs(nextMs) !== start || rule.name === "all";
       if (isLast) reasons[p]?.push(rule.name);
     }
   }

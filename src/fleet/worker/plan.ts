@@ -178,10 +178,10 @@ function thinningOf(view: VolumeView, keep: readonly KeepRule[], nowMs: number):
 function applyOf(view: VolumeView, policy: WorkerPolicy, nowMs: number): Candidate | undefined {
   if (policy.apply === undefined) return undefined;
   const { keepMs, everyMs } = policy.apply;
-  if (nowMs - (view.lastApplyMs ?? Number.NEGATIVE_INFINITY) < everyMs) return undefined;
+  if (!isTime(view.lastApplyMs, everyMs, nowMs)) return undefined;
   const oldestProtected = view.points.find(({ isProtected }) => isProtected);
   const free = view.points.filter(({ gid }) => oldestProtected === undefined || gid <= oldestProtected.gid);
-  const point = chooseApply(free, nowMs - keepMs);
+  const point = chooseApply(free, nowMs - keepMs, nowMs);
   if (point === undefined) return undefined;
   const applied = view.diffs.filter(({ to }) => to.gidB <= point.gid);
   const bytes = applied.reduce((sum, { dataSizeBytes }) => sum + dataSizeBytes, 0);
@@ -199,7 +199,7 @@ function thresholdMergeOf(view: VolumeView, policy: WorkerPolicy): Candidate | u
 function mergeOf(view: VolumeView, policy: WorkerPolicy, nowMs: number, why: string): Candidate | undefined {
   if (policy.merge === undefined) return undefined;
   const { everyMs, bytesMax, countMax } = policy.merge;
-  if (nowMs - (view.lastMergeMs ?? Number.NEGATIVE_INFINITY) < everyMs) return undefined;
+  if (!isTime(view.lastMergeMs, everyMs, nowMs)) return undefined;
   const keptGids = [
     ...view.points.filter(({ isProtected }) => isProtected).map(({ gid }) => gid),
     ...view.replicas.flatMap(({ latestGid }) => latestGid ?? []),
@@ -240,8 +240,7 @@ function replicationOf(
     const latestGid = isEmpty ? undefined : (replica.latestGid ?? 0n);
     if (latestGid !== undefined && latestGid >= newest.gid) continue;
     const lastMs = view.lastReplicateMs.get(server);
-    const sinceMs = nowMs - (lastMs ?? Number.NEGATIVE_INFINITY);
-    if (sinceMs < policy.replicate.everyMs) continue;
+    if (!isTime(lastMs, policy.replicate.everyMs, nowMs)) continue;
     const gid =
       latestGid === undefined ? undefined : chooseReplicationEnd(view.diffs, policy.replicate.sendBytesMax, latestGid);
     const reason =
@@ -249,10 +248,15 @@ function replicationOf(
         ? `${server} has no copy yet`
         : `${server} is at gid ${latestGid}, the newest point is gid ${newest.gid}`;
     const task = { ...placeOf(view), kind: "replicate", to: server, gid, reason } as const;
-    const candidate = { task, rank: 3, weight: lastMs === undefined ? Number.MAX_SAFE_INTEGER : sinceMs };
+    const candidate = { task, rank: 3, weight: lastMs === undefined ? Number.MAX_SAFE_INTEGER : nowMs - lastMs };
     if (best === undefined || candidate.weight > best.weight) best = candidate;
   }
   return best;
+}
+
+/** Whether something is to be done again; at once when the clock went back behind the last time. */
+function isTime(lastMs: number | undefined, everyMs: number, nowMs: number): boolean {
+  return lastMs === undefined || nowMs < lastMs || nowMs - lastMs >= everyMs;
 }
 
 function placeOf({ archive, volume }: VolumeView): { readonly archive: string; readonly volume: string } {
