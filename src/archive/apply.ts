@@ -9,7 +9,6 @@ import { applyDiffs } from "../diff/apply.ts";
 import { planMerge } from "../diff/merge.ts";
 import { checkAborted, type DiffIo } from "../diff/types.ts";
 import { WalbError } from "../errors.ts";
-import { baseImage } from "../image/image.ts";
 import { garbageBefore } from "../snapshot/collect.ts";
 import { applyRound } from "../snapshot/restore.ts";
 import { beginState, endState } from "../snapshot/state.ts";
@@ -17,6 +16,7 @@ import { stateText } from "../snapshot/text.ts";
 import type { ArchiveState } from "../snapshot/types.ts";
 import { lbBytes } from "../units.ts";
 import { forgetChanged } from "./base-hashes.ts";
+import { openBase, requireBaseImage } from "./base-image.ts";
 import { endPromotion, promoteCold, removeOldColds } from "./cold.ts";
 import type { StoredDiff } from "./diff-rows.ts";
 import { explained, type Round, verifyPlan } from "./diffs.ts";
@@ -63,6 +63,7 @@ export async function applyToBase(
   }
   context.accepted?.();
   if (cold !== undefined) await promoteCold(volume, cold);
+  await requireBaseImage(volume);
   let bytes = 0;
   const choose = (countMax: number) =>
     applyRound(store.set, volume.requireBase(), gid, countMax).map((meta) => store.diff(meta));
@@ -100,7 +101,7 @@ async function applyOneRound(
   const report = (step: string) => (doneLb: number) =>
     context.progress({ doneBytes: doneLb * lbBytes, totalBytes, step });
   await verifyPlan(volume, io, round, plan, context.signal, report("checking the diffs"));
-  const image = await volume.images.open(baseImage(volume.name), "overlay");
+  const image = await openBase(volume, "overlay");
   let result: Awaited<ReturnType<typeof applyDiffs>>;
   let moveOn: () => Promise<void>;
   try {

@@ -130,6 +130,7 @@ export async function verifyPlan(
 
 /** In every error that was explained, so that it is not explained again further up. */
 const costText = "without this diff these points are lost";
+const waitText = "until this diff can be read these points cannot be restored";
 
 /** The commands for a new backup of a volume whose chain of diffs is broken: a hash backup would need the whole chain. */
 export function beginAnew(volume: string): string {
@@ -139,13 +140,15 @@ export function beginAnew(volume: string): string {
 
 /**
  * An error about a diff of the volume, with the points that the diff costs and those that are left; it is
- * shown in the status from then on. Any other error as it is.
+ * shown in the status from then on. Any other error as it is. What cannot be read for want of rights, by trouble of the disk
+ * or of the host is `unreadable`, not `damaged`: nothing is lost with it that a new backup would have to bring.
  */
 export function explained(volume: ArchiveVolume, thrown: unknown): WalbError {
   const error = asWalbError(thrown, { volume: volume.name });
   const { file } = error.where;
   if (file === undefined || dirname(file) !== volume.directory) return error;
-  if (!["damaged", "bad-format", "not-found", "io"].includes(error.code) || error.what.includes(costText)) return error;
+  if (!["damaged", "bad-format", "not-found", "io"].includes(error.code)) return error;
+  if (error.what.includes(costText) || error.what.includes(waitText)) return error;
   const diff = volume.store.diffs.find((candidate) => candidate.fileName === basename(file));
   const { base, set } = volume.store;
   if (diff === undefined || base === undefined) return error;
@@ -155,14 +158,29 @@ export function explained(volume: ArchiveVolume, thrown: unknown): WalbError {
     .points()
     .map(({ point }) => point)
     .filter((point) => !gids.has(point.gid));
-  const failure = new WalbError("damaged", {
-    what: `${error.what}; ${costText}: ${pointsText(lost)}; still restorable: ${pointsText(left)}`,
-    where: error.where,
-    hint:
-      `put the file back from another copy, or restore what you need of the other points: walb restore ${volume.name} --snapshot GID --to PATH; ` +
-      `then begin anew, which deletes all its points: ${beginAnew(volume.name)}`,
-    ...(error.cause === undefined ? {} : { cause: error.cause }),
-  });
+  const explain = error.code === "io" ? unreadable : damaged;
+  const failure = explain(volume.name, error, pointsText(lost), pointsText(left));
   volume.setDamage(diff.fileName, failure);
   return failure;
+}
+
+function damaged(volume: string, error: WalbError, lost: string, left: string): WalbError {
+  return new WalbError("damaged", {
+    what: `${error.what}; ${costText}: ${lost}; still restorable: ${left}`,
+    where: error.where,
+    hint:
+      `put the file back from another copy, or restore what you need of the other points: walb restore ${volume} --snapshot GID --to PATH; ` +
+      `then begin anew, which deletes all its points: ${beginAnew(volume)}`,
+    ...(error.cause === undefined ? {} : { cause: error.cause }),
+  });
+}
+
+function unreadable(volume: string, error: WalbError, lost: string, left: string): WalbError {
+  const why = error.cause instanceof Error ? `: ${error.cause.message}` : "";
+  const hint = error.hint ?? "look at the kernel log, and who may read it: ls -l";
+  return new WalbError("unreadable", {
+    what: `${error.what}${why}; ${waitText}: ${lost}; still restorable: ${left}`,
+    where: error.where,
+    hint: `${hint}; then prove that all is there: walb verify ${volume}. Where a disk has lost it for good, put the file back from another copy`,
+  });
 }

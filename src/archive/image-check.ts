@@ -1,9 +1,10 @@
 /** @module Reads the base image and compares it with what it was when it was read the last time; learns what is not known. */
 import { checkAborted } from "../diff/types.ts";
 import { asWalbError, type WalbError } from "../errors.ts";
-import { type ByteRange, baseImage } from "../image/image.ts";
+import type { ByteRange } from "../image/image.ts";
 import type { DiskFile } from "../platform/disk.ts";
 import { BaseHashes, groupBytes } from "./base-hashes.ts";
+import { openBase } from "./base-image.ts";
 import type { ArchiveMemory } from "./memory.ts";
 import type { ArchiveVolume } from "./volume.ts";
 
@@ -37,7 +38,7 @@ export async function checkBaseImage(
   memory: ArchiveMemory,
   options: ImageCheckOptions,
 ): Promise<ImageCheck> {
-  const image = await volume.images.open(baseImage(volume.name), "read");
+  const image = await openBase(volume, "read");
   try {
     const known = await KnownHashes.open(volume, memory);
     try {

@@ -6,13 +6,13 @@
 import { openDiffSet } from "../diff/set.ts";
 import type { DiffIo } from "../diff/types.ts";
 import { asWalbError, WalbError } from "../errors.ts";
-import { baseImage, snapshotImage } from "../image/image.ts";
 import { contains } from "../snapshot/algebra.ts";
 import { diffFileName, diffFileSuffix, parseDiffFileName } from "../snapshot/filename.ts";
 import { pointsInTime, type RestorePoint } from "../snapshot/restore.ts";
 import { snapshotText } from "../snapshot/text.ts";
 import { isSameSnapshot } from "../snapshot/types.ts";
 import { forgetBaseHashes } from "./base-hashes.ts";
+import { baseFault } from "./base-image.ts";
 import { reconcileImages } from "./cold.ts";
 import type { StoredDiff } from "./diff-rows.ts";
 import { type Manifest, manifestName } from "./manifest.ts";
@@ -33,7 +33,6 @@ export interface Reconciled {
 /**
  * Reconciles one volume. Nothing that may be a diff is deleted.
  * @param manifest what was written last; it may be ahead of the database by one step.
- * @throws WalbError `damaged` when the base image is missing or too short.
  */
 export async function reconcile(volume: ArchiveVolume, io: DiffIo, manifest?: Manifest): Promise<Reconciled> {
   // Never over a backup: a volume that has a base is not being reset, whatever else its row says.
@@ -41,7 +40,7 @@ export async function reconcile(volume: ArchiveVolume, io: DiffIo, manifest?: Ma
   await reconcileImages(volume);
   const found = { adopted: [], missing: [], quarantined: [], removed: [] };
   await new Reconciliation(volume, io, found).run(manifest);
-  await requireImage(volume);
+  await lookAtBase(volume);
   return found;
 }
 
@@ -59,36 +58,15 @@ export async function finishReset(volume: ArchiveVolume): Promise<void> {
   volume.store.endReset();
 }
 
-async function requireImage(volume: ArchiveVolume): Promise<void> {
+/** Without it the volume can be opened all the same: diffs come in, and the status tells of it. */
+async function lookAtBase(volume: ArchiveVolume): Promise<void> {
   if (volume.store.base === undefined) return;
-  const hint = `put the image back from a copy, or begin anew: move the volume's directory aside, walb init ${volume.name}, walb backup ${volume.name}`;
-  if (!(await volume.images.exists(baseImage(volume.name)))) {
-    const instead = await coldInstead(volume);
-    throw new WalbError("damaged", {
-      what: "the base image is missing",
-      where: { volume: volume.name },
-      hint: instead === undefined ? hint : `${hint}; ${instead}`,
-    });
+  try {
+    const error = await baseFault(volume);
+    if (error !== undefined) volume.log.error("the base image cannot be used", { error });
+  } catch (error) {
+    volume.log.error("the base image cannot be looked at", { error });
   }
-  const imageBytes = await volume.images.sizeBytes(baseImage(volume.name));
-  if (imageBytes < volume.sizeBytes) {
-    throw new WalbError("damaged", {
-      what: `the base image has ${imageBytes} bytes, but the volume ${volume.sizeBytes}`,
-      where: { volume: volume.name },
-      hint,
-    });
-  }
-}
-
-/** How the oldest point that is kept as an image takes the place of a base image that is gone: as in a promotion. */
-async function coldInstead({ images, name, store }: ArchiveVolume): Promise<string | undefined> {
-  const { from, to } = store.base!;
-  const cold = store.colds.all.find(({ gid }) => gid > from.gidB && gid >= (to?.gidB ?? 0n));
-  if (cold === undefined || !(await images.exists(snapshotImage(name, "cold", cold.gid)))) return undefined;
-  const [kept, promoting] = (["cold", "promoting"] as const).map((kind) =>
-    images.pathOf(snapshotImage(name, kind, cold.gid)),
-  );
-  return `or keep gid ${cold.gid} and what is behind it: rename ${kept}, which has that point, to ${promoting} (a logical volume by lvrename), and start the archive again`;
 }
 
 /** Rows made in one transaction. */

@@ -4,6 +4,7 @@ import { baseImage } from "../image/image.ts";
 import { gib, lbBytes } from "../units.ts";
 import { volumeLbMax } from "../wire/bulk-stream.ts";
 import { forgetBaseHashes } from "./base-hashes.ts";
+import { requireBaseImage } from "./base-image.ts";
 import { type ArchiveVolume, activeStates } from "./volume.ts";
 
 /** Longest range zeroed by one call. */
@@ -32,6 +33,7 @@ export async function resizeVolume(volume: ArchiveVolume, sizeLb: number): Promi
   if (sizeLb === store.sizeLb) return;
   const end = machine.beginAction("Resize");
   try {
+    await requireBaseImage(volume);
     // What is new changes the last group.
     await forgetBaseHashes(volume);
     const sizeBytes = sizeLb * lbBytes;

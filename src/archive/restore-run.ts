@@ -20,6 +20,7 @@ import { restoreRound } from "../snapshot/restore.ts";
 import type { ArchiveState, DiffMeta } from "../snapshot/types.ts";
 import { lbBytes } from "../units.ts";
 import type { JobContext } from "./apply.ts";
+import { requireBaseImage } from "./base-image.ts";
 import { keepCold } from "./cold.ts";
 import type { Cold } from "./colds.ts";
 import type { StoredDiff } from "./diff-rows.ts";
@@ -77,6 +78,11 @@ export class RestoreRun {
     this.#letGo = volume.pins.hold([...this.#diffs.values()].map((diff) => diff.fileName));
   }
 
+  /** The image that the restore begins at. */
+  get source(): ImageId {
+    return this.#source;
+  }
+
   /** Lets go of the files. */
   async end(): Promise<void> {
     const kept = this.#onlyRound;
@@ -98,6 +104,8 @@ export class RestoreRun {
   async to(target: Target, point: Cold, overwrite: boolean): Promise<Done> {
     // Indexes are read first: a damaged diff shows before hours of copying.
     await this.countDiffBytes();
+    // A copy of what is too short would read as zeroes there.
+    if (this.#source.kind === "base") await requireBaseImage(this.#volume);
     if (target.kind === "image") return this.#toImage(target.image, point);
     return target.kind === "file" ? this.#toFile(target, overwrite) : this.#toDevice(target);
   }

@@ -9,10 +9,11 @@ import type { z } from "zod";
 import type { restoreResult } from "../control/archive-schemas.ts";
 import { checkAborted } from "../diff/types.ts";
 import { asWalbError, WalbError } from "../errors.ts";
-import { baseImage, snapshotImage } from "../image/image.ts";
+import { type ImageId, snapshotImage } from "../image/image.ts";
 import { pointAt, pointOfGid, type RestorePoint } from "../snapshot/restore.ts";
 import { mib } from "../units.ts";
 import type { JobContext } from "./apply.ts";
+import { openBase } from "./base-image.ts";
 import { endPromotion, removeColds } from "./cold.ts";
 import { explained } from "./diffs.ts";
 import type { Loss } from "./losses.ts";
@@ -131,12 +132,12 @@ export async function restoreVolume(
   context.accepted?.();
   try {
     if (request.dryRun === true) {
-      const bytes = (await run.countDiffBytes()) + (await imageCopyBytes(volume, target, experience));
+      const bytes = (await run.countDiffBytes()) + (await imageCopyBytes(volume, run.source, target, experience));
       const method = target.kind === "device" ? ({ method: "device" } as const) : {};
       const estimateMs = experience.estimateMs(bytes);
       return { ...point, bytes, elapsedMs: elapsedMs(), estimateMs, isVerified: false, ...method };
     }
-    if (target.kind !== "device") await requireRoom(volume, target, experience);
+    if (target.kind !== "device") await requireRoom(volume, run.source, target, experience);
     const done = await run.to(target, { gid, timestampS }, overwrite);
     if (target.kind === "file") experience.learnClone(dirname(target.path), done.method === "reflink");
     experience.learnRate(done.bytes, elapsedMs());
@@ -174,14 +175,19 @@ async function removeOtherColds(volume: ArchiveVolume): Promise<void> {
 }
 
 /** Refuses what cannot succeed before hours of copying. @throws WalbError `no-space`. */
-async function requireRoom(volume: ArchiveVolume, target: Target, experience: RestoreExperience): Promise<void> {
+async function requireRoom(
+  volume: ArchiveVolume,
+  source: ImageId,
+  target: Target,
+  experience: RestoreExperience,
+): Promise<void> {
   const { disk } = volume.platform;
   // LVM refuses at once itself, and how much of a volume a file would take only reading it could tell.
   if (volume.images.space !== undefined) return;
   const isShared = await volume.images.hasCheapClones(volume.name);
   // A file elsewhere on the same file system may be a reflink, too: only a try could tell.
   if (isShared && (target.kind === "image" || experience.isReflink(dirname(target.path)) !== false)) return;
-  const neededBytes = await imageCopyBytes(volume, target, experience);
+  const neededBytes = await imageCopyBytes(volume, source, target, experience);
   const { freeBytes } = await disk.freeSpace(dirname(target.path));
   if (neededBytes <= freeBytes) return;
   throw new WalbError("no-space", {
@@ -192,10 +198,15 @@ async function requireRoom(volume: ArchiveVolume, target: Target, experience: Re
 }
 
 /** Bytes of the base image that a restore to a target copies, as far as it can be known. */
-async function imageCopyBytes(volume: ArchiveVolume, target: Target, experience: RestoreExperience): Promise<number> {
+async function imageCopyBytes(
+  volume: ArchiveVolume,
+  source: ImageId,
+  target: Target,
+  experience: RestoreExperience,
+): Promise<number> {
   if (target.kind === "image" && (await volume.images.hasCheapClones(volume.name))) return 0;
   if (target.kind === "file" && experience.isReflink(dirname(target.path)) === true) return 0;
-  const image = await volume.images.open(baseImage(volume.name), "read");
+  const image = source.kind === "base" ? await openBase(volume, "read") : await volume.images.open(source, "read");
   try {
     return (await volume.platform.disk.info(image.path))?.allocatedBytes ?? volume.sizeBytes;
   } finally {

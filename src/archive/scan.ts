@@ -7,7 +7,7 @@ import { checkAborted, type DiffIo } from "../diff/types.ts";
 import { VirtualImage } from "../diff/virtual.ts";
 import { inOrder } from "../diff/window.ts";
 import { WalbError } from "../errors.ts";
-import { type ByteRange, baseImage } from "../image/image.ts";
+import type { ByteRange } from "../image/image.ts";
 import { Codec, maxEncodedBytes } from "../native/codec.ts";
 import type { Memory, MemoryPool } from "../native/memory.ts";
 import type { DiskFile } from "../platform/disk.ts";
@@ -19,6 +19,7 @@ import { defaultBulkLb } from "../wire/grammar.ts";
 import { hashBytes } from "../wire/hash-stream.ts";
 import type { BulkToScan } from "../wire/scan.ts";
 import type { JobContext } from "./apply.ts";
+import { openBase } from "./base-image.ts";
 import { explained, openDiffs } from "./diffs.ts";
 import type { ArchiveMemory } from "./memory.ts";
 import type { ArchiveVolume } from "./volume.ts";
@@ -146,7 +147,7 @@ export class SnapshotImage {
     const diffs = metas.map((meta) => store.diff(meta));
     const round = await openDiffs(volume, io, diffs, { signal });
     try {
-      const base = await volume.images.open(baseImage(volume.name), "read");
+      const base = await openBase(volume, "read");
       try {
         const sizeLb = Math.max(store.sizeLb, range.sizeLb);
         const image = await VirtualImage.open(io, round.open, planMerge(round.open.records), base, { sizeLb });

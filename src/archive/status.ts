@@ -7,14 +7,17 @@ import { snapshotText, stateText } from "../snapshot/text.ts";
 import type { BrokenVolume } from "../volume/directories.ts";
 import { type Trouble, troubleReport } from "../volume/trouble.ts";
 import { allActions } from "./action.ts";
+import { baseFault } from "./base-image.ts";
 import { beginAnew } from "./diffs.ts";
 import type { ReplicaState } from "./replication/replicas.ts";
 import { restoredGids } from "./restored.ts";
 import { applyTrouble, applyWaiting } from "./unfinished.ts";
-import type { ArchiveVolume } from "./volume.ts";
+import type { ArchiveVolume, ArchiveVolumeState } from "./volume.ts";
 
 /** How long a status waits for those who know about images. */
 const imagesMs = 5_000;
+/** In these the base image is made or removed. */
+const imageStates: readonly ArchiveVolumeState[] = ["FullSync", "Resync", "ResetVol", "ClearVol"];
 /** Losses named in a status; the log has all. */
 const lossesNamedMax = 4;
 
@@ -26,6 +29,8 @@ export async function volumeReport(volume: ArchiveVolume): Promise<VolumeReport>
   const { base } = store;
   const images = await imageFacts(volume);
   const waiting = applyWaiting(volume);
+  await forgetReadable(volume);
+  const isLasting = ["damaged", "unreadable"].includes(images.trouble?.error.code ?? "");
   return {
     volume: volume.name,
     state: machine.state,
@@ -53,12 +58,31 @@ export async function volumeReport(volume: ArchiveVolume): Promise<VolumeReport>
       lossTrouble(volume) ??
         gapTrouble(volume) ??
         volume.damage ??
+        (isLasting ? images.trouble : undefined) ??
         volume.trouble ??
         volume.replicas.trouble ??
         applyTrouble(volume) ??
         images.trouble,
     ),
   };
+}
+
+/** Diffs that could not be opened and can be again need nothing more; what a read has met shows only when it is read. */
+async function forgetReadable(volume: ArchiveVolume): Promise<void> {
+  const { disk, clock } = volume.platform;
+  for (const fileName of volume.unopened) {
+    try {
+      const opening = disk.open(volume.pathOf(fileName), { mode: "read" });
+      await answeredInTime(
+        clock,
+        opening.then((file) => file.close()),
+      );
+      volume.clearDamage([fileName]);
+    } catch {
+      // It is told as before.
+      return;
+    }
+  }
 }
 
 /** The status of a volume that could not be opened. */
@@ -127,7 +151,7 @@ async function imageFacts(volume: ArchiveVolume): Promise<ImageFacts> {
     const image = baseImage(name);
     const hasBase = volume.store.base !== undefined;
     const hasImage = hasBase && (await images.exists(image));
-    const error = hasBase && !hasImage ? missingBase(volume) : await images.trouble?.(name);
+    const error = (hasBase ? await faultOfBase(volume) : undefined) ?? (await images.trouble?.(name));
     return {
       ...(hasImage ? { imageBytes: await images.sizeBytes(image) } : {}),
       restoredCount: (await restoredGids(volume)).length,
@@ -142,13 +166,10 @@ async function imageFacts(volume: ArchiveVolume): Promise<ImageFacts> {
 }
 
 /** Between the two steps of a promotion there is none. */
-function missingBase({ name, images, machine }: ArchiveVolume): WalbError | undefined {
-  if (machine.running("Apply") > 0 || machine.isInTransition) return undefined;
-  return new WalbError("damaged", {
-    what: "the base image is missing",
-    where: { volume: name, file: images.pathOf(baseImage(name)) },
-    hint: `put it back from a copy and restart the archive; or begin anew: ${beginAnew(name)}`,
-  });
+async function faultOfBase(volume: ArchiveVolume): Promise<WalbError | undefined> {
+  const { machine } = volume;
+  const isChanging = machine.running("Apply") > 0 || imageStates.includes(machine.state);
+  return isChanging ? undefined : await baseFault(volume);
 }
 
 /** The answer of other programs, unless they take too long. @throws WalbError `timed-out`. */

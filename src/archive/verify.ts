@@ -16,11 +16,12 @@ import { volumeDatabaseName } from "../volume/database.ts";
 import { defaultBulkLb } from "../wire/grammar.ts";
 import type { JobContext } from "./apply.ts";
 import { groupBytes } from "./base-hashes.ts";
+import { pointsOfBase } from "./base-image.ts";
 import type { StoredDiff } from "./diff-rows.ts";
 import { explained, requireSame } from "./diffs.ts";
 import { checkBaseImage } from "./image-check.ts";
 import type { ArchiveMemory } from "./memory.ts";
-import { planStart, pointsText } from "./plan.ts";
+import { pointsText } from "./plan.ts";
 import { SnapshotImage } from "./scan.ts";
 import type { ArchiveVolume } from "./volume.ts";
 
@@ -154,8 +155,9 @@ export async function verifyVolume(
     checkedBytes,
     imageBytes: image.readBytes + overlaidBytes,
     comparedBytes: image.comparedBytes,
-    damage: [...damage].map(([file, { what, hint }]) => ({
+    damage: [...damage].map(([file, { code, what, hint }]) => ({
       file,
+      code,
       message: what,
       ...(hint === undefined ? {} : { hint }),
     })),
@@ -213,14 +215,6 @@ async function readBase(
     damage.set(failure.where.file?.split("/").at(-1) ?? file, failure);
     return { readBytes: 0, comparedBytes: 0, lostPoints: [], notKept: undefined };
   }
-}
-
-/** Points whose restore begins at the base image. */
-function pointsOfBase(volume: ArchiveVolume): RestorePoint[] {
-  const { set, colds } = volume.store;
-  const base = volume.requireBase();
-  const points = volume.points().map(({ point }) => point);
-  return points.filter(({ gid }) => planStart(set, base, colds.all, gid).cold === undefined);
 }
 
 const rangesNamedMax = 8;

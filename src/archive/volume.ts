@@ -234,6 +234,14 @@ export class ArchiveVolume {
     return undefined;
   }
 
+  /** Diffs that could not be opened, which may have been mended since. */
+  get unopened(): string[] {
+    return [...this.#damage].flatMap(([fileName, { error }]) => {
+      const isOpening = error.code === "unreadable" && error.where.offsetBytes === undefined;
+      return isOpening && fileName.endsWith(diffFileSuffix) ? [fileName] : [];
+    });
+  }
+
   setDamage(fileName: string, error: WalbError): void {
     this.#damage.set(fileName, { error: error.at({ volume: this.name }), atMs: this.platform.clock.nowMs() });
   }

@@ -207,7 +207,9 @@ export const archiveCommands = {
       imageBytes: countSchema,
       /** Of the base image, holes included: compared with what it was the last time; the rest was read for the first time. */
       comparedBytes: countSchema.optional(),
-      damage: z.array(z.object({ file: z.string(), message: z.string(), hint: z.string().optional() })),
+      damage: z.array(
+        z.object({ file: z.string(), code: z.string().optional(), message: z.string(), hint: z.string().optional() }),
+      ),
       /** Points that are restorable only if damaged files come back. */
       lostPointCount: countSchema,
       /** Why what was learnt could not be written down, on a full disk for one: the next verify begins where this one did. */

@@ -87,6 +87,8 @@ export interface ImageStore {
   /** Whether all images of a volume can be removed now. @throws WalbError `state` naming what stands against it. */
   checkRemovable(volume: string): Promise<void>;
   exists(image: ImageId): Promise<boolean>;
+  /** Opens an image for reading and closes it again, where that disturbs nobody; absent elsewhere. @throws why it cannot. */
+  probe?(image: ImageId): Promise<void>;
   /** All images of a volume, in no order. */
   list(volume: string): Promise<ImageId[]>;
   /** Size in bytes, of one that has lost its content, too. @throws WalbError `not-found`. */

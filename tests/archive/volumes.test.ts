@@ -127,11 +127,11 @@ describe("a volume", () => {
       await run(scene.role.control, "init", { volume: "other" });
       await sendImage(scene.peer, history.at(0), { volume: "other", gidE: 0n });
       await scene.role.close("graceful");
-      Bun.spawnSync(["rm", `${scene.data}/other/base.img`]);
+      Bun.spawnSync(["rm", `${scene.data}/other/volume.db`, `${scene.data}/other/volume.json`]);
       scene.role = await reopened(scene);
       expect(await statusOf(scene.role.control, "other")).toMatchObject({
         state: "Broken",
-        trouble: { code: "damaged", message: expect.stringContaining("base image is missing") },
+        trouble: { code: "damaged", message: expect.stringContaining("neither a database nor a manifest") },
       });
       expectSame(await restored(scene), history.at(0), "the other volume");
       history.step();

@@ -1,5 +1,4 @@
 /** @module The sending end of a replication: brings another archive up to date with this one, in one conversation. */
-import { baseImage } from "../../image/image.ts";
 import type { DiskFile } from "../../platform/disk.ts";
 import { apply, canApply } from "../../snapshot/algebra.ts";
 import { type ReplicationStep, type ReplicationWay, replicationWay } from "../../snapshot/replicate.ts";
@@ -14,6 +13,7 @@ import type { ReplClient, ReplFullRequest, ReplResyncRequest, ReplTurn } from ".
 import { scanBulks } from "../../wire/source/bulks.ts";
 import { ImageComparer } from "../../wire/source/compare.ts";
 import type { JobContext } from "../apply.ts";
+import { openBase } from "../base-image.ts";
 import type { ArchiveMemory } from "../memory.ts";
 import { SnapshotImage } from "../scan.ts";
 import type { ArchiveVolume } from "../volume.ts";
@@ -83,9 +83,9 @@ export class ReplicaSender implements ReplClient {
 
   /** The base image as it is, in the middle of an apply too: the diffs for that follow. */
   async full(): Promise<ReplFullRequest> {
-    const { store, images, name } = this.#volume;
+    const { store } = this.#volume;
     const { bulkLb, compress } = this.#options;
-    const image = await images.open(baseImage(name), "read");
+    const image = await openBase(this.#volume, "read");
     this.#image = image;
     this.#step.push(() => image.close());
     this.counts.isFull = true;

@@ -13,7 +13,7 @@ export const verb = defineVerb({
   description:
     "Checks all data of all diffs, then reads the base image and what the diffs lay over it. Of each MiB of the base image a\n" +
     "hash is kept beside it until an apply writes there: what its disk or another program has changed since it was read the\n" +
-    "last time is damage too. Damage is named with the points it costs; the exit code is then 5. A part at a time: --subset reads what was not read for longest, so that it all is read\n" +
+    "last time is damage too. Damage is named with the points it costs; the exit code is then 5, and 1 when nothing is damaged but something cannot be read. A part at a time: --subset reads what was not read for longest, so that it all is read\n" +
     "in turn.",
   positionals: [{ name: "VOL", help: "names of the volumes", isRequired: true, isVariadic: true }],
   flags: {
@@ -25,6 +25,7 @@ export const verb = defineVerb({
   async run({ flags, args, io }) {
     const results = [];
     let isGood = true;
+    let isDamaged = false;
     let text = "";
     for (const volume of args.map(asVolume)) {
       const archive = archiveClient(await serverFor(flags, io, "archive", volume));
@@ -43,12 +44,15 @@ export const verb = defineVerb({
         continue;
       }
       isGood = false;
-      text += `${volume}: DAMAGED, ${result.lostPointCount} points cannot be restored; read ${read} ${took}\n`;
+      const isRead = result.damage.some(({ code }) => code !== "unreadable");
+      isDamaged ||= isRead;
+      text += `${volume}: ${isRead ? "DAMAGED" : "CANNOT BE READ"}, ${result.lostPointCount} points cannot be restored; read ${read} ${took}\n`;
       for (const { message, hint } of result.damage)
         text += `  ${message}\n${hint === undefined ? "" : `    ${hint}\n`}`;
       text += notKept;
     }
     print(flags, io, { isGood, volumes: results }, text);
-    return isGood ? exitCodes.done : exitCodes.damaged;
+    if (isGood) return exitCodes.done;
+    return isDamaged ? exitCodes.damaged : exitCodes.failed;
   },
 });

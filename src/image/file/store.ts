@@ -74,6 +74,9 @@ export function createFileImageStore(disk: Disk, memory: MemoryPool, dataDir: st
     sizeBytes,
     grow,
     exists: async (image) => (await disk.info(pathOf(image))) !== undefined,
+    async probe(image) {
+      await (await disk.open(pathOf(image), { mode: "read" })).close();
+    },
     checkNew: async () => undefined,
     checkRemovable: async () => undefined,
     async list(volume) {

@@ -208,9 +208,9 @@ class LvmImageStore implements ImageStore {
       if (role?.volume !== volume) continue;
       const trouble = this.#snapshotTrouble(volume, lv);
       if (trouble !== undefined) return trouble;
-      if (lv.isActive || role.kind !== "restored") continue;
+      if (lv.isActive || (role.kind !== "restored" && role.kind !== "base")) continue;
       return new WalbError("state", {
-        what: `the restored image ${lv.name} has no device: it is not active`,
+        what: `the ${role.kind} image ${lv.name} has no device: it is not active`,
         where: { volume, file: this.#lvm.path(lv.name) },
         hint: `lvchange -ay -K ${this.#lvm.place.group}/${lv.name}`,
       });
