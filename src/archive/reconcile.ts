@@ -5,7 +5,8 @@
 
 import { openDiffSet } from "../diff/set.ts";
 import type { DiffIo } from "../diff/types.ts";
-import { asWalbError, WalbError } from "../errors.ts";
+import { verifyDiff } from "../diff/verify.ts";
+import { asWalbError, isUnwritable, WalbError } from "../errors.ts";
 import { contains } from "../snapshot/algebra.ts";
 import { diffFileName, diffFileSuffix, parseDiffFileName } from "../snapshot/filename.ts";
 import { pointsInTime, type RestorePoint } from "../snapshot/restore.ts";
@@ -15,10 +16,11 @@ import { forgetBaseHashes } from "./base-hashes.ts";
 import { baseFault } from "./base-image.ts";
 import { reconcileImages } from "./cold.ts";
 import type { StoredDiff } from "./diff-rows.ts";
+import { explained } from "./diffs.ts";
 import { type Manifest, manifestName } from "./manifest.ts";
 import { mergingPrefix } from "./merge.ts";
 import { pointsText } from "./plan.ts";
-import { moveToQuarantine, quarantineName } from "./quarantine.ts";
+import { moveToQuarantine, moveToUnknown, quarantineName } from "./quarantine.ts";
 import { receivingPrefix } from "./receive.ts";
 import type { ArchiveVolume } from "./volume.ts";
 
@@ -77,6 +79,8 @@ class Reconciliation {
   readonly #io: DiffIo;
   /** Complete diffs whose rows are to be made. */
   readonly #due: StoredDiff[] = [];
+  /** Files without rows that cannot be used. */
+  readonly #unusable: { readonly fileName: string; readonly error: WalbError }[] = [];
   readonly #found: { adopted: string[]; missing: string[]; quarantined: string[]; removed: string[] };
 
   constructor(
@@ -100,20 +104,60 @@ class Reconciliation {
       else if (name.endsWith(diffFileSuffix)) onDisk.add(name);
     }
     const uuids = new Set([...(manifest?.diffUuids ?? []), ...volume.store.manifest().diffUuids]);
-    for (const diff of volume.store.diffs) {
-      const info = onDisk.delete(diff.fileName) ? await disk.info(volume.pathOf(diff.fileName)) : undefined;
-      if (info === undefined) {
-        this.#found.missing.push(diff.fileName);
-        this.#lose(diff, "the file is missing");
-      } else if (info.sizeBytes !== diff.meta.dataSizeBytes) {
-        const what = `the file has ${info.sizeBytes} bytes instead of ${diff.meta.dataSizeBytes}`;
-        await this.#quarantine(diff.fileName);
-        this.#lose(diff, `${what}; it was moved to ${quarantineName}/`);
-      }
-    }
+    for (const diff of volume.store.diffs) await this.#check(diff, onDisk.delete(diff.fileName));
     const registered = volume.store.diffs;
     for (const name of onDisk) await this.#takeStray(name, uuids, registered, manifest?.logUuid);
     this.#register();
+    for (const { fileName, error } of this.#unusable) await this.#setAside(fileName, error);
+    // Of before: nobody can miss what is no diff.
+    const nobodys = volume.store.losses.map(({ fileName }) => fileName).filter((name) => !isDiffName(name));
+    if (nobodys.length > 0) volume.store.forgetLosses(nobodys);
+  }
+
+  /** A row and its file. */
+  async #check(diff: StoredDiff, isNamed: boolean): Promise<void> {
+    const { fileName, meta } = diff;
+    const info = isNamed ? await this.#io.disk.info(this.#volume.pathOf(fileName)) : undefined;
+    if (info === undefined) {
+      this.#found.missing.push(fileName);
+      this.#lose(diff, "the file is missing");
+      return;
+    }
+    if (info.kind === "file" && info.sizeBytes === meta.dataSizeBytes) return;
+    if (info.kind === "file" && (await this.#believe(diff))) return;
+    const what =
+      info.kind === "file"
+        ? `the file has ${info.sizeBytes} bytes instead of ${meta.dataSizeBytes}`
+        : `it is no file (${info.kind})`;
+    await this.#quarantine(fileName);
+    this.#lose(diff, `${what}; it was moved to ${quarantineName}/`);
+  }
+
+  /**
+   * A file of another size than its row says, which may be the one that is wrong: a file that is good to its end and writes
+   * what the row says is believed. One that writes something else is of another place, whatever its name.
+   * @returns whether the row says now what the file does, or the file cannot be read, which says nothing of it.
+   */
+  async #believe(diff: StoredDiff): Promise<boolean> {
+    const { store, log } = this.#volume;
+    const { fileName } = diff;
+    try {
+      const found = await this.#read(fileName);
+      if (found.uuid !== diff.uuid || found.contentLb !== diff.contentLb) return false;
+      await verifyDiff(this.#io, this.#volume.pathOf(fileName), { inFlightMax: 2 });
+      store.replaceDiffs(found, [diff]);
+      const sizes = { rowBytes: diff.meta.dataSizeBytes, fileBytes: found.meta.dataSizeBytes };
+      log.warn("the row of a diff said another size than its file, which is good: it says that of the file now", {
+        file: fileName,
+        ...sizes,
+      });
+      return true;
+    } catch (error) {
+      const failure = asWalbError(error);
+      if (!isUnreadable(failure)) return false;
+      explained(this.#volume, failure);
+      return true;
+    }
   }
 
   /** A file without a row. @param registered diffs whose rows were there. @param nextUuid log that was to be followed. */
@@ -132,8 +176,10 @@ class Reconciliation {
       if (base === undefined) {
         throw new WalbError("state", { what: "the volume has no base image that the diff could belong to" });
       }
+      const isKnown = uuids.has(diff.uuid) || store.knownLogs.has(diff.uuid);
       // What an apply or a merge has made needless and a crash left behind: the row was gone on purpose.
-      if (meta.to.gidB <= base.from.gidB || registered.some((known) => contains(known.meta, meta))) {
+      const isNeedless = meta.to.gidB <= base.from.gidB || registered.some((known) => contains(known.meta, meta));
+      if (isNeedless && isKnown) {
         await this.#io.disk.remove(volume.pathOf(fileName));
         this.#found.removed.push(fileName);
         volume.log.info("a diff that was not needed any more is removed", { file: fileName });
@@ -151,13 +197,36 @@ class Reconciliation {
       this.#due.push(diff);
       if (this.#due.length >= dueMax) this.#register();
     } catch (error) {
-      const failure = asWalbError(error);
-      // Trouble of the disk says nothing about the file: it is left for the next start.
-      if (failure.code !== "io") await this.#quarantine(fileName);
-      const moved = failure.code === "io" ? "" : `; it was moved to ${quarantineName}/`;
-      const message = `the diff ${fileName} cannot be used: ${failure.what}${moved}`;
-      store.addLoss({ fileName, toB: gidOf(fileName), message, atMs: volume.platform.clock.nowMs() });
-      volume.log.error("a diff cannot be used", { file: fileName, error: failure });
+      // What it costs is known when all others are registered.
+      this.#unusable.push({ fileName, error: asWalbError(error, { file: volume.pathOf(fileName) }) });
+    }
+  }
+
+  /** A file without a row that cannot be used. */
+  async #setAside(fileName: string, error: WalbError): Promise<void> {
+    const { store, log, platform } = this.#volume;
+    const toB = isDiffName(fileName) ? parseDiffFileName(fileName).to.gidB : undefined;
+    // The way to the newest snapshot leads past it, or there is none yet.
+    const isMissed = toB !== undefined && store.base !== undefined && toB > this.#volume.latest().from.gidB;
+    if (isUnreadable(error)) {
+      // That says nothing about the file: it is left for the next start.
+      log.error("a file that may be a diff cannot be read", { file: fileName, error });
+      if (isMissed)
+        this.#volume.strayTrouble ??= { error: strayError(this.#volume.name, error), atMs: platform.clock.nowMs() };
+    } else if (isMissed) {
+      await this.#quarantine(fileName);
+      const message = `the diff ${fileName} cannot be used: ${error.what}; it was moved to ${quarantineName}/`;
+      store.addLoss({ fileName, toB, message, atMs: platform.clock.nowMs() });
+      log.error("a diff cannot be used", { file: fileName, error });
+    } else {
+      try {
+        await moveToUnknown(this.#volume, fileName);
+        this.#found.quarantined.push(fileName);
+        log.warn("a file that is no diff of the volume was moved aside", { file: fileName, error });
+      } catch (failure) {
+        if (!isUnwritable(failure)) throw failure;
+        log.warn("a file that is no diff of the volume cannot be moved aside", { file: fileName, error: failure });
+      }
     }
   }
 
@@ -223,12 +292,25 @@ class Reconciliation {
   }
 }
 
-/** The gid that a file's name says it reaches; the largest one when it says none. */
-function gidOf(fileName: string): bigint {
+/** Whether a name is one that an archive gives a diff. */
+function isDiffName(fileName: string): boolean {
   try {
-    const { gidB } = parseDiffFileName(fileName).to;
-    return gidB <= BigInt(Number.MAX_SAFE_INTEGER) ? gidB : BigInt(Number.MAX_SAFE_INTEGER);
+    return diffFileName(parseDiffFileName(fileName)) === fileName;
   } catch {
-    return BigInt(Number.MAX_SAFE_INTEGER);
+    return false;
   }
+}
+
+/** Rights, trouble of the disk or the host, or a link to what is not there now. */
+function isUnreadable({ code }: WalbError): boolean {
+  return code === "io" || code === "not-found";
+}
+
+function strayError(volume: string, error: WalbError): WalbError {
+  const why = error.cause instanceof Error ? `: ${error.cause.message}` : "";
+  return new WalbError("unreadable", {
+    what: `a diff that may be the next one cannot be read: ${error.what}${why}`,
+    where: { ...error.where, volume },
+    hint: `${error.hint ?? "look at where it is, and at the kernel log"}; then restart the archive, which takes it then`,
+  });
 }

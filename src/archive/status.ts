@@ -9,6 +9,7 @@ import { type Trouble, troubleReport } from "../volume/trouble.ts";
 import { allActions } from "./action.ts";
 import { baseFault } from "./base-image.ts";
 import { beginAnew } from "./diffs.ts";
+import { unknownFiles } from "./quarantine.ts";
 import type { ReplicaState } from "./replication/replicas.ts";
 import { restoredGids } from "./restored.ts";
 import { applyTrouble, applyWaiting } from "./unfinished.ts";
@@ -30,6 +31,7 @@ export async function volumeReport(volume: ArchiveVolume): Promise<VolumeReport>
   const images = await imageFacts(volume);
   const waiting = applyWaiting(volume);
   await forgetReadable(volume);
+  const unknown = await unknownTrouble(volume);
   const isLasting = ["damaged", "unreadable"].includes(images.trouble?.error.code ?? "");
   return {
     volume: volume.name,
@@ -56,13 +58,15 @@ export async function volumeReport(volume: ArchiveVolume): Promise<VolumeReport>
     ...(waiting === undefined ? {} : { waiting }),
     ...troubleReport(
       lossTrouble(volume) ??
+        volume.strayTrouble ??
         gapTrouble(volume) ??
         volume.damage ??
         (isLasting ? images.trouble : undefined) ??
         volume.trouble ??
         volume.replicas.trouble ??
         applyTrouble(volume) ??
-        images.trouble,
+        images.trouble ??
+        unknown,
     ),
   };
 }
@@ -83,6 +87,11 @@ async function forgetReadable(volume: ArchiveVolume): Promise<void> {
       return;
     }
   }
+}
+
+async function unknownTrouble(volume: ArchiveVolume): Promise<Trouble | undefined> {
+  const error = await unknownFiles(volume).catch((failure: unknown) => asWalbError(failure, { volume: volume.name }));
+  return error === undefined ? undefined : { error, atMs: volume.machine.sinceMs };
 }
 
 /** The status of a volume that could not be opened. */

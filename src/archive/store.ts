@@ -340,6 +340,11 @@ export class ArchiveStore {
     this.#change({ lost: loss });
   }
 
+  /** Of files that nobody misses. */
+  forgetLosses(fileNames: readonly string[]): void {
+    this.#change({ mended: fileNames });
+  }
+
   /** The image is being brought, or was brought, to a new state; diffs it does not need any more go with that. */
   setBase(base: ArchiveState, gone: readonly StoredDiff[] = []): void {
     const isSteady = base.to === undefined;

@@ -63,6 +63,8 @@ export class ArchiveVolume {
   trouble: Trouble | undefined;
   /** Of an apply that was begun, is not finished, and goes on by itself. */
   unfinishedApply: UnfinishedApply | undefined;
+  /** Of a file that may be the next diff and could not be read at start. */
+  strayTrouble: Trouble | undefined;
   /** Gid of the cold image that is taking the place of the base, or was when something failed. */
   promoting: bigint | undefined;
   /** Files found to be damaged, by name; a new diff says nothing about them. */

@@ -1,5 +1,16 @@
+import { Database } from "bun:sqlite";
 import { describe, expect, test } from "bun:test";
-import { mkdirSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
+import {
+  copyFileSync,
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  renameSync,
+  statSync,
+  symlinkSync,
+  writeFileSync,
+} from "node:fs";
 import type { WalbError } from "../../src/errors.ts";
 import { codeOf } from "../helpers/errors.ts";
 import { expectSame, pointsOf, run, statusOf } from "./harness.ts";
@@ -82,6 +93,118 @@ describe("a volume", () => {
       writeFileSync(`${directory}/${cut}`, original);
       scene.role = await reopened(scene);
       expect(await expectAllRestorable(scene, history)).toEqual([0, 1, 2, 3, 4, 5, 6]);
+    });
+  });
+
+  test("with junk among its diffs is as good as before, and says how to get rid of it until that is done", async () => {
+    await withArchive(async (scene) => {
+      const history = new History(900, 2);
+      for (let i = 0; i < 4; i++) history.step();
+      await archived(scene, history);
+      const other = { volume: "other", uuid: "a".repeat(32) };
+      await run(scene.role.control, "init", { volume: "other" });
+      await sendImage(scene.peer, history.at(0), { ...other, gidE: 0n });
+      for (let gid = 0; gid < 4; gid++) await deliver(scene, history, gid, gid + 1);
+      await deliver(scene, history, 0, 2, other);
+      await run(scene.role.control, "init", { volume: "new" });
+      await scene.role.close("graceful");
+      const directory = `${scene.data}/vol0`;
+      const foreign = readdirSync(`${scene.data}/other`).find((name) => name.endsWith("-0-2.wdiff"))!;
+      renameSync(`${scene.data}/other/${foreign}`, `${directory}/${foreign}`);
+      writeFileSync(`${directory}/junk.wdiff`, "junk");
+      writeFileSync(`${directory}/20270115081000-M--06-7.wdiff`, "junk");
+      mkdirSync(`${directory}/directory.wdiff`);
+      writeFileSync(`${scene.data}/new/junk.wdiff`, "junk");
+      for (let i = 0; i < 2; i++) {
+        scene.role = await reopened(scene);
+        const { trouble, state } = await statusOf(scene.role.control);
+        expect(state).toBe("Archived");
+        expect(trouble).toMatchObject({
+          code: "unsupported",
+          message: expect.stringMatching(
+            /no diffs of the volume .*-0-2.wdiff, .*-M--06-7.wdiff, directory.wdiff, junk.wdiff$/,
+          ),
+          hint: expect.stringMatching(/: rm -r \/.*\/vol0\/quarantine\/unknown$/),
+        });
+        expect(await expectAllRestorable(scene, history)).toEqual([0, 1, 2, 3, 4]);
+        expect((await statusOf(scene.role.control, "new")).trouble).toMatchObject({ code: "unsupported" });
+        if (i === 0) await scene.role.close("graceful");
+      }
+      for (const volume of ["vol0", "new"]) {
+        const { trouble } = await statusOf(scene.role.control, volume);
+        Bun.spawnSync(["sh", "-c", (trouble as { hint: string }).hint.split(": ").at(-1)!]);
+        expect((await statusOf(scene.role.control, volume)).trouble).toBeUndefined();
+      }
+      await sendImage(scene.peer, history.at(0), { volume: "new", uuid: "b".repeat(32), gidE: 0n });
+      await scene.role.close("graceful");
+      scene.role = await reopened(scene);
+      for (const volume of ["vol0", "new"]) {
+        expect((await statusOf(scene.role.control, volume)).trouble).toBeUndefined();
+      }
+    });
+  });
+
+  test("whose row of a diff says another size than its file, which is good, believes the file, but not one of another place", async () => {
+    await withArchive(async (scene) => {
+      const history = new History(900, 2);
+      for (let i = 0; i < 4; i++) history.step();
+      await archived(scene, history);
+      for (let gid = 0; gid < 4; gid++) await deliver(scene, history, gid, gid + 1);
+      await scene.role.close("graceful");
+      const directory = `${scene.data}/vol0`;
+      const files = () =>
+        readdirSync(directory)
+          .filter((name) => name.endsWith(".wdiff"))
+          .sort();
+      const sizes = files().map((name) => statSync(`${directory}/${name}`).size);
+      const setSizes = () => {
+        const database = new Database(`${directory}/volume.db`);
+        database.run("UPDATE diff SET size_bytes = size_bytes + 512");
+        database.close();
+      };
+      setSizes();
+      scene.role = await reopened(scene);
+      expect((await statusOf(scene.role.control)).trouble).toBeUndefined();
+      expect(await expectAllRestorable(scene, history)).toEqual([0, 1, 2, 3, 4]);
+      expect(await run(scene.role.control, "verify", { volume: "vol0" })).toMatchObject({ damage: [] });
+      expect((await statusOf(scene.role.control)).wdiffBytes).toBe(sizes.reduce((sum, size) => sum + size));
+      await scene.role.close("graceful");
+      // A good file of the same log in a wrong place.
+      const [first, , third] = files();
+      copyFileSync(`${directory}/${first}`, `${directory}/${third}`);
+      scene.role = await reopened(scene);
+      expect((await statusOf(scene.role.control)).trouble).toMatchObject({
+        code: "damaged",
+        message: expect.stringMatching(/instead of .*moved to quarantine.* gid 3 /),
+      });
+      expect(readdirSync(`${directory}/quarantine`)).toEqual([third!]);
+      expect(await expectAllRestorable(scene, history)).toEqual([0, 1, 2]);
+    });
+  });
+
+  test("one of whose diffs is a link to what is not mounted takes it when it is, however often it was started before", async () => {
+    await withArchive(async (scene) => {
+      const history = new History(900, 2);
+      for (let i = 0; i < 4; i++) history.step();
+      await archived(scene, history);
+      for (let gid = 0; gid < 4; gid++) await deliver(scene, history, gid, gid + 1);
+      const directory = `${scene.data}/vol0`;
+      const file = readdirSync(directory).find((name) => name.endsWith("-2-3.wdiff"))!;
+      mkdirSync(`${scene.directory}/mounted`);
+      renameSync(`${directory}/${file}`, `${scene.directory}/mounted/${file}`);
+      symlinkSync(`${scene.directory}/mounted/${file}`, `${directory}/${file}`);
+      for (const isMounted of [true, false, false, false, true]) {
+        await scene.role.close("graceful");
+        const [from, to] = isMounted ? ["away", "mounted"] : ["mounted", "away"];
+        if (existsSync(`${scene.directory}/${from}`))
+          renameSync(`${scene.directory}/${from}`, `${scene.directory}/${to}`);
+        scene.role = await reopened(scene);
+        const gids = await expectAllRestorable(scene, history);
+        expect(gids).toEqual(isMounted ? [0, 1, 2, 3, 4] : [0, 1, 2]);
+        const { trouble } = await statusOf(scene.role.control);
+        if (isMounted) expect(trouble).toBeUndefined();
+        else expect(trouble).toMatchObject({ message: expect.stringContaining(file) });
+      }
     });
   });
 
