@@ -5,6 +5,7 @@ import { program } from "./commands.ts";
 import { renderGroupHelp, renderVerbHelp } from "./help.ts";
 import { environmentName, nearest } from "./parse.ts";
 import { bareCommand, namedCommands, type WalbCommand } from "./program.ts";
+import { withLocalTimes } from "./text/time.ts";
 import type { AnyVerb, Io } from "./verb.ts";
 
 /** Which command a line means. */
@@ -110,8 +111,9 @@ function report(
   const isPlain = error.cause instanceof Error && error.cause.message === error.what;
   const text =
     isPlain || (error.code === "usage" && Object.keys(error.where).join() === "field") ? error.what : error.message;
-  io.err(`walb: ${text}\n`);
-  if (error.hint !== undefined) io.err(`  ${error.hint}\n`);
+  const said = `walb: ${text}\n${error.hint === undefined ? "" : `  ${error.hint}\n`}`;
+  // What a person wrote is told as it was written; what programs read keeps UTC.
+  io.err(error.code === "usage" ? said : withLocalTimes(said));
   if (error.code === "usage" && verb !== undefined) {
     io.err(`  example: ${verb.examples[0] ?? ""}\n  help: ${["walb", ...path].join(" ")} --help\n`);
   }

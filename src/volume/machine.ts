@@ -110,7 +110,7 @@ export class VolumeMachine<State extends string, Action extends string> {
         throw new WalbError("busy", {
           what: `cannot ${what} while ${action} is running`,
           where: { volume: this.volume },
-          hint: "wait for it, or cancel it first",
+          hint: `wait for it, see walb status ${this.volume}; or end it where it was started, with Ctrl-C`,
         });
       }
     }

@@ -56,7 +56,7 @@ export async function startFakeFleet(nodeIds: typeof sameNames = sameNames): Pro
   };
   const refuse = (volume: string): never => {
     const hint = `look with: walb snapshots ${volume} --server ${nodeIds.archive}; or not`;
-    throw new WalbError("state", { what: "refused by the fake", where: { volume }, hint });
+    throw new WalbError("state", { what: "refused by the fake since 2026-01-01T00:00:00Z", where: { volume }, hint });
   };
   const nowMs = Date.now();
 

@@ -1,4 +1,5 @@
 import { afterEach, expect, test } from "bun:test";
+import { formatTime } from "../../src/cli/text/time.ts";
 import { type FakeFleet, startFakeFleet } from "./fleet-fixture.ts";
 
 let fleet: FakeFleet;
@@ -32,4 +33,14 @@ test("commands in a daemon's hint name it as the fleet does", async () => {
   fleet.states.archive = "down";
   const { code, err } = await fleet.run(["label", "vol0", "1", "upgrade", "--server", "a0"]);
   expect([code, err]).toEqual([4, expect.stringContaining("walb snapshots vol0 --server a0; or not")]);
+});
+
+test("moments in a daemon's error are told in local time, and to programs in UTC", async () => {
+  fleet = await startFakeFleet();
+  fleet.states.archive = "down";
+  const label = ["label", "vol0", "1", "upgrade"];
+  expect((await fleet.run(label)).err).toContain(`by the fake since ${formatTime(Date.UTC(2026, 0, 1))}\n`);
+  expect(JSON.parse((await fleet.run([...label, "--json"])).err)).toMatchObject({
+    error: { what: "refused by the fake since 2026-01-01T00:00:00Z" },
+  });
 });

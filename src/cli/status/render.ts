@@ -3,7 +3,7 @@ import type { Lag } from "../../fleet/protection.ts";
 import { progressLine } from "../progress.ts";
 import { formatSize } from "../text/size.ts";
 import { renderTable } from "../text/table.ts";
-import { formatAge, formatTime } from "../text/time.ts";
+import { formatAge, formatTime, withLocalTimes } from "../text/time.ts";
 import { type FleetStatus, runningJobs, type ServerReport, type VolumeRow } from "./collect.ts";
 
 /** Shorter actions come and go all the time. */
@@ -38,7 +38,7 @@ export function renderStatus({ rows, reports, nowMs }: FleetStatus): string {
     text += `${server.name}: warning: it runs with --insecure: whoever reaches ${server.address} can read and delete backups\n`;
   }
   for (const report of reports) text += running(report, nowMs);
-  return text;
+  return withLocalTimes(text);
 }
 
 function cells({ volume, isProtected, measure }: VolumeRow): string[] {

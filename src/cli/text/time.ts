@@ -100,3 +100,14 @@ function zonedTime(parts: readonly number[], ms: number, zone: string): number |
   if (hours > 23 || minutes > 59) return undefined;
   return time.getTime() - (zone.startsWith("-") ? -1 : 1) * (hours * 60 + minutes) * 60_000;
 }
+
+/** A moment in UTC, ISO 8601, as daemons write it. */
+const utcTime = /\b\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d+)?Z/g;
+
+/** A daemon's text with its moments in local time, as `walb snapshots` lists them and `--at` takes them. */
+export function withLocalTimes(text: string): string {
+  return text.replace(utcTime, (found) => {
+    const ms = Date.parse(found);
+    return Number.isNaN(ms) ? found : formatTime(ms);
+  });
+}

@@ -6,7 +6,6 @@ import { clientFlags, print } from "../common.ts";
 import { asGid, asPath, asText, asVolume, option, parseAddress, toggle } from "../flags.ts";
 import { runJob } from "../job.ts";
 import { notVerified, remarkFuture } from "../restore/remarks.ts";
-import { errorWithLocalTimes } from "../restore/times.ts";
 import { archiveClient, serverFor } from "../servers.ts";
 import { formatSize } from "../text/size.ts";
 import { formatDuration, formatTime, parseTime } from "../text/time.ts";
@@ -63,10 +62,7 @@ export const verb = defineVerb({
       ...(flags.overwrite ? { overwrite: true } : {}),
       ...(flags["dry-run"] ? { dryRun: true } : {}),
     };
-    const result = await runJob(archiveClient(server), "restore", params, flags, io).catch((error: unknown) => {
-      // What programs read keeps UTC.
-      throw flags.json ? error : errorWithLocalTimes(error);
-    });
+    const result = await runJob(archiveClient(server), "restore", params, flags, io);
     const point = `${volume} as of ${formatTime(result.timeMs)} (snapshot ${result.gid}, ${formatSize(result.sizeBytes)})`;
     const to = params.to ?? result.path ?? "an image that the archive keeps";
     const takes = result.estimateMs === undefined ? "" : `, about ${formatDuration(result.estimateMs)}`;

@@ -79,7 +79,10 @@ export const verb = defineVerb({
       const { tasks, waiting } = planWorker([current], policy, io.nowMs());
       const [task] = tasks;
       if (task === undefined) {
-        if (waiting[0] !== undefined) throw new WalbError("state", { what: waiting[0].reason, where: { volume } });
+        if (waiting[0] !== undefined) {
+          const hint = `look with: walb status ${volume}; then say it again`;
+          throw new WalbError("state", { what: waiting[0].reason, where: { volume }, hint });
+        }
         break;
       }
       remark(flags, io, `${taskText(task)}: ${task.reason}`);
