@@ -218,6 +218,16 @@ describe("a volume's life through the verbs", () => {
     ]);
   });
 
+  test("a full backup beside those the archive has is refused before anything is given up", async () => {
+    Object.assign(fleet.states, { storage: "Target", proxy: "Started", archive: "Archived" });
+    const { code, err } = await fleet.run(["backup", "vol0", "--full"]);
+    expect([code, err]).toEqual([
+      4,
+      expect.stringContaining("walb stop vol0 --server a0; walb reset vol0 --server a0"),
+    ]);
+    expect(fleet.calls).toEqual([]);
+  });
+
   test("a backup that broke off says why the archive ended it", async () => {
     fleet.states.storage = "SyncReady";
     const plain = await fleet.run(["backup", "broken-off", "--full"]);

@@ -173,6 +173,17 @@ test("an overflowed or stopped target is prepared for a backup, and the archive 
   const model = new FleetModel(names, 2);
   model.storages.get("s0")!.state = "Stopped";
   model.proxies.get("p1")!.archives.clear();
-  const steps = planPrepareBackup(model.view(), "s0", { isAsked: true }).map(stepText);
+  const steps = planPrepareBackup(model.view(), "s0", { asked: "hash" }).map(stepText);
   expect(steps).toEqual(["s0: reset vol0", "p1: send vol0 to a0 at a0", "p2: send vol0 to a0 at a0"]);
+});
+
+test("no log is given up for a backup that the archive is going to refuse", () => {
+  const model = new FleetModel(names, 2);
+  const prepare = (asked: "full" | "hash") => () => planPrepareBackup(model.view(), "s0", { asked });
+  expect(prepare("full")).toThrow(/the archive has backups of the volume/);
+  model.archives.get("a0")!.state = "Stopped";
+  expect(prepare("hash")).toThrow(/takes no backup in state Stopped/);
+  model.archives.get("a0")!.state = "SyncReady";
+  expect(prepare("hash")).toThrow(/no backup of the volume to compare with/);
+  expect(prepare("full")().map(stepText).slice(0, 2)).toEqual(["s0: stop vol0", "s0: reset vol0"]);
 });

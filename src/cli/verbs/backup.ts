@@ -4,7 +4,7 @@ import type { troubleSchema } from "../../control/schemas.ts";
 import { asWalbError, type ErrorCode, errorCodes, WalbError } from "../../errors.ts";
 import type { Fleet, FleetServer } from "../../fleet/fleet.ts";
 import { collectView } from "../../fleet/procedures/collect.ts";
-import { planAfterBackup, planGoOn, planPrepareBackup } from "../../fleet/procedures/plan-storages.ts";
+import { type BackupMode, planAfterBackup, planGoOn, planPrepareBackup } from "../../fleet/procedures/plan-storages.ts";
 import { type Step, stepText } from "../../fleet/procedures/step.ts";
 import { callOptions, clientFlags, loadFleet, print, remark } from "../common.ts";
 import { asVolume, toggle } from "../flags.ts";
@@ -18,7 +18,7 @@ import { waitRestorable } from "../wait.ts";
 
 /** What kind of backup, and why. */
 interface Choice {
-  readonly mode: "full" | "hash";
+  readonly mode: BackupMode;
   readonly why: string;
 }
 
@@ -75,8 +75,8 @@ export const verb = defineVerb({
   description:
     "Without --full or --hash it does what is needed: hash when the archive has an image already, else full; " +
     "it says which and why. Before, it makes ready what is needed: a standby or a log that has overflowed is reset, the " +
-    "archive gets a place, the proxies are told to feed it. With --full or --hash a volume that is backed up already is " +
-    "backed up anew. Afterwards archives that proxies feed, too, are brought along. Ctrl-C cancels; with --timeout the backup goes on when the time is over.",
+    "archive gets a place, the proxies are told to feed it. With --hash a volume that is backed up already is backed up " +
+    "anew, and so with --full after its backups were deleted. Afterwards archives that proxies feed, too, are brought along. Ctrl-C cancels; with --timeout the backup goes on when the time is over.",
   positionals: [{ name: "VOL", help: "name of the volume", isRequired: true }],
   flags: {
     full: toggle("send every block"),
@@ -103,7 +103,7 @@ export const verb = defineVerb({
     const view = await collectView(fleetWith(fleet, at), volume, askOptions(flags, io));
     const procedureFlags = { ...flags, "dry-run": false };
     for (const { server, error } of view.missing) remark(flags, io, `going on without ${server.name}: ${error.what}`);
-    for (const step of planPrepareBackup(view, at.name, { isAsked: asked !== undefined })) {
+    for (const step of planPrepareBackup(view, at.name, { asked })) {
       remark(flags, io, `${stepText(step)} (${step.why})`);
       await doStep(step, procedureFlags, io);
     }

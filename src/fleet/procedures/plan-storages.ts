@@ -84,9 +84,11 @@ function isOnItsWay(view: VolumeView, addresses: readonly string[]): boolean {
   );
 }
 
+export type BackupMode = "full" | "hash";
+
 export interface PrepareOptions {
-  /** Somebody asked for this kind of backup: what is in its way is stopped and reset. */
-  readonly isAsked: boolean;
+  /** Somebody asked for this kind of backup: what is in its way at the storage is stopped and reset. */
+  readonly asked?: BackupMode | undefined;
 }
 
 /**
@@ -94,7 +96,7 @@ export interface PrepareOptions {
  * proxies feed it.
  * @throws WalbError `not-found`, `state` naming the way out.
  */
-export function planPrepareBackup(view: VolumeView, name: string, { isAsked }: PrepareOptions): Step[] {
+export function planPrepareBackup(view: VolumeView, name: string, { asked }: PrepareOptions): Step[] {
   const { volume, primary } = view;
   const { server: at, volume: known } = storageAt(view, name);
   if (known.state === "Clear") {
@@ -114,13 +116,16 @@ export function planPrepareBackup(view: VolumeView, name: string, { isAsked }: P
       hint: `switch: walb switch ${volume} --to ${name}; or first: walb standby ${volume} --server ${other.server.name}`,
     });
   }
+  // An archive that only the storage can reach says itself what it lacks.
+  const state = view.archives.find(({ server }) => server.name === primary.name)?.volume.state;
+  if (asked !== undefined && state !== undefined) requireTaken(view, asked, state);
   const steps: Step[] = [];
   const add = (action: Step["action"], why: string, server = at): void => {
     steps.push({ at: server, volume, action, why });
   };
   if (known.state === "Standby") add({ kind: "stop", mode: "graceful" }, "it is a standby");
   if (known.state === "Stopped") {
-    if (!isAsked && known.isOverflow !== true) {
+    if (asked === undefined && known.isOverflow !== true) {
       throw new WalbError("state", {
         what: "the volume is stopped, and its log has everything that is missing: no backup is needed",
         where: { host: at.name, volume },
@@ -129,14 +134,33 @@ export function planPrepareBackup(view: VolumeView, name: string, { isAsked }: P
     }
     add({ kind: "reset" }, known.isOverflow === true ? "its log has overflowed" : "its log is given up for the backup");
   }
-  if (known.state === "Target" && isAsked) {
+  if (known.state === "Target" && asked !== undefined) {
     add({ kind: "stop", mode: "graceful" }, "it is the target already");
     add({ kind: "reset" }, "its log is given up for the backup");
   }
-  // An archive that only the storage can reach says itself what it lacks.
-  const state = view.archives.find(({ server }) => server.name === primary.name)?.volume.state;
   if (state === "Clear") add({ kind: "init-archive" }, `${primary.name} does not know ${volume}`, primary);
   return [...steps, ...feedPrimary(view)];
+}
+
+/** The log is not given up for a backup that the archive is going to refuse. @throws WalbError `state`. */
+function requireTaken({ volume, primary }: VolumeView, asked: BackupMode, state: string): void {
+  const refuse = (what: string, hint: string): never => {
+    throw new WalbError("state", { what, where: { host: primary.name, volume }, hint });
+  };
+  const at = `${volume} --server ${primary.name}`;
+  if (imageStates.includes(state)) {
+    if (asked === "hash") return;
+    refuse(
+      "the archive has backups of the volume, a full backup would begin without them",
+      `compare with them: walb backup ${volume} --hash; or delete them first: walb stop ${at}; walb reset ${at}`,
+    );
+  }
+  if (state === "SyncReady" || state === "Clear") {
+    if (asked === "full") return;
+    refuse("the archive has no backup of the volume to compare with", `walb backup ${volume} --full`);
+  }
+  const hint = state === "Stopped" ? `start it there: walb start ${at}` : `look with: walb status ${volume}`;
+  refuse(`the archive takes no backup in state ${state}`, hint);
 }
 
 /**
@@ -215,8 +239,8 @@ export function planSwitch(view: VolumeView, to: FleetServer, { isForced, device
       ? { ...storage, volume: { ...storage.volume, state: "SyncReady" } }
       : storage,
   );
-  steps.push(...planPrepareBackup({ ...behind(view, steps), storages: ready }, to.name, { isAsked: true }));
   const mode = imageStates.includes(archiveAt(view, primary.name).volume.state) ? "hash" : "full";
+  steps.push(...planPrepareBackup({ ...behind(view, steps), storages: ready }, to.name, { asked: mode }));
   const why = mode === "hash" ? "the archive has an image to compare with" : "the archive has no image yet";
   const archive = after.length === 0 ? {} : { archive: primary };
   steps.push({ at: to, volume, action: { kind: "backup", mode, ...archive }, why });
