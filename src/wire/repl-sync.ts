@@ -12,7 +12,7 @@
  */
 import type { Compute } from "../native/codec.ts";
 import type { MemoryPool } from "../native/memory.ts";
-import type { ArchiveState, DiffMeta } from "../snapshot/types.ts";
+import type { ArchiveState, DiffMeta, Snapshot } from "../snapshot/types.ts";
 import { readAnswer, sendDecision } from "./answers.ts";
 import { type BulkSink, bulkLbMax, type EncodedBulk, receiveBulks, sendBulks, volumeLbMax } from "./bulk-stream.ts";
 import { readParameters, sendParameters } from "./commands.ts";
@@ -118,13 +118,17 @@ export async function runReplSync(stream: WireStream, client: ReplClient): Promi
   if (second.kind !== "accept") return { answer: second, step: "kind" };
   const kind = await stream.readI32("the kind of replication");
   if (kind === ReplKind.full) await sendFull(stream, client);
-  else if (kind === ReplKind.resync) await sendResync(stream, client);
-  else if (kind !== ReplKind.hashOrDiff) {
+  else if (kind === ReplKind.resync) {
+    if (!client.allowResync) throw stream.protocolError("the kind of replication", "a resync was not allowed");
+    await sendResync(stream, client);
+  } else if (kind !== ReplKind.hashOrDiff) {
     throw stream.protocolError("the kind of replication", `kind ${kind} is not known`);
   }
-  // Each turn brings the receiver forward; the bound only ends a pair that does not converge.
-  for (let turns = 0; turns < 1_000_000; turns++) {
+  let beforeGid: bigint | undefined;
+  for (;;) {
     const latest = await stream.read("the receiver's state", takeArchiveState, stream.commitDeadlineMs);
+    requireForward(stream, latest.from, beforeGid);
+    beforeGid = latest.from.gidB;
     const turn = await client.next(latest);
     if (turn.kind === "stop") {
       stream.put((encoder) => encoder.i32(ReplTurnCode.stop));
@@ -137,7 +141,14 @@ export async function runReplSync(stream: WireStream, client: ReplClient): Promi
       if (answer.kind !== "accept") return { answer, step: "diff" };
     }
   }
-  throw stream.protocolError("the receiver's state", "the replication does not come to an end");
+}
+
+/** Each turn brings the receiver forward: one that says otherwise would be sent the same for ever. */
+function requireForward(stream: WireStream, { gidB, gidE }: Snapshot, beforeGid: bigint | undefined): void {
+  const step = "the receiver's state";
+  if (gidE > BigInt(Number.MAX_SAFE_INTEGER)) throw stream.protocolError(step, `no history has a gid ${gidE}`);
+  if (beforeGid === undefined || gidB > beforeGid) return;
+  throw stream.protocolError(step, `it is at gid ${gidB} although it took what leads on from gid ${beforeGid}`);
 }
 
 async function sendFull(stream: WireStream, client: ReplClient): Promise<void> {

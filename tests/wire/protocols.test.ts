@@ -616,6 +616,44 @@ describe("refusals", () => {
     expect(resultOf(client)).toEqual({ answer, step: "kind" });
     expect(scenario).toBeDefined();
   });
+
+  for (const [what, kind, allowResync, states, error] of [
+    ["never gets further", ReplKind.hashOrDiff, false, [5n, 5n], "it is at gid 5 although"],
+    ["goes back", ReplKind.hashOrDiff, false, [5n, 4n], "it is at gid 4 although"],
+    ["is beyond any history", ReplKind.hashOrDiff, false, [2n ** 60n], "no history has a gid"],
+    ["resynchronizes unasked", ReplKind.resync, false, [], "a resync was not allowed"],
+  ] as const) {
+    test(`a receiver that ${what} ends the replication`, async () => {
+      const pool = testPool();
+      let stateAt = 0;
+      let turns = 0;
+      const [client] = await converse(
+        streamPair(),
+        (stream) =>
+          runReplSync(stream, {
+            volume: "v0",
+            archiveUuid,
+            allowResync,
+            accepted: () => undefined,
+            next: async () => {
+              turns += 1;
+              return { kind: "diff", request: { sizeLb: 20, uuid, diff }, packs: () => packsFrom(pool) };
+            },
+          } as never),
+        (stream) =>
+          serveReplSync(stream, { pool, compute }, {
+            decide: async () => accept,
+            choose: async () => ({ kind }),
+            diff: async () => ({ sink: new DiffSink() }),
+            latest: async () => ({ from: clean(states[stateAt++] ?? 0n), timestampS: 7 }),
+          } as never),
+      );
+      expect(client.status === "rejected" && client.reason).toMatchObject({ code: "protocol" });
+      expect(client.status === "rejected" && String(client.reason)).toContain(error);
+      expect(turns).toBe(Math.max(0, states.length - 1));
+      pool.expectEmpty();
+    });
+  }
 });
 
 describe("bhash", () => {
