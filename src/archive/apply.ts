@@ -61,6 +61,7 @@ export async function applyToBase(
     const bytes = metas.reduce((sum, meta) => sum + store.diff(meta).contentLb * lbBytes, 0);
     return { gid: newBaseGid, bytes, lostPointCount };
   }
+  await volume.images.checkWritable?.(volume.name);
   context.accepted?.();
   if (cold !== undefined) await promoteCold(volume, cold);
   await requireBaseImage(volume);

@@ -58,8 +58,17 @@ export function pointsOfBase(volume: ArchiveVolume): RestorePoint[] {
   return points.filter(({ gid }) => planStart(set, base, colds.all, gid).cold === undefined);
 }
 
-function missing(volume: ArchiveVolume): Promise<WalbError> {
-  return lost(volume, "the base image is missing");
+async function missing(volume: ArchiveVolume): Promise<WalbError> {
+  const { name, images, promoting: gid } = volume;
+  const kept = gid === undefined ? undefined : snapshotImage(name, "promoting", gid);
+  if (kept === undefined || !(await images.exists(kept))) return await lost(volume, "the base image is missing");
+  const trouble = await images.trouble?.(name);
+  const first = trouble?.hint === undefined ? "" : `${trouble.what}; ${trouble.hint}; then `;
+  return new WalbError("state", {
+    what: `an apply is not finished: ${images.pathOf(kept)}, the point gid ${gid}, is yet to become the base image`,
+    where: { volume: name, file: images.pathOf(baseImage(name)) },
+    hint: `nothing is lost: ${first}start the archive again, or: walb apply ${name} --before ${gid}`,
+  });
 }
 
 async function sizeFault(volume: ArchiveVolume, imageBytes: number): Promise<WalbError | undefined> {

@@ -46,10 +46,18 @@ function accessHint(file: string | undefined): string {
   return `${user}, which may not use it${show}`;
 }
 
+/** A device has no space left when what it is in promised more than it has. */
+function hintFor(errnoName: string, file: string | undefined): string | undefined {
+  if (errnoName === "ENOSPC" && file?.startsWith("/dev/") === true && !file.startsWith("/dev/shm/")) {
+    return "what the device is in is full: grow the thin pool (lvextend), or remove restored images that nobody needs";
+  }
+  return hints[errnoName];
+}
+
 /** @param what what failed: "read of 4096 bytes". @param errno positive. */
 export function errnoError(what: string, errno: number, where: ErrorPlace): WalbError {
   const cause = new ErrnoError(errno);
-  const hint = cause.errnoName === "EACCES" ? accessHint(where.file) : hints[cause.errnoName];
+  const hint = cause.errnoName === "EACCES" ? accessHint(where.file) : hintFor(cause.errnoName, where.file);
   return new WalbError(codes[cause.errnoName] ?? "io", {
     what: `${what} failed`,
     where,

@@ -61,7 +61,7 @@ export class SpaceReserve {
       try {
         return await work();
       } catch (error) {
-        if (!isFailedWrite(error) || !(await this.#giveUp())) throw error;
+        if (!isFailedWrite(error, this.#dataDir) || !(await this.#giveUp())) throw error;
       }
       return await work();
     } finally {
@@ -150,10 +150,14 @@ export class SpaceReserve {
   }
 }
 
-/** Not what was refused beforehand because it needs more than is free: a little more does not change that. */
-function isFailedWrite(error: unknown): boolean {
-  const { code, cause } = asWalbError(error);
-  return code === "no-space" && cause !== undefined;
+/**
+ * Not what was refused beforehand because it needs more than is free: a little more does not change that; nor does it help
+ * images that are in a volume group.
+ */
+function isFailedWrite(error: unknown, dataDir: string): boolean {
+  const { code, cause, where } = asWalbError(error);
+  const isElsewhere = where.file !== undefined && !where.file.startsWith(`${dataDir}/`);
+  return code === "no-space" && cause !== undefined && !isElsewhere;
 }
 
 /** Bytes that also take their space on a file system that compresses. */

@@ -219,3 +219,38 @@ test("an archive says how a point that is kept as an image takes the place of a 
     expect((await statusOf(scene.role.control)).trouble).toBeUndefined();
   });
 });
+
+test("an apply does not begin in a pool that is read-only; in one that becomes so the half is told, and nothing is lost", async () => {
+  await withLvmScene(30, "tp", async (scene) => {
+    await twoPoints(scene);
+    await scene.command("restore", { gid: 3 });
+    scene.lvm.isPoolFailed = true;
+    await scene.archive.platform.clock.sleep(1_500);
+    const before = scene.lvm.names;
+    expect(await codeOf(scene.command("apply", { gid: 3 }))).toBe("state");
+    expect(scene.lvm.names).toEqual(before);
+    scene.lvm.isPoolFailed = false;
+    await later(scene);
+    expect(await scene.check("before")).toEqual([2, 3, 4]);
+
+    const refused = {
+      exitCode: 5,
+      stdout: "",
+      stderr: "  Cannot send messages to thin pool with read only metadata.\n",
+    };
+    scene.lvm.intercept = ([program]) => {
+      if (!scene.lvm.volumes.has("wb_vol0")) scene.lvm.isPoolFailed = true;
+      return scene.lvm.isPoolFailed && program !== "lvs" && program !== "vgs" ? refused : undefined;
+    };
+    expect(await codeOf(scene.command("apply", { gid: 3 }))).toBe("read-only");
+    const { trouble } = (await later(scene)) as { trouble: { code: string; message: string; hint: string } };
+    expect(trouble).toMatchObject({ code: "state", message: expect.stringContaining("wb_vol0_3_tmp") });
+    expect(trouble.hint).toContain("nothing is lost");
+    expect(trouble.hint).toContain("lvconvert --repair");
+    scene.lvm.intercept = undefined;
+    scene.lvm.isPoolFailed = false;
+    await later(scene);
+    await codeOf(scene.command("apply", { gid: 3 }));
+    expect(await scene.check("after")).toEqual([3, 4]);
+  });
+});

@@ -38,6 +38,8 @@ export class FakeLvm {
   poolPercents: readonly [string, string] = ["0.00", "10.00"];
   /** Files that a command keeps locked, though the daemon that began it is gone. */
   readonly locked = new Set<string>();
+  /** The pool takes no changes of its metadata any more. */
+  isPoolFailed = false;
   #count = 0;
   /** Answers a command in the place of LVM; undefined lets it run. */
   intercept: ((argv: readonly string[]) => CommandResult | Promise<CommandResult> | undefined) | undefined;
@@ -196,7 +198,7 @@ export class FakeLvm {
     const pool =
       this.pool === undefined
         ? ""
-        : `  ${this.pool},,${this.totalBytes},${this.group},,twi-aotz--,${this.poolPercents.join(",")}\n`;
+        : `  ${this.pool},,${this.totalBytes},${this.group},,twi-aotz${this.isPoolFailed ? "M" : "-"}-,${this.poolPercents.join(",")}\n`;
     if (name === "") return pool + [...this.volumes].map(([each, volume]) => row(each, volume)).join("");
     if (name === this.pool) return pool;
     return row(name, this.#volume(name));

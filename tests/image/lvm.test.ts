@@ -2,6 +2,7 @@ import { afterAll, describe, expect, test } from "bun:test";
 import fc from "fast-check";
 import { Lvm, parseLvmPlace } from "../../src/image/lvm/lvm.ts";
 import { type LvRole, lvName, parseLvName } from "../../src/image/lvm/names.ts";
+import { errnoError } from "../../src/native/errno.ts";
 import type { CommandResult, Commands } from "../../src/platform/commands.ts";
 import { createClock } from "../../src/platform/real/clock.ts";
 import { closePlatform, createPlatform } from "../../src/platform/real/index.ts";
@@ -164,6 +165,18 @@ describe("LVM", () => {
     const thin = scripted({ lvcreate: { exitCode: 5, stderr: pool } });
     const create = new Lvm({ group: "vg", pool: "tp" }, thin.commands, createClock()).create("wb_a", 1 << 24);
     await expect(create).rejects.toMatchObject({ code: "no-space" });
+  });
+
+  test("says what to do about a pool that takes no changes, or that a write found no room in", async () => {
+    const stderr =
+      "  Cannot send messages to thin pool vg-tp-tpool (254:2) with read only metadata.\n  Failed to suspend vg/wb_a.\n";
+    const { commands } = scripted({ lvrename: { exitCode: 5, stderr } });
+    const lvm = new Lvm({ group: "vg", pool: "tp" }, commands, createClock());
+    const failure = { code: "read-only", hint: expect.stringContaining("lvconvert --repair") };
+    await expect(lvm.rename("wb_a_1_tmp", "wb_a")).rejects.toMatchObject(failure);
+    const enospc = 28;
+    expect(errnoError("write", enospc, { file: "/dev/vg/wb_a" }).hint).toContain("lvextend");
+    expect(errnoError("write", enospc, { file: "/srv/a" }).hint).toContain("file system");
   });
 
   test("refuses output that it does not understand", async () => {

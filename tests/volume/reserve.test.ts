@@ -83,8 +83,12 @@ test("the space kept back is free when the work begins, where what is removed is
 
 describe("where what is said to be free is not", () => {
   const quiet = { info() {}, warn() {} };
-  const noSpace = (cause?: Error) =>
-    new WalbError("no-space", { what: "no space left", ...(cause === undefined ? {} : { cause }) });
+  const noSpace = (cause?: Error, file?: string) =>
+    new WalbError("no-space", {
+      what: "no space left",
+      ...(cause === undefined ? {} : { cause }),
+      ...(file === undefined ? {} : { where: { file } }),
+    });
 
   test("work whose write finds no space is begun once more, with the space kept back", async () => {
     await withTemporaryDirectory(async (directory) => {
@@ -104,6 +108,7 @@ describe("where what is said to be free is not", () => {
 
   for (const [what, error] of [
     ["was refused for what it would need", noSpace()],
+    ["found no space in a volume group", noSpace(new Error("ENOSPC"), "/dev/vg/wb_a")],
     ["failed for another reason", new WalbError("io", { what: "write failed", cause: new Error("EIO") })],
   ] as const) {
     test(`work that ${what} is not begun again`, async () => {

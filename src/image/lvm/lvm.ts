@@ -345,6 +345,12 @@ function succeeded(argv: readonly string[], result: CommandResult): string {
 }
 
 function kindOf(said: string): { readonly code: ErrorCode; readonly hint: string } {
+  if (/read.only metadata/i.test(said)) {
+    return {
+      code: "read-only",
+      hint: "the metadata of the thin pool is full or damaged: deactivate the group, then lvextend --poolmetadatasize, lvconvert --repair",
+    };
+  }
   if (/insufficient (free|suitable)|not enough|no space|reached threshold/i.test(said)) {
     return {
       code: "no-space",

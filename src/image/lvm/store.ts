@@ -218,6 +218,11 @@ class LvmImageStore implements ImageStore {
     return undefined;
   }
 
+  async checkWritable(volume: string): Promise<void> {
+    const usage = await this.#lvm.poolUsage();
+    if (usage?.isFailed === true) throw this.#poolTrouble(volume, usage);
+  }
+
   #poolTrouble(volume: string, { dataPercent, metadataPercent, isFailed }: PoolUsage): WalbError | undefined {
     const { group, pool } = this.#lvm.place;
     const full = `data ${dataPercent} %, metadata ${metadataPercent} %`;
@@ -279,7 +284,7 @@ class LvmImageStore implements ImageStore {
     throw new WalbError("not-found", {
       what: `the ${image.kind} image is missing: there is no such logical volume`,
       where: { volume: image.volume, file: this.pathOf(image) },
-      ...(image.kind === "base" ? { hint: `take a backup first: walb backup ${image.volume}` } : {}),
+      hint: `see what is known of it: walb status ${image.volume}; lvs ${this.#lvm.place.group}`,
     });
   }
 
