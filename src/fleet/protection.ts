@@ -255,14 +255,14 @@ function isTaking({ state, stopState }: ProxyVolume): boolean {
 function judgeArchives({ volume, primary, replicas }: VolumePath, { reasons, warnings }: Findings): void {
   if (primary === undefined) reasons.push("no archive has it");
   else {
-    const wrong = archiveFault(volume, primary);
+    const wrong = archiveFault(volume, primary, `walb backup ${volume}`);
     if (wrong !== undefined) reasons.push(`archive ${primary.server}: ${wrong}`);
     else if (primary.status?.newestPoint === undefined) {
       reasons.push(`archive ${primary.server}: there is no restorable point yet`);
     }
   }
   for (const replica of replicas) {
-    const wrong = archiveFault(volume, replica);
+    const wrong = archiveFault(volume, replica, `walb replicate ${volume} --to ${replica.server}`);
     if (wrong !== undefined) warnings.push(`archive ${replica.server}: ${wrong}`);
   }
   for (const { server, status } of [...(primary === undefined ? [] : [primary]), ...replicas]) {
@@ -272,13 +272,17 @@ function judgeArchives({ volume, primary, replicas }: VolumePath, { reasons, war
   }
 }
 
-/** Why an archive takes nothing. */
-function archiveFault(volume: string, { server, status, error }: Heard<ArchiveVolume>): string | undefined {
+/** Why an archive takes nothing. @param fill the command that gives it a first backup. */
+function archiveFault(
+  volume: string,
+  { server, status, error }: Heard<ArchiveVolume>,
+  fill: string,
+): string | undefined {
   if (status === undefined) return error ?? "does not know it";
   if (receiving.includes(status.state)) return undefined;
   if (status.trouble !== undefined) return `state ${status.state}: ${told(status.state, status.trouble)}`;
   if (status.state === "Stopped") return `state Stopped; start it: walb start ${volume} --server ${server}`;
-  if (status.state === "SyncReady") return `state SyncReady, it has no backup; make one: walb backup ${volume}`;
+  if (status.state === "SyncReady") return `state SyncReady, it has no backup; make one: ${fill}`;
   return `state ${status.state}`;
 }
 

@@ -20,7 +20,9 @@ export function storageWayOut(
       if (needed.includes("Stopped")) return `stop it first: walb stop ${at}`;
       return `stop it and empty its log first: walb stop ${at}; walb reset ${at}; a new backup is needed then`;
     case "Standby":
-      return `stop it first: walb stop ${at}`;
+      return needed.includes("Target")
+        ? `it is a standby, ask the storage that ships the volume; or let this one ship it: walb switch ${volume} --to ${server}`
+        : `stop it first: walb stop ${at}`;
     case "FullSync":
     case "HashSync":
       return `wait for the backup, see walb status ${volume}; or give it up: walb stop ${at} --force`;

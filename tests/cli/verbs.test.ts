@@ -228,6 +228,22 @@ describe("a volume's life through the verbs", () => {
     expect(fleet.calls).toEqual([]);
   });
 
+  test("a volume that ships its log to an archive without its backups is backed up anew, or told why not", async () => {
+    Object.assign(fleet.states, { storage: "Target", proxy: "Started", archive: "Clear" });
+    const unknown = await fleet.run(["backup", "vol0"]);
+    expect([unknown.code, unknown.err]).toEqual([4, expect.stringContaining("walb init vol0 --device NAME")]);
+    expect(fleet.calls).toEqual([]);
+    fleet.states.archive = "SyncReady";
+    expect((await fleet.run(["status", "vol0"])).out).toContain("it has no backup; make one: walb backup vol0\n");
+    const anew = await fleet.run(["backup", "vol0"]);
+    expect([anew.code, anew.err]).toEqual([0, expect.stringContaining("the archive has no image any more")]);
+    expect(fleet.calls.map((call) => call.split(" ", 2).join(" "))).toEqual([
+      "storage stop",
+      "storage reset",
+      "storage backup",
+    ]);
+  });
+
   test("a backup that broke off says why the archive ended it", async () => {
     fleet.states.storage = "SyncReady";
     const plain = await fleet.run(["backup", "broken-off", "--full"]);

@@ -20,6 +20,8 @@ import { waitRestorable } from "../wait.ts";
 interface Choice {
   readonly mode: BackupMode;
   readonly why: string;
+  /** The storage ships what no archive can take: that is given up for the backup. */
+  readonly forced?: BackupMode;
 }
 
 type Trouble = z.output<typeof troubleSchema>;
@@ -103,7 +105,7 @@ export const verb = defineVerb({
     const view = await collectView(fleetWith(fleet, at), volume, askOptions(flags, io));
     const procedureFlags = { ...flags, "dry-run": false };
     for (const { server, error } of view.missing) remark(flags, io, `going on without ${server.name}: ${error.what}`);
-    for (const step of planPrepareBackup(view, at.name, { asked })) {
+    for (const step of planPrepareBackup(view, at.name, { asked: asked ?? chosen.forced })) {
       remark(flags, io, `${stepText(step)} (${step.why})`);
       await doStep(step, procedureFlags, io);
     }
@@ -175,14 +177,24 @@ export const verb = defineVerb({
         archive.call("status", { volume }, callOptions(flags, io)),
       ]);
       const state = atStorage.volumes[0]?.state ?? "Clear";
+      const image = atArchive.volumes[0];
+      if (state === "Target" && (image === undefined || image.state === "Clear")) {
+        throw new WalbError("state", {
+          what: "the volume is being backed up continuously, but the archive does not know it",
+          where: { host: archive.server.name, volume },
+          hint: `see that the archive's disk is mounted; if its backups are lost for good: walb init ${volume} --device NAME, then walb backup ${volume}`,
+        });
+      }
+      if (state === "Target" && image?.state === "SyncReady") {
+        return { mode: "full", why: "the archive has no image any more (state SyncReady)", forced: "full" };
+      }
       if (state === "Target") {
         throw new WalbError("state", {
           what: "the volume is being backed up continuously already; there is nothing to do",
           where: { host: storage.server.name, volume },
-          hint: `look with: walb status ${volume}; for a new backup from scratch: walb stop ${volume} --server ${storage.server.name}, walb reset ${volume} --server ${storage.server.name}`,
+          hint: `look with: walb status ${volume}; to compare it with what the archive has: walb backup ${volume} --hash`,
         });
       }
-      const image = atArchive.volumes[0];
       return chooseByImage(volume, archive.server.name, image?.state ?? "Clear", image?.trouble?.message);
     }
   },
