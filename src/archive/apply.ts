@@ -23,6 +23,7 @@ import { explained, type Round, verifyPlan } from "./diffs.ts";
 import { openFittingRound } from "./fitting.ts";
 import { appliedSnapshot, coldState, planPromotion, requireUnprotected } from "./plan.ts";
 import type { ArchiveVolume } from "./volume.ts";
+import { directoryFault } from "./volume-directory.ts";
 
 /** What a job gets. */
 export interface JobContext {
@@ -64,6 +65,8 @@ export async function applyToBase(
   await volume.images.checkWritable?.(volume.name);
   context.accepted?.();
   if (cold !== undefined) await promoteCold(volume, cold);
+  const away = await directoryFault(volume);
+  if (away !== undefined) throw away;
   await requireBaseImage(volume);
   let bytes = 0;
   const choose = (countMax: number) =>
@@ -117,7 +120,7 @@ async function applyOneRound(
       throttle: throttle(volume, context.signal),
     });
   } catch (error) {
-    throw explained(volume, error);
+    throw await explained(volume, error);
   } finally {
     await image.close();
   }

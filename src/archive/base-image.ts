@@ -1,11 +1,13 @@
 /** @module The base image of a volume, looked at before anything relies on it: one that is too short reads as zeroes behind its end. */
 import { asWalbError, WalbError } from "../errors.ts";
 import { baseImage, snapshotImage } from "../image/image.ts";
+import { isOutOfFiles } from "../native/errno.ts";
 import type { DiskFile } from "../platform/disk.ts";
 import type { RestorePoint } from "../snapshot/restore.ts";
 import { beginAnew } from "./diffs.ts";
 import { planStart, pointsText } from "./plan.ts";
 import type { ArchiveVolume } from "./volume.ts";
+import { directoryFault } from "./volume-directory.ts";
 
 /** Opens the base image. @throws WalbError `damaged` when it is missing or too short, `unreadable`. */
 export async function openBase(volume: ArchiveVolume, use: "read" | "write" | "overlay"): Promise<DiskFile> {
@@ -25,7 +27,7 @@ async function opened(volume: ArchiveVolume, use: "read" | "write" | "overlay"):
     return await volume.images.open(baseImage(volume.name), use);
   } catch (thrown) {
     const error = asWalbError(thrown, { volume: volume.name });
-    if (error.code === "not-found") throw await missing(volume);
+    if (error.code === "not-found") throw (await directoryFault(volume)) ?? (await missing(volume));
     throw use === "read" && error.code === "io" ? unreadable(volume, error) : error;
   }
 }
@@ -40,14 +42,12 @@ export async function baseFault(volume: ArchiveVolume): Promise<WalbError | unde
   const { images, name } = volume;
   const image = baseImage(name);
   if (!(await images.exists(image))) return await missing(volume);
-  const fault = await sizeFault(volume, await images.sizeBytes(image));
-  if (fault !== undefined) return fault;
   try {
     await images.probe?.(image);
-    return undefined;
   } catch (error) {
     return unreadable(volume, asWalbError(error, { volume: name }));
   }
+  return await sizeFault(volume, await images.sizeBytes(image));
 }
 
 /** Points whose restore begins at the base image. */
@@ -104,6 +104,7 @@ async function keptGid(volume: ArchiveVolume): Promise<bigint | undefined> {
 }
 
 function unreadable(volume: ArchiveVolume, error: WalbError): WalbError {
+  if (isOutOfFiles(error)) return error;
   const { name, images } = volume;
   const why = error.cause instanceof Error ? error.cause.message : error.what;
   return new WalbError("unreadable", {

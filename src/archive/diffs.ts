@@ -5,11 +5,13 @@ import type { MergePlan } from "../diff/merge.ts";
 import { type DiffSet as OpenDiffs, openDiffSet } from "../diff/set.ts";
 import type { DiffIo, DiffProgress } from "../diff/types.ts";
 import { asWalbError, WalbError } from "../errors.ts";
+import { isOutOfFiles } from "../native/errno.ts";
 import { pointsInTime } from "../snapshot/restore.ts";
 import type { DiffMeta } from "../snapshot/types.ts";
 import type { StoredDiff } from "./diff-rows.ts";
 import { pointsText } from "./plan.ts";
 import type { ArchiveVolume } from "./volume.ts";
+import { directoryFault } from "./volume-directory.ts";
 
 /** Most diffs of a round when nothing else is said, and most of their records: about 160 MiB of index. */
 const roundDiffsMax = 10_000;
@@ -52,7 +54,7 @@ export async function openDiffs(
     };
   } catch (error) {
     await letGo();
-    throw explained(volume, error);
+    throw await explained(volume, error);
   }
 }
 
@@ -124,7 +126,7 @@ export async function verifyPlan(
     const onDone = ({ doneLb, totalLb }: DiffProgress): void => onProgress(doneLb, totalLb);
     await checkPlan(io, round.open, plan, { signal, onProgress: onDone });
   } catch (error) {
-    throw explained(volume, error);
+    throw await explained(volume, error);
   }
 }
 
@@ -143,15 +145,17 @@ export function beginAnew(volume: string): string {
  * shown in the status from then on. Any other error as it is. What cannot be read for want of rights, by trouble of the disk
  * or of the host is `unreadable`, not `damaged`: nothing is lost with it that a new backup would have to bring.
  */
-export function explained(volume: ArchiveVolume, thrown: unknown): WalbError {
+export async function explained(volume: ArchiveVolume, thrown: unknown): Promise<WalbError> {
   const error = asWalbError(thrown, { volume: volume.name });
   const { file } = error.where;
   if (file === undefined || dirname(file) !== volume.directory) return error;
   if (!["damaged", "bad-format", "not-found", "io"].includes(error.code)) return error;
-  if (error.what.includes(costText) || error.what.includes(waitText)) return error;
+  if (error.what.includes(costText) || error.what.includes(waitText) || isOutOfFiles(error)) return error;
   const diff = volume.store.diffs.find((candidate) => candidate.fileName === basename(file));
   const { base, set } = volume.store;
   if (diff === undefined || base === undefined) return error;
+  const away = error.code === "not-found" ? await directoryFault(volume) : undefined;
+  if (away !== undefined) return away;
   const left = pointsInTime(set.erase(diff.meta), base);
   const gids = new Set(left.map((point) => point.gid));
   const lost = volume
@@ -160,26 +164,30 @@ export function explained(volume: ArchiveVolume, thrown: unknown): WalbError {
     .filter((point) => !gids.has(point.gid));
   const explain = error.code === "io" ? unreadable : damaged;
   const failure = explain(volume.name, error, pointsText(lost), pointsText(left));
-  volume.setDamage(diff.fileName, failure);
+  const isOpening = error.where.offsetBytes === undefined && ["not-found", "io"].includes(error.code);
+  volume.setDamage(diff.fileName, failure, isOpening);
   return failure;
 }
 
 function damaged(volume: string, error: WalbError, lost: string, left: string): WalbError {
   return new WalbError("damaged", {
-    what: `${error.what}; ${costText}: ${lost}; still restorable: ${left}`,
+    what: `${error.what}${reasonOf(error)}; ${costText}: ${lost}; still restorable: ${left}`,
     where: error.where,
     hint:
       `put the file back from another copy, or restore what you need of the other points: walb restore ${volume} --snapshot GID --to PATH; ` +
       `then begin anew, which deletes all its points: ${beginAnew(volume)}`,
-    ...(error.cause === undefined ? {} : { cause: error.cause }),
   });
 }
 
+/** Told in the sentence: lists of damage have no room for a cause. */
+function reasonOf({ cause }: WalbError): string {
+  return cause instanceof Error ? `: ${cause.message}` : "";
+}
+
 function unreadable(volume: string, error: WalbError, lost: string, left: string): WalbError {
-  const why = error.cause instanceof Error ? `: ${error.cause.message}` : "";
   const hint = error.hint ?? "look at the kernel log, and who may read it: ls -l";
   return new WalbError("unreadable", {
-    what: `${error.what}${why}; ${waitText}: ${lost}; still restorable: ${left}`,
+    what: `${error.what}${reasonOf(error)}; ${waitText}: ${lost}; still restorable: ${left}`,
     where: error.where,
     hint: `${hint}; then prove that all is there: walb verify ${volume}. Where a disk has lost it for good, put the file back from another copy`,
   });

@@ -71,7 +71,7 @@ export async function mergeDiffs(
       throw error;
     }
   } catch (error) {
-    throw explained(volume, error);
+    throw await explained(volume, error);
   } finally {
     await round.close();
   }

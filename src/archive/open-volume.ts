@@ -16,6 +16,7 @@ import { removeStaged, resumeResync } from "./replication/finish-resync.ts";
 import type { ArchiveSettings } from "./settings.ts";
 import { ArchiveStore } from "./store.ts";
 import { ArchiveVolume } from "./volume.ts";
+import { databaseIdIn } from "./volume-directory.ts";
 
 /** What volumes need from the role. */
 export interface VolumeParts {
@@ -39,6 +40,7 @@ export async function createVolume(parts: VolumeParts, name: string): Promise<Ar
   const directory = volumeDirectory(parts, name);
   await disk.makeDirectory(directory);
   const volume = volumeOf(parts, name, ArchiveStore.create(databases, directory, emptyManifest(name)));
+  volume.databaseId = await databaseIdIn(parts.platform, directory);
   await volume.saveManifest();
   return volume;
 }
@@ -57,6 +59,7 @@ export async function openVolume(parts: VolumeParts, name: string): Promise<Arch
     }
   }
   const volume = volumeOf(parts, name, store);
+  volume.databaseId = await databaseIdIn(parts.platform, directory);
   try {
     const ready = async (): Promise<void> => {
       await reconcile(volume, parts.io, manifest);

@@ -155,7 +155,7 @@ class Reconciliation {
     } catch (error) {
       const failure = asWalbError(error);
       if (!isUnreadable(failure)) return false;
-      explained(this.#volume, failure);
+      await explained(this.#volume, failure);
       return true;
     }
   }

@@ -147,7 +147,7 @@ export async function restoreVolume(
     return { ...point, ...done, elapsedMs: elapsedMs(), isVerified: true };
   } catch (error) {
     checkAborted(context.signal, "the restore");
-    throw explained(volume, error);
+    throw await explained(volume, error);
   } finally {
     await run.end();
     giveBack();

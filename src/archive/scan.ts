@@ -162,7 +162,7 @@ export class SnapshotImage {
       }
     } catch (error) {
       await round.close();
-      throw explained(volume, error);
+      throw await explained(volume, error);
     }
   }
 
@@ -198,7 +198,7 @@ export class SnapshotImage {
     try {
       yield* inOrder(start, bulksInFlightMax, (bulk) => bulk.release());
     } catch (error) {
-      throw explained(this.#volume, error);
+      throw await explained(this.#volume, error);
     }
   }
 
@@ -255,7 +255,7 @@ export class SnapshotImage {
       }
       while (jobs.length > 0) yield await first();
     } catch (error) {
-      throw explained(this.#volume, error);
+      throw await explained(this.#volume, error);
     } finally {
       // Nothing may read from files that are being closed.
       await Promise.allSettled(jobs.map(({ result }) => result));
@@ -310,7 +310,7 @@ export class SnapshotImage {
         progress(at - fromBytes);
       }
     } catch (error) {
-      throw explained(this.#volume, error);
+      throw await explained(this.#volume, error);
     } finally {
       await Promise.allSettled(jobs);
     }

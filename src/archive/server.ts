@@ -5,6 +5,7 @@ import { createControl } from "../control/control.ts";
 import { HandlerStatistics } from "../control/legacy/statistics.ts";
 import type { Logger } from "../control/logger.ts";
 import type { ArchiveOptions, RunningRole } from "../control/role.ts";
+import { asWalbError, WalbError } from "../errors.ts";
 import type { Platform } from "../platform/platform.ts";
 import { lockDataDirectory } from "../volume/directories.ts";
 import { SpaceReserve } from "../volume/reserve.ts";
@@ -41,7 +42,9 @@ export async function openArchive(platform: Platform, options: ArchiveOptions, l
   const settings = archiveSettings(options);
   const memory = carveArchiveMemory(platform);
   const { dataDir } = settings;
-  const lock = await lockDataDirectory(platform.disk, dataDir);
+  const lock = await lockDataDirectory(platform.disk, dataDir).catch((error: unknown) => {
+    throw readOnlyStart(error, dataDir);
+  });
   const opening = openImages(options.images ?? "file", { platform, dataDir, memory: memory.working.memory });
   const images = await opening.catch(async (error: unknown) => {
     await lock.close();
@@ -136,4 +139,20 @@ export async function openArchive(platform: Platform, options: ArchiveOptions, l
     await lock.close();
     throw error;
   }
+}
+
+/** A disk that was made read-only by errors, or a copy of one, is restored from all the same. */
+function readOnlyStart(error: unknown, dataDir: string): WalbError {
+  const failure = asWalbError(error);
+  if (failure.code !== "read-only") return failure;
+  const { code, what, where, hint, cause } = failure;
+  return new WalbError(code, {
+    what,
+    where,
+    hint:
+      `${hint ?? "mount it for writing"}. To restore from it as it is, let what is written go to an empty directory DIR of another file system: ` +
+      `mkdir DIR/upper DIR/work DIR/data; mount -t overlay overlay -o lowerdir=${dataDir},upperdir=DIR/upper,workdir=DIR/work DIR/data; ` +
+      "walb archive --data DIR/data",
+    ...(cause === undefined ? {} : { cause }),
+  });
 }

@@ -14,6 +14,7 @@ import type { ReplicaState } from "./replication/replicas.ts";
 import { restoredGids } from "./restored.ts";
 import { applyTrouble, applyWaiting } from "./unfinished.ts";
 import type { ArchiveVolume, ArchiveVolumeState } from "./volume.ts";
+import { directoryFault } from "./volume-directory.ts";
 
 /** How long a status waits for those who know about images. */
 const imagesMs = 5_000;
@@ -28,6 +29,7 @@ export async function volumeReport(volume: ArchiveVolume): Promise<VolumeReport>
   const points = volume.points().map(({ point }) => point);
   const [oldest, newest] = [points[0], points.at(-1)];
   const { base } = store;
+  const away = await directoryFault(volume);
   const images = await imageFacts(volume);
   const waiting = applyWaiting(volume);
   await forgetReadable(volume);
@@ -57,7 +59,8 @@ export async function volumeReport(volume: ArchiveVolume): Promise<VolumeReport>
     ...(volume.replicas.all.length === 0 ? {} : { replicas: volume.replicas.all.map(replicaReport) }),
     ...(waiting === undefined ? {} : { waiting }),
     ...troubleReport(
-      lossTrouble(volume) ??
+      (away === undefined ? undefined : { error: away, atMs: machine.sinceMs }) ??
+        lossTrouble(volume) ??
         volume.strayTrouble ??
         gapTrouble(volume) ??
         volume.damage ??
@@ -162,7 +165,7 @@ async function imageFacts(volume: ArchiveVolume): Promise<ImageFacts> {
     const hasImage = hasBase && (await images.exists(image));
     const error = (hasBase ? await faultOfBase(volume) : undefined) ?? (await images.trouble?.(name));
     return {
-      ...(hasImage ? { imageBytes: await images.sizeBytes(image) } : {}),
+      ...(hasImage && error === undefined ? { imageBytes: await images.sizeBytes(image) } : {}),
       restoredCount: (await restoredGids(volume)).length,
       ...(error === undefined ? {} : { trouble: { error, atMs: machine.sinceMs } }),
     };

@@ -127,7 +127,7 @@ export async function verifyVolume(
     )) {
       checkAborted(context.signal, "verifying");
       const { diff } = checked;
-      if ("error" in checked) damage.set(diff.fileName, explained(volume, checked.error));
+      if ("error" in checked) damage.set(diff.fileName, await explained(volume, checked.error));
       else good.push(diff.fileName);
       checkedBytes += diff.meta.dataSizeBytes;
       context.progress({ doneBytes: checkedBytes, totalBytes, step: "checking the diffs" });
@@ -211,7 +211,7 @@ async function readBase(
     return { ...read, lostPoints };
   } catch (error) {
     checkAborted(signal, "verifying");
-    const failure = explained(volume, error);
+    const failure = await explained(volume, error);
     damage.set(failure.where.file?.split("/").at(-1) ?? file, failure);
     return { readBytes: 0, comparedBytes: 0, lostPoints: [], notKept: undefined };
   }
@@ -260,7 +260,7 @@ async function readOverlay(
     }
   } catch (error) {
     checkAborted(context.signal, "verifying");
-    const failure = explained(volume, error);
+    const failure = await explained(volume, error);
     damage.set(failure.where.file?.split("/").at(-1) ?? "base.img", failure);
     return 0;
   }

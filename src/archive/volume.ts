@@ -63,12 +63,16 @@ export class ArchiveVolume {
   trouble: Trouble | undefined;
   /** Of an apply that was begun, is not finished, and goes on by itself. */
   unfinishedApply: UnfinishedApply | undefined;
+  /** Which file the database is; undefined where that cannot be told. */
+  databaseId: string | undefined;
   /** Of a file that may be the next diff and could not be read at start. */
   strayTrouble: Trouble | undefined;
   /** Gid of the cold image that is taking the place of the base, or was when something failed. */
   promoting: bigint | undefined;
   /** Files found to be damaged, by name; a new diff says nothing about them. */
   readonly #damage = new Map<string, Trouble>();
+  /** Those of them that were not there or could not be opened. */
+  readonly #unopened = new Set<string>();
   /** How far a full backup that is being received has come. */
   syncProgress: { readonly doneBytes: number; readonly totalBytes: number } | undefined;
   /** Conversations and jobs to be ended by a forced stop. */
@@ -236,21 +240,23 @@ export class ArchiveVolume {
     return undefined;
   }
 
-  /** Diffs that could not be opened, which may have been mended since. */
-  get unopened(): string[] {
-    return [...this.#damage].flatMap(([fileName, { error }]) => {
-      const isOpening = error.code === "unreadable" && error.where.offsetBytes === undefined;
-      return isOpening && fileName.endsWith(diffFileSuffix) ? [fileName] : [];
-    });
+  /** Files that could not be opened, which may have been mended since. */
+  get unopened(): readonly string[] {
+    return [...this.#unopened];
   }
 
-  setDamage(fileName: string, error: WalbError): void {
+  setDamage(fileName: string, error: WalbError, isOpening = false): void {
+    if (isOpening) this.#unopened.add(fileName);
+    else this.#unopened.delete(fileName);
     this.#damage.set(fileName, { error: error.at({ volume: this.name }), atMs: this.platform.clock.nowMs() });
   }
 
   /** Files were read to their end and are good. */
   clearDamage(fileNames: readonly string[]): void {
-    for (const fileName of fileNames) this.#damage.delete(fileName);
+    for (const fileName of fileNames) {
+      this.#damage.delete(fileName);
+      this.#unopened.delete(fileName);
+    }
   }
 
   /** Runs work that no request waits for; closing ends it. @param work must not throw. */

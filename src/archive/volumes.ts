@@ -31,7 +31,8 @@ export class ArchiveVolumes {
     const known = new Set<string>();
     for (const name of await disk.list(settings.dataDir)) {
       if (isMovedAway(name)) await this.#finishMovedAway(name);
-      else if (await this.#isVolume(`${settings.dataDir}/${name}`)) {
+      // What stands against looking is met again, and told, when it is to be opened.
+      else if (await this.#isVolume(`${settings.dataDir}/${name}`).catch(() => false)) {
         known.add(`${settings.dataDir}/${name}/${volumeDatabaseName}`);
       }
     }

@@ -34,6 +34,7 @@ import type { ResumedApplies } from "./resume.ts";
 import { SnapshotImage } from "./scan.ts";
 import type { ArchiveSettings } from "./settings.ts";
 import { type ArchiveVolume, activeStates } from "./volume.ts";
+import { directoryFault } from "./volume-directory.ts";
 import type { ArchiveVolumes } from "./volumes.ts";
 
 /** What the handlers work on. */
@@ -297,7 +298,7 @@ function enterReception(parts: WireParts, request: WdiffRequest, cleanups: (() =
 
 /** Conditions 7 to 12. */
 async function decideReception(parts: WireParts, volume: ArchiveVolume, request: WdiffRequest): Promise<Decision> {
-  if ((await parts.platform.disk.info(volume.directory)) === undefined) return refuseWith("archive-not-found");
+  if ((await directoryFault(volume)) !== undefined) return refuseWith("archive-not-found");
   const situation = () => ({
     logUuid: volume.store.logUuid,
     imageBytes: volume.sizeBytes,

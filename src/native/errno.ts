@@ -35,6 +35,7 @@ const hints: Record<string, string> = {
   EROFS: "the file system is mounted read-only: look at the kernel log why, then: mount -o remount,rw",
   EMFILE: "raise the limit of open files (LimitNOFILE=)",
   ENFILE: "raise the limit of open files of the host: sysctl fs.file-max",
+  EISDIR: "a directory is in the place of a file: look at what is in it, and move it away",
   ESTALE: "the server of this file system does not know the file any more: mount it anew",
   EIO: "look at the kernel log: the device below reports errors",
 };
@@ -64,6 +65,11 @@ export function errnoError(what: string, errno: number, where: ErrorPlace): Walb
     cause,
     ...(hint === undefined ? {} : { hint }),
   });
+}
+
+/** Whether the process or the host has no open files left, which says nothing of the file that was to be opened. */
+export function isOutOfFiles({ cause }: WalbError): boolean {
+  return cause instanceof ErrnoError && ["EMFILE", "ENFILE"].includes(cause.errnoName);
 }
 
 /** errno of what `node:fs` and Bun throw, undefined for other errors. */

@@ -15,7 +15,8 @@ export async function findLost(
   for (const volume of await disk.list(dataDir)) {
     const directory = `${dataDir}/${volume}`;
     if (!isVolumeId(volume) || hasDatabase(`${directory}/${volumeDatabaseName}`)) continue;
-    const count = await countDiffs(disk, `${directory}/diffs`);
+    // What may not be looked at is told as a volume that cannot be opened.
+    const count = await countDiffs(disk, `${directory}/diffs`).catch(() => 0);
     if (count === 0) continue;
     const error = new WalbError("damaged", {
       what: `the volume's database is gone, and ${count} diffs that may not have been sent are there`,

@@ -74,6 +74,14 @@ async function foreign(disk: Disk, dataDir: string, volume: string): Promise<Bro
   return [];
 }
 
+/** What stood against opening, for want of rights for one, is tried again by the next start only. */
+function restartAfter(error: WalbError): WalbError {
+  const { code, what, where, hint, cause } = error;
+  if (code !== "io" || hint?.includes("restart") === true) return error;
+  const next = `${hint ?? "look at why"}; then restart the daemon`;
+  return new WalbError(code, { what, where, hint: next, ...(cause === undefined ? {} : { cause }) });
+}
+
 /** Opens every volume directory that has a database. Failures are collected, not thrown. */
 export async function openVolumes<Volume>(
   disk: Disk,
@@ -85,15 +93,13 @@ export async function openVolumes<Volume>(
   const broken: BrokenVolume[] = [];
   for (const name of await disk.list(dataDir)) {
     if (!isVolumeId(name)) continue;
-    if ((await disk.info(`${dataDir}/${name}`))?.kind !== "directory") continue;
-    if (!hasDatabase(`${dataDir}/${name}/${volumeDatabaseName}`)) {
-      broken.push(...(await foreign(disk, dataDir, name)));
-      continue;
-    }
     try {
-      volumes.set(name, await openVolume(name));
+      if ((await disk.info(`${dataDir}/${name}`))?.kind !== "directory") continue;
+      if (hasDatabase(`${dataDir}/${name}/${volumeDatabaseName}`)) volumes.set(name, await openVolume(name));
+      // Of a directory that may not be searched not even that is known.
+      else broken.push(...(await foreign(disk, dataDir, name)));
     } catch (error) {
-      broken.push({ volume: name, error: asWalbError(error, { volume: name }) });
+      broken.push({ volume: name, error: restartAfter(asWalbError(error, { volume: name })) });
     }
   }
   return { volumes, broken };

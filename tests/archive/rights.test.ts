@@ -36,7 +36,42 @@ test.skipIf(overrideLack !== undefined)(
       message: expect.stringMatching(new RegExp(`base.img: ${what}; without it these points are lost: gid 0 .*gid 1 `)),
       hint: expect.stringMatching(/^put it back from a copy.*walb verify vol0; or begin anew.*walb backup vol0$/),
     });
+    const gone = {
+      code: "unreadable",
+      message: expect.stringMatching(/vol0: the volume's directory, or what is mounted there, is gone/),
+      hint: expect.stringMatching(/^move it back, or mount it again; nothing is lost/),
+    };
     expect(found).toEqual({
+      directories: {
+        directoryAway: {
+          status: expect.objectContaining(gone),
+          restore: gone,
+          apply: gone,
+          delivery: "archive-not-found",
+          damage: expect.arrayContaining([expect.objectContaining({ code: "unreadable", hint: gone.hint })]),
+        },
+        directoryBack: {
+          status: "none",
+          delivery: "accept",
+          statusBehind: "none",
+        },
+        replaced: {
+          status: expect.objectContaining({
+            code: "unreadable",
+            message: expect.stringContaining("was replaced while the archive had it open"),
+            hint: expect.stringContaining("restart the archive"),
+          }),
+          delivery: "archive-not-found",
+        },
+        unsearchable: expect.objectContaining({
+          state: "Broken",
+          trouble: expect.objectContaining({
+            code: "io",
+            hint: expect.stringMatching(/walb runs as uid .*restart the daemon$/),
+          }),
+        }),
+        searchable: "none",
+      },
       unreadableDiff: during(who("-2-3.wdiff"), "Permission denied"),
       others: [0, 2],
       unreadableBase: during(who("base.img"), "Permission denied"),

@@ -34,6 +34,10 @@ export class CollectionRule {
 export function collectWhenDue(): void {
   const rule = new CollectionRule();
   setInterval(() => {
-    if (rule.isDue(process.memoryUsage.rss())) Bun.gc(true);
+    try {
+      if (rule.isDue(process.memoryUsage.rss())) Bun.gc(true);
+    } catch {
+      // It is read from a file, for which there may be no descriptor left.
+    }
   }, lookMs).unref();
 }

@@ -47,8 +47,8 @@ export const verb = defineVerb({
       const isRead = result.damage.some(({ code }) => code !== "unreadable");
       isDamaged ||= isRead;
       text += `${volume}: ${isRead ? "DAMAGED" : "CANNOT BE READ"}, ${result.lostPointCount} points cannot be restored; read ${read} ${took}\n`;
-      for (const { message, hint } of result.damage)
-        text += `  ${message}\n${hint === undefined ? "" : `    ${hint}\n`}`;
+      for (const { file, message, hint } of result.damage)
+        text += `  ${file}: ${message}\n${hint === undefined ? "" : `    ${hint}\n`}`;
       text += notKept;
     }
     print(flags, io, { isGood, volumes: results }, text);

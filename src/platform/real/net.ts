@@ -137,10 +137,12 @@ async function startConnect(address: Address, socket: Bun.SocketHandler<SocketDa
 
 /** Makes the connection of a socket that was just opened. */
 function adopt(socket: RawSocket, address: Address): RealConnection {
+  // Of a peer that is gone already there is none, whatever the types say.
+  const host: string | undefined = socket.remoteAddress;
   const peer =
     address.kind === "unix"
       ? addressText(address)
-      : addressText({ kind: "tcp", host: socket.remoteAddress, port: socket.remotePort });
+      : addressText({ kind: "tcp", host: host ?? "unknown", port: socket.remotePort });
   if (address.kind === "tcp" && keepAlive !== undefined) {
     setKeepAlive(descriptorOf(socket), keepAlive.idleS, keepAlive.intervalS, keepAlive.count);
   }

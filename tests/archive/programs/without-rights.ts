@@ -96,5 +96,40 @@ await withArchive(async (scene) => {
     },
     () => renameSync(`${dirname(directory)}/whole`, base),
   );
-  console.log(JSON.stringify({ unreadableDiff, others, unreadableBase, missingBase, shortBase }));
+  // Nothing of it can be received meanwhile: the next diff is the one that was refused.
+  const away = `${dirname(directory)}/away`;
+  renameSync(directory, away);
+  const next = history.step();
+  const directoryAway = {
+    status: (await statusOf(scene.role.control)).trouble,
+    restore: await told(restored(scene)),
+    apply: await told(run(scene.role.control, "apply", { volume: "vol0", gid: 4 })),
+    delivery: await deliver(scene, history, next - 1, next),
+    damage: (await run(scene.role.control, "verify", { volume: "vol0" })).damage,
+  };
+  renameSync(away, directory);
+  const directoryBack = {
+    status: (await statusOf(scene.role.control)).trouble ?? "none",
+    delivery: await deliver(scene, history, next - 1, next),
+    statusBehind: (await statusOf(scene.role.control)).trouble ?? "none",
+  };
+  expectSame(await restored(scene), history.at(next), "with the directory back");
+  renameSync(directory, away);
+  Bun.spawnSync(["cp", "-a", away, directory]);
+  const replaced = {
+    status: (await statusOf(scene.role.control)).trouble,
+    delivery: await deliver(scene, history, next, history.step()),
+  };
+  await scene.role.close("graceful");
+  chmodSync(directory, 0);
+  scene.role = await reopened(scene);
+  await run(scene.role.control, "init", { volume: "other" });
+  const unsearchable = await statusOf(scene.role.control);
+  await scene.role.close("graceful");
+  chmodSync(directory, 0o755);
+  scene.role = await reopened(scene);
+  expectSame(await restored(scene), history.at(next), "searchable again");
+  const searchable = (await statusOf(scene.role.control)).trouble ?? "none";
+  const directories = { directoryAway, directoryBack, replaced, unsearchable, searchable };
+  console.log(JSON.stringify({ directories, unreadableDiff, others, unreadableBase, missingBase, shortBase }));
 });
