@@ -15,10 +15,8 @@ import { scanList } from "../snapshot/restore.ts";
 import { applicableList } from "../snapshot/select.ts";
 import type { DiffMeta } from "../snapshot/types.ts";
 import { alignDown, alignUp, lbBytes, mib } from "../units.ts";
-import { defaultBulkLb } from "../wire/grammar.ts";
 import { hashBytes } from "../wire/hash-stream.ts";
 import type { BulkToScan } from "../wire/scan.ts";
-import type { JobContext } from "./apply.ts";
 import { openBase } from "./base-image.ts";
 import { explained, openDiffs } from "./diffs.ts";
 import type { ArchiveMemory } from "./memory.ts";
@@ -56,33 +54,6 @@ export interface ScanRange {
   /** May be more than the volume has: that reads as zeroes. */
   readonly sizeLb: number;
   readonly bulkLb: number;
-}
-
-/** What to hash. */
-export interface HashRequest {
-  readonly gid?: bigint | undefined;
-  readonly bulkLb?: number | undefined;
-  readonly sizeLb?: number | undefined;
-}
-
-/** The hash of a volume's content at a snapshot. */
-export async function hashVolume(
-  volume: ArchiveVolume,
-  memory: ScanMemory,
-  request: HashRequest,
-  { signal, progress }: JobContext,
-): Promise<{ readonly gid?: bigint; readonly hash: string; readonly sizeLb: number; readonly bulkLb: number }> {
-  const bulkLb = request.bulkLb ?? defaultBulkLb;
-  const sizeLb = request.sizeLb ?? volume.store.sizeLb;
-  const gid = request.gid === undefined ? {} : { gid: request.gid };
-  const image = await SnapshotImage.open(volume, memory, { ...gid, sizeLb, bulkLb }, signal);
-  try {
-    const totalBytes = sizeLb * lbBytes;
-    const hash = await image.hash(signal, (doneBytes) => progress({ doneBytes, totalBytes, step: "hashing" }));
-    return { ...gid, hash: Buffer.from(hash).toString("hex"), sizeLb, bulkLb };
-  } finally {
-    await image.close();
-  }
 }
 
 /** @throws WalbError `out-of-range` for more than the volume has. */

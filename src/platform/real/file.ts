@@ -20,10 +20,10 @@ import type {
   TransferFlow,
   TransferRows,
 } from "../disk.ts";
+import { AlignedFile } from "./aligned-file.ts";
 import { CachedIo, errnoUnsupported } from "./cached-io.ts";
 import { commitFile } from "./commit.ts";
 import { RealFlow } from "./flow.ts";
-import { OpenFile } from "./open-file.ts";
 import { RealSync } from "./sync.ts";
 import { ItemRows, manyFailure, readFailure, writeFailure } from "./transfer-rows.ts";
 
@@ -45,10 +45,9 @@ const piecesMax = 1024;
 const headersHereBytes = mib;
 
 /** The real {@link DiskFile}. */
-export class RealDiskFile extends OpenFile implements DiskFile {
+export class RealDiskFile extends AlignedFile implements DiskFile {
   readonly isBlockDevice: boolean;
   readonly isDirect: boolean;
-  readonly alignmentBytes: number;
   readonly physicalBlockBytes: number;
   readonly openedSizeBytes: number;
   readonly #cached: CachedIo;
@@ -58,7 +57,6 @@ export class RealDiskFile extends OpenFile implements DiskFile {
     this.#cached = new CachedIo(opened.fd);
     this.isBlockDevice = opened.isBlockDevice;
     this.isDirect = opened.isDirect;
-    this.alignmentBytes = opened.alignmentBytes;
     this.physicalBlockBytes = opened.physicalBlockBytes;
     this.openedSizeBytes = opened.sizeBytes;
   }
@@ -73,12 +71,12 @@ export class RealDiskFile extends OpenFile implements DiskFile {
   }
 
   async read(offsetBytes: number, target: Memory): Promise<void> {
-    this.#check("read", offsetBytes, target.sizeBytes, target.address);
+    this.check("read", offsetBytes, target.sizeBytes, target.address);
     await this.run("read", { op: Op.pread, ...place(offsetBytes, target) });
   }
 
   async write(offsetBytes: number, source: Memory): Promise<void> {
-    this.#check("write", offsetBytes, source.sizeBytes, source.address);
+    this.check("write", offsetBytes, source.sizeBytes, source.address);
     await this.run("write", { op: Op.pwrite, ...place(offsetBytes, source) });
   }
 
@@ -97,7 +95,7 @@ export class RealDiskFile extends OpenFile implements DiskFile {
     { salt, isSynced }: { readonly salt: number; readonly isSynced: boolean },
   ): Promise<void> {
     checkRange(sources.length, 1, piecesMax, "pieces of a gathered write");
-    const size = this.#checkPieces("write", offsetBytes, sources);
+    const size = this.checkPieces("write", offsetBytes, sources);
     const count = sources.length;
     await withItems(count + sums.length, async (table) => {
       for (let i = 0; i < count; i++) putSource(table, i, sources[i]!);
@@ -114,7 +112,7 @@ export class RealDiskFile extends OpenFile implements DiskFile {
     options: Pick<Job, "flags" | "isSlow">,
   ): Promise<void> {
     checkRange(sources.length, 0, piecesMax, "pieces of a gathered write");
-    const size = this.#checkPieces("write", offsetBytes, sources);
+    const size = this.checkPieces("write", offsetBytes, sources);
     if (size === 0) return;
     await withItems(sources.length, async (table) => {
       sources.forEach((source, i) => {
@@ -127,12 +125,12 @@ export class RealDiskFile extends OpenFile implements DiskFile {
 
   writeCached(offsetBytes: number, sources: readonly Memory[]): boolean {
     if (this.isDirect || this.isClosed) return false;
-    return this.#cached.write(offsetBytes, sources, this.#checkPieces("write", offsetBytes, sources));
+    return this.#cached.write(offsetBytes, sources, this.checkPieces("write", offsetBytes, sources));
   }
 
   readCached(offsetBytes: number, target: Memory): boolean {
     if (this.isDirect || this.isClosed) return false;
-    this.#check("read", offsetBytes, target.sizeBytes, target.address);
+    this.check("read", offsetBytes, target.sizeBytes, target.address);
     return this.#cached.read(offsetBytes, target);
   }
 
@@ -141,7 +139,7 @@ export class RealDiskFile extends OpenFile implements DiskFile {
     { isGentle = false }: { readonly isGentle?: boolean } = {},
   ): Promise<void> {
     if (writes.length === 0) return;
-    for (const { offsetBytes, source } of writes) this.#check("write", offsetBytes, source.sizeBytes, source.address);
+    for (const { offsetBytes, source } of writes) this.check("write", offsetBytes, source.sizeBytes, source.address);
     await withItems(writes.length, async (table) => {
       for (let i = 0; i < writes.length; i++) {
         const { offsetBytes, source } = writes[i]!;
@@ -159,7 +157,7 @@ export class RealDiskFile extends OpenFile implements DiskFile {
 
   async readMany(reads: readonly PlacedRead[]): Promise<void> {
     if (reads.length === 0) return;
-    for (const { offsetBytes, target } of reads) this.#check("read", offsetBytes, target.sizeBytes, target.address);
+    for (const { offsetBytes, target } of reads) this.check("read", offsetBytes, target.sizeBytes, target.address);
     await withItems(reads.length, async (table) => {
       for (let i = 0; i < reads.length; i++) {
         const { offsetBytes, target } = reads[i]!;
@@ -175,7 +173,7 @@ export class RealDiskFile extends OpenFile implements DiskFile {
   }
 
   async readPackHeaders(offsetBytes: number, target: Memory): Promise<number> {
-    this.#check("read", offsetBytes, target.sizeBytes, target.address);
+    this.check("read", offsetBytes, target.sizeBytes, target.address);
     if (!this.isDirect && this.openedSizeBytes <= headersHereBytes) {
       const count = this.#cached.readPackHeaders(offsetBytes, target);
       if (count > 0) return count;
@@ -187,7 +185,7 @@ export class RealDiskFile extends OpenFile implements DiskFile {
   }
 
   async readLogHeaders(offsetBytes: number, pbsBytes: number, target: Memory): Promise<number> {
-    this.#check("read", offsetBytes, target.sizeBytes, target.address);
+    this.check("read", offsetBytes, target.sizeBytes, target.address);
     const { result } = await this.raw({ op: Op.readLogPacks, count: pbsBytes, ...place(offsetBytes, target) });
     if (result >= 0) return result;
     if (result === endOfFile) return 0;
@@ -243,7 +241,7 @@ export class RealDiskFile extends OpenFile implements DiskFile {
   }
 
   async zero(offsetBytes: number, sizeBytes: number): Promise<void> {
-    this.#check("zeroing", offsetBytes, sizeBytes, 0);
+    this.check("zeroing", offsetBytes, sizeBytes, 0);
     await this.run("zeroing", {
       op: Op.zero,
       isSlow: true,
@@ -255,7 +253,7 @@ export class RealDiskFile extends OpenFile implements DiskFile {
 
   /** Tells the device or file system that a range is not needed: its contents are undefined afterwards. */
   async discard(offsetBytes: number, sizeBytes: number): Promise<void> {
-    this.#check("discard", offsetBytes, sizeBytes, 0);
+    this.check("discard", offsetBytes, sizeBytes, 0);
     const job = { op: Op.discard, isSlow: true, flags: this.#kindFlag, offset: offsetBytes, size: sizeBytes };
     await this.run("discard", job);
   }
@@ -284,7 +282,7 @@ export class RealDiskFile extends OpenFile implements DiskFile {
     option: CompressOption & { readonly always: boolean },
   ): Promise<Encoded[]> {
     checkCompressOption(option);
-    const size = this.#checkPieces("read", offsetBytes, sources);
+    const size = this.checkPieces("read", offsetBytes, sources);
     return await withItems(sources.length, async (table) => {
       sources.forEach((source, i) => {
         putEncode(table, i, source, targets[i], option, option.always);
@@ -297,7 +295,7 @@ export class RealDiskFile extends OpenFile implements DiskFile {
   }
 
   async readHashed(offsetBytes: number, target: Memory, chunkBytes: number, seed: number): Promise<Uint8Array> {
-    this.#check("read", offsetBytes, target.sizeBytes, target.address);
+    this.check("read", offsetBytes, target.sizeBytes, target.address);
     checkRange(chunkBytes, 1, 2 ** 30, "chunkBytes");
     checkRange(seed, 0, 0xffff_ffff, "seed");
     const hashBytes = 16 * Math.ceil(target.sizeBytes / chunkBytes);
@@ -363,31 +361,11 @@ export class RealDiskFile extends OpenFile implements DiskFile {
     return this.isBlockDevice ? JobFlag.blockDevice : 0;
   }
 
-  #checkPieces(what: string, offsetBytes: number, pieces: readonly Memory[]): number {
-    let size = 0;
-    for (const piece of pieces) {
-      this.#check(what, offsetBytes + size, piece.sizeBytes, piece.address);
-      size += piece.sizeBytes;
-    }
-    return size;
-  }
-
   #checkDecodedWrite(item: DecodedWrite): void {
     checkRange(item.decodedBytes, 0, 2 ** 40, "decodedBytes");
     checkRange(item.sliceOffsetBytes, 0, item.decodedBytes, "sliceOffsetBytes");
     checkRange(item.sliceBytes, 0, item.decodedBytes - item.sliceOffsetBytes, "sliceBytes");
-    this.#check("write", item.fileOffsetBytes, item.sliceBytes, 0);
-  }
-
-  #check(what: string, offsetBytes: number, sizeBytes: number, address: number): void {
-    checkRange(offsetBytes, 0, Number.MAX_SAFE_INTEGER, "offset");
-    checkRange(offsetBytes + sizeBytes, 0, Number.MAX_SAFE_INTEGER, "end of the range");
-    const unit = this.alignmentBytes;
-    if (unit === 1 || (offsetBytes % unit === 0 && sizeBytes % unit === 0 && address % unit === 0)) return;
-    throw new WalbError("internal", {
-      what: `direct ${what} of ${sizeBytes} bytes at memory 0x${address.toString(16)} is not aligned to ${unit}`,
-      where: this.place(offsetBytes),
-    });
+    this.check("write", item.fileOffsetBytes, item.sliceBytes, 0);
   }
 }
 
