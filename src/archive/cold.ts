@@ -47,6 +47,24 @@ export async function removeColds(volume: ArchiveVolume, colds: readonly Cold[])
   }
 }
 
+/** An image that somebody has removed is no point to start from: base and diffs lead there, too. Never throws. */
+export async function forgetLostColds(volume: ArchiveVolume): Promise<void> {
+  const { images, store, name, log, platform } = volume;
+  try {
+    const before = store.colds.all;
+    for (const { gid } of before) {
+      const image = snapshotImage(name, "cold", gid);
+      // Where there is a device LVM is not asked: it may not answer.
+      if ((await platform.disk.info(images.pathOf(image))) !== undefined || (await images.exists(image))) continue;
+      store.colds.delete(gid);
+      log.warn("the image of a point is not there any more", { gid });
+    }
+    if (store.colds.all !== before) await volume.saveManifest();
+  } catch (error) {
+    log.warn("it cannot be seen which points are kept as images", { error });
+  }
+}
+
 /** Deletes those that the base image has reached or passed. What stays is tried again by the next apply or start. */
 export async function removeOldColds(volume: ArchiveVolume): Promise<void> {
   const base = volume.requireBase();

@@ -14,7 +14,7 @@ import { pointAt, pointOfGid, type RestorePoint } from "../snapshot/restore.ts";
 import { mib } from "../units.ts";
 import type { JobContext } from "./apply.ts";
 import { openBase } from "./base-image.ts";
-import { endPromotion, removeColds } from "./cold.ts";
+import { endPromotion, forgetLostColds, removeColds } from "./cold.ts";
 import { explained } from "./diffs.ts";
 import type { Loss } from "./losses.ts";
 import { type RestoreMemory, RestoreRun, type Target } from "./restore-run.ts";
@@ -115,6 +115,7 @@ export async function restoreVolume(
 ): Promise<RestoreResult> {
   const { clock } = volume.platform;
   await endPromotion(volume);
+  await forgetLostColds(volume);
   const startMs = clock.monotonicMs();
   const elapsedMs = (): number => Math.round(clock.monotonicMs() - startMs);
   const points = volume.points().map(({ point }) => point);

@@ -254,3 +254,21 @@ test("an apply does not begin in a pool that is read-only; in one that becomes s
     expect(await scene.check("after")).toEqual([3, 4]);
   });
 });
+
+test("an archive restores from base and diffs when somebody has removed the image of a point", async () => {
+  await withLvmScene(31, "tp", async (scene) => {
+    await twoPoints(scene);
+    await scene.command("restore", { gid: 3 });
+    scene.lvm.volumes.delete("wc_vol0_3");
+    await later(scene);
+    expect(await scene.check("without the kept point")).toEqual([2, 3, 4]);
+    expect(await statusOf(scene.role.control)).toMatchObject({ coldCount: 0 });
+
+    // Whoever cannot ask LVM restores all the same.
+    await scene.command("restore", { gid: 4 });
+    scene.lvm.intercept = ([program]) =>
+      program === "lvs" ? { exitCode: 5, stdout: "", stderr: "  Input/output error\n" } : undefined;
+    await later(scene);
+    expect(await scene.check("without LVM")).toEqual([2, 3, 4]);
+  });
+});
