@@ -2,6 +2,7 @@ import { describe, expect, test } from "bun:test";
 import { errorFromReport } from "../../../src/control/error.ts";
 import type { JobInfo } from "../../../src/control/job.ts";
 import { codeOf } from "../../helpers/errors.ts";
+import { pointsOf } from "../harness.ts";
 import { type ArchiveHost, type ReplicaScene, withReplicas } from "./scene.ts";
 
 /** Begins to follow. */
@@ -148,6 +149,34 @@ describe("what a sender has opened before it is due", () => {
       await world.runUntil(() => outcome !== undefined);
       expect(outcome).toMatchObject({ gid: 13n });
       expect((await scene.check(a1, "merged meanwhile")).slice(-2)).toEqual([12, 13]);
+    });
+  });
+
+  test("is left when somebody has taken the snapshot it begins at, which arrives as such", async () => {
+    await withReplicas(49, async (scene) => {
+      const { a0, a1, world } = scene;
+      await scene.begin();
+      await scene.replicate(a0, a1);
+      for (let gid = 0; gid < 6; gid++) await scene.diff(a0, gid, gid + 1);
+      world.network.setQuality("a0", "a1", { latency: { minMs: 40, maxMs: 60 } });
+      let outcome: unknown;
+      a0.start("replicate", { to: "a1:10200", keepAllPoints: true }).then(
+        (value) => (outcome = value),
+        (error) => (outcome = error),
+      );
+      let isOpen = false;
+      a0.host.storage.onOperation = ({ kind, path }) => {
+        if (kind === "open" && /-3-4\.wdiff$/.test(path)) isOpen = true;
+      };
+      await world.runUntil(() => isOpen);
+      await world.run(5);
+      expect((await a1.gids()).at(-1)).toBeLessThan(3);
+      await a0.command("enable-snapshot", { gids: [3] });
+      await world.runUntil(() => outcome !== undefined);
+      expect(outcome).toMatchObject({ gid: 6n });
+      const points = await a1.do(() => pointsOf(a1.role.control));
+      expect(points.filter(({ isExplicit }) => isExplicit).map(({ gid }) => gid)).toEqual([3n, 6n]);
+      await scene.check(a1, "enabled meanwhile");
     });
   });
 
