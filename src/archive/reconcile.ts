@@ -106,7 +106,14 @@ class Reconciliation {
     const uuids = new Set([...(manifest?.diffUuids ?? []), ...volume.store.manifest().diffUuids]);
     for (const diff of volume.store.diffs) await this.#check(diff, onDisk.delete(diff.fileName));
     const registered = volume.store.diffs;
-    for (const name of onDisk) await this.#takeStray(name, uuids, registered, manifest?.logUuid);
+    const nextUuid = manifest?.logUuid;
+    const ofNext: string[] = [];
+    for (const name of onDisk) {
+      if ((await this.#takeStray(name, uuids, registered, nextUuid)) === "of the next log") ofNext.push(name);
+    }
+    this.#register();
+    // A hash backup begins where all others end, whatever the times in the names say.
+    for (const name of inOrder(ofNext)) await this.#takeStray(name, uuids, registered, nextUuid, true);
     this.#register();
     for (const { fileName, error } of this.#unusable) await this.#setAside(fileName, error);
     // Of before: nobody can miss what is no diff.
@@ -160,13 +167,17 @@ class Reconciliation {
     }
   }
 
-  /** A file without a row. @param registered diffs whose rows were there. @param nextUuid log that was to be followed. */
+  /**
+   * A file without a row. @param registered diffs whose rows were there. @param nextUuid log that was to be followed.
+   * @param isNextDue whether diffs of that may be taken.
+   */
   async #takeStray(
     fileName: string,
     uuids: ReadonlySet<string>,
     registered: readonly StoredDiff[],
     nextUuid: string | undefined,
-  ): Promise<void> {
+    isNextDue = false,
+  ): Promise<"of the next log" | undefined> {
     const volume = this.#volume;
     const { store } = volume;
     try {
@@ -183,11 +194,12 @@ class Reconciliation {
         await this.#io.disk.remove(volume.pathOf(fileName));
         this.#found.removed.push(fileName);
         volume.log.info("a diff that was not needed any more is removed", { file: fileName });
-        return;
+        return undefined;
       }
       if (diff.uuid === nextUuid && diff.uuid !== store.logUuid) {
+        if (!isNextDue) return "of the next log";
         this.#finishHashBackup(diff);
-        return;
+        return undefined;
       }
       if (!uuids.has(diff.uuid)) {
         throw new WalbError("different-uuid", {
@@ -228,6 +240,7 @@ class Reconciliation {
         log.warn("a file that is no diff of the volume cannot be moved aside", { file: fileName, error: failure });
       }
     }
+    return undefined;
   }
 
   /** Many in one transaction: a lost database may have had tens of thousands. */
@@ -290,6 +303,12 @@ class Reconciliation {
     await moveToQuarantine(this.#volume, fileName);
     this.#found.quarantined.push(fileName);
   }
+}
+
+/** Names of diffs by the gid they reach. */
+function inOrder(fileNames: readonly string[]): string[] {
+  const gidOf = (fileName: string): number => Number(parseDiffFileName(fileName).to.gidB);
+  return fileNames.toSorted((a, b) => gidOf(a) - gidOf(b));
 }
 
 /** Whether a name is one that an archive gives a diff. */

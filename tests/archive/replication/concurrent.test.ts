@@ -166,7 +166,7 @@ describe("what a sender has opened before it is due", () => {
       );
       let isOpen = false;
       a0.host.storage.onOperation = ({ kind, path }) => {
-        if (kind === "open" && /-3-4\.wdiff$/.test(path)) isOpen = true;
+        if (kind === "open" && path.endsWith("-3-4.wdiff")) isOpen = true;
       };
       await world.runUntil(() => isOpen);
       await world.run(5);
