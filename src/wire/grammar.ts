@@ -11,14 +11,6 @@ import type { HostPort } from "./meta.ts";
 /** Bulk of full and hash backups when nothing is said: 256 KiB. */
 export const defaultBulkLb = 512;
 
-/** A volume's name: 1 to 64 of letters, digits and '-'. @throws WalbError `bad-parameter`. */
-export function parseVolume(text: string): string {
-  if (!/^[0-9A-Za-z-]{1,64}$/.test(text)) {
-    throw bad("volume", text, "is not a volume name", "a name is 1 to 64 letters, digits and '-', as in vol-0");
-  }
-  return text;
-}
-
 /** An archive's name, which becomes a file name: 1 to 128 of letters, digits, '.', '_' and '-', not starting with '.'. */
 export function parseArchiveName(text: string): string {
   if (!/^[0-9A-Za-z_-][0-9A-Za-z._-]{0,127}$/.test(text)) {
@@ -71,11 +63,6 @@ export function parseBulkLb(text: string): number {
 /** A device size, rounded down to logical blocks. */
 export function parseDeviceLb(text: string): number {
   return Math.floor(parseSizeBytes(text, "size") / lbBytes);
-}
-
-/** Percent of time to sleep, 0 to 99. */
-export function parseSleepPercent(text: string): number {
-  return parseNumber(text, "sleepPct", 99);
 }
 
 /** How to stop: `f…` force, `e…` empty, anything else, or nothing, graceful. */

@@ -1,6 +1,5 @@
 import { describe, expect, test } from "bun:test";
 import { WalbError } from "../../src/errors.ts";
-import { runArchiveChange, runArchiveGet, runArchiveList, serveArchiveInfo } from "../../src/wire/archive-info.ts";
 import {
   readParameters,
   reply,
@@ -283,28 +282,6 @@ describe("commands", () => {
       (stream) => readGet(stream, "proxy"),
     );
     expect(none.status === "rejected" && errorText(none.reason)).toBe("runGetCommandServer:no target specified");
-  });
-
-  test("archive-info adds, reads and lists", async () => {
-    const target = { host: "a0", port: 10_200, compress: { codec: 5, level: 3, cpuCount: 2 }, sendDelayS: 4 } as const;
-    const asked: unknown[] = [];
-    const serve = (stream: WireStream): Promise<void> =>
-      serveArchiveInfo(stream, async (request) => {
-        asked.push(request);
-        if (request.kind === "get") return { kind: "target", target };
-        if (request.kind === "list") return { kind: "names", names: ["a0", "a1"] };
-        return { kind: "done" };
-      });
-    await ask((stream) => runArchiveChange(stream, { kind: "add", volume: "v0", archive: "a0", target }), serve);
-    expect(await ask((stream) => runArchiveGet(stream, "v0", "a0"), serve)).toEqual(target);
-    expect(await ask((stream) => runArchiveList(stream, "v0"), serve)).toEqual(["a0", "a1"]);
-    await ask((stream) => runArchiveChange(stream, { kind: "delete", volume: "v0", archive: "a0" }), serve);
-    expect(asked).toEqual([
-      { kind: "add", volume: "v0", archive: "a0", target },
-      { kind: "get", volume: "v0", archive: "a0" },
-      { kind: "list", volume: "v0" },
-      { kind: "delete", volume: "v0", archive: "a0" },
-    ]);
   });
 });
 
