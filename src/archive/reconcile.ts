@@ -212,6 +212,7 @@ class Reconciliation {
       // What it costs is known when all others are registered.
       this.#unusable.push({ fileName, error: asWalbError(error, { file: volume.pathOf(fileName) }) });
     }
+    return undefined;
   }
 
   /** A file without a row that cannot be used. */
@@ -240,7 +241,6 @@ class Reconciliation {
         log.warn("a file that is no diff of the volume cannot be moved aside", { file: fileName, error: failure });
       }
     }
-    return undefined;
   }
 
   /** Many in one transaction: a lost database may have had tens of thousands. */
