@@ -26,7 +26,7 @@ export function progressView(io: Io, isQuiet: boolean): ProgressView {
       if (io.isErrTerminal) {
         hasBar = true;
         io.err(`\r\x1b[K${progressLine(job, io.errColumns?.() ?? 80)}`);
-      } else if (io.nowMs() - lastMs >= lineMs) {
+      } else if (Math.abs(io.nowMs() - lastMs) >= lineMs) {
         lastMs = io.nowMs();
         io.err(`${progressLine(job)}\n`);
       }

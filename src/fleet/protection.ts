@@ -104,7 +104,7 @@ export function measurePath(path: VolumePath, nowMs: number): PathMeasure {
   const { lagBytes, lagMs = 0, logUsagePb, logCapacityPb = 0 } = storage ?? {};
   return {
     ...(newest === undefined ? {} : { newest, ageMs: Math.max(0, nowMs - newest.timeMs) }),
-    ...(newest === undefined || oldest === undefined ? {} : { windowMs: newest.timeMs - oldest.timeMs }),
+    ...(newest === undefined || oldest === undefined ? {} : { windowMs: Math.max(0, newest.timeMs - oldest.timeMs) }),
     ...(lagBytes === undefined ? {} : { toProxy: { bytes: lagBytes, ms: lagMs } }),
     ...(entries.length === 0
       ? {}

@@ -248,5 +248,8 @@ test("the measure of a path says what waits at each hop", () => {
     toArchive: { bytes: 5, ms: 6 },
     logUsage: 0.1,
   });
+  // The clock was set back behind the oldest point.
+  const back = path({ archive: { oldestPoint: { gid: 1n, timeMs: nowMs + 5000 } } });
+  expect(measurePath(back, nowMs).windowMs).toBe(0);
   expect(measurePath({ ...path(), storage: undefined, proxies: [], primary: undefined }, nowMs)).toEqual({});
 });
