@@ -93,7 +93,9 @@ async function readJson(request: Request): Promise<unknown> {
       hint: "send JSON: curl -H 'content-type: application/json' -d '{}' …",
     });
   }
-  const text = await request.text();
+  const text = await request.text().catch((cause: unknown) => {
+    throw new WalbError("bad-parameter", { what: "the body of the request did not come to its end", cause });
+  });
   if (text === "") return {};
   try {
     return JSON.parse(text) as unknown;

@@ -313,6 +313,20 @@ test("an answer of a role that is not what it declares is an internal error, not
   expect(response.status).toBe(500);
 });
 
+test("a client that is gone before all of its request came is no error of the daemon", async () => {
+  const errors: string[] = [];
+  const app = createApp(createTestControl(), { ...silentLogger, error: (message) => void errors.push(message) });
+  const body = new ReadableStream({
+    start(controller) {
+      controller.enqueue(new TextEncoder().encode("{"));
+      controller.error(new Error("The connection was closed."));
+    },
+  });
+  const headers = { "content-type": "application/json", "content-length": "10", host: "localhost" };
+  const response = await app.request("http://localhost/api/echo", { method: "POST", body, headers });
+  expect([response.status, errors]).toEqual([400, []]);
+});
+
 async function rawRequests(requests: readonly string[]): Promise<string> {
   const { promise, resolve } = Promise.withResolvers<string>();
   let text = "";

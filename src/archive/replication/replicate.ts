@@ -211,13 +211,15 @@ function isBehind(volume: ArchiveVolume, gid: bigint): boolean {
   return volume.store.base !== undefined && volume.latest().from.gidB > gid;
 }
 
-function explainedFailure(volume: ArchiveVolume, { to }: ReplicateRequest, thrown: unknown): WalbError {
+function explainedFailure(volume: ArchiveVolume, { to, resync }: ReplicateRequest, thrown: unknown): WalbError {
   const error = asWalbError(thrown, { volume: volume.name, peer: to, step: "replication" });
   if (!isBrokenOff(error)) return error;
+  const isAgain = "until a resync is complete the old backups stay, and the same command begins it anew";
+  const goesOn = resync === true ? isAgain : "what arrived is kept, and the same command goes on from there";
   return new WalbError(error.code, {
     what: error.what,
     where: error.where,
-    hint: `what arrived is kept, and the same command goes on from there; ${error.hint ?? `look at the other archive: walb status ${volume.name} --server ${to}`}`,
+    hint: `${goesOn}; ${error.hint ?? `look at the other archive: walb status ${volume.name} --server ${to}`}`,
     ...(error.cause === undefined ? {} : { cause: error.cause }),
   });
 }

@@ -71,7 +71,10 @@ describe("a resync", () => {
       }
       expect(isSeen).toBe(true);
       await world.runUntil(() => outcome !== undefined);
-      expect(outcome).toMatchObject({ code: expect.stringMatching(/unreachable|protocol|io/) });
+      expect(outcome).toMatchObject({
+        code: expect.stringMatching(/unreachable|protocol|io/),
+        hint: expect.stringContaining("the same command begins it anew"),
+      });
       await world.run(1000);
       expect(await a1.status()).toMatchObject({ state: "Archived" });
       expect(await scene.check(a1, "cut")).toEqual([0, 1]);
