@@ -6,7 +6,7 @@ import { adoptArchiveVolume, planArchiveAdoption, releaseArchiveVolume } from ".
 import { baseHashesName } from "../../src/archive/base-hashes.ts";
 import { Lvm } from "../../src/image/lvm/lvm.ts";
 import { openLvmImageStore } from "../../src/image/lvm/store.ts";
-import { readLegacyArchiveVolume } from "../../src/legacy/archive.ts";
+import { readLegacyArchiveVolume, writeLegacyArchiveVolume } from "../../src/legacy/archive.ts";
 import { readLegacyProxyVolume } from "../../src/legacy/proxy.ts";
 import {
   type LegacyStorageVolume,
@@ -18,6 +18,7 @@ import { createPlatform } from "../../src/platform/real/index.ts";
 import { adoptProxyVolume, releaseProxyVolume } from "../../src/proxy/adopt/adopt.ts";
 import type { SimHost } from "../../src/sim/api.ts";
 import { createSimWorld, type SimWorld } from "../../src/sim/sim.ts";
+import { plainState, snapshot } from "../../src/snapshot/types.ts";
 import { adoptStorageVolume, planStorageAdoption, releaseStorageVolume } from "../../src/storage/adopt/adopt.ts";
 import { StorageStore } from "../../src/storage/store.ts";
 import { u64Max } from "../../src/units.ts";
@@ -301,6 +302,35 @@ describe.each([
     await scene.command("verify");
     await scene.role.close("graceful");
   };
+
+  test.skipIf(pool === undefined)(
+    "is taken over where the original ended while a cold point became the base",
+    async () => {
+      for (const isBaseWritten of [false, true]) {
+        await withLvmScene(12, pool, async (scene) => {
+          await fill(scene);
+          await releaseArchiveVolume(await partsOf(scene));
+          const { disk } = scene.platform();
+          const legacy = await readLegacyArchiveVolume(disk, "/data/vol0");
+          // It removes the base image, writes where it stands now, and renames.
+          scene.lvm.volumes.set("wb_vol0_4_tmp", { ...scene.lvm.volumes.get("wc_vol0_4")!, isReadOnly: false });
+          scene.lvm.volumes.delete("wc_vol0_4");
+          scene.lvm.volumes.delete("wb_vol0");
+          if (isBaseWritten) {
+            const [{ gid, timestampS }] = legacy.colds as [{ gid: bigint; timestampS: number }];
+            await writeLegacyArchiveVolume(disk, "/data/vol0", {
+              ...legacy,
+              base: plainState(snapshot(gid), timestampS),
+            });
+          }
+          await adoptArchiveVolume(await partsOf(scene));
+          await scene.open();
+          expect(scene.lvm.names).toEqual(["wb_vol0", "wr_vol0_4"]);
+          expect(await scene.check(`base written: ${isBaseWritten}`)).toEqual([4, 6]);
+        });
+      }
+    },
+  );
 
   test("goes back with its points, is taken over again, and every point is as it was", async () => {
     await withLvmScene(11, pool, async (scene) => {

@@ -124,10 +124,16 @@ export async function releaseArchiveVolume(parts: ArchiveAdoptParts): Promise<Ad
 const isOriginalFile = (name: string): boolean =>
   ["state", "base", "uuid", "archive_uuid", "full_repl_state"].includes(name) || /^\d+\.cold$/.test(name);
 
-/** Size of the base image; the original knows no other one. @throws WalbError `damaged` when it is missing. */
+/**
+ * Size of the base image, or of the cold one that was taking its place when the original ended: our start finishes that. The
+ * original knows no other size. @throws WalbError `damaged` when both are missing.
+ */
 async function sizeOf({ images, volume }: ArchiveAdoptParts, found: LegacyArchiveVolume): Promise<number> {
   const image = baseImage(volume);
-  if (await images.exists(image)) return Math.floor((await images.sizeBytes(image)) / lbBytes);
+  const promoting = (await images.list(volume)).find(({ kind }) => kind === "promoting");
+  for (const one of promoting === undefined ? [image] : [image, promoting]) {
+    if (await images.exists(one)) return Math.floor((await images.sizeBytes(one)) / lbBytes);
+  }
   if (found.state === "SyncReady") return 0;
   throw new WalbError("damaged", {
     what: `the base image is missing: there is no ${images.pathOf(image)}`,
