@@ -278,7 +278,7 @@ function archiveFault(
   { server, status, error }: Heard<ArchiveVolume>,
   fill: string,
 ): string | undefined {
-  if (status === undefined) return error ?? "does not know it";
+  if (status === undefined) return error ?? `does not know it; is its disk mounted? If it is new there: ${fill}`;
   if (receiving.includes(status.state)) return undefined;
   if (status.trouble !== undefined) return `state ${status.state}: ${told(status.state, status.trouble)}`;
   if (status.state === "Stopped") return `state Stopped; start it: walb start ${volume} --server ${server}`;
