@@ -296,12 +296,14 @@ int64_t io_fsync_path(const char *path, int is_whole_file_system) {
     return result;
 }
 
-int64_t io_commit_file(int fd, const char *from, const char *to, const char *directory, double *step) {
+int64_t io_commit_file(int fd, double size, const char *from, const char *to, const char *directory, double *step) {
     *step = 0;
-    if (fdatasync(fd) != 0) return -errno;
+    if (size >= 0 && ftruncate64(fd, (off64_t)size) != 0) return -errno;
     *step = 1;
-    if (rename(from, to) != 0) return -errno;
+    if (fdatasync(fd) != 0) return -errno;
     *step = 2;
+    if (rename(from, to) != 0) return -errno;
+    *step = 3;
     return io_fsync_path(directory, 0);
 }
 

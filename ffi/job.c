@@ -45,7 +45,7 @@ static int64_t run(struct job *job) {
     case OP_FSYNC_PATH:
         return io_fsync_path(at(job->address), (job->flags & FLAG_SYNC) != 0);
     case OP_COMMIT_FILE:
-        return io_commit_file(job->fd, at(job->address), at(job->extra), at(job->table), &job->result2);
+        return io_commit_file(job->fd, job->size, at(job->address), at(job->extra), at(job->table), &job->result2);
     case OP_ZERO:
         return io_zero(job->fd, offset, size, is_block);
     case OP_DISCARD:

@@ -160,7 +160,7 @@ int64_t io_copy_range(int source, int target, uint64_t offset, uint64_t size, do
 int64_t io_fsync_path(const char *path, int is_whole_file_system);
 /* Makes a file durable and gives it another name in the same directory, durably. `step`: which of fdatasync, rename and
    fsync of the directory failed, from 0. */
-int64_t io_commit_file(int fd, const char *from, const char *to, const char *directory, double *step);
+int64_t io_commit_file(int fd, double size, const char *from, const char *to, const char *directory, double *step);
 int64_t io_open(struct job *job);
 int64_t io_size(int fd);
 int64_t io_statvfs(const char *path, double *total);

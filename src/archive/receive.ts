@@ -54,6 +54,30 @@ export class ReceivedFile {
     this.#writer = writer;
   }
 
+  /**
+   * Makes the temporary file for `dataBytes`, for which there is space.
+   * @param what for the error. @throws WalbError `no-space` as {@link requireSpace}.
+   */
+  static async createFor(
+    volume: ArchiveVolume,
+    io: DiffIo,
+    uuid: string,
+    dataBytes: number,
+    what: string,
+  ): Promise<ReceivedFile> {
+    // At once: a sender waits for both.
+    const [room, made] = await Promise.allSettled([
+      requireSpace(volume, io, dataBytes, what),
+      ReceivedFile.create(volume, io, uuid, dataBytes),
+    ]);
+    if (room.status === "rejected") {
+      if (made.status === "fulfilled") await made.value.discard();
+      throw room.reason;
+    }
+    if (made.status === "rejected") throw made.reason;
+    return made.value;
+  }
+
   /** Makes the temporary file. @param expectedBytes about how much will come; 0 when the sender does not know. */
   static async create(volume: ArchiveVolume, io: DiffIo, uuid: string, expectedBytes: number): Promise<ReceivedFile> {
     const sizeBytes = expectedBytes === 0 ? Number.POSITIVE_INFINITY : expectedBytes;
@@ -147,9 +171,8 @@ export class DiffReception implements PackSink {
   /** Makes room and the temporary file. @throws WalbError `no-space` before anything is accepted. */
   static async begin(volume: ArchiveVolume, request: WdiffRequest, io: DiffIo): Promise<DiffReception> {
     const { dataSizeBytes } = request.diff;
-    await requireSpace(volume, io, dataSizeBytes, "this diff");
     const diff = keptBehind(request.diff, volume.latest().from);
-    const file = await ReceivedFile.create(volume, io, request.uuid, dataSizeBytes);
+    const file = await ReceivedFile.createFor(volume, io, request.uuid, dataSizeBytes, "this diff");
     return new DiffReception(volume, request.uuid, diff, file);
   }
 

@@ -14,7 +14,8 @@ import { alignDown, alignUp, kib, mib } from "../units.ts";
 export type AppendFile = Pick<DiskFile, "path" | "write" | "writeGather" | "sync" | "size" | "close"> & {
   /** Writes what is gathered and does not fill a block, beside what is being written; for the end of a file. */
   writeRest?(): Promise<void>;
-  readonly syncAs?: DiskFile["syncAs"] | undefined;
+  /** See `DiskFile.syncAs`. */
+  readonly syncAs?: ((path: string) => Promise<void>) | undefined;
 };
 
 /** One write. */
@@ -87,6 +88,8 @@ class DirectAppendFile implements AppendFile {
   #storedBytes = 0;
   /** Where the next append goes. */
   #endOffset = 0;
+  /** The file has more than was appended: padding. */
+  #isLonger = false;
   #failure: { readonly error: unknown } | undefined;
   /** Appends and syncs, one after the other; never rejects. */
   #turn: Promise<void> = Promise.resolve();
@@ -128,15 +131,20 @@ class DirectAppendFile implements AppendFile {
   }
 
   async sync(): Promise<void> {
-    await this.writeRest();
+    await this.#inTurn(async () => {
+      await this.#storeRest();
+      if (this.#isLonger) await this.#guarded(this.#file.truncate(this.#writtenOffset));
+      this.#requireGood();
+      this.#isLonger = false;
+    });
     await this.#file.sync();
   }
 
-  get syncAs(): DiskFile["syncAs"] | undefined {
+  get syncAs(): ((path: string) => Promise<void>) | undefined {
     if (this.#file.syncAs === undefined) return undefined;
     return async (path) => {
       await this.writeRest();
-      await this.#file.syncAs!(path);
+      await this.#file.syncAs!(path, this.#isLonger ? this.#endOffset : undefined);
     };
   }
 
@@ -240,16 +248,18 @@ class DirectAppendFile implements AppendFile {
     await this.#landed();
     await rest;
     this.#requireGood();
-    if (rest === undefined) return;
-    const endOffset = this.#blockOffset + this.#filledBytes;
-    if (endOffset % this.#file.alignmentBytes !== 0) await this.#guarded(this.#file.truncate(endOffset));
-    this.#requireGood();
-    this.#storedBytes = this.#filledBytes;
+    if (rest !== undefined) this.#storedBytes = this.#filledBytes;
+  }
+
+  /** Up to where everything has been taken from the appends. */
+  get #writtenOffset(): number {
+    return this.#blockOffset + this.#filledBytes;
   }
 
   #writeRestOf(block: Lease): Promise<void> {
     const paddedBytes = alignUp(this.#filledBytes, this.#file.alignmentBytes);
     block.bytes.fill(0, this.#filledBytes, paddedBytes);
+    if (paddedBytes > this.#filledBytes) this.#isLonger = true;
     return this.#guarded(this.#file.write(this.#blockOffset, block.slice(0, paddedBytes)));
   }
 

@@ -208,9 +208,9 @@ export interface DiskFile {
   forgetCached?(): void;
   /** Makes all completed writes durable (fdatasync; the size too). */
   sync(): Promise<void>;
-  /** {@link sync}, a new name in the same directory, and that durable, too, as one job. The file stays open, {@link path} is
-   * as before. Absent where the steps are as good. */
-  syncAs?(path: string): Promise<void>;
+  /** {@link truncate} where a size is given, {@link sync}, a new name in the same directory, and that durable, too, as one
+   * job. The file stays open, {@link path} is as before. Absent where the steps are as good. */
+  syncAs?(path: string, sizeBytes?: number): Promise<void>;
   /** Begins a {@link sync} that answers can be left to. Absent where they cannot. */
   beginSync?(): RunningSync;
   /** Makes a range read back as zeroes: hole punch or BLKZEROOUT, plain zero writes where neither is supported. */

@@ -3,6 +3,7 @@ import { readFileSync, statSync } from "node:fs";
 import { join } from "node:path";
 import fc from "fast-check";
 import { createAppendFile } from "../../src/diff/append.ts";
+import { commitDiffFile } from "../../src/diff/commit.ts";
 import type { MemoryPool } from "../../src/native/memory.ts";
 import { createMemoryPool } from "../../src/native/slabs.ts";
 import type { Disk } from "../../src/platform/disk.ts";
@@ -65,8 +66,7 @@ async function append(
   }
   await Promise.all(jobs);
   expect(await file.size()).toBe(end);
-  await file.sync();
-  await file.close();
+  await commitDiffFile(target, file, `${path}-named`);
   source.release();
   return Buffer.concat(model);
 }
@@ -84,7 +84,7 @@ describe("a file that is appended to", () => {
           const pool = createMemoryPool(4 * mib);
           const path = join(directory, "file");
           const model = await append(disk, path, pool, list);
-          expect(readFileSync(path).equals(model)).toBe(true);
+          expect(readFileSync(`${path}-named`).equals(model)).toBe(true);
           expect(pool.leasedBytes).toBe(0);
         });
       }),

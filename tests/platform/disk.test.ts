@@ -432,7 +432,7 @@ test("small files, directories, links and removals behave as documented", async 
   });
 });
 
-test("a file gets its durable name in one job, which says what of it failed", async () => {
+test("a file gets its size and its durable name in one job, which says what of it failed", async () => {
   await withTemporaryDirectory(async (directory) => {
     const [from, to] = [join(directory, "from"), join(directory, "to")];
     const file = await disk.open(from, { mode: "create" });
@@ -444,9 +444,10 @@ test("a file gets its durable name in one job, which says what of it failed", as
     expect([failed.code, failed.where.file]).toEqual(["not-found", from]);
     expect(failed.what).toContain(`rename to ${missing}`);
     expect((await failureOf(file.syncAs!("a\0b"))).code).toBe("bad-parameter");
-    await file.syncAs!(to);
+    expect((await failureOf(file.syncAs!(to, -1))).code).toBe("out-of-range");
+    await file.syncAs!(to, 4000);
     expect(await disk.list(directory)).toEqual(["to"]);
-    expect(await disk.readSmall(to, 4096)).toEqual(new Uint8Array(4096).fill(7));
+    expect(await disk.readSmall(to, 4096)).toEqual(new Uint8Array(4000).fill(7));
     // It is open still, and has not heard of its new name.
     expect((await failureOf(file.syncAs!(to))).code).toBe("not-found");
     await file.close();

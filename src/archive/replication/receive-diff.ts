@@ -15,7 +15,7 @@ import type { DiffMeta, Snapshot } from "../../snapshot/types.ts";
 import type { PackSink, ReceivedPack } from "../../wire/pack-stream.ts";
 import { requireGid } from "../full-sync.ts";
 import { keptBehind } from "../plan.ts";
-import { announceLog, ReceivedFile, registerFile, requireSpace } from "../receive.ts";
+import { announceLog, ReceivedFile, registerFile } from "../receive.ts";
 import type { ArchiveVolume } from "../volume.ts";
 
 /**
@@ -77,8 +77,7 @@ export class DiffTurn implements PackSink {
     io: DiffIo,
     ended: () => Promise<void>,
   ): Promise<DiffTurn> {
-    await requireSpace(volume, io, diff.dataSizeBytes, "this diff");
-    const file = await ReceivedFile.create(volume, io, uuid, diff.dataSizeBytes);
+    const file = await ReceivedFile.createFor(volume, io, uuid, diff.dataSizeBytes, "this diff");
     return new DiffTurn(volume, diff, uuid, nextLogUuid, file, ended);
   }
 

@@ -126,8 +126,7 @@ export class ResyncReception implements PackSink {
 
   /** Where a diff behind what came so far goes. @param diff see `keptDiff`. */
   async stage(diff: DiffMeta, uuid: string, io: DiffIo): Promise<PackSink> {
-    await requireSpace(this.#volume, io, diff.dataSizeBytes, what);
-    const file = await ReceivedFile.create(this.#volume, io, uuid, diff.dataSizeBytes);
+    const file = await ReceivedFile.createFor(this.#volume, io, uuid, diff.dataSizeBytes, what);
     return {
       write: (pack) => file.write(pack),
       abandon: () => file.discard(),

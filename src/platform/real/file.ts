@@ -229,7 +229,7 @@ export class RealDiskFile extends AlignedFile implements DiskFile {
     await this.run("fdatasync", { op: Op.fdatasync, isSlow: true });
   }
 
-  readonly syncAs = (path: string): Promise<void> => commitFile(this, path);
+  readonly syncAs = (path: string, sizeBytes?: number): Promise<void> => commitFile(this, path, sizeBytes);
 
   beginSync(): RealSync {
     const answer = new JobAnswer();

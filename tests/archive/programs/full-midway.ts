@@ -35,8 +35,8 @@ const disk = new Proxy(platform.disk, {
 function watched<File extends DiskFile>(file: File): File {
   const syncAs = file.syncAs?.bind(file);
   if (syncAs === undefined) return file;
-  file.syncAs = async (path) => {
-    await syncAs(path);
+  file.syncAs = async (path, sizeBytes) => {
+    await syncAs(path, sizeBytes);
     onCommitted?.();
   };
   return file;
