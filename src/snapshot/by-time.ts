@@ -47,7 +47,8 @@ export function pointAtTime<P>(
 
 /**
  * Times of points that never fall, for judging their age: none makes a point look older than one before it. A time of the
- * future is that of the next point that has one of the past, as it cannot be later.
+ * future is that of the next point that has one of the past, as it cannot be later. One that is too late makes all behind
+ * it look as young, until they are: how far they are apart these times do not say.
  * @param timesMs of the points, oldest first.
  */
 export function risingTimes(timesMs: readonly number[], nowMs: number): number[] {

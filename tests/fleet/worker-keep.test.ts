@@ -48,6 +48,16 @@ describe("retention", () => {
     expect(planRetention(list, keep({ all: "2h" }), later).droppedGids).toEqual([0n, 1n, 2n, 3n, 4n]);
   });
 
+  test("keeps a point of each day that came while the clock had been ahead for one of them, also when that time is over", () => {
+    const start = Date.UTC(2026, 10, 1, 12);
+    const days = Array.from({ length: 20 }, (_, i) => start + i * day);
+    const list = points(days.with(1, days[18]!));
+    for (const at of [days[17]! + hour, days[18]! + hour, days[19]! + hour]) {
+      const known = list.slice(0, Math.floor((at - start) / day) + 1);
+      expect(planRetention(known, keep({ daily: "30d" }), at).droppedGids).toEqual([]);
+    }
+  });
+
   test("keeps all points for a time, then the last one of each hour", () => {
     const start = Date.UTC(2026, 10, 21, 8);
     const list = points(Array.from({ length: 37 }, (_, i) => start + i * 10 * minute));

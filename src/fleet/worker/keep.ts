@@ -105,24 +105,22 @@ function monthStart(timeMs: number, months: number): number {
 }
 
 /**
- * Decides about every point.
+ * Decides about every point. Where a clock was wrong, ages are those of the points around, and a point that is the last
+ * one of an interval by what it was stamped with stays as well: others may look as if they were of the same time.
  * @param points in order of gid, which is that of time, but where a clock was wrong: see {@link risingTimes}.
  * @param rules as {@link parseKeep} gives them; without any, all points stay.
  */
 export function planRetention(points: readonly KeepPoint[], rules: readonly KeepRule[], nowMs: number): Retention {
   const reasons = points.map((): string[] => []);
-  const times = risingTimes(
-    points.map(({ timeMs }) => timeMs),
-    nowMs,
-  );
+  const stamped = points.map(({ timeMs }) => timeMs);
+  const rising = risingTimes(stamped, nowMs);
   for (const [i, rule] of rules.entries()) {
     const cutoffMs = cutoff(rules, i, nowMs);
-    for (const [p, timeMs] of times.entries()) {
-      if (timeMs < cutoffMs) continue;
-      const start = rule.intervalStartMs(timeMs);
-      const nextMs = times[p + 1];
-      const isLast = nextMs === undefined || rule.intervalStartMs(nextMs) !== start || rule.name === "all";
-      if (isLast) reasons[p]?.push(rule.name);
+    const isLast = (times: readonly number[], p: number): boolean =>
+      p + 1 === times.length || rule.intervalStartMs(times[p + 1]!) !== rule.intervalStartMs(times[p]!);
+    for (const [p, list] of reasons.entries()) {
+      if (rising[p]! < cutoffMs) continue;
+      if (rule.name === "all" || isLast(rising, p) || isLast(stamped, p)) list.push(rule.name);
     }
   }
   for (const [p, point] of points.entries()) if (point.isProtected) reasons[p]?.push("protected");
