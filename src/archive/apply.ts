@@ -23,7 +23,7 @@ import { explained, type Round, verifyPlan } from "./diffs.ts";
 import { openFittingRound } from "./fitting.ts";
 import { appliedSnapshot, coldState, planPromotion, requireUnprotected } from "./plan.ts";
 import type { ArchiveVolume } from "./volume.ts";
-import { directoryFault } from "./volume-directory.ts";
+import { requireDirectory } from "./volume-directory.ts";
 
 /** What a job gets. */
 export interface JobContext {
@@ -65,8 +65,7 @@ export async function applyToBase(
   await volume.images.checkWritable?.(volume.name);
   context.accepted?.();
   if (cold !== undefined) await promoteCold(volume, cold);
-  const away = await directoryFault(volume);
-  if (away !== undefined) throw away;
+  await requireDirectory(volume);
   await requireBaseImage(volume);
   let bytes = 0;
   const choose = (countMax: number) =>

@@ -15,6 +15,7 @@ import { ImageWriter } from "./image-writer.ts";
 import { finishReset } from "./reconcile.ts";
 import type { FullBackup } from "./store.ts";
 import type { ArchiveVolume } from "./volume.ts";
+import { requireDirectory } from "./volume-directory.ts";
 
 /** A full backup being received. */
 export class FullSync implements BulkSink {
@@ -31,6 +32,7 @@ export class FullSync implements BulkSink {
   /** Makes the empty image. */
   static async begin(volume: ArchiveVolume, request: BackupRequest): Promise<FullSync> {
     const { sizeLb, compress } = request;
+    await requireDirectory(volume);
     // A reset that broke off would otherwise be finished by the next start: with this backup as its victim.
     if (volume.store.isResetting) await finishReset(volume);
     // Nor may a replication go on in an image that is another's now.

@@ -18,6 +18,7 @@ import type { PackSink, ReceivedPack } from "../wire/pack-stream.ts";
 import { ReceivedFile, requireSpace } from "./receive.ts";
 import { type ScanMemory, SnapshotImage } from "./scan.ts";
 import type { ArchiveVolume } from "./volume.ts";
+import { requireDirectory } from "./volume-directory.ts";
 
 /** What makes of the newest snapshot the one of a hash backup. Source: `docs/diff-algebra.md`, hash backup. */
 function hashBackupDiff(latest: Snapshot, to: Snapshot, timestampS: number, dataSizeBytes: number): DiffMeta {
@@ -66,6 +67,7 @@ export class HashSync implements PackSink {
     if (timestampS > timestampMaxS) {
       throw new WalbError("out-of-range", { what: `the time ${timestampS} cannot be`, where: { field: "curTime" } });
     }
+    await requireDirectory(volume);
     await requireSpace(volume, memory.receiving, 0, "a hash backup");
     const { from: latest } = volume.latest();
     const { gidMax } = volume.store;

@@ -18,6 +18,7 @@ import { explained, openDiffs } from "./diffs.ts";
 import { type MergeRequest, planMergeList, pointsText } from "./plan.ts";
 import { discardFile, registerFile } from "./receive.ts";
 import type { ArchiveVolume } from "./volume.ts";
+import { requireDirectory } from "./volume-directory.ts";
 
 /** Temporary files of merges; removed at start. */
 export const mergingPrefix = "merging-";
@@ -44,6 +45,7 @@ export async function mergeDiffs(
     return { mergedCount: metas.length, bytes: metas.reduce((sum, meta) => sum + meta.dataSizeBytes, 0) };
   }
   context.accepted?.();
+  await requireDirectory(volume);
   const diffs = metas.map((meta) => store.diff(meta));
   const round = await openDiffs(volume, io, diffs, { signal: context.signal });
   try {

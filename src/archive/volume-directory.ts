@@ -9,6 +9,12 @@ export async function databaseIdIn({ disk }: Platform, directory: string): Promi
   return (await disk.info(`${directory}/${volumeDatabaseName}`))?.id;
 }
 
+/** Before anything is written by its path that the open database is going to count on. @throws WalbError `unreadable`. */
+export async function requireDirectory(volume: ArchiveVolume): Promise<void> {
+  const away = await directoryFault(volume);
+  if (away !== undefined) throw away;
+}
+
 /** Why what is in the directory's place says nothing of the volume, or cannot be seen; undefined when all is as it was. */
 export async function directoryFault(volume: ArchiveVolume): Promise<WalbError | undefined> {
   const { platform, directory, name } = volume;

@@ -26,6 +26,7 @@ import { resizeVolume } from "../resize.ts";
 import { SnapshotImage } from "../scan.ts";
 import type { ArchiveSettings } from "../settings.ts";
 import type { ArchiveAction, ArchiveVolume, ArchiveVolumeState } from "../volume.ts";
+import { requireDirectory } from "../volume-directory.ts";
 import type { ArchiveVolumes } from "../volumes.ts";
 import { finishInBackground } from "./finish-resync.ts";
 import { Held } from "./held.ts";
@@ -262,6 +263,7 @@ class Replica implements ReplServer {
     const held = new Held();
     this.#step = held;
     try {
+      await requireDirectory(this.#volume);
       const ready = await work(held);
       if ("refusal" in ready) {
         this.#isRefused = true;
