@@ -3,9 +3,10 @@
  * put in the place of the base by applies.
  *
  * Order of a promotion: manifest → cold → promoting → base image removed → row, manifest → promoting becomes the base → row of the
- * cold image, diffs, older cold images removed. Up to the removal a start takes it back, from then on it finishes it.
+ * cold image, diffs, older cold images removed. Up to the removal a start takes it back, from then on it finishes it; where
+ * nothing can be written, restores begin at the promoting image meanwhile.
  */
-import { WalbError } from "../errors.ts";
+import { isUnwritable, WalbError } from "../errors.ts";
 import { baseImage, type ImageId, snapshotImage } from "../image/image.ts";
 import { garbageBefore } from "../snapshot/collect.ts";
 import { forgetBaseHashes } from "./base-hashes.ts";
@@ -53,6 +54,7 @@ export async function forgetLostColds(volume: ArchiveVolume): Promise<void> {
   try {
     const before = store.colds.all;
     for (const { gid } of before) {
+      if (gid === volume.promoting) continue;
       const image = snapshotImage(name, "cold", gid);
       // Where there is a device LVM is not asked: it may not answer.
       if ((await platform.disk.info(images.pathOf(image))) !== undefined || (await images.exists(image))) continue;
@@ -106,6 +108,24 @@ export async function endPromotion(volume: ArchiveVolume): Promise<void> {
   volume.promoting = undefined;
 }
 
+/** As {@link endPromotion}, for those who can do without its end where nothing can be written: the image is where it was. */
+export async function tryEndPromotion(volume: ArchiveVolume): Promise<void> {
+  try {
+    await endPromotion(volume);
+  } catch (error) {
+    if (!isUnwritable(error)) throw error;
+    volume.log.warn("a point that is kept as an image cannot become the base yet", { gid: volume.promoting, error });
+  }
+}
+
+/** The image that has the point of a cold one, or of the base; while a promotion cannot be ended it has a name of its own. */
+export function imageToStartFrom(volume: ArchiveVolume, cold: Cold | undefined): ImageId {
+  const { name, promoting } = volume;
+  const gid = cold?.gid ?? volume.requireBase().from.gidB;
+  if (gid === promoting) return snapshotImage(name, "promoting", gid);
+  return cold === undefined ? baseImage(name) : snapshotImage(name, "cold", gid);
+}
+
 async function finishPromotion(volume: ArchiveVolume, cold: Cold): Promise<void> {
   const { images, store, name } = volume;
   const promoting = snapshotImage(name, "promoting", cold.gid);
@@ -123,14 +143,26 @@ export async function reconcileImages(volume: ArchiveVolume): Promise<void> {
   const { images, store, name, log } = volume;
   await images.cleanUp(name);
   for (const image of await images.list(name)) {
-    if (image.kind === "promoting") await reconcilePromotion(volume, image.gid);
-    else if (image.kind === "restoring") {
+    if (image.kind === "promoting") {
+      volume.promoting = image.gid;
+      await tryEndPromotion(volume);
+    } else if (image.kind === "restoring") {
       log.warn("a restore was lost when the daemon ended; it must be repeated", { gid: image.gid });
       await images.remove(image);
     } else if (image.kind === "cold" && store.colds.find(image.gid) === undefined) await images.remove(image);
   }
+  try {
+    await reconcileColds(volume);
+  } catch (error) {
+    if (!isUnwritable(error)) throw error;
+    log.warn("the rows of points that are kept as images cannot be put in order yet", { error });
+  }
+}
+
+async function reconcileColds({ images, store, name, log, promoting }: ArchiveVolume): Promise<void> {
   const baseGid = store.base?.from.gidB ?? 0n;
   for (const { gid } of store.colds.all) {
+    if (gid === promoting) continue;
     const image = snapshotImage(name, "cold", gid);
     const isOld = gid <= baseGid;
     if (!isOld && (await images.exists(image))) continue;

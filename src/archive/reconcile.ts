@@ -14,7 +14,7 @@ import { snapshotText } from "../snapshot/text.ts";
 import { isSameSnapshot } from "../snapshot/types.ts";
 import { forgetBaseHashes } from "./base-hashes.ts";
 import { baseFault } from "./base-image.ts";
-import { reconcileImages } from "./cold.ts";
+import { reconcileImages, tryEndPromotion } from "./cold.ts";
 import type { StoredDiff } from "./diff-rows.ts";
 import { explained } from "./diffs.ts";
 import { type Manifest, manifestName } from "./manifest.ts";
@@ -42,6 +42,8 @@ export async function reconcile(volume: ArchiveVolume, io: DiffIo, manifest?: Ma
   await reconcileImages(volume);
   const found = { adopted: [], missing: [], quarantined: [], removed: [] };
   await new Reconciliation(volume, io, found).run(manifest);
+  // Files that were not needed any more are gone: there may be room now.
+  await tryEndPromotion(volume);
   await lookAtBase(volume);
   return found;
 }

@@ -5,14 +5,7 @@ import { type MergePlan, planMerge } from "../diff/merge.ts";
 import { checkAborted, type DiffIo } from "../diff/types.ts";
 import { VirtualImage } from "../diff/virtual.ts";
 import { copyImage } from "../image/copy.ts";
-import {
-  baseImage,
-  type CloneMethod,
-  type CopyContent,
-  type CopyOptions,
-  type ImageId,
-  snapshotImage,
-} from "../image/image.ts";
+import { type CloneMethod, type CopyContent, type CopyOptions, type ImageId, snapshotImage } from "../image/image.ts";
 import type { MemoryPool } from "../native/memory.ts";
 import type { DiskFile } from "../platform/disk.ts";
 import type { DiffSet } from "../snapshot/diffset.ts";
@@ -21,7 +14,7 @@ import type { ArchiveState, DiffMeta } from "../snapshot/types.ts";
 import { lbBytes } from "../units.ts";
 import type { JobContext } from "./apply.ts";
 import { requireBaseImage } from "./base-image.ts";
-import { keepCold } from "./cold.ts";
+import { imageToStartFrom, keepCold } from "./cold.ts";
 import type { Cold } from "./colds.ts";
 import type { StoredDiff } from "./diff-rows.ts";
 import { openRound, type Round } from "./diffs.ts";
@@ -72,7 +65,7 @@ export class RestoreRun {
     this.#context = context;
     const { cold, state } = planStart(store.set, volume.requireBase(), store.colds.all, gid);
     this.#base = state;
-    this.#source = cold === undefined ? baseImage(volume.name) : snapshotImage(volume.name, "cold", cold.gid);
+    this.#source = imageToStartFrom(volume, cold);
     this.#set = store.set;
     for (const meta of restoreRound(store.set, this.#base, gid)) this.#diffs.set(meta, store.diff(meta));
     this.#letGo = volume.pins.hold([...this.#diffs.values()].map((diff) => diff.fileName));

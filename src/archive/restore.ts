@@ -14,7 +14,7 @@ import { pointAt, pointOfGid, type RestorePoint } from "../snapshot/restore.ts";
 import { mib } from "../units.ts";
 import type { JobContext } from "./apply.ts";
 import { openBase } from "./base-image.ts";
-import { endPromotion, forgetLostColds, removeColds } from "./cold.ts";
+import { forgetLostColds, removeColds, tryEndPromotion } from "./cold.ts";
 import { explained } from "./diffs.ts";
 import type { Loss } from "./losses.ts";
 import { type RestoreMemory, RestoreRun, type Target } from "./restore-run.ts";
@@ -114,7 +114,7 @@ export async function restoreVolume(
   context: JobContext,
 ): Promise<RestoreResult> {
   const { clock } = volume.platform;
-  await endPromotion(volume);
+  await tryEndPromotion(volume);
   await forgetLostColds(volume);
   const startMs = clock.monotonicMs();
   const elapsedMs = (): number => Math.round(clock.monotonicMs() - startMs);

@@ -390,6 +390,51 @@ for (const kill of [true, false]) {
       expect(crashes).toBeGreaterThan(16);
     }, 300_000);
 
+    for (const [what, pathIncludes] of [
+      ["no manifest", "volume.json"],
+      ["nothing", "/data/"],
+    ] as const) {
+      test(`at any step of a promotion, a disk that takes ${what} keeps nobody from restoring`, async () => {
+        const kinds = ["write", "zero", "truncate", "clone"] as const;
+        let makeRoom = (): void => undefined;
+        let pending = 0;
+        await crashEverywhere(
+          {
+            async prepare(scene) {
+              await scene.fill();
+              await scene.do(() => scene.command("restore", { gid: 5 }));
+            },
+            act: (scene) => scene.command("apply", { gid: 5 }),
+            async meanwhile(scene) {
+              makeRoom = scene.archive.storage.inject({ pathIncludes, kinds, effect: "no-space", times: 1e9 });
+            },
+            async recovered(scene, what) {
+              expect(await scene.do(() => statusOf(scene.role.control))).toMatchObject({ state: "Archived" });
+              const gids = (await scene.gids()).map(Number);
+              const hasBase = scene.images().includes("base.img");
+              expect(hasBase || scene.images().includes("promoting-5.img")).toBe(true);
+              if (!hasBase) pending++;
+              for (const gid of hasBase ? gids : [5, 6]) {
+                await scene.do(() => scene.command("restore", { to: "/restored.img", gid, overwrite: true }));
+                const found = scene.archive.storage.peek("/restored.img", 0, sizeLb * 512);
+                expectSame(found, scene.history.at(gid), `${what}, full, gid ${gid}`);
+              }
+              makeRoom();
+              expect([
+                [3, 4, 5, 6],
+                [5, 6],
+              ]).toContainEqual(await scene.check(what));
+              await scene.do(() => scene.command("apply", { gid: 6 }));
+              expect(await scene.check(`${what}, applied`)).toEqual([6]);
+              expect(scene.images()).toEqual(["base.img", "restored-5.img"]);
+            },
+          },
+          { kill, seed: 14, isReflink: true },
+        );
+        expect(pending).toBeGreaterThan(0);
+      }, 300_000);
+    }
+
     test("at any step of enabling and disabling snapshots every point stays, and it can be repeated", async () => {
       const crashes = await crashEverywhere(
         {
