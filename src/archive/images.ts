@@ -1,4 +1,5 @@
 /** @module Chooses where an archive keeps its images. */
+import type { Logger } from "../control/logger.ts";
 import { WalbError } from "../errors.ts";
 import { createFileImageStore } from "../image/file/store.ts";
 import type { ImageStore } from "../image/image.ts";
@@ -17,9 +18,14 @@ import type { Platform } from "../platform/platform.ts";
  */
 export async function openImages(
   kind: string,
-  parts: { readonly platform: Platform; readonly dataDir: string; readonly memory: MemoryPool },
+  parts: {
+    readonly platform: Platform;
+    readonly dataDir: string;
+    readonly memory: MemoryPool;
+    readonly log?: Pick<Logger, "warn">;
+  },
 ): Promise<ImageStore> {
-  const { platform, dataDir, memory } = parts;
+  const { platform, dataDir, memory, log } = parts;
   if (kind === "file") return createFileImageStore(platform.disk, memory, dataDir);
   const [scheme, place] = [kind.slice(0, kind.indexOf(":")), kind.slice(kind.indexOf(":") + 1)];
   if (scheme !== "lvm" || platform.commands === undefined) {
@@ -31,6 +37,8 @@ export async function openImages(
   }
   const lockPath = `${dataDir}/${commandLockName}`;
   const lvm = new Lvm(parseLvmPlace(place), platform.commands, platform.clock, lockPath);
-  await awaitPredecessor(platform.disk, platform.clock, lockPath);
+  await awaitPredecessor(platform.disk, platform.clock, lockPath, () => {
+    log?.warn("waiting for a command of LVM that was begun before this start", { file: lockPath });
+  });
   return openLvmImageStore({ disk: platform.disk, memory, lvm });
 }

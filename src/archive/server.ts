@@ -45,7 +45,7 @@ export async function openArchive(platform: Platform, options: ArchiveOptions, l
   const lock = await lockDataDirectory(platform.disk, dataDir).catch((error: unknown) => {
     throw readOnlyStart(error, dataDir);
   });
-  const opening = openImages(options.images ?? "file", { platform, dataDir, memory: memory.working.memory });
+  const opening = openImages(options.images ?? "file", { platform, dataDir, memory: memory.working.memory, log });
   const images = await opening.catch(async (error: unknown) => {
     await lock.close();
     throw error;

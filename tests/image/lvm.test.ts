@@ -2,12 +2,12 @@ import { afterAll, describe, expect, test } from "bun:test";
 import fc from "fast-check";
 import { Lvm, parseLvmPlace } from "../../src/image/lvm/lvm.ts";
 import { type LvRole, lvName, parseLvName } from "../../src/image/lvm/names.ts";
+import { awaitPredecessor } from "../../src/image/lvm/predecessor.ts";
 import { errnoError } from "../../src/native/errno.ts";
 import type { CommandResult, Commands } from "../../src/platform/commands.ts";
 import { createClock } from "../../src/platform/real/clock.ts";
 import { closePlatform, createPlatform } from "../../src/platform/real/index.ts";
 import { withTemporaryDirectory } from "../helpers/temporary.ts";
-import { until } from "../helpers/until.ts";
 
 /** Commands that answer by name, and remember what was asked. */
 function scripted(answers: Record<string, Partial<CommandResult> | readonly Partial<CommandResult>[]>) {
@@ -231,12 +231,13 @@ describe("programs of the host", () => {
       expect(await commands.run(["cat"], { keepsLocked })).toMatchObject({ exitCode: 0, stdout: "" });
       await expect(left).rejects.toMatchObject({ code: "timed-out" });
       await expect(alone()).rejects.toMatchObject({ code: "locked" });
-      await until(async () => (await disk.info(mark)) !== undefined);
-      await until(() =>
-        alone()
-          .then((file) => file.close().then(() => true))
-          .catch(() => false),
-      );
+      // Whoever starts waits for it, and says so once.
+      let waits = 0;
+      await awaitPredecessor(disk, createClock(), keepsLocked, () => {
+        waits += 1;
+      });
+      expect([waits, (await disk.info(mark)) !== undefined]).toEqual([1, true]);
+      await (await alone()).close();
     });
   });
 });
