@@ -177,6 +177,32 @@ test("an overflowed or stopped target is prepared for a backup, and the archive 
   expect(steps).toEqual(["s0: reset vol0", "p1: send vol0 to a0 at a0", "p2: send vol0 to a0 at a0"]);
 });
 
+test("no log is given up for a comparison with what cannot be read, nor where another archive has the backups", () => {
+  const model = new FleetModel(names, 2);
+  const view = model.view();
+  const trouble = {
+    code: "unreadable",
+    message: "the base image cannot be read",
+    hint: "chown it",
+    atMs: 0,
+    sinceMs: 0,
+  };
+  const archives = view.archives.map(({ server, volume }) => ({ server, volume: { ...volume, trouble } }));
+  const compare = () => planPrepareBackup({ ...view, archives }, "s0", { asked: "hash" });
+  expect(compare).toThrow(/not given up .* the base image cannot be read/);
+  model.archives.get("a0")!.state = "SyncReady";
+  model.archives.get("a1")!.state = "Archived";
+  const asked = { asked: "full" } as const;
+  const anew = () => planPrepareBackup(model.view(), "s0", { ...asked, isOwnChoice: true });
+  expect(anew).toThrow(/no backup of the volume any more, but a1 has/);
+  expect(planPrepareBackup(model.view(), "s0", asked).map(stepText).slice(0, 2)).toEqual([
+    "s0: stop vol0",
+    "s0: reset vol0",
+  ]);
+  model.archives.get("a1")!.state = "SyncReady";
+  expect(anew().map(stepText)).toContain("s0: reset vol0");
+});
+
 test("no log is given up for a backup that the archive is going to refuse", () => {
   const model = new FleetModel(names, 2);
   const prepare = (asked: "full" | "hash") => () => planPrepareBackup(model.view(), "s0", { asked });

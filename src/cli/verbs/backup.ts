@@ -105,7 +105,8 @@ export const verb = defineVerb({
     const view = await collectView(fleetWith(fleet, at), volume, askOptions(flags, io));
     const procedureFlags = { ...flags, "dry-run": false };
     for (const { server, error } of view.missing) remark(flags, io, `going on without ${server.name}: ${error.what}`);
-    for (const step of planPrepareBackup(view, at.name, { asked: asked ?? chosen.forced })) {
+    const prepare = { asked: asked ?? chosen.forced, isOwnChoice: chosen.forced !== undefined };
+    for (const step of planPrepareBackup(view, at.name, prepare)) {
       remark(flags, io, `${stepText(step)} (${step.why})`);
       await doStep(step, procedureFlags, io);
     }

@@ -89,6 +89,8 @@ export type BackupMode = "full" | "hash";
 export interface PrepareOptions {
   /** Somebody asked for this kind of backup: what is in its way at the storage is stopped and reset. */
   readonly asked?: BackupMode | undefined;
+  /** It is the command that asked, not somebody: nothing is given up where another way would keep it. */
+  readonly isOwnChoice?: boolean;
 }
 
 /**
@@ -96,7 +98,8 @@ export interface PrepareOptions {
  * proxies feed it.
  * @throws WalbError `not-found`, `state` naming the way out.
  */
-export function planPrepareBackup(view: VolumeView, name: string, { asked }: PrepareOptions): Step[] {
+export function planPrepareBackup(view: VolumeView, name: string, options: PrepareOptions): Step[] {
+  const { asked } = options;
   const { volume, primary } = view;
   const { server: at, volume: known } = storageAt(view, name);
   if (known.state === "Clear") {
@@ -117,8 +120,18 @@ export function planPrepareBackup(view: VolumeView, name: string, { asked }: Pre
     });
   }
   // An archive that only the storage can reach says itself what it lacks.
-  const state = view.archives.find(({ server }) => server.name === primary.name)?.volume.state;
-  if (asked !== undefined && state !== undefined) requireTaken(view, asked, state);
+  const archive = view.archives.find(({ server }) => server.name === primary.name)?.volume;
+  const state = archive?.state;
+  if (asked !== undefined && archive !== undefined) requireTaken(view, asked, archive);
+  if (options.isOwnChoice === true) requireNoOther(view);
+  const unreadable = archive?.trouble?.code === "unreadable" ? archive.trouble : undefined;
+  if (asked === "hash" && unreadable !== undefined && ["Target", "Stopped"].includes(known.state)) {
+    throw new WalbError("state", {
+      what: `the log is not given up for a backup that the archive cannot compare: ${unreadable.message}`,
+      where: { host: primary.name, volume },
+      hint: `${unreadable.hint ?? `look with: walb status ${volume}`}; then ask for the backup again`,
+    });
+  }
   const steps: Step[] = [];
   const add = (action: Step["action"], why: string, server = at): void => {
     steps.push({ at: server, volume, action, why });
@@ -143,7 +156,7 @@ export function planPrepareBackup(view: VolumeView, name: string, { asked }: Pre
 }
 
 /** The log is not given up for a backup that the archive is going to refuse. @throws WalbError `state`. */
-function requireTaken({ volume, primary }: VolumeView, asked: BackupMode, state: string): void {
+function requireTaken({ volume, primary }: VolumeView, asked: BackupMode, { state }: { readonly state: string }): void {
   const refuse = (what: string, hint: string): never => {
     throw new WalbError("state", { what, where: { host: primary.name, volume }, hint });
   };
@@ -161,6 +174,20 @@ function requireTaken({ volume, primary }: VolumeView, asked: BackupMode, state:
   }
   const hint = state === "Stopped" ? `start it there: walb start ${at}` : `look with: walb status ${volume}`;
   refuse(`the archive takes no backup in state ${state}`, hint);
+}
+
+/** Another archive that has the backups can fill the primary one, and no log is given up. @throws WalbError `state`. */
+function requireNoOther({ volume, primary, archives }: VolumeView): void {
+  const other = archives.find(
+    ({ server, volume: { state } }) => server.name !== primary.name && imageStates.includes(state),
+  );
+  if (other === undefined) return;
+  const { name } = other.server;
+  throw new WalbError("state", {
+    what: `the archive has no backup of the volume any more, but ${name} has`,
+    where: { host: primary.name, volume },
+    hint: `fill it from there: walb replicate ${volume} --server ${name} --to ${primary.name}; or begin anew without them: walb backup ${volume} --full`,
+  });
 }
 
 /**
