@@ -177,7 +177,7 @@ test("an overflowed or stopped target is prepared for a backup, and the archive 
   expect(steps).toEqual(["s0: reset vol0", "p1: send vol0 to a0 at a0", "p2: send vol0 to a0 at a0"]);
 });
 
-test("no log is given up for a comparison with what cannot be read, nor where another archive has the backups", () => {
+test("no log is given up for an archive that does not answer or cannot read what it has, nor where another archive has the backups", () => {
   const model = new FleetModel(names, 2);
   const view = model.view();
   const trouble = {
@@ -190,6 +190,16 @@ test("no log is given up for a comparison with what cannot be read, nor where an
   const archives = view.archives.map(({ server, volume }) => ({ server, volume: { ...volume, trouble } }));
   const compare = () => planPrepareBackup({ ...view, archives }, "s0", { asked: "hash" });
   expect(compare).toThrow(/not given up .* the base image cannot be read/);
+  const error = new WalbError("unreachable", { what: "connection refused" });
+  const missing = { ...view, archives: [], missing: [{ server: view.primary, error }] };
+  for (const asked of ["hash", "full"] as const) {
+    const prepare = () => planPrepareBackup(missing, "s0", { asked });
+    expect(prepare).toThrow(/not given up .* does not answer: connection refused/);
+    model.storages.get("s0")!.state = "SyncReady";
+    const ready = { ...missing, storages: model.view().storages };
+    expect(planPrepareBackup(ready, "s0", { asked }).map(stepText)).not.toContain("s0: reset vol0");
+  }
+  model.storages.get("s0")!.state = "Target";
   model.archives.get("a0")!.state = "SyncReady";
   model.archives.get("a1")!.state = "Archived";
   const asked = { asked: "full" } as const;

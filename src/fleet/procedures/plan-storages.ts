@@ -119,13 +119,23 @@ export function planPrepareBackup(view: VolumeView, name: string, options: Prepa
       hint: `switch: walb switch ${volume} --to ${name}; or first: walb standby ${volume} --server ${other.server.name}`,
     });
   }
-  // An archive that only the storage can reach says itself what it lacks.
+  // An archive that only the storage can reach says itself what it lacks, where nothing is given up for it before.
+  const givesUp = known.state === "Target" || (known.state === "Stopped" && known.isOverflow !== true);
+  const silent = view.missing.find(({ server }) => server.name === primary.name);
+  if (asked !== undefined && givesUp && silent !== undefined) {
+    const where = `${volume} --server ${name}`;
+    throw new WalbError(silent.error.code, {
+      what: `the log is not given up for a backup to an archive that does not answer: ${silent.error.what}`,
+      where: silent.error.where,
+      hint: `see whether it runs; where only the storage can reach it: walb stop ${where}; walb reset ${where}; walb backup ${where} --${asked}`,
+    });
+  }
   const archive = view.archives.find(({ server }) => server.name === primary.name)?.volume;
   const state = archive?.state;
   if (asked !== undefined && archive !== undefined) requireTaken(view, asked, archive);
   if (options.isOwnChoice === true) requireNoOther(view);
   const unreadable = archive?.trouble?.code === "unreadable" ? archive.trouble : undefined;
-  if (asked === "hash" && unreadable !== undefined && ["Target", "Stopped"].includes(known.state)) {
+  if (asked === "hash" && givesUp && unreadable !== undefined) {
     throw new WalbError("state", {
       what: `the log is not given up for a backup that the archive cannot compare: ${unreadable.message}`,
       where: { host: primary.name, volume },
