@@ -46,23 +46,24 @@ export function pointAtTime<P>(
 }
 
 /**
- * Times of points that never fall, for judging their age: none makes a point look older than one before it. A time of the
- * future is that of the next point that has one of the past, as it cannot be later. One that is too late makes all behind
- * it look as young, until they are: how far they are apart these times do not say.
+ * Times of points that never fall, for judging their age: the latest that each can be from. What is stamped with the future,
+ * or with less than a point before it, is taken to be from when the next point is that is not, or from now: a clock that is
+ * behind must not make anything look old. How far such points are apart these times do not say.
  * @param timesMs of the points, oldest first.
  */
 export function risingTimes(timesMs: readonly number[], nowMs: number): number[] {
+  let highestMs = Number.NEGATIVE_INFINITY;
+  const good = timesMs.map((timeMs) => {
+    if (timeMs > nowMs || timeMs < highestMs) return undefined;
+    highestMs = timeMs;
+    return timeMs;
+  });
   let laterMs = nowMs;
-  const past = timesMs
+  return good
     .toReversed()
     .map((timeMs) => {
-      if (timeMs <= nowMs) laterMs = timeMs;
+      laterMs = timeMs ?? laterMs;
       return laterMs;
     })
     .toReversed();
-  let highestMs = Number.NEGATIVE_INFINITY;
-  return past.map((timeMs) => {
-    highestMs = Math.max(highestMs, timeMs);
-    return highestMs;
-  });
 }

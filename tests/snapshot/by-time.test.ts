@@ -57,6 +57,10 @@ describe("times for judging age", () => {
     );
   });
 
+  test("of points stamped while a clock was behind are those of the next one behind, or now", () => {
+    expect(risingTimes([700, 100, 200, 1000, 50], nowMs)).toEqual([700, 1000, 1000, 1000, nowMs]);
+  });
+
   test("of points of the future are those of what comes next, or now", () => {
     expect(risingTimes([100, 9_000_000, 300, 8_000_000], nowMs)).toEqual([100, 300, 300, nowMs]);
   });
