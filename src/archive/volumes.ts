@@ -10,6 +10,7 @@ import { isMovedAway, MovedAway, volumeMovedAway } from "./moved-away.ts";
 import { createVolume, openVolume, type VolumeParts, volumeDirectory } from "./open-volume.ts";
 import { finishReset } from "./reconcile.ts";
 import type { ArchiveVolume } from "./volume.ts";
+import { requireDirectory } from "./volume-directory.ts";
 
 /** All volumes of an archive. */
 export class ArchiveVolumes {
@@ -172,6 +173,7 @@ export class ArchiveVolumes {
   /** Deletes all backups of a volume: SyncReady. */
   async reset(volume: ArchiveVolume): Promise<void> {
     this.#requireQuiet(volume, "reset");
+    await requireDirectory(volume);
     await this.#parts.images.checkRemovable(volume.name);
     const transition = volume.machine.begin(["SyncReady", "Stopped"], "ResetVol", "reset");
     try {
@@ -208,6 +210,7 @@ export class ArchiveVolumes {
   /** Forgets a volume with all its backups. The directory goes in one step, so that no half of it can come back. */
   async clear(volume: ArchiveVolume): Promise<void> {
     this.#requireQuiet(volume, "clear");
+    await requireDirectory(volume);
     await this.#parts.images.checkRemovable(volume.name);
     const transition = volume.machine.begin(["SyncReady", "Stopped"], "ClearVol", "clear");
     try {

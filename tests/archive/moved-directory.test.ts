@@ -50,3 +50,30 @@ test("an archive writes nothing beside a volume's directory that is moved away, 
     );
   });
 });
+
+test("no volume is reset or cleared by what stands in the place of its directory", async () => {
+  await withArchive(async (scene) => {
+    const history = new History(900, 6);
+    history.step();
+    await archived(scene, history);
+    await deliver(scene, history, 0, 1);
+    const directory = `${scene.data}/vol0`;
+    const away = `${scene.directory}/away`;
+    await run(scene.role.control, "stop", { volume: "vol0", mode: "graceful" });
+    for (const isCopy of [false, true]) {
+      renameSync(directory, away);
+      if (isCopy) Bun.spawnSync(["cp", "-a", away, directory]);
+      else mkdirSync(directory);
+      const before = readdirSync(directory);
+      for (const command of ["reset", "clear"]) {
+        const work = run(scene.role.control, command, { volume: "vol0" });
+        await expect(work).rejects.toMatchObject({ code: "unreadable" });
+      }
+      expect(readdirSync(directory)).toEqual(before);
+      rmSync(directory, { recursive: true });
+      renameSync(away, directory);
+    }
+    await run(scene.role.control, "start", { volume: "vol0" });
+    expect(await expectAllRestorable(scene, history)).toEqual([0, 1]);
+  });
+});
