@@ -4,11 +4,10 @@ import type { DiffIo } from "../diff/types.ts";
 import { asWalbError, isUnwritable, WalbError } from "../errors.ts";
 import type { ImageStore } from "../image/image.ts";
 import type { Platform } from "../platform/platform.ts";
-import { diffFileSuffix } from "../snapshot/filename.ts";
 import { volumeDatabaseName } from "../volume/database.ts";
 import { type Manifest, manifestName, manifestText, readManifest } from "./manifest.ts";
 import { removePartials } from "./partials.ts";
-import { requireAgreement } from "./plausible.ts";
+import { hasDiffs, requireAgreement } from "./plausible.ts";
 import { quarantineName } from "./quarantine.ts";
 import type { RateLimits } from "./rates.ts";
 import { reconcile } from "./reconcile.ts";
@@ -52,7 +51,7 @@ export async function openVolume(parts: VolumeParts, name: string): Promise<Arch
   const { store, isRebuilt } = await openStore(parts, directory, name, manifest);
   if (manifest !== undefined && !isRebuilt) {
     try {
-      requireAgreement({ store, manifest, hasDiffs: await hasDiffs(parts, directory) }, name, directory);
+      requireAgreement({ store, manifest, hasDiffs: await hasDiffs(parts.platform.disk, directory) }, name, directory);
     } catch (error) {
       store.close();
       throw error;
@@ -154,10 +153,6 @@ function withoutManifest({ what, where, cause }: WalbError, directory: string, n
     hint: `put ${volumeDatabaseName} or ${manifestName} back from a copy of the volume's directory, and start the archive again; nothing else of it is lost`,
     ...(cause === undefined ? {} : { cause }),
   });
-}
-
-async function hasDiffs({ platform }: VolumeParts, directory: string): Promise<boolean> {
-  return (await platform.disk.list(directory)).some((fileName) => fileName.endsWith(diffFileSuffix));
 }
 
 async function quarantineDatabase({ platform }: VolumeParts, directory: string): Promise<void> {

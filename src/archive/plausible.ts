@@ -3,7 +3,8 @@
  * an old copy of a database is as good a database as the right one.
  */
 import { asWalbError, WalbError } from "../errors.ts";
-import { parseDiffFileName } from "../snapshot/filename.ts";
+import type { Disk } from "../platform/disk.ts";
+import { diffFileSuffix, parseDiffFileName } from "../snapshot/filename.ts";
 import { stateText } from "../snapshot/text.ts";
 import { type ArchiveState, isSameSnapshot, type Snapshot } from "../snapshot/types.ts";
 import type { StoredDiff } from "./diff-rows.ts";
@@ -92,6 +93,11 @@ export function contradiction({ store, manifest, hasDiffs }: BaseClaims): string
 
 /** Where an image is when an apply that was begun is finished. */
 const endOf = ({ from, to }: ArchiveState): Snapshot => to ?? from;
+
+/** Whether diffs lie in a volume's directory. */
+export async function hasDiffs(disk: Disk, directory: string): Promise<boolean> {
+  return (await disk.list(directory)).some((fileName) => fileName.endsWith(diffFileSuffix));
+}
 
 /** @throws WalbError `damaged` when they cannot belong together. */
 export function requireAgreement(claims: BaseClaims, volume: string, directory: string): void {

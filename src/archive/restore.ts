@@ -160,6 +160,7 @@ async function checkRestored(volume: ArchiveVolume, gid: bigint, overwrite: bool
   const image = snapshotImage(volume.name, "restored", gid);
   const path = volume.images.pathOf(image);
   if (!overwrite && (await volume.images.exists(image))) {
+    await volume.images.checkContent?.(image);
     throw new WalbError("already-exists", {
       what: `gid ${gid} is restored already`,
       where: { volume: volume.name, file: path },

@@ -120,6 +120,8 @@ export interface ImageStore {
   settle(): Promise<void>;
   /** What somebody must look at before images of the volume are lost; absent where nothing can be. */
   trouble?(volume: string): Promise<WalbError | undefined>;
+  /** Checks that an image has not lost its content; absent where none can. @throws WalbError `damaged`, `not-found`. */
+  checkContent?(image: ImageId): Promise<void>;
   /** Checks that images can be written to, before an apply begins to change them. @throws WalbError `state`. */
   checkWritable?(volume: string): Promise<void>;
   /** Space for images; absent when it is that of the data directory. */

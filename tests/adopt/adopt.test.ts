@@ -21,12 +21,12 @@ import { createSimWorld, type SimWorld } from "../../src/sim/sim.ts";
 import { plainState, snapshot } from "../../src/snapshot/types.ts";
 import { adoptStorageVolume, planStorageAdoption, releaseStorageVolume } from "../../src/storage/adopt/adopt.ts";
 import { StorageStore } from "../../src/storage/store.ts";
-import { u64Max } from "../../src/units.ts";
+import { mib, u64Max } from "../../src/units.ts";
 import { openVolumes } from "../../src/volume/directories.ts";
 import { expectSame, gidsOf, run, statusOf } from "../archive/harness.ts";
 import { LvmScene, withLvmScene } from "../archive/lvm-scene.ts";
 import { runIn } from "../cli/fleet-fixture.ts";
-import { codeOf } from "../helpers/errors.ts";
+import { codeOf, expectError } from "../helpers/errors.ts";
 import { io, ProxyBench } from "../proxy/fixture.ts";
 
 const uuid = "0123456789abcdef0123456789abcdef";
@@ -360,6 +360,22 @@ describe.each([
       await scene.diff(6, 7);
       const { restored } = await run(scene.role.control, "restored", { volume });
       expect(restored).toMatchObject([{ gid: 4n, path: "/dev/vg/wr_vol0_4" }]);
+    });
+  });
+
+  test("does not go back by an old copy of its database, which the original would believe", async () => {
+    await withLvmScene(13, pool, async (scene) => {
+      await fill(scene);
+      const { disk } = scene.platform();
+      const path = "/data/vol0/volume.json";
+      const manifest = JSON.parse(new TextDecoder().decode(await disk.readSmall(path, mib)));
+      const later = JSON.stringify({ ...manifest, base: manifest.base.replace("<|0,2|>", "<|4|>") });
+      await disk.writeSmall(path, new TextEncoder().encode(later));
+      await expectError(partsOf(scene).then(releaseArchiveVolume), {
+        code: "damaged",
+        what: expect.stringContaining("old copy"),
+      });
+      expect((await disk.list("/data/vol0")).filter((name) => /^(base|state|uuid)$/.test(name))).toEqual([]);
     });
   });
 

@@ -1,6 +1,6 @@
 /** @module What people and hosts do to a volume group beside the archive: it is told, and costs nobody's data. */
 import { describe, expect, test } from "bun:test";
-import { codeOf } from "../helpers/errors.ts";
+import { codeOf, expectError } from "../helpers/errors.ts";
 import { expectSame, run, statusOf } from "./harness.ts";
 import { type LvmScene, withLvmScene } from "./lvm-scene.ts";
 
@@ -118,7 +118,14 @@ test("an archive with classic volumes removes no snapshot that is not its own, a
     await scene.command("restore", { gid: 2 });
     scene.lvm.volumes.get("wr_vol0_2")!.isInvalid = true;
     expect((await later(scene)).trouble?.message).toContain("lost its content");
-    expect(await scene.command("restored")).toMatchObject({ restored: [{ gid: 2n }] });
+    // Its size is that of its device, not of its room for what is overwritten.
+    const sizeBytes = scene.lvm.volumes.get("wb_vol0")!.sizeBytes;
+    expect(scene.lvm.volumes.get("wr_vol0_2")!.sizeBytes).not.toBe(sizeBytes);
+    expect(await scene.command("restored")).toMatchObject({ restored: [{ gid: 2n, sizeBytes }] });
+    await expectError(scene.command("restore", { gid: 2 }), {
+      code: "damaged",
+      hint: expect.stringContaining("--overwrite"),
+    });
     await scene.command("restore", { gid: 2, overwrite: true });
     expectSame(scene.content("wr_vol0_2"), scene.history.at(2), "the restored volume");
     const mine = { file: "/lv/mine", sizeBytes: 4 * mib, origin: "wb_vol0", isReadOnly: false };

@@ -9,6 +9,7 @@ import type { Disk } from "../../src/platform/disk.ts";
 
 interface FakeVolume {
   readonly file: string;
+  /** What LVM says: of a classic snapshot the room for what is overwritten. */
   sizeBytes: number;
   origin: string;
   isReadOnly: boolean;
@@ -217,10 +218,12 @@ export class FakeLvm {
     if (options.has("-s")) {
       const from = nameOf(words[0]);
       const origin = this.#volume(from);
-      if (this.pool === undefined) this.#require(roundUp(Number.parseInt(options.get("--size")!, 10)));
+      const sizeBytes =
+        this.pool === undefined ? roundUp(Number.parseInt(options.get("--size")!, 10)) : origin.sizeBytes;
+      if (this.pool === undefined) this.#require(sizeBytes);
       await disk.cloneFile(origin.file, file);
       const isReadOnly = options.get("--permission") === "r";
-      const { sizeBytes, isInactive = false } = origin;
+      const { isInactive = false } = origin;
       // A classic snapshot is active with its origin only.
       this.volumes.set(name, {
         ...{ file, sizeBytes, origin: from, isReadOnly },

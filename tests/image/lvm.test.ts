@@ -66,7 +66,7 @@ describe("the place of images", () => {
 
 describe("LVM", () => {
   const row =
-    "  wb_a,,8388608,vg,,owi-a-s---,,\n  wr_a_3,wb_a,8388608,vg,,swi-a-s---,12.50,\n  thin,,4194304,vg,tp,Vri-a-tz--,0.00,\n";
+    "  wb_a,,8388608,vg,,owi-a-s---,,\n  wr_a_3,wb_a,12582912,vg,,swi-a-s---,12.50,\n  thin,,4194304,vg,tp,Vri-a-tz--,0.00,\n";
 
   test("lists classic volumes without a pool, and those of the pool with one", async () => {
     const { commands, asked } = scripted({ lvs: { stdout: `${row}  tp,,4194304,vg,,twi-aotz--,91.20,3.00\n` } });

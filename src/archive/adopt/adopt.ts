@@ -23,7 +23,8 @@ import {
 } from "../../volume/adopt.ts";
 import { baseHashesName } from "../base-hashes.ts";
 import type { StoredDiff } from "../diff-rows.ts";
-import { type Manifest, manifestName, manifestText } from "../manifest.ts";
+import { type Manifest, manifestName, manifestText, readManifest } from "../manifest.ts";
+import { hasDiffs, requireAgreement } from "../plausible.ts";
 import { quarantineName } from "../quarantine.ts";
 import { ArchiveStore } from "../store.ts";
 
@@ -85,9 +86,15 @@ export async function adoptArchiveVolume(parts: ArchiveAdoptParts): Promise<Adop
 export async function releaseArchiveVolume(parts: ArchiveAdoptParts): Promise<AdoptReport> {
   const { platform, directory, volume } = parts;
   if (!(await isOurs(placeOf(parts)))) return givenBack(volume);
+  const manifest = await readManifest(platform.disk, directory, volume);
   const store = ArchiveStore.open(platform.databases, directory, volume);
   let back: Omit<LegacyArchiveVolume, "diffs" | "leftovers">;
   try {
+    // What an old copy of the database says, the original would believe.
+    if (manifest !== undefined) {
+      const claims = { store, manifest, hasDiffs: await hasDiffs(platform.disk, directory) };
+      requireAgreement(claims, volume, directory);
+    }
     if (store.resyncFile !== undefined || store.isResetting) {
       throw notBack(volume, "its image is being rewritten", "start the archive, and stop it when that has ended");
     }

@@ -134,8 +134,11 @@ export class Lvm {
   async list(): Promise<LogicalVolume[]> {
     const { pool } = this.place;
     const rows = await this.#all();
+    const sizes = new Map(rows.map(({ name, sizeBytes }) => [name, sizeBytes]));
+    // LVM tells how much room a classic snapshot has for what is overwritten; its device is as large as its origin.
+    const asSeen = (row: LvRow): LvRow => ({ ...row, sizeBytes: sizes.get(row.origin ?? row.name) ?? row.sizeBytes });
     // Classic ones may be in the pool of a cache.
-    if (pool === undefined) return rows.filter(({ attributes }) => !/^[tV]/.test(attributes));
+    if (pool === undefined) return rows.filter(({ attributes }) => !/^[tV]/.test(attributes)).map(asSeen);
     return rows.filter((row) => row.attributes.startsWith("V") && row.pool === pool);
   }
 

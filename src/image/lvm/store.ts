@@ -218,6 +218,10 @@ class LvmImageStore implements ImageStore {
     return undefined;
   }
 
+  async checkContent(image: ImageId): Promise<void> {
+    await this.#require(image);
+  }
+
   async checkWritable(volume: string): Promise<void> {
     const usage = await this.#lvm.poolUsage();
     if (usage?.isFailed === true) throw this.#poolTrouble(volume, usage);
@@ -251,7 +255,7 @@ class LvmImageStore implements ImageStore {
         : `the restored image ${name} has ${usedPercent} % of what may be overwritten behind it; at 100 % it loses its content`,
       where: { volume, file: this.#lvm.path(name) },
       hint: isInvalid
-        ? "remove it and restore the point again; a thin pool has no such limit"
+        ? "restore the point again, with --overwrite, or remove it; a thin pool has no such limit"
         : `grow it: lvextend --size +SIZE ${this.#lvm.place.group}/${name}, or remove it when it is not needed; an apply writes to its origin, too`,
     });
   }
@@ -294,7 +298,7 @@ class LvmImageStore implements ImageStore {
       throw new WalbError("damaged", {
         what: "the snapshot was overwritten beyond its size and has lost its content",
         where: { volume: image.volume, file: this.pathOf(image) },
-        hint: `remove it and restore the point again; a thin pool has no such limit`,
+        hint: "restore the point again, with --overwrite; a thin pool has no such limit",
       });
     }
     return found;

@@ -20,14 +20,15 @@ const volumes = ["recv0", "recv1", "recv2", "recv3"] as const;
 const sizeLb = (256 * mib) / 512;
 const recordBytes = 64 * 1024;
 const recordsPerPack = 64;
-const packCount = 16;
+/** Packs of a diff: of one as they come, and of as much as a proxy with a backlog merges into one by default. */
+const packCounts = { usual: 16, merged: 58 } as const;
 
 async function run(bench: Bench): Promise<Row[]> {
   const data = join(bench.directory, "reception");
   const port = await freePort();
   const words = ["archive", "--port", `${port}`, "--data", data];
   const child = spawnDaemon(words, `${data}.log`);
-  const platform = createPlatform({ memoryBudgetBytes: 512 * mib, threads: 2 });
+  const platform = createPlatform({ memoryBudgetBytes: gib, threads: 2 });
   try {
     await untilReady(child, "archive", `${data}.log`);
     const archive = archiveClient({ name: "a0", address: `127.0.0.1:${port}` });
@@ -37,7 +38,7 @@ async function run(bench: Bench): Promise<Row[]> {
       await sendImage(peer, new Uint8Array(sizeLb * 512), { volume, gidE: 0n });
     }
     const packs: Memory[] = [];
-    for (let i = 0; i < packCount; i++) {
+    for (let i = 0; i < packCounts.merged; i++) {
       const records = Array.from({ length: recordsPerPack }, (_, j) => {
         const bytes = new Uint8Array(recordBytes);
         fillData(bytes, i * recordsPerPack + j);
@@ -47,16 +48,15 @@ async function run(bench: Bench): Promise<Row[]> {
       const { memory } = await packOf(platform, records, () => undefined);
       if (memory !== undefined) packs.push(memory);
     }
-    const diffBytes = packs.reduce((sum, { sizeBytes }) => sum + sizeBytes, 0);
     const gids = new Map<string, bigint>(volumes.map((volume) => [volume, 0n]));
-    const send = async (volume: string): Promise<void> => {
+    const send = async (volume: string, own: readonly Memory[], dataSizeBytes: number): Promise<void> => {
       const gid = gids.get(volume)!;
       const diff = diffMeta({
         from: snapshot(gid),
         to: snapshot(gid + 1n),
         isMergeable: true,
         timestampS: startS + Number(gid),
-        dataSizeBytes: diffBytes,
+        dataSizeBytes,
       });
       const { stream } = await connectWire(platform.net, peer.address, {
         clock: platform.clock,
@@ -64,7 +64,7 @@ async function run(bench: Bench): Promise<Row[]> {
         protocol: "wdiff-transfer",
       });
       async function* all(): AsyncGenerator<OutgoingPack> {
-        for (const memory of packs) yield { memory, release: () => undefined };
+        for (const memory of own) yield { memory, release: () => undefined };
       }
       const request = { volume, hostType: "proxy", uuid: logUuid, maxIoLb: 0, sizeLb, diff };
       const answer = await runWdiffTransfer(stream, request, all);
@@ -72,14 +72,16 @@ async function run(bench: Bench): Promise<Row[]> {
       if (answer.kind !== "accept") throw new Error(`a diff was refused: ${JSON.stringify(answer)}`);
       gids.set(volume, gid + 1n);
     };
-    const receive = async (senders: readonly string[]): Promise<Row> => {
+    const receive = async (senders: readonly string[], packCount: number): Promise<Row> => {
+      const own = packs.slice(0, packCount);
+      const diffBytes = own.reduce((sum, { sizeBytes }) => sum + sizeBytes, 0);
       const count = Math.ceil(((bench.isQuick ? 256 : 1024) * mib) / diffBytes / senders.length);
       const totalBytes = count * senders.length * diffBytes;
       const results = [];
       for (let i = 0; i < bench.runs; i++) {
         const watched = watch({ archive: child.pid });
         const sendAll = async (volume: string): Promise<void> => {
-          for (let j = 0; j < count; j++) await send(volume);
+          for (let j = 0; j < count; j++) await send(volume, own, diffBytes);
         };
         const { seconds } = await timed(() => Promise.all(senders.map(sendAll)));
         results.push({ seconds, usage: watched.end() });
@@ -98,7 +100,11 @@ async function run(bench: Bench): Promise<Row[]> {
         note: `each diff durable before it is acknowledged; ${count} a volume and run, one after the other; the sender has the same cores; ${shareOfWriting(median(rates), bench.limits)}`,
       };
     };
-    return [await receive(volumes.slice(0, 1)), await receive(volumes)];
+    return [
+      await receive(volumes.slice(0, 1), packCounts.usual),
+      await receive(volumes.slice(0, 1), packCounts.merged),
+      await receive(volumes, packCounts.usual),
+    ];
   } finally {
     child.kill("SIGTERM");
     await child.exited;
