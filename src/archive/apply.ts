@@ -21,6 +21,7 @@ import { endPromotion, promoteCold, removeOldColds } from "./cold.ts";
 import type { StoredDiff } from "./diff-rows.ts";
 import { explained, type Round, verifyPlan } from "./diffs.ts";
 import { openFittingRound } from "./fitting.ts";
+import { readManifest } from "./manifest.ts";
 import { appliedSnapshot, coldState, planPromotion, requireUnprotected } from "./plan.ts";
 import type { ArchiveVolume } from "./volume.ts";
 import { requireDirectory } from "./volume-directory.ts";
@@ -139,10 +140,24 @@ async function beginApplying(volume: ArchiveVolume, begun: ArchiveState): Promis
   try {
     await volume.saveManifest();
   } catch (error) {
-    store.setBase(before);
-    // It may have been written all the same, and must not be ahead.
-    await volume.saveManifest().catch(() => undefined);
+    // It may have been written all the same, and must not be ahead of the row: then the apply counts as begun.
+    const back = volume.saveManifest({ ...store.manifest(), base: before });
+    const isBack = await back.then(
+      () => true,
+      () => manifestSays(volume, before),
+    );
+    if (isBack) store.setBase(before);
     throw error;
+  }
+}
+
+/** Whether the manifest that is there, durable or not, has this base. */
+async function manifestSays({ platform, directory, name }: ArchiveVolume, base: ArchiveState): Promise<boolean> {
+  try {
+    const found = (await readManifest(platform.disk, directory, name))?.base;
+    return found !== undefined && stateText(found) === stateText(base);
+  } catch {
+    return false;
   }
 }
 

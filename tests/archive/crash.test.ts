@@ -435,6 +435,39 @@ for (const kill of [true, false]) {
       }, 300_000);
     }
 
+    test("an apply whose notes reach the disk in part has begun or has not: the volume can be opened", async () => {
+      let begun = 0;
+      for (let n = 0; n < 24; n++) {
+        const scene = new Scene(15_000 + n);
+        try {
+          await scene.fill();
+          const kinds = [["syncDirectory"], ["sync", "syncDirectory"], ["rename", "sync", "syncDirectory"]] as const;
+          const heal = scene.archive.storage.inject({
+            pathIncludes: "/data/",
+            kinds: kinds[n % 3]!,
+            skip: Math.floor(n / 6),
+            times: Math.floor(n / 3) % 2 === 0 ? 1 : 1_000,
+            effect: "io",
+          });
+          await scene.do(() => scene.command("apply", { gid: 5 }).catch(() => undefined));
+          heal();
+          if (kill) scene.archive.kill();
+          else scene.archive.crash({ keep: "all" });
+          await scene.open();
+          const { state, base } = await scene.do(() => statusOf(scene.role.control));
+          expect({ n, state }).toEqual({ n, state: "Archived" });
+          if (String(base).includes("-->")) begun++;
+          expect([
+            [3, 4, 5, 6],
+            [5, 6],
+          ]).toContainEqual(await scene.check(`${n}`));
+        } finally {
+          scene.world.close();
+        }
+      }
+      expect(begun).toBeGreaterThan(0);
+    }, 300_000);
+
     test("at any step of enabling and disabling snapshots every point stays, and it can be repeated", async () => {
       const crashes = await crashEverywhere(
         {
