@@ -144,7 +144,8 @@ class Reconciliation {
 
   /**
    * A file of another size than its row says, which may be the one that is wrong: a file that is good to its end and writes
-   * what the row says is believed. One that writes something else is of another place, whatever its name.
+   * what the row says is believed. One that writes something else, or is as large as another diff, is of another place,
+   * whatever its name: files do not say which gids they are of.
    * @returns whether the row says now what the file does, or the file cannot be read, which says nothing of it.
    */
   async #believe(diff: StoredDiff): Promise<boolean> {
@@ -153,6 +154,8 @@ class Reconciliation {
     try {
       const found = await this.#read(fileName);
       if (found.uuid !== diff.uuid || found.contentLb !== diff.contentLb) return false;
+      const isAsLarge = (other: StoredDiff): boolean => other.meta.dataSizeBytes === found.meta.dataSizeBytes;
+      if (store.diffs.some(isAsLarge)) return false;
       await verifyDiff(this.#io, this.#volume.pathOf(fileName), { inFlightMax: 2 });
       store.replaceDiffs(found, [diff]);
       const sizes = { rowBytes: diff.meta.dataSizeBytes, fileBytes: found.meta.dataSizeBytes };

@@ -11,11 +11,12 @@ import {
   symlinkSync,
   writeFileSync,
 } from "node:fs";
+import { RecordKind } from "../../src/diff/types.ts";
 import type { WalbError } from "../../src/errors.ts";
 import { codeOf } from "../helpers/errors.ts";
 import { expectSame, pointsOf, run, statusOf } from "./harness.ts";
 import { History } from "./model.ts";
-import { logUuid, sendImage } from "./peers.ts";
+import { logUuid, sendDiff, sendImage } from "./peers.ts";
 import { archived, deliver, expectAllRestorable, platform, reopened, restored, withArchive } from "./real.ts";
 
 describe("a volume", () => {
@@ -179,6 +180,28 @@ describe("a volume", () => {
       });
       expect(readdirSync(`${directory}/quarantine`)).toEqual([third!]);
       expect(await expectAllRestorable(scene, history)).toEqual([0, 1, 2]);
+    });
+  });
+
+  test("does not believe a diff that is another's file, though both write as much", async () => {
+    await withArchive(async (scene) => {
+      const history = new History(900, 2);
+      await archived(scene, history);
+      const fillings = [new Uint8Array(4096).fill(7), crypto.getRandomValues(new Uint8Array(4096))];
+      for (const [gid, data] of fillings.entries()) {
+        const record = { addressLb: 0, blocksLb: 8, kind: RecordKind.normal, data };
+        await sendDiff(scene.peer, gid, gid + 1, [record], { sizeLb: history.sizeLb });
+      }
+      await scene.role.close("graceful");
+      const directory = `${scene.data}/vol0`;
+      const [first, second] = readdirSync(directory)
+        .filter((name) => name.endsWith(".wdiff"))
+        .sort();
+      copyFileSync(`${directory}/${first}`, `${directory}/${second}`);
+      scene.role = await reopened(scene);
+      expect((await statusOf(scene.role.control)).trouble).toMatchObject({ code: "damaged" });
+      expect(readdirSync(`${directory}/quarantine`)).toEqual([second!]);
+      expect(await pointsOf(scene.role.control)).toHaveLength(2);
     });
   });
 
