@@ -59,7 +59,7 @@ export function pointsOfBase(volume: ArchiveVolume): RestorePoint[] {
 }
 
 async function missing(volume: ArchiveVolume): Promise<WalbError> {
-  const { name, images, promoting: gid } = volume;
+  const { name, at, images, promoting: gid } = volume;
   const kept = gid === undefined ? undefined : snapshotImage(name, "promoting", gid);
   if (kept === undefined || !(await images.exists(kept))) return await lost(volume, "the base image is missing");
   const trouble = await images.trouble?.(name);
@@ -67,7 +67,7 @@ async function missing(volume: ArchiveVolume): Promise<WalbError> {
   return new WalbError("state", {
     what: `an apply is not finished: ${images.pathOf(kept)}, the point gid ${gid}, is yet to become the base image`,
     where: { volume: name, file: images.pathOf(baseImage(name)) },
-    hint: `nothing is lost: ${first}start the archive again, or: walb apply ${name} --before ${gid}`,
+    hint: `nothing is lost: ${first}start the archive again, or: walb apply ${at} --before ${gid}`,
   });
 }
 
@@ -79,18 +79,18 @@ async function sizeFault(volume: ArchiveVolume, imageBytes: number): Promise<Wal
 
 /** It can come back only from a copy, or from a point that is kept as an image. */
 async function lost(volume: ArchiveVolume, what: string): Promise<WalbError> {
-  const { name, images } = volume;
+  const { name, at, images } = volume;
   const kept = await keptGid(volume);
   const promote =
     kept === undefined
       ? ""
-      : `; or let a point that is kept as an image take its place, which gives up those before it: walb apply ${name} --before ${kept} --yes`;
+      : `; or let a point that is kept as an image take its place, which gives up those before it: walb apply ${at} --before ${kept} --yes`;
   return new WalbError("damaged", {
     what: `${what}; without it these points are lost: ${pointsText(pointsOfBase(volume))}`,
     where: { volume: name, file: images.pathOf(baseImage(name)) },
     hint:
-      `put it back from a copy, and prove that it is the right one: walb verify ${name}${promote}; ` +
-      `or begin anew, which deletes all points: ${beginAnew(name)}`,
+      `put it back from a copy, and prove that it is the right one: walb verify ${at}${promote}; ` +
+      `or begin anew, which deletes all points; ${beginAnew(volume)}`,
   });
 }
 

@@ -134,10 +134,14 @@ export async function verifyPlan(
 const costText = "without this diff these points are lost";
 const waitText = "until this diff can be read these points cannot be restored";
 
-/** The commands for a new backup of a volume whose chain of diffs is broken: a hash backup would need the whole chain. */
-export function beginAnew(volume: string): string {
+/**
+ * The commands for a new backup of a volume whose chain of diffs is broken: a hash backup would need the whole chain. An
+ * archive does not know whether it is the primary one, whose backups are those that commands without a server delete.
+ */
+export function beginAnew({ name, at, settings: { nodeId } }: ArchiveVolume): string {
   // The stop takes the proxies along, and a reset leaves them stopped.
-  return `walb stop ${volume}, walb reset ${volume}, walb start ${volume}, walb backup ${volume}`;
+  const primary = `walb stop ${name}, walb reset ${name}, walb start ${name}, walb backup ${name}`;
+  return `where this is a second archive: walb stop ${at}, walb reset ${at}, walb replicate ${name} --to ${nodeId}; where it is the primary one: ${primary}`;
 }
 
 /**
@@ -163,19 +167,19 @@ export async function explained(volume: ArchiveVolume, thrown: unknown): Promise
     .map(({ point }) => point)
     .filter((point) => !gids.has(point.gid));
   const explain = error.code === "io" ? unreadable : damaged;
-  const failure = explain(volume.name, error, pointsText(lost), pointsText(left));
+  const failure = explain(volume, error, pointsText(lost), pointsText(left));
   const isOpening = error.where.offsetBytes === undefined && ["not-found", "io"].includes(error.code);
   volume.setDamage(diff.fileName, failure, isOpening);
   return failure;
 }
 
-function damaged(volume: string, error: WalbError, lost: string, left: string): WalbError {
+function damaged(volume: ArchiveVolume, error: WalbError, lost: string, left: string): WalbError {
   return new WalbError("damaged", {
     what: `${error.what}${reasonOf(error)}; ${costText}: ${lost}; still restorable: ${left}`,
     where: error.where,
     hint:
-      `put the file back from another copy, or restore what you need of the other points: walb restore ${volume} --snapshot GID --to PATH; ` +
-      `then begin anew, which deletes all its points: ${beginAnew(volume)}`,
+      `put the file back from another copy, or restore what you need of the other points: walb restore ${volume.at} --snapshot GID --to PATH; ` +
+      `then begin anew, which deletes all its points; ${beginAnew(volume)}`,
   });
 }
 
@@ -184,11 +188,11 @@ function reasonOf({ cause }: WalbError): string {
   return cause instanceof Error ? `: ${cause.message}` : "";
 }
 
-function unreadable(volume: string, error: WalbError, lost: string, left: string): WalbError {
+function unreadable(volume: ArchiveVolume, error: WalbError, lost: string, left: string): WalbError {
   const hint = error.hint ?? "look at the kernel log, and who may read it: ls -l";
   return new WalbError("unreadable", {
     what: `${error.what}${reasonOf(error)}; ${waitText}: ${lost}; still restorable: ${left}`,
     where: error.where,
-    hint: `${hint}; then prove that all is there: walb verify ${volume}. Where a disk has lost it for good, put the file back from another copy`,
+    hint: `${hint}; then prove that all is there: walb verify ${volume.at}. Where a disk has lost it for good, put the file back from another copy`,
   });
 }

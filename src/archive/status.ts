@@ -144,7 +144,7 @@ function gapTrouble(volume: ArchiveVolume): Trouble | undefined {
       `${more.length + 1} diffs cannot be reached, the first is ${store.diff(first).fileName}: ` +
       `what leads from gid ${gidB} to gid ${first.from.gidB} is missing`,
     where: { volume: name },
-    hint: `put the missing files back and restart the archive; or give these diffs up with a new backup: ${beginAnew(name)}`,
+    hint: `put the missing files back and restart the archive; or give these diffs up with a new backup; ${beginAnew(volume)}`,
   });
   return { error, atMs: machine.sinceMs };
 }
@@ -203,7 +203,8 @@ export async function answeredInTime<Answer>(clock: Clock, answer: Promise<Answe
 }
 
 /** Lost diffs matter until a new backup: they come before anything else. */
-function lossTrouble({ name, store }: ArchiveVolume): Trouble | undefined {
+function lossTrouble(volume: ArchiveVolume): Trouble | undefined {
+  const { name, store } = volume;
   const { losses } = store;
   const last = losses.at(-1);
   if (last === undefined) return undefined;
@@ -212,7 +213,7 @@ function lossTrouble({ name, store }: ArchiveVolume): Trouble | undefined {
   const error = new WalbError("damaged", {
     what: `${named.join("; ")}${more}`,
     where: { volume: name },
-    hint: `put the files back and restart the archive, or begin anew, which deletes all its points: ${beginAnew(name)}`,
+    hint: `put the files back and restart the archive, or begin anew, which deletes all its points; ${beginAnew(volume)}`,
   });
   return { error, atMs: last.atMs };
 }

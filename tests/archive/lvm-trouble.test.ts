@@ -220,7 +220,7 @@ test("an archive says how a point that is kept as an image takes the place of a 
     scene.lvm.volumes.delete("wb_vol0");
     await scene.open();
     const { trouble } = await statusOf(scene.role.control);
-    const [, gid] = /walb apply vol0 --before (\d+) --yes/.exec(`${(trouble as { hint: string }).hint}`)!;
+    const [, gid] = /walb apply vol0 --server \S+ --before (\d+) --yes/.exec(`${(trouble as { hint: string }).hint}`)!;
     await scene.command("apply", { gid: Number(gid) });
     expect(await scene.check("with the point in its place")).toEqual([3, 4]);
     expect((await statusOf(scene.role.control)).trouble).toBeUndefined();

@@ -158,7 +158,7 @@ describe("a restore", () => {
       await expect(failing).rejects.not.toThrow(/points are lost.*points are lost/);
       await expect(failing).rejects.toMatchObject({
         hint: expect.stringMatching(
-          /walb restore vol0 --snapshot GID.*walb stop vol0, walb reset vol0, walb start vol0, walb backup vol0$/,
+          /walb restore vol0 --server a0 --snapshot GID.*second archive: walb stop vol0 --server a0, walb reset vol0 --server a0, walb replicate vol0 --to a0; .*walb stop vol0, walb reset vol0, walb start vol0, walb backup vol0$/,
         ),
       });
       expect(await codeOf(run(scene.role.control, "restore", { volume: "vol0", to, gid: 5 }))).toBe("damaged");

@@ -34,7 +34,9 @@ test.skipIf(overrideLack !== undefined)(
     const lost = (what: string) => ({
       code: "damaged",
       message: expect.stringMatching(new RegExp(`base.img: ${what}; without it these points are lost: gid 0 .*gid 1 `)),
-      hint: expect.stringMatching(/^put it back from a copy.*walb verify vol0; or begin anew.*walb backup vol0$/),
+      hint: expect.stringMatching(
+        /^put it back from a copy.*walb verify vol0 --server \S+; or begin anew.*walb backup vol0$/,
+      ),
     });
     const gone = {
       code: "unreadable",

@@ -133,7 +133,9 @@ describe("bad input gives a message that helps, and nothing is lost", () => {
     expect(found.err).toContain(`file ${join(directory, damaged)}, offset 32, field total_size: the diff ends inside`);
     expect(found.err.match(/without this diff these points are lost/g)).toHaveLength(1);
     expect(found.err).toMatch(new RegExp(`points are lost: .*gid ${second} \\(.*still restorable: .*gid ${first} \\(`));
-    expect(found.err).toMatch(new RegExp(`\\n  put the file back .* walb restore cut --snapshot GID .*${anew}\\n$`));
+    expect(found.err).toMatch(
+      new RegExp(`\\n  put the file back .* walb restore cut --server \\S+ --snapshot GID .*${anew}\\n$`),
+    );
     expect(await statusText(fleet, "cut")).toContain(damaged);
 
     await fleet.stop("archive");
